@@ -1,0 +1,105 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: GPL-2.0
+#
+# System calls that no command line tool makes as they are; x86_64. On failure:
+# one line with the errno's text, the mount context's log below it, status 1.
+#
+#   sys.pl mount TYPE DIR OPTION...   fsopen, fsconfig, fsmount, move_mount
+#       OPTION: key=value, key, ro; fd:key=path and opath:key=path pass an
+#       open folder
+#   sys.pl oldmount TYPE DIR FLAGS DATA   mount(2), nothing rewritten
+#   sys.pl reconfigure DIR OPTION...  fspick, fsconfig
+#   sys.pl umount DIR                umount2, no flags
+#   sys.pl rename FLAGS OLD NEW       renameat2; FLAGS a number
+#   sys.pl tmpfile DIR MODE [NAME]    open(O_TMPFILE), write "tmpfile\n", link
+#   sys.pl socket PATH                bind an AF_UNIX socket
+#   sys.pl open FLAGS PATH            open with the named flags, e.g. WRONLY|TRUNC
+use strict;
+use warnings;
+use Fcntl qw(:DEFAULT :mode);
+
+use constant { OPEN => 2, MOUNT => 165, UMOUNT2 => 166, LINKAT => 265, RENAMEAT2 => 316,
+	MOVE_MOUNT => 429, FSOPEN => 430, FSCONFIG => 431, FSMOUNT => 432, FSPICK => 433 };
+use constant { SET_FLAG => 0, SET_STRING => 1, SET_FD => 5, CREATE => 6, RECONFIGURE => 7 };
+use constant { O_PATH => 010000000, O_TMPFILE => 020200000, AT_FDCWD => -100,
+	AT_SYMLINK_FOLLOW => 0x400 };
+
+my $fsfd;
+
+sub fail {
+	my ($what) = @_;
+	print STDERR "$what: $!\n";
+	if (defined $fsfd) {
+		open my $log, '<&=', $fsfd or die;
+		while (sysread $log, my $line, 4096) { print STDERR $line }
+	}
+	exit 1;
+}
+
+sub call {
+	my ($what, @args) = @_;
+	my $r = syscall shift @args, @args;
+	fail($what) if $r < 0;
+	return $r;
+}
+
+sub set {
+	my ($option) = @_;
+	my ($how, $key, $value) = $option =~ /^(?:(fd|opath):)?([^=]+)(?:=(.*))?$/s;
+	my $null = 0;
+	if (defined $how) {
+		my $flags = O_RDONLY | ($how eq 'opath' ? O_PATH : 0);
+		my $fd = call($value, OPEN, $value, $flags, 0);
+		call($option, FSCONFIG, $fsfd, SET_FD, $key, $null, $fd);
+	} elsif (defined $value) {
+		call($option, FSCONFIG, $fsfd, SET_STRING, $key, $value, 0);
+	} else {
+		call($option, FSCONFIG, $fsfd, SET_FLAG, $key, $null, 0);
+	}
+}
+
+my ($command, @a) = @ARGV;
+my ($null, $empty) = (0, '');
+
+if ($command eq 'mount') {
+	my ($type, $dir, @options) = @a;
+	$fsfd = call('fsopen', FSOPEN, $type, 0);
+	set($_) for @options;
+	call('create', FSCONFIG, $fsfd, CREATE, $null, $null, 0);
+	my $mnt = call('fsmount', FSMOUNT, $fsfd, 0, 0);
+	call('move_mount', MOVE_MOUNT, $mnt, $empty, AT_FDCWD, $dir, 4);
+} elsif ($command eq 'oldmount') {
+	my ($type, $dir, $flags, $data) = @a;
+	call('mount', MOUNT, $type, $dir, $type, 0 + $flags, $data);
+} elsif ($command eq 'reconfigure') {
+	my ($dir, @options) = @a;
+	$fsfd = call('fspick', FSPICK, AT_FDCWD, $dir, 0);
+	set($_) for @options;
+	call('reconfigure', FSCONFIG, $fsfd, RECONFIGURE, $null, $null, 0);
+} elsif ($command eq 'umount') {
+	my ($dir) = @a;
+	call('umount', UMOUNT2, $dir, 0);
+} elsif ($command eq 'rename') {
+	my ($flags, $old, $new) = @a;
+	call('rename', RENAMEAT2, AT_FDCWD, $old, AT_FDCWD, $new, 0 + $flags);
+} elsif ($command eq 'tmpfile') {
+	my ($dir, $mode, $name) = @a;
+	my $fd = call('tmpfile', OPEN, $dir, O_RDWR | O_TMPFILE, oct $mode);
+	open my $file, '+<&=', $fd or fail('fdopen');
+	syswrite $file, "tmpfile\n" or fail('write');
+	if (defined $name) {
+		my $path = "/proc/self/fd/$fd";
+		call('link', LINKAT, AT_FDCWD, $path, AT_FDCWD, $name, AT_SYMLINK_FOLLOW);
+	}
+} elsif ($command eq 'socket') {
+	my ($path) = @a;
+	socket my $s, 1, 1, 0 or fail('socket');
+	bind $s, pack 'S Z*', 1, $path or fail('bind');
+} elsif ($command eq 'open') {
+	my ($flags, $path) = @a;
+	my $n = 0;
+	{ no strict 'refs'; $n |= &{"Fcntl::O_$_"}() for split /\|/, $flags; }
+	call('open', OPEN, $path, $n, 0666);
+} else {
+	die "unknown command: $command\n";
+}
