@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The tests, a file a topic.
+
+use crate::harness::Test;
+
+mod acl;
+mod mount;
+mod open;
+mod rw;
+mod userns;
+
+pub const ALL: &[(&str, &[Test])] = &[
+    ("mount", mount::TESTS),
+    ("open", open::TESTS),
+    ("rw", rw::TESTS),
+    ("acl", acl::TESTS),
+    ("userns", userns::TESTS),
+];
