@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck disable=SC2317,SC1003
 # Mounting: options and their escapes, refusals, read-only, remount, what
 # /proc/mounts and statfs say, the work directory.
 . "${0%/*}/lib.sh"
