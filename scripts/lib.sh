@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Sourced by the scripts beside it: where things lie, how to talk to the user.
+
+set -euo pipefail
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${ROVL_CACHE:-${HOME:?}/.cache/rovl}
+BUILD=$TOP/build
+# shellcheck disable=SC2034 # read by the scripts that source this file
+{
+	KERNEL=${KERNEL:-base}
+	JOBS=${JOBS:-$(nproc)}
+}
+
+say() { printf '==> %s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# step TEXT CMD...: runs CMD with a line before it and the time it took after it.
+step() {
+	local text=$1 start=$SECONDS
+	shift
+	say "$text"
+	"$@"
+	say "$text: done in $((SECONDS - start)) s"
+}
+
+# quiet LOG CMD...: CMD's output goes to LOG; it is shown only if CMD fails.
+quiet() {
+	local log=$1
+	shift
+	mkdir -p "$(dirname "$log")"
+	if ! "$@" >"$log" 2>&1; then
+		tail -n 40 "$log" >&2
+		die "'$*' failed; the whole log is $log"
+	fi
+}
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# The distribution's toolchain. A rustup toolchain may come first in PATH, but
+# it can't read what the distribution's compiler wrote, so every path is absolute.
+RUSTC=/usr/bin/rustc
+BINDGEN=$CACHE/bindgen/bin/bindgen
+llvm_major() { "$RUSTC" -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'; }
+
+# The arguments that every kernel make call takes.
+kmake_args() {
+	printf '%s\n' "LLVM=-$(llvm_major)" RUSTC=$RUSTC RUSTDOC=/usr/bin/rustdoc \
+		RUSTFMT=/usr/bin/rustfmt CLIPPY_DRIVER=/usr/bin/clippy-driver "BINDGEN=$BINDGEN"
+}
+
+# The kernel source that set-up unpacked.
+kernel_source() {
+	[ -e "$CACHE/src/current/Makefile" ] || die "no kernel source below $CACHE/src: run 'make setup'"
+	readlink -f "$CACHE/src/current"
+}
+
+# The mirror that the machine's apt uses for Debian's main archive.
+debian_mirror() {
+	local uri
+	# shellcheck disable=SC2016 # apt expands these
+	uri=$(apt-get indextargets --format '$(REPO_URI) $(LABEL)' 'Created-By: Packages' |
+		awk '$2 == "Debian" { print $1; exit }')
+	[ -n "$uri" ] || die "apt knows no Debian archive: check its sources and run 'apt-get update'"
+	printf '%s\n' "$uri"
+}
+
+debian_keyring() {
+	local k=/usr/share/keyrings/debian-archive-keyring.gpg
+	[ -e $k ] || die "no $k: install debian-archive-keyring"
+	printf '%s\n' $k
+}
