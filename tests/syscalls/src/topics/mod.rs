@@ -4,6 +4,11 @@
 use crate::harness::Test;
 
 mod acl;
+mod aio;
+mod data;
+mod fileattr;
+mod locks;
+mod mmap;
 mod mount;
 mod open;
 mod rw;
@@ -13,6 +18,11 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("mount", mount::TESTS),
     ("open", open::TESTS),
     ("rw", rw::TESTS),
+    ("mmap", mmap::TESTS),
+    ("data", data::TESTS),
+    ("aio", aio::TESTS),
+    ("locks", locks::TESTS),
+    ("fileattr", fileattr::TESTS),
     ("acl", acl::TESTS),
     ("userns", userns::TESTS),
 ];
