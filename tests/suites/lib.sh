@@ -119,7 +119,7 @@ declare -A STRERROR=(
 	[EROFS]='Read-only file system' [EMLINK]='Too many links'
 	[ERANGE]='Numerical result out of range' [ENAMETOOLONG]='File name too long'
 	[ENOTEMPTY]='Directory not empty' [ELOOP]='Too many levels of symbolic links'
-	[ENODATA]='No data available' [EOVERFLOW]='Value too large for defined data type'
+	[ENODATA]='No such attribute' [EOVERFLOW]='Value too large for defined data type'
 	[EOPNOTSUPP]='Operation not supported' [ESTALE]='Stale file handle'
 	[EDQUOT]='Disk quota exceeded' [EREMOTE]='Object is remote'
 )
