@@ -128,6 +128,10 @@ pub fn mount_image(image: &Path, fstype: &str, dir: &Path) -> Res {
         }));
         match r {
             Ok(_) => {
+                // A kernel may refuse to mount a device that is open for
+                // writing; without any descriptor it would be cleared.
+                let _keep = rustix::fs::open(&dev, OFlags::RDONLY, Mode::empty())?;
+                drop(lo);
                 rustix::mount::mount(dev.as_str(), dir, fstype, MountFlags::empty(), None)
                     .map_err(|e| Failure::new(format!("mount of {fstype}: {e}")))?;
                 return Ok(());

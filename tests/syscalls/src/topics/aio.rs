@@ -187,6 +187,14 @@ fn push(r: &mut IoUring, e: &squeue::Entry) -> Res {
     unsafe { r.submission().push(e) }.map_err(|_| Failure::new("the ring is full".to_owned()))
 }
 
+/// Submits and closes. Without IOSQE_ASYNC, which would make a worker look the
+/// descriptor up after that.
+fn submit_and_close(r: &IoUring, fd: OwnedFd) -> Res {
+    r.submit()?;
+    drop(fd);
+    Ok(())
+}
+
 fn results(r: &mut IoUring, n: usize) -> Res<Vec<i32>> {
     r.submit_and_wait(n)?;
     let mut v: Vec<(u64, i32)> = Vec::new();
@@ -215,12 +223,9 @@ fn uring_read_and_close(ctx: &Ctx) -> Res {
                 .offset(i as u64 * 4096)
                 .build()
                 .user_data(i as u64);
-            // Half of them by a worker thread.
-            let e = if i % 2 == 0 { e.flags(squeue::Flags::ASYNC) } else { e };
             push(&mut r, &e)?;
         }
-        r.submit()?;
-        drop(fd);
+        submit_and_close(&r, fd)?;
         same(results(&mut r, 16)?, vec![4096; 16], "results of the reads")?;
         for (i, p) in pages.iter().enumerate() {
             check(p.0 == data[i * 4096..][..4096], "data of a read")?;
@@ -243,11 +248,9 @@ fn uring_write_and_close(ctx: &Ctx) -> Res {
                 .offset(i as u64 * 4096)
                 .build()
                 .user_data(i as u64);
-            let e = if i % 2 == 0 { e.flags(squeue::Flags::ASYNC) } else { e };
             push(&mut r, &e)?;
         }
-        r.submit()?;
-        drop(fd);
+        submit_and_close(&r, fd)?;
         same(results(&mut r, 16)?, vec![4096; 16], "results of the writes")?;
         let seen = sys::read(&u.m(name))?;
         same(seen.len(), 64 << 10, "size afterwards")?;
@@ -294,12 +297,25 @@ fn uring_splice(ctx: &Ctx) -> Res {
         1000,
     );
     push(&mut r, &e.build())?;
-    r.submit()?;
-    drop(fd);
     same(results(&mut r, 1)?, vec![1000], "splice")?;
     let mut buf = vec![0u8; 1000];
     rustix::io::read(&rd, &mut buf)?;
     check(buf == pattern(8192)[100..1100], "content")
+}
+
+fn uring_by_worker(ctx: &Ctx) -> Res {
+    let u = Union::with_file(ctx, pattern(64 << 10))?;
+    let fd = sys::open(&u.m("f"), OFlags::RDWR)?;
+    let t = types::Fd(fd.as_raw_fd());
+    let mut r = ring()?;
+    let data = [9u8; 4096];
+    let mut back = [0u8; 4096];
+    let flags = squeue::Flags::ASYNC | squeue::Flags::IO_LINK;
+    push(&mut r, &opcode::Write::new(t, data.as_ptr(), 4096).offset(4096).build().flags(flags))?;
+    let read = opcode::Read::new(t, back.as_mut_ptr(), 4096).offset(4096).build();
+    push(&mut r, &read.flags(squeue::Flags::ASYNC).user_data(1))?;
+    same(results(&mut r, 2)?, vec![4096, 4096], "results")?;
+    check(back == data, "what the read saw")
 }
 
 fn uring_close_with_umount(ctx: &Ctx) -> Res {
@@ -308,9 +324,8 @@ fn uring_close_with_umount(ctx: &Ctx) -> Res {
     let fd = sys::open(&u.m("f"), OFlags::RDWR)?;
     let data = [7u8; 4096];
     let e = opcode::Write::new(types::Fd(fd.as_raw_fd()), data.as_ptr(), 4096).build();
-    push(&mut r, &e.flags(squeue::Flags::ASYNC))?;
-    r.submit()?;
-    drop(fd);
+    push(&mut r, &e)?;
+    submit_and_close(&r, fd)?;
     rustix::mount::unmount(&u.mnt, rustix::mount::UnmountFlags::DETACH)?;
     same(results(&mut r, 1)?, vec![4096], "a write that outlives descriptor and mount")?;
     check(sys::read(&u.u("f"))? == data, "content of upper")
@@ -318,7 +333,7 @@ fn uring_close_with_umount(ctx: &Ctx) -> Res {
 
 tests! {
     Tmpfs: aio_read_and_close, aio_write_and_close, aio_fsync, aio_errors, uring_read_and_close,
-        uring_write_and_close, uring_open_write_sync_unlink, uring_splice,
+        uring_write_and_close, uring_open_write_sync_unlink, uring_splice, uring_by_worker,
         uring_close_with_umount;
     Ext4: aio_read_and_close, aio_write_and_close, aio_fsync, uring_read_and_close,
         uring_write_and_close, uring_close_with_umount;
