@@ -154,7 +154,8 @@ opaque() { setfattr -n trusted.overlay.opaque -v y "$1"; }
 is_opaque() { [ "$(xattr "$1" trusted.overlay.opaque 2>/dev/null)" = y ]; }
 as() { setpriv --reuid "$1" --regid "$1" --clear-groups --inh-caps=-all -- "${@:2}"; }
 sys() { perl "$SUITES/sys.pl" "$@"; }
-drop_caches() { sync; echo 2 >/proc/sys/vm/drop_caches; }
+# Makes the mount at mnt forget its dentries and inodes: any remount does.
+forget() { sys reconfigure mnt; }
 
 # ---- layers and mounts -----------------------------------------------------
 

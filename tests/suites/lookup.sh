@@ -210,11 +210,11 @@ prints 'and then is' x cat mnt/later
 rm mnt/f
 fails 'a name that is gone' ENOENT stat mnt/f
 put mnt/f new
-drop_caches
-prints 'after dropping caches' new cat mnt/f
+forget
+prints 'after the caches are dropped' new cat mnt/f
 rmdir mnt/d
-drop_caches
-fails 'a whiteout after dropping caches' ENOENT stat mnt/d
+forget
+fails 'a whiteout after the caches are dropped' ENOENT stat mnt/d
 again
 prints 'after a new mount' new cat mnt/f
 fails 'a whiteout after a new mount' ENOENT stat mnt/d

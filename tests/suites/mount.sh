@@ -154,9 +154,9 @@ layers
 put lower1/a one
 mnt ro
 fails 'mount -o ro: create' EROFS put mnt/b x
-check 'remount,rw' mount -o remount,rw mnt
+check 'remount,rw' sys reconfigure mnt rw
 check 'remount,rw: create' put mnt/b x
-check 'remount,ro' mount -o remount,ro mnt
+check 'remount,ro' sys reconfigure mnt ro
 fails 'remount,ro: create' EROFS put mnt/c x
 fails 'remount,ro: write to a lower file' EROFS add mnt/a x
 prints 'remount,ro: read' one cat mnt/a

@@ -191,7 +191,7 @@ lower_links() {
 }
 
 on_each_upper files
-on_each_upper exchange
-on_each_upper directories
+UPPERFS='tmpfs ext4' on_each_upper exchange
+UPPERFS='tmpfs ext4' on_each_upper directories
 lower_links
 done_testing
