@@ -73,3 +73,13 @@ debian_keyring() {
 	[ -e $k ] || die "no $k: install debian-archive-keyring"
 	printf '%s\n' $k
 }
+
+# cargo with its downloads in the cache, but with the user's registry settings,
+# and with the distribution's compiler.
+with_cargo() {
+	local home=$CACHE/cargo from=${CARGO_HOME:-$HOME/.cargo}
+	mkdir -p "$home"
+	[ ! -e "$from/config.toml" ] || ln -sf "$from/config.toml" "$home/config.toml"
+	CARGO_HOME=$home CARGO_TARGET_DIR=$BUILD/cargo RUSTC=$RUSTC RUSTDOC=/usr/bin/rustdoc \
+		RUSTFMT=/usr/bin/rustfmt cargo "$@"
+}

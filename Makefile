@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0
+# The user's commands. Each one sets up what it lacks; `make help` lists them.
+
+KERNEL ?= base
+export KERNEL
+
+.DEFAULT_GOAL := build
+.PHONY: help setup build overlay install modules_install shell demo test check doc clean
+
+help: ## this list
+	@sed -n 's/^\([a-z_]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## toolchain, kernel and guest image (CHECK=1 only reports)
+	@scripts/setup $(if $(CHECK),--check)
+
+# What every other command needs first; silent and quick once it is there.
+.PHONY: ready
+ready:
+	@scripts/setup --quick $(if $(KDIR),--toolchain)
+
+build: ready ## rovl.ko for the guest's kernel, or for the kernel build in KDIR=
+	@scripts/module module $(KDIR)
+
+overlay: ready ## the drop-in twin, overlay.ko (KDIR= as above)
+	@scripts/module overlay $(KDIR)
+
+modules_install install: ready ## into /lib/modules (KDIR=, INSTALL_MOD_PATH= as the kernel has them)
+	@scripts/module install $(KDIR)
+
+shell: build ## an interactive guest with the module loaded and a mount ready
+	@scripts/guest --tty 'sh /rovl/scripts/guest-shell'
+
+demo: build ## a Debian tree used, changed and kept intact under a rovl mount
+	@demo/run
+
+test: ready ## all tests in the guest (FSTYPE=overlay, KERNEL=debug, ONLY='glob', UPPERFS='ext4 ...')
+	@scripts/test
+
+check: ready ## format, lints, layering, documents
+	@scripts/check
+
+doc: ready ## rustdoc of the module into build/rustdoc/doc
+	@scripts/module doc $(KDIR)
+
+clean: ## removes build/ (the cache stays: kernel, image, toolchain)
+	rm -rf build
