@@ -154,6 +154,9 @@ layers
 put lower1/a one
 mnt ro
 fails 'mount -o ro: create' EROFS put mnt/b x
+umnt
+check 'ro in the context' new lowerdir=lower1 upperdir=upper workdir=work ro
+fails 'ro in the context: create' EROFS put mnt/b x
 check 'remount,rw' sys reconfigure mnt rw
 check 'remount,rw: create' put mnt/b x
 check 'remount,ro' sys reconfigure mnt ro
