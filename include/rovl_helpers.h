@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The C shim: kernel inline functions and macros that Rust cannot call. One line each wherever
+ * possible; no policy. Called from src/vfs/ only.
+ */
+#ifndef ROVL_HELPERS_H
+#define ROVL_HELPERS_H
+
+#include <linux/fs.h>
+#include <linux/cred.h>
+#include <linux/mutex.h>
+#include <linux/posix_acl.h>
+
+struct fs_context;
+struct seq_file;
+
+/* dentries */
+struct dentry *rovl_dget(struct dentry *dentry);
+bool rovl_d_unhashed(struct dentry *dentry);
+void rovl_dentry_change_flags(struct dentry *dentry, unsigned int clear, unsigned int set);
+void rovl_dput_unused_negative(struct dentry *dentry);
+bool rovl_has_hashed_alias(struct inode *inode, struct dentry *except);
+
+/* inodes */
+bool rovl_inode_is_new(struct inode *inode);
+void rovl_inode_set_creating(struct inode *inode);
+void rovl_inode_rehash(struct inode *inode, struct inode *key);
+void rovl_inode_lockdep(struct inode *inode, bool dir, int depth);
+bool rovl_inuse_trylock(struct inode *inode);
+void rovl_inuse_unlock(struct inode *inode);
+bool rovl_is_inuse(struct inode *inode);
+loff_t rovl_i_size_read(struct inode *inode);
+void rovl_copyattr(struct inode *to, struct inode *from, struct mnt_idmap *idmap);
+void rovl_copy_mctime(struct inode *to, struct inode *from);
+void rovl_copy_atime(struct inode *to, struct inode *from);
+int rovl_get_write_access(struct inode *inode);
+void rovl_put_write_access(struct inode *inode);
+bool rovl_is_whiteout(struct inode *inode);
+
+/* the per-inode operation lock, classed by stacking depth */
+void rovl_oplock_init(struct mutex *lock);
+void rovl_oplock_class(struct mutex *lock, int depth);
+int rovl_oplock_interruptible(struct mutex *lock);
+
+/* super blocks and mounts */
+void rovl_sb_start_write(struct super_block *sb);
+void rovl_sb_end_write(struct super_block *sb);
+int rovl_sync_upper(struct super_block *sb);
+int rovl_fh_kind(struct super_block *sb);
+void rovl_sb_set_uuid(struct super_block *sb, const u8 *uuid);
+void rovl_uuid_to_fsid(struct super_block *sb, struct kstatfs *buf);
+bool rovl_casefolded(struct dentry *dentry);
+bool rovl_is_idmapped(struct vfsmount *mnt);
+
+/* credentials and security */
+const struct cred *rovl_override_creds(const struct cred *cred);
+const struct cred *rovl_current_real_cred(void);
+void rovl_cred_drop_sys_resource(struct cred *cred);
+bool rovl_ids_mapped(const struct kstat *stat);
+bool rovl_in_context_userns(const struct fs_context *fc, bool exact);
+int rovl_security_inode_copy_up(struct dentry *src, struct cred **new_cred);
+int rovl_security_inode_copy_up_xattr(struct dentry *src, const char *name);
+int rovl_security_dentry_create_files_as(struct dentry *dentry, int mode, const struct cred *old,
+					 struct cred *new_cred);
+int rovl_security_file_ioctl(struct file *file, unsigned int cmd);
+bool rovl_capable_sysadmin_noaudit(void);
+
+/* files */
+void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file);
+void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags);
+bool rovl_fatal_signal_pending(void);
+void rovl_posix_acl_release(struct posix_acl *acl);
+
+/* logging */
+void rovl_logfc(struct fs_context *fc, char level, const void *args);
+bool rovl_ratelimit(void);
+void rovl_seq_show_option(struct seq_file *m, const char *name, const char *value);
+
+#endif

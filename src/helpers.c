@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The C shim: kernel inline functions and macros that Rust cannot call (see rovl_helpers.h).
+ */
+
+#include <linux/capability.h>
+#include <linux/exportfs.h>
+#include <linux/fs_context.h>
+#include <linux/module.h>
+#include <linux/mount.h>
+#include <linux/posix_acl.h>
+#include <linux/ratelimit.h>
+#include <linux/sched/signal.h>
+#include <linux/security.h>
+#include <linux/seq_file.h>
+#include <linux/statfs.h>
+#include <linux/user_namespace.h>
+#include <linux/uuid.h>
+
+#include "rovl_helpers.h"
+
+#ifdef ROVL_DROP_IN
+MODULE_ALIAS_FS("overlay");
+#else
+MODULE_ALIAS_FS("rovl");
+#endif
+
+struct dentry *rovl_dget(struct dentry *dentry)
+{
+	return dget(dentry);
+}
+
+bool rovl_d_unhashed(struct dentry *dentry)
+{
+	return d_unhashed(dentry);
+}
+
+void rovl_dentry_change_flags(struct dentry *dentry, unsigned int clear, unsigned int set)
+{
+	spin_lock(&dentry->d_lock);
+	dentry->d_flags = (dentry->d_flags & ~clear) | set;
+	spin_unlock(&dentry->d_lock);
+}
+
+/* A negative dentry that only a union lookup asked for is not worth its place in the dcache. */
+void rovl_dput_unused_negative(struct dentry *dentry)
+{
+	spin_lock(&dentry->d_lock);
+	if (dentry->d_lockref.count == 1 && d_is_negative(dentry))
+		__d_drop(dentry);
+	spin_unlock(&dentry->d_lock);
+	dput(dentry);
+}
+
+bool rovl_has_hashed_alias(struct inode *inode, struct dentry *except)
+{
+	struct dentry *alias;
+	bool found = false;
+
+	spin_lock(&inode->i_lock);
+	for_each_alias(alias, inode) {
+		if (alias != except && !d_unhashed(alias)) {
+			found = true;
+			break;
+		}
+	}
+	spin_unlock(&inode->i_lock);
+	return found;
+}
+
+bool rovl_inode_is_new(struct inode *inode)
+{
+	return inode_state_read_once(inode) & I_NEW;
+}
+
+void rovl_inode_set_creating(struct inode *inode)
+{
+	spin_lock(&inode->i_lock);
+	inode_state_set(inode, I_CREATING);
+	spin_unlock(&inode->i_lock);
+}
+
+void rovl_inode_rehash(struct inode *inode, struct inode *key)
+{
+	if (inode_unhashed(inode)) {
+		inode->i_private = key;
+		__insert_inode_hash(inode, (unsigned long)key);
+	}
+}
+
+void rovl_inode_lockdep(struct inode *inode, bool dir, int depth)
+{
+#ifdef CONFIG_LOCKDEP
+	static struct lock_class_key file_key[FILESYSTEM_MAX_STACK_DEPTH];
+	static struct lock_class_key dir_key[FILESYSTEM_MAX_STACK_DEPTH];
+
+	depth = clamp(depth - 1, 0, FILESYSTEM_MAX_STACK_DEPTH - 1);
+	if (dir)
+		lockdep_set_class(&inode->i_rwsem, &dir_key[depth]);
+	else
+		lockdep_set_class(&inode->i_rwsem, &file_key[depth]);
+#endif
+}
+
+bool rovl_inuse_trylock(struct inode *inode)
+{
+	bool locked;
+
+	spin_lock(&inode->i_lock);
+	locked = !(inode_state_read(inode) & I_OVL_INUSE);
+	if (locked)
+		inode_state_set(inode, I_OVL_INUSE);
+	spin_unlock(&inode->i_lock);
+	return locked;
+}
+
+void rovl_inuse_unlock(struct inode *inode)
+{
+	spin_lock(&inode->i_lock);
+	WARN_ON(!(inode_state_read(inode) & I_OVL_INUSE));
+	inode_state_clear(inode, I_OVL_INUSE);
+	spin_unlock(&inode->i_lock);
+}
+
+bool rovl_is_inuse(struct inode *inode)
+{
+	bool inuse;
+
+	spin_lock(&inode->i_lock);
+	inuse = inode_state_read(inode) & I_OVL_INUSE;
+	spin_unlock(&inode->i_lock);
+	return inuse;
+}
+
+loff_t rovl_i_size_read(struct inode *inode)
+{
+	return i_size_read(inode);
+}
+
+void rovl_copyattr(struct inode *to, struct inode *from, struct mnt_idmap *idmap)
+{
+	spin_lock(&to->i_lock);
+	to->i_uid = vfsuid_into_kuid(i_uid_into_vfsuid(idmap, from));
+	to->i_gid = vfsgid_into_kgid(i_gid_into_vfsgid(idmap, from));
+	to->i_mode = from->i_mode;
+	inode_set_atime_to_ts(to, inode_get_atime(from));
+	inode_set_mtime_to_ts(to, inode_get_mtime(from));
+	inode_set_ctime_to_ts(to, inode_get_ctime(from));
+	i_size_write(to, i_size_read(from));
+	spin_unlock(&to->i_lock);
+}
+
+void rovl_copy_mctime(struct inode *to, struct inode *from)
+{
+	struct timespec64 a = inode_get_mtime(to), b = inode_get_mtime(from);
+	struct timespec64 c = inode_get_ctime(to), d = inode_get_ctime(from);
+
+	if (!timespec64_equal(&a, &b) || !timespec64_equal(&c, &d)) {
+		inode_set_mtime_to_ts(to, b);
+		inode_set_ctime_to_ts(to, d);
+	}
+}
+
+void rovl_copy_atime(struct inode *to, struct inode *from)
+{
+	inode_set_atime_to_ts(to, inode_get_atime(from));
+}
+
+int rovl_get_write_access(struct inode *inode)
+{
+	return get_write_access(inode);
+}
+
+void rovl_put_write_access(struct inode *inode)
+{
+	put_write_access(inode);
+}
+
+bool rovl_is_whiteout(struct inode *inode)
+{
+	return IS_WHITEOUT(inode);
+}
+
+void rovl_oplock_init(struct mutex *lock)
+{
+	mutex_init(lock);
+}
+
+void rovl_oplock_class(struct mutex *lock, int depth)
+{
+#ifdef CONFIG_LOCKDEP
+	static struct lock_class_key key[FILESYSTEM_MAX_STACK_DEPTH];
+
+	lockdep_set_class(lock, &key[clamp(depth - 1, 0, FILESYSTEM_MAX_STACK_DEPTH - 1)]);
+#endif
+}
+
+int rovl_oplock_interruptible(struct mutex *lock)
+{
+	return mutex_lock_interruptible(lock);
+}
+
+void rovl_sb_start_write(struct super_block *sb)
+{
+	sb_start_write(sb);
+}
+
+void rovl_sb_end_write(struct super_block *sb)
+{
+	sb_end_write(sb);
+}
+
+int rovl_sync_upper(struct super_block *sb)
+{
+	int err;
+
+	down_read(&sb->s_umount);
+	err = sync_filesystem(sb);
+	up_read(&sb->s_umount);
+	return err;
+}
+
+/* 0: no decodable file handles; FILEID_INO32_GEN: the 32 bit default encoding; -1: another one. */
+int rovl_fh_kind(struct super_block *sb)
+{
+	if (!capable(CAP_DAC_READ_SEARCH) || !exportfs_can_decode_fh(sb->s_export_op))
+		return 0;
+	if (sb->s_export_op->encode_fh == generic_encode_ino32_fh)
+		return FILEID_INO32_GEN;
+	return -1;
+}
+
+void rovl_sb_set_uuid(struct super_block *sb, const u8 *uuid)
+{
+	super_set_uuid(sb, uuid, UUID_SIZE);
+}
+
+void rovl_uuid_to_fsid(struct super_block *sb, struct kstatfs *buf)
+{
+	buf->f_fsid = uuid_to_fsid(sb->s_uuid.b);
+}
+
+bool rovl_casefolded(struct dentry *dentry)
+{
+	return sb_has_encoding(dentry->d_sb) && IS_CASEFOLDED(d_inode(dentry));
+}
+
+bool rovl_is_idmapped(struct vfsmount *mnt)
+{
+	return is_idmapped_mnt(mnt);
+}
+
+const struct cred *rovl_override_creds(const struct cred *cred)
+{
+	return override_creds(cred);
+}
+
+const struct cred *rovl_current_real_cred(void)
+{
+	return current_real_cred();
+}
+
+void rovl_cred_drop_sys_resource(struct cred *cred)
+{
+	cap_lower(cred->cap_effective, CAP_SYS_RESOURCE);
+}
+
+bool rovl_ids_mapped(const struct kstat *stat)
+{
+	return kuid_has_mapping(current_user_ns(), stat->uid) &&
+	       kgid_has_mapping(current_user_ns(), stat->gid);
+}
+
+bool rovl_in_context_userns(const struct fs_context *fc, bool exact)
+{
+	return exact ? fc->user_ns == current_user_ns() : current_in_userns(fc->user_ns);
+}
+
+int rovl_security_inode_copy_up(struct dentry *src, struct cred **new_cred)
+{
+	return security_inode_copy_up(src, new_cred);
+}
+
+int rovl_security_inode_copy_up_xattr(struct dentry *src, const char *name)
+{
+	return security_inode_copy_up_xattr(src, name);
+}
+
+int rovl_security_dentry_create_files_as(struct dentry *dentry, int mode, const struct cred *old,
+					 struct cred *new_cred)
+{
+	return security_dentry_create_files_as(dentry, mode, &dentry->d_name, old, new_cred);
+}
+
+int rovl_security_file_ioctl(struct file *file, unsigned int cmd)
+{
+	return security_file_ioctl(file, cmd, 0);
+}
+
+bool rovl_capable_sysadmin_noaudit(void)
+{
+	return ns_capable_noaudit(&init_user_ns, CAP_SYS_ADMIN);
+}
+
+void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file)
+{
+	init_sync_kiocb(kiocb, file);
+}
+
+void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags)
+{
+	spin_lock(&file->f_lock);
+	file->f_flags = (file->f_flags & ~mask) | (flags & mask);
+	file->f_iocb_flags = iocb_flags(file);
+	spin_unlock(&file->f_lock);
+}
+
+bool rovl_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
+void rovl_posix_acl_release(struct posix_acl *acl)
+{
+	posix_acl_release(acl);
+}
+
+void rovl_logfc(struct fs_context *fc, char level, const void *args)
+{
+	logfc(fc->log.log, fc->log.prefix, level, "%pA", args);
+}
+
+bool rovl_ratelimit(void)
+{
+	static DEFINE_RATELIMIT_STATE(rs, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
+
+	return __ratelimit(&rs);
+}
+
+void rovl_seq_show_option(struct seq_file *m, const char *name, const char *value)
+{
+	seq_show_option(m, name, value);
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attributes: reading, changing, and the file flags of `chattr`.
+
+use super::{
+    inode::{Inode, InodeGuard, Mode},
+    mount::{IdMap, PathRef},
+    Dentry,
+};
+use crate::bindings;
+use kernel::{error::to_result, fs::File, prelude::*};
+
+/// What `stat` knows of a file (`struct kstat`).
+#[repr(transparent)]
+pub(crate) struct Stat(pub(super) bindings::kstat);
+
+impl Stat {
+    /// All fields zero.
+    pub(crate) fn zeroed() -> Self {
+        Self(pin_init::zeroed())
+    }
+
+    pub(super) fn as_ptr(&mut self) -> *mut bindings::kstat {
+        &mut self.0
+    }
+
+    /// # Safety
+    ///
+    /// `ptr` is valid and exclusive for `'a`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::kstat) -> &'a mut Self {
+        // SAFETY: by the contract; the type is transparent.
+        unsafe { &mut *ptr.cast() }
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        Mode(self.0.mode)
+    }
+    pub(crate) fn size(&self) -> i64 {
+        self.0.size
+    }
+    pub(crate) fn set_size(&mut self, size: i64) {
+        self.0.size = size;
+    }
+    pub(crate) fn rdev(&self) -> u32 {
+        self.0.rdev
+    }
+    pub(crate) fn ino(&self) -> u64 {
+        self.0.ino
+    }
+    pub(crate) fn set_ino(&mut self, ino: u64) {
+        self.0.ino = ino;
+    }
+    pub(crate) fn set_dev(&mut self, dev: u32) {
+        self.0.dev = dev;
+    }
+    pub(crate) fn nlink(&self) -> u32 {
+        self.0.nlink
+    }
+    pub(crate) fn set_nlink(&mut self, nlink: u32) {
+        self.0.nlink = nlink;
+    }
+
+    /// Whether the current user namespace can express owner and group.
+    pub(crate) fn ids_mapped(&self) -> bool {
+        // SAFETY: the structure is valid.
+        unsafe { bindings::rovl_ids_mapped(&self.0) }
+    }
+
+    /// Fills the attribute flags that the VFS enforces from `inode`'s `S_*` flags.
+    pub(crate) fn fill_attributes(&mut self, inode: &Inode) {
+        // SAFETY: charter 1.
+        unsafe { bindings::generic_fill_statx_attr(inode.as_ptr(), self.as_ptr()) }
+    }
+}
+
+/// A change of attributes (`struct iattr`).
+#[repr(transparent)]
+pub(crate) struct Iattr(pub(super) bindings::iattr);
+
+impl Iattr {
+    fn new(valid: u32) -> Self {
+        let mut attr: bindings::iattr = pin_init::zeroed();
+        attr.ia_valid = valid;
+        Self(attr)
+    }
+
+    /// # Safety
+    ///
+    /// `ptr` is valid and exclusive for `'a`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::iattr) -> &'a mut Self {
+        // SAFETY: by the contract; the type is transparent.
+        unsafe { &mut *ptr.cast() }
+    }
+
+    /// `chmod`.
+    pub(crate) fn mode(mode: Mode) -> Self {
+        let mut attr = Self::new(bindings::ATTR_MODE);
+        attr.0.ia_mode = mode.0;
+        attr
+    }
+
+    /// `truncate`.
+    pub(crate) fn size(size: i64) -> Self {
+        let mut attr = Self::new(bindings::ATTR_SIZE);
+        attr.0.ia_size = size;
+        attr
+    }
+
+    /// `chown` to the owner and group in `stat`.
+    pub(crate) fn owner(stat: &Stat) -> Self {
+        let mut attr = Self::new(bindings::ATTR_UID | bindings::ATTR_GID);
+        attr.0.__bindgen_anon_1.ia_uid = stat.0.uid;
+        attr.0.__bindgen_anon_2.ia_gid = stat.0.gid;
+        attr
+    }
+
+    /// Access and modification time as in `stat`.
+    pub(crate) fn times(stat: &Stat) -> Self {
+        let mut attr = Self::new(
+            bindings::ATTR_ATIME
+                | bindings::ATTR_MTIME
+                | bindings::ATTR_ATIME_SET
+                | bindings::ATTR_MTIME_SET
+                | bindings::ATTR_CTIME,
+        );
+        attr.0.ia_atime = stat.0.atime;
+        attr.0.ia_mtime = stat.0.mtime;
+        attr
+    }
+
+    /// Clearing of the set-group-id bit.
+    pub(crate) fn kill_sgid() -> Self {
+        Self::new(bindings::ATTR_KILL_SGID)
+    }
+
+    /// Whether the size changes.
+    pub(crate) fn changes_size(&self) -> bool {
+        self.0.ia_valid & bindings::ATTR_SIZE != 0
+    }
+
+    /// Prepares a caller's request to be passed on to another filesystem: the mode that killing
+    /// set-id bits asked for is computed anew there, and our file and open flags mean nothing to it.
+    pub(crate) fn rebase(&mut self) {
+        if self.0.ia_valid & (bindings::ATTR_KILL_SUID | bindings::ATTR_KILL_SGID) != 0 {
+            self.0.ia_valid &= !bindings::ATTR_MODE;
+        }
+        self.0.ia_valid &= !(bindings::ATTR_FILE | bindings::ATTR_OPEN);
+    }
+
+    /// `setattr_prepare()`: checks the request against `dentry`'s inode with the caller's
+    /// credentials.
+    pub(crate) fn prepare(&mut self, idmap: &IdMap, dentry: &Dentry) -> Result {
+        // SAFETY: charter 1; the VFS holds the inode's lock around `setattr`.
+        to_result(unsafe {
+            bindings::setattr_prepare(idmap.as_ptr(), dentry.as_ptr(), &mut self.0)
+        })
+    }
+
+    /// `notify_change()` on a dentry whose inode `_lock` holds.
+    pub(crate) fn apply(&mut self, path: PathRef<'_>, _lock: &InodeGuard<'_>) -> Result {
+        // SAFETY: charter 1; the inode's lock is held.
+        to_result(unsafe {
+            bindings::notify_change(
+                path.idmap().as_ptr(),
+                path.dentry.as_ptr(),
+                &mut self.0,
+                core::ptr::null_mut(),
+            )
+        })
+    }
+}
+
+/// The flags that `chattr` changes (`struct file_kattr`).
+#[repr(transparent)]
+pub(crate) struct FileAttr(pub(super) bindings::file_kattr);
+
+/// `STATX_*` masks.
+pub(crate) mod statx {
+    use crate::bindings;
+    pub(crate) const INO: u32 = bindings::STATX_INO;
+    pub(crate) const NLINK: u32 = bindings::STATX_NLINK;
+    pub(crate) const TIMES: u32 = bindings::STATX_ATIME | bindings::STATX_MTIME;
+    pub(crate) const BASIC: u32 = bindings::STATX_BASIC_STATS;
+}
+
+/// `FS_*_FL` flags.
+pub(crate) mod fl {
+    use crate::bindings;
+    pub(crate) const APPEND: u32 = bindings::FS_APPEND_FL;
+    pub(crate) const IMMUTABLE: u32 = bindings::FS_IMMUTABLE_FL;
+    pub(crate) const SYNC: u32 = bindings::FS_SYNC_FL;
+    pub(crate) const NOATIME: u32 = bindings::FS_NOATIME_FL;
+    pub(crate) const X_APPEND: u32 = bindings::FS_XFLAG_APPEND;
+    pub(crate) const X_IMMUTABLE: u32 = bindings::FS_XFLAG_IMMUTABLE;
+    pub(crate) const X_SYNC: u32 = bindings::FS_XFLAG_SYNC;
+    pub(crate) const X_NOATIME: u32 = bindings::FS_XFLAG_NOATIME;
+}
+
+impl FileAttr {
+    /// A request for the common flags.
+    pub(crate) fn common() -> Self {
+        let mut fa = bindings::file_kattr::default();
+        fa.set_flags_valid(true);
+        Self(fa)
+    }
+
+    /// # Safety
+    ///
+    /// `ptr` is valid and exclusive for `'a`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::file_kattr) -> &'a mut Self {
+        // SAFETY: by the contract; the type is transparent.
+        unsafe { &mut *ptr.cast() }
+    }
+
+    pub(crate) fn flags(&self) -> u32 {
+        self.0.flags
+    }
+    pub(crate) fn xflags(&self) -> u32 {
+        self.0.fsx_xflags
+    }
+
+    /// Replaces the flags in `mask` (and the extended ones in `xmask`).
+    pub(crate) fn replace(&mut self, mask: u32, flags: u32, xmask: u32, xflags: u32) {
+        self.0.flags = (self.0.flags & !mask) | (flags & mask);
+        self.0.fsx_xflags = (self.0.fsx_xflags & !xmask) | (xflags & xmask);
+    }
+
+    /// The security hook that an ioctl on the file would have passed.
+    fn security(&self, path: PathRef<'_>, set: bool) -> Result {
+        let file = super::file::open(path, bindings::O_RDONLY | bindings::O_LARGEFILE)?;
+        let cmd = match (set, self.0.fsx_valid()) {
+            (true, true) => bindings::ROVL_FS_IOC_FSSETXATTR,
+            (true, false) => bindings::ROVL_FS_IOC_SETFLAGS,
+            (false, true) => bindings::ROVL_FS_IOC_FSGETXATTR,
+            (false, false) => bindings::ROVL_FS_IOC_GETFLAGS,
+        };
+        // SAFETY: charter 1.
+        to_result(unsafe { bindings::rovl_security_file_ioctl(file.as_ptr(), cmd) })
+    }
+
+    /// Reads the flags of `path`; `ENOTTY` where the filesystem has none.
+    pub(crate) fn read(&mut self, path: PathRef<'_>) -> Result {
+        self.security(path, false)?;
+        // SAFETY: charter 1 and 10.
+        let ret = unsafe { bindings::vfs_fileattr_get(path.dentry.as_ptr(), &mut self.0) };
+        match to_result(ret) {
+            Err(e) if e.to_errno() == -(bindings::ENOIOCTLCMD as i32) => Err(ENOTTY),
+            other => other,
+        }
+    }
+
+    /// Writes the flags to `path`.
+    pub(crate) fn write(&mut self, path: PathRef<'_>) -> Result {
+        self.security(path, true)?;
+        // SAFETY: charter 1.
+        to_result(unsafe {
+            bindings::vfs_fileattr_set(path.idmap().as_ptr(), path.dentry.as_ptr(), &mut self.0)
+        })
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Credentials: copies of the caller's, and running a closure with others.
+//!
+//! C header: `include/linux/cred.h`; contract: `Documentation/security/credentials.rst`.
+
+use super::Inode;
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    cred::Credential,
+    prelude::*,
+    sync::aref::{ARef, AlwaysRefCounted},
+};
+
+/// Runs `f` with `cred` as the task's effective credentials; `f` gets those replaced.
+///
+/// A closure, not a guard: a forgotten guard would leave the credentials on the task.
+#[inline]
+pub(crate) fn scope<R>(cred: &Credential, f: impl FnOnce(&Credential) -> R) -> R {
+    // SAFETY: charter 1 for `cred`; it outlives the call, and the old value is put back below
+    // (charter 9; the kernel never unwinds).
+    let old = unsafe { bindings::rovl_override_creds(cred.as_ptr()) };
+    // SAFETY: the task's own credentials stay referenced by the task while they are replaced.
+    let ret = f(unsafe { Credential::from_ptr(old) });
+    // SAFETY: as above: `old` was current, and still has its reference.
+    unsafe { bindings::rovl_override_creds(old) };
+    ret
+}
+
+/// Runs `f` with the credentials that the task has apart from any override.
+pub(crate) fn scope_real<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: `real_cred` of the current task cannot change during the call.
+    let real = unsafe { Credential::from_ptr(bindings::rovl_current_real_cred()) };
+    scope(real, |_| f())
+}
+
+/// Whether the current credentials have a capability in the initial user namespace (audited).
+pub(crate) fn capable(cap: u32) -> bool {
+    // SAFETY: no preconditions.
+    unsafe { bindings::capable(cap as i32) }
+}
+
+/// Whether the current credentials have `CAP_SYS_ADMIN` in the initial user namespace (silent).
+pub(crate) fn is_sysadmin() -> bool {
+    // SAFETY: no preconditions.
+    unsafe { bindings::rovl_capable_sysadmin_noaudit() }
+}
+
+/// A private copy of the current credentials, to be changed before it is used.
+///
+/// # Invariants
+///
+/// The pointer owns the only reference to a `struct cred` that nobody else has seen.
+pub(crate) struct NewCred(NonNull<bindings::cred>);
+
+impl NewCred {
+    /// Copies the current task's effective credentials.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn prepare() -> Result<Self> {
+        // SAFETY: no preconditions.
+        NonNull::new(unsafe { bindings::prepare_creds() })
+            .map(Self)
+            .ok_or(ENOMEM)
+    }
+
+    /// Takes `CAP_SYS_RESOURCE` away: no quota override, no reserved blocks.
+    pub(crate) fn drop_sys_resource(&mut self) {
+        // SAFETY: by the type invariant nobody else reads the credentials.
+        unsafe { bindings::rovl_cred_drop_sys_resource(self.0.as_ptr()) }
+    }
+
+    /// Sets fsuid and fsgid to the owner of `inode`.
+    pub(crate) fn set_fs_ids(&mut self, inode: &Inode) {
+        // SAFETY: as above; charter 1 for `inode`.
+        unsafe {
+            (*self.0.as_ptr()).fsuid = (*inode.as_ptr()).i_uid;
+            (*self.0.as_ptr()).fsgid = (*inode.as_ptr()).i_gid;
+        }
+    }
+
+    /// The raw pointer, for the security hooks.
+    pub(super) fn as_ptr(&self) -> *mut bindings::cred {
+        self.0.as_ptr()
+    }
+
+    /// Ends the preparation: from here on the credentials are immutable and shared.
+    pub(crate) fn commit(self) -> ARef<Credential> {
+        let ptr = core::mem::ManuallyDrop::new(self).0;
+        // SAFETY: the reference that `self` owned moves to the `ARef`.
+        unsafe { ARef::from_raw(ptr.cast()) }
+    }
+}
+
+impl Drop for NewCred {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariant we own the only reference.
+        unsafe { bindings::abort_creds(self.0.as_ptr()) }
+    }
+}
+
+/// The current task's effective credentials.
+pub(crate) fn current() -> ARef<Credential> {
+    // SAFETY: the current credentials are referenced by the task for the duration of this function.
+    let cred = unsafe { Credential::from_ptr((*kernel::task::Task::current_raw()).cred) };
+    cred.inc_ref();
+    // SAFETY: the reference just taken moves to the `ARef`.
+    unsafe { ARef::from_raw(NonNull::from(cred)) }
+}

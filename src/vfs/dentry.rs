@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A dentry of any filesystem, and names.
+//!
+//! C header: `include/linux/dcache.h`.
+
+use super::{
+    inode::{read_field, Inode},
+    mount::{IdMap, Mount},
+    own::{OwnDentry, OwnInode},
+    fs::FileSystem,
+    SuperBlock,
+};
+use crate::bindings;
+use core::{mem::MaybeUninit, ptr::NonNull};
+use kernel::{
+    error::from_err_ptr,
+    prelude::*,
+    sync::aref::{ARef, AlwaysRefCounted},
+    types::Opaque,
+};
+
+/// A dentry of any filesystem.
+#[repr(transparent)]
+pub(crate) struct Dentry(Opaque<bindings::dentry>);
+
+// SAFETY: dentries may be used and given back from any thread.
+unsafe impl Send for Dentry {}
+// SAFETY: all fields are read as the dcache rules demand, from any thread.
+unsafe impl Sync for Dentry {}
+
+// SAFETY: `dget`/`dput` count references in `d_lockref`.
+unsafe impl AlwaysRefCounted for Dentry {
+    fn inc_ref(&self) {
+        // SAFETY: charter 1: the count is not zero.
+        unsafe { bindings::rovl_dget(self.as_ptr()) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: the caller gives its reference up.
+        unsafe { bindings::dput(obj.as_ptr().cast()) }
+    }
+}
+
+impl PartialEq for Dentry {
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self, other)
+    }
+}
+
+/// A `struct qstr` for a name of any bytes; the callee hashes it.
+pub(super) fn qstr(name: &[u8]) -> bindings::qstr {
+    bindings::qstr {
+        __bindgen_anon_1: bindings::qstr__bindgen_ty_1 {
+            __bindgen_anon_1: bindings::qstr__bindgen_ty_1__bindgen_ty_1 {
+                hash: 0,
+                len: name.len() as u32,
+            },
+        },
+        name: name.as_ptr(),
+    }
+}
+
+impl Dentry {
+    /// # Safety
+    ///
+    /// Charter 1 holds for `ptr` and `'a`.
+    #[inline]
+    pub(super) unsafe fn from_raw<'a>(ptr: *const bindings::dentry) -> &'a Self {
+        // SAFETY: by the contract; the type is transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut bindings::dentry {
+        self.0.get()
+    }
+
+    /// Takes over a reference that a C function returned, or its errno.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is an error pointer or a dentry with a reference to give away, not null.
+    pub(super) unsafe fn from_ret(ptr: *mut bindings::dentry) -> Result<ARef<Self>> {
+        let ptr = NonNull::new(from_err_ptr(ptr)?).ok_or(ENOENT)?;
+        // SAFETY: by the contract.
+        Ok(unsafe { ARef::from_raw(ptr.cast()) })
+    }
+
+    /// The inode of a positive dentry (charter 2).
+    #[inline]
+    pub(crate) fn inode(&self) -> Option<&Inode> {
+        // SAFETY: charter 1 and 2: the inode stays while `self` is borrowed.
+        unsafe { read_field!(self, d_inode).cast::<Inode>().as_ref() }
+    }
+
+    /// The inode of a dentry that must be positive; `ESTALE` where a layer changed underneath.
+    #[inline]
+    pub(crate) fn positive(&self) -> Result<&Inode> {
+        self.inode().ok_or(ESTALE)
+    }
+
+    pub(crate) fn is_negative(&self) -> bool {
+        self.inode().is_none()
+    }
+
+    #[inline]
+    pub(super) fn flags(&self) -> u32 {
+        read_field!(self, d_flags)
+    }
+
+    fn entry_type(&self) -> u32 {
+        self.flags() & bindings::ROVL_DCACHE_ENTRY_TYPE
+    }
+
+    /// Whether names can be looked up in it.
+    pub(crate) fn can_lookup(&self) -> bool {
+        self.entry_type() == bindings::ROVL_DCACHE_DIRECTORY_TYPE
+    }
+
+    /// Whether it is a directory of any sort.
+    pub(crate) fn is_dir(&self) -> bool {
+        matches!(
+            self.entry_type(),
+            bindings::ROVL_DCACHE_DIRECTORY_TYPE | bindings::ROVL_DCACHE_AUTODIR_TYPE
+        )
+    }
+
+    pub(crate) fn is_reg(&self) -> bool {
+        self.entry_type() == bindings::ROVL_DCACHE_REGULAR_TYPE
+    }
+
+    /// Whether the dentry is one that a union cannot handle: neither a directory with lookup nor a
+    /// file, a symlink or a device; an automount point; names with their own hash or comparison.
+    pub(crate) fn is_weird(&self) -> bool {
+        let known = matches!(
+            self.entry_type(),
+            bindings::ROVL_DCACHE_DIRECTORY_TYPE
+                | bindings::ROVL_DCACHE_REGULAR_TYPE
+                | bindings::ROVL_DCACHE_SPECIAL_TYPE
+                | bindings::ROVL_DCACHE_SYMLINK_TYPE
+        );
+        !known
+            || self.flags()
+                & (bindings::ROVL_DCACHE_NEED_AUTOMOUNT
+                    | bindings::ROVL_DCACHE_MANAGE_TRANSIT
+                    | bindings::ROVL_DCACHE_OP_HASH
+                    | bindings::ROVL_DCACHE_OP_COMPARE)
+                != 0
+    }
+
+    /// Whether the dentry belongs to a union filesystem (it has a `d_real` operation).
+    pub(crate) fn is_union(&self) -> bool {
+        self.flags() & bindings::ROVL_DCACHE_OP_REAL != 0
+    }
+
+    /// Whether the directory folds case.
+    pub(crate) fn is_casefolded(&self) -> bool {
+        // SAFETY: charter 1; callers pass positive dentries.
+        !self.is_negative() && unsafe { bindings::rovl_casefolded(self.as_ptr()) }
+    }
+
+    /// Which of the revalidation operations the dentry has, as a mask.
+    #[inline]
+    pub(crate) fn revalidate_flags(&self) -> u32 {
+        self.flags() & REVALIDATE
+    }
+
+    /// Replaces the revalidation flags in `clear` by those in `set`.
+    pub(crate) fn change_revalidate(&self, clear: u32, set: u32) {
+        // SAFETY: charter 1; the helper takes `d_lock`.
+        unsafe {
+            bindings::rovl_dentry_change_flags(self.as_ptr(), clear & REVALIDATE, set & REVALIDATE)
+        }
+    }
+
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.flags() & bindings::ROVL_DCACHE_DISCONNECTED != 0
+    }
+
+    pub(crate) fn is_unhashed(&self) -> bool {
+        // SAFETY: charter 1.
+        unsafe { bindings::rovl_d_unhashed(self.as_ptr()) }
+    }
+
+    /// Makes the next lookup of the name ask the filesystem again.
+    pub(crate) fn unhash(&self) {
+        // SAFETY: charter 1.
+        unsafe { bindings::d_drop(self.as_ptr()) }
+    }
+
+    /// Whether another hashed dentry of the inode exists.
+    pub(crate) fn has_hashed_alias(&self) -> bool {
+        match self.inode() {
+            // SAFETY: charter 1; the helper takes `i_lock`.
+            Some(inode) => unsafe {
+                bindings::rovl_has_hashed_alias(inode.as_ptr(), self.as_ptr())
+            },
+            None => false,
+        }
+    }
+
+    /// The parent as of now, referenced.
+    pub(crate) fn parent(&self) -> ARef<Self> {
+        // SAFETY: charter 1; `dget_parent` returns a reference.
+        unsafe { ARef::from_raw(NonNull::new_unchecked(bindings::dget_parent(self.as_ptr())).cast()) }
+    }
+
+    /// Whether `self` is `ancestor` or below it.
+    pub(crate) fn is_subdir_of(&self, ancestor: &Dentry) -> bool {
+        // SAFETY: charter 1.
+        unsafe { bindings::is_subdir(self.as_ptr(), ancestor.as_ptr()) }
+    }
+
+    /// The super block.
+    #[inline]
+    pub(crate) fn sb(&self) -> &SuperBlock {
+        // SAFETY: `d_sb` never changes and outlives its dentries.
+        unsafe { SuperBlock::from_raw((*self.as_ptr()).d_sb) }
+    }
+
+    /// One more reference.
+    pub(crate) fn get(&self) -> ARef<Self> {
+        self.into()
+    }
+
+    /// `ENOTDIR` where names cannot be looked up: the VFS would call an operation that is not there.
+    pub(super) fn must_be_dir(&self) -> Result {
+        if self.can_lookup() {
+            Ok(())
+        } else {
+            Err(ENOTDIR)
+        }
+    }
+
+    /// Looks `name` up in this directory with the current credentials; may sleep, takes the
+    /// directory's lock where the name is not cached.
+    ///
+    /// # Errors
+    ///
+    /// What the filesystem returns, `EACCES` where the directory cannot be searched.
+    pub(crate) fn lookup(&self, mnt: &Mount, name: &[u8]) -> Result<ARef<Dentry>> {
+        self.must_be_dir()?;
+        let mut q = qstr(name);
+        // SAFETY: charter 1; `q` outlives the call, which returns a reference.
+        unsafe {
+            Self::from_ret(bindings::lookup_one_unlocked(
+                mnt.idmap().as_ptr(),
+                &mut q,
+                self.as_ptr(),
+            ))
+        }
+    }
+
+    /// As [`lookup`](Self::lookup), but a missing name is `None`. With `forget` the negative dentry
+    /// is not kept in the dcache where nobody else uses it.
+    pub(crate) fn lookup_positive(
+        &self,
+        mnt: &Mount,
+        name: &[u8],
+        forget: bool,
+    ) -> Result<Option<ARef<Dentry>>> {
+        let found = match self.lookup(mnt, name) {
+            Err(e) if e == ENOENT || e == ENAMETOOLONG => return Ok(None),
+            other => other?,
+        };
+        if found.is_negative() {
+            let raw = ARef::into_raw(found);
+            // SAFETY: the reference is given away either way.
+            unsafe {
+                if forget {
+                    bindings::rovl_dput_unused_negative(raw.as_ptr().cast());
+                } else {
+                    bindings::dput(raw.as_ptr().cast());
+                }
+            }
+            return Ok(None);
+        }
+        Ok(Some(found))
+    }
+
+    /// As [`lookup`](Self::lookup), interrupted by a fatal signal; `ENOENT` where the name is missing.
+    pub(crate) fn lookup_killable(&self, mnt: &Mount, name: &[u8]) -> Result<ARef<Dentry>> {
+        self.must_be_dir()?;
+        let mut q = qstr(name);
+        // SAFETY: charter 1; `q` outlives the call, which returns a reference.
+        unsafe {
+            Self::from_ret(bindings::lookup_one_positive_killable(
+                mnt.idmap().as_ptr(),
+                &mut q,
+                self.as_ptr(),
+            ))
+        }
+    }
+
+    /// As [`lookup`](Self::lookup), by a caller that holds this directory's lock.
+    pub(crate) fn lookup_locked(&self, idmap: &IdMap, name: &[u8]) -> Result<ARef<Dentry>> {
+        self.must_be_dir()?;
+        let mut q = qstr(name);
+        // SAFETY: charter 1; `q` outlives the call, which returns a reference.
+        unsafe {
+            Self::from_ret(bindings::lookup_one(
+                idmap.as_ptr(),
+                &mut q,
+                self.as_ptr(),
+            ))
+        }
+    }
+
+    /// Reads a symlink's target and passes it to `f`.
+    pub(crate) fn with_link<R>(&self, f: impl FnOnce(&CStr) -> Result<R>) -> Result<R> {
+        let mut done = bindings::delayed_call::default();
+        // SAFETY: charter 1 and 10.
+        let link = unsafe { bindings::vfs_get_link(self.as_ptr(), &mut done) };
+        let link = from_err_ptr(link.cast_mut())?;
+        if link.is_null() {
+            return Err(EINVAL);
+        }
+        // SAFETY: the link is a C string until the delayed call is made.
+        let ret = f(unsafe { CStr::from_char_ptr(link) });
+        if let Some(call) = done.fn_ {
+            // SAFETY: the filesystem asked for this call once the link is no longer used.
+            unsafe { call(done.arg) };
+        }
+        ret
+    }
+}
+
+/// Both revalidation flags.
+pub(crate) const REVALIDATE: u32 =
+    bindings::ROVL_DCACHE_OP_REVALIDATE | bindings::ROVL_DCACHE_OP_WEAK_REVALIDATE;
+/// `d_weak_revalidate` alone.
+pub(crate) const WEAK_REVALIDATE: u32 = bindings::ROVL_DCACHE_OP_WEAK_REVALIDATE;
+
+/// A copy of a dentry's name that renames do not change.
+pub(crate) struct NameSnapshot {
+    // A short name lies inside the structure, which moves: its address is taken anew on each access.
+    inner: MaybeUninit<bindings::name_snapshot>,
+    inline: bool,
+    len: usize,
+}
+
+impl NameSnapshot {
+    /// Copies the name as of now.
+    pub(crate) fn take(dentry: &Dentry) -> Self {
+        let mut inner = MaybeUninit::<bindings::name_snapshot>::zeroed();
+        let at = inner.as_mut_ptr();
+        // SAFETY: charter 1 and 10.
+        unsafe { bindings::take_dentry_name_snapshot(at, dentry.as_ptr()) };
+        // SAFETY: the call filled the structure.
+        let (inline, len) = unsafe {
+            (
+                (*at).name.name == (&raw const (*at).inline_name).cast(),
+                (*at).name.__bindgen_anon_1.__bindgen_anon_1.len as usize,
+            )
+        };
+        Self { inner, inline, len }
+    }
+
+    /// The name's bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        let at = self.inner.as_ptr();
+        // SAFETY: the structure was filled by `take`; a short name is read where the structure lies
+        // now, a long one where the referenced external name lies.
+        unsafe {
+            let name = if self.inline {
+                (&raw const (*at).inline_name).cast()
+            } else {
+                (*at).name.name
+            };
+            core::slice::from_raw_parts(name, self.len)
+        }
+    }
+}
+
+impl Drop for NameSnapshot {
+    fn drop(&mut self) {
+        let at = self.inner.as_mut_ptr();
+        // SAFETY: the structure was filled by `take`; the inline pointer is put right first, because
+        // the release compares it.
+        unsafe {
+            if self.inline {
+                (*at).name.name = (&raw const (*at).inline_name).cast();
+            }
+            bindings::release_dentry_name_snapshot(at)
+        }
+    }
+}
+
+/// A dentry of ours whose name and parent are stable (charter 5).
+pub(crate) struct Child<'a, F: FileSystem>(&'a OwnDentry<F>);
+
+impl<F: FileSystem> Clone for Child<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<F: FileSystem> Copy for Child<'_, F> {}
+
+impl<'a, F: FileSystem> Child<'a, F> {
+    /// # Safety
+    ///
+    /// Charter 1, 3 and 5 hold for `ptr` and `'a`.
+    pub(super) unsafe fn from_raw(ptr: *mut bindings::dentry) -> Self {
+        // SAFETY: by the contract.
+        Self(unsafe { OwnDentry::from_raw(ptr) })
+    }
+
+    /// The dentry.
+    pub(crate) fn dentry(self) -> &'a OwnDentry<F> {
+        self.0
+    }
+
+    /// The last component of its path.
+    pub(crate) fn name(self) -> &'a [u8] {
+        // SAFETY: charter 5: the name does not change during `'a`.
+        unsafe {
+            let q = &(*self.0.as_ptr()).__bindgen_anon_1.d_name;
+            core::slice::from_raw_parts(q.name, q.__bindgen_anon_1.__bindgen_anon_1.len as usize)
+        }
+    }
+
+    /// The directory it is in.
+    pub(crate) fn parent(self) -> &'a OwnDentry<F> {
+        // SAFETY: charter 5 and 3: the parent is stable, referenced by the child and of our type.
+        unsafe { OwnDentry::from_raw((*self.0.as_ptr()).d_parent) }
+    }
+
+    /// The directory's inode.
+    pub(crate) fn dir(self) -> &'a OwnInode<F> {
+        // SAFETY: charter 5: a parent is positive.
+        unsafe { OwnInode::from_raw((*self.parent().as_ptr()).d_inode) }
+    }
+}
+
+impl<F: FileSystem> core::ops::Deref for Child<'_, F> {
+    type Target = OwnDentry<F>;
+    fn deref(&self) -> &OwnDentry<F> {
+        self.0
+    }
+}

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open files of layers, and data moved between them.
+//!
+//! C headers: `include/linux/fs.h`, `include/linux/backing-file.h`.
+
+use super::{inode::Mode, mount::PathRef, to_len, to_off, Inode};
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{error::{from_err_ptr, to_result}, fs::File, prelude::*, sync::aref::ARef};
+
+/// `O_*` flags that the kernel crate does not name.
+pub(crate) mod flags {
+    use crate::bindings;
+    pub(crate) const O_LARGEFILE: u32 = bindings::O_LARGEFILE;
+    pub(crate) const O_NOATIME: u32 = bindings::O_NOATIME;
+}
+
+/// `MAY_*` access masks.
+pub(crate) mod may {
+    use crate::bindings;
+    pub(crate) const READ: u32 = bindings::MAY_READ;
+    pub(crate) const WRITE: u32 = bindings::MAY_WRITE;
+    pub(crate) const APPEND: u32 = bindings::MAY_APPEND;
+    pub(crate) const OPEN: u32 = bindings::MAY_OPEN;
+}
+
+/// Takes over a reference to a file that a C function returned.
+///
+/// # Safety
+///
+/// `file` is not null, the reference is the caller's, and nobody uses its position without the lock.
+pub(super) unsafe fn take(file: *mut bindings::file) -> ARef<File> {
+    // SAFETY: by the contract.
+    unsafe { ARef::from_raw(NonNull::new_unchecked(file).cast()) }
+}
+
+/// Opens `path` with the current credentials; no permission check.
+///
+/// # Errors
+///
+/// What the filesystem or a security module returns.
+pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<File>> {
+    let raw = path.raw();
+    let cred = super::cred::current();
+    // SAFETY: charter 1; a new file.
+    unsafe {
+        Ok(take(from_err_ptr(bindings::dentry_open(
+            &raw,
+            flags as i32,
+            cred.as_ptr(),
+        ))?))
+    }
+}
+
+/// Opens `path` for reading or (`write`) writing after a permission check with the current
+/// credentials; without access time updates where that is allowed.
+pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<File>> {
+    let (mut flags, mask) = if write {
+        (bindings::O_WRONLY, may::WRITE)
+    } else {
+        (bindings::O_RDONLY, may::READ)
+    };
+    let inode = path.dentry.positive()?;
+    inode.permission(path.idmap(), mask | may::OPEN)?;
+    if inode.owner_or_capable(path.idmap()) {
+        flags |= bindings::O_NOATIME;
+    }
+    open(path, flags | bindings::O_LARGEFILE)
+}
+
+/// The inode of an open file.
+#[inline]
+pub(crate) fn inode_of(file: &File) -> &Inode {
+    // SAFETY: charter 1: `f_inode` is constant and referenced through the path.
+    unsafe { Inode::from_raw((*file.as_ptr()).f_inode) }
+}
+
+/// Opens the file at `path` of a layer on behalf of `user`, whose path it shows to users; checked
+/// and opened with the current credentials.
+pub(crate) fn open_backing(user: &File, path: PathRef<'_>, flags: u32) -> Result<ARef<File>> {
+    let raw = path.raw();
+    let cred = super::cred::current();
+    // SAFETY: charter 1; a new file.
+    unsafe {
+        Ok(take(from_err_ptr(bindings::backing_file_open(
+            user.as_ptr(),
+            flags as i32,
+            &raw,
+            cred.as_ptr(),
+        ))?))
+    }
+}
+
+/// Opens an unnamed file in the layer directory `parent` on behalf of `user`.
+pub(crate) fn open_backing_tmpfile(
+    user: &File,
+    parent: PathRef<'_>,
+    flags: u32,
+    mode: Mode,
+) -> Result<ARef<File>> {
+    let raw = parent.raw();
+    let cred = super::cred::current();
+    // SAFETY: charter 1; a new file.
+    unsafe {
+        Ok(take(from_err_ptr(bindings::backing_tmpfile_open(
+            user.as_ptr(),
+            flags as i32,
+            &raw,
+            mode.0,
+            cred.as_ptr(),
+        ))?))
+    }
+}
+
+/// The access mask that opening with `flags` asks for.
+pub(crate) fn open_mask(flags: u32) -> u32 {
+    let mask = match flags & bindings::O_ACCMODE {
+        bindings::O_RDONLY => may::READ,
+        bindings::O_WRONLY => may::WRITE,
+        _ => may::READ | may::WRITE,
+    };
+    let append = if flags & bindings::O_APPEND != 0 {
+        may::APPEND
+    } else {
+        0
+    };
+    mask | append | may::OPEN
+}
+
+/// Whether opening with `flags` writes or truncates.
+pub(crate) fn open_writes(flags: u32) -> bool {
+    flags & bindings::O_ACCMODE != bindings::O_RDONLY || flags & bindings::O_TRUNC != 0
+}
+
+/// The flags that `fcntl(F_SETFL)` changes.
+const SETFL: u32 =
+    bindings::O_APPEND | bindings::O_NONBLOCK | bindings::O_NDELAY | bindings::O_DIRECT;
+
+/// Makes the status flags of `real` those of `user`, which `fcntl(2)` may have changed.
+///
+/// # Errors
+///
+/// `EPERM` for clearing `O_APPEND` of an append-only file, `EINVAL` for an impossible `O_DIRECT`.
+#[inline]
+pub(crate) fn sync_flags(user: &File, real: &File) -> Result {
+    let (want, have) = (user.flags(), real.flags());
+    if (want ^ have) & !bindings::O_NOATIME == 0 {
+        return Ok(());
+    }
+    change_flags(real, want & SETFL)
+}
+
+#[cold]
+fn change_flags(real: &File, want: u32) -> Result {
+    if (want ^ real.flags()) & bindings::O_APPEND != 0
+        && inode_of(real).flags() & bindings::S_APPEND != 0
+    {
+        return Err(EPERM);
+    }
+    // SAFETY: charter 1; `f_mode` and `f_op` are constant.
+    unsafe {
+        let file = real.as_ptr();
+        if want & bindings::O_DIRECT != 0 && (*file).f_mode & bindings::ROVL_FMODE_CAN_ODIRECT == 0
+        {
+            return Err(EINVAL);
+        }
+        if let Some(check) = (*(*file).f_op).check_flags {
+            to_result(check(want as i32))?;
+        }
+        bindings::rovl_file_set_flags(file, SETFL, want);
+    }
+    Ok(())
+}
+
+/// Whether the file can be sought.
+pub(crate) fn can_seek(file: &File) -> bool {
+    // SAFETY: charter 1; `f_mode` is constant.
+    unsafe { (*file.as_ptr()).f_mode & bindings::ROVL_FMODE_LSEEK != 0 }
+}
+
+/// `lseek()`; `whence` is `SEEK_*`.
+pub(crate) fn seek(file: &File, offset: i64, whence: i32) -> Result<i64> {
+    // SAFETY: charter 1.
+    to_off(unsafe { bindings::vfs_llseek(file.as_ptr(), offset, whence) })
+}
+
+/// Seeks to the next data at or after `offset`; `ENXIO` where there is none.
+pub(crate) fn seek_data(file: &File, offset: i64) -> Result<i64> {
+    seek(file, offset, bindings::SEEK_DATA as i32)
+}
+
+/// Whether `err` of [`seek_data`] says that only a hole is left.
+pub(crate) fn is_no_data(err: Error) -> bool {
+    err == ENXIO
+}
+
+/// The file's position; meaningful to whoever serialises its users.
+pub(crate) fn pos(file: &File) -> i64 {
+    // SAFETY: charter 1; a word.
+    unsafe { (&raw const (*file.as_ptr()).f_pos).read_volatile() }
+}
+
+/// Sets the file's position.
+pub(crate) fn set_pos(file: &File, pos: i64) {
+    // SAFETY: as above.
+    unsafe { (&raw mut (*file.as_ptr()).f_pos).write_volatile(pos) }
+}
+
+/// Writes the file's data (and with `!datasync` all its metadata) back.
+pub(crate) fn fsync(file: &File, start: i64, end: i64, datasync: bool) -> Result {
+    // SAFETY: charter 1.
+    to_result(unsafe { bindings::vfs_fsync_range(file.as_ptr(), start, end, datasync.into()) })
+}
+
+/// Writes the whole file back.
+pub(crate) fn fsync_all(file: &File) -> Result {
+    fsync(file, 0, i64::MAX, false)
+}
+
+/// Shares the first `len` bytes of `from` with `to`; returns how many were shared.
+pub(crate) fn clone_range(from: &File, to: &File, len: i64) -> Result<i64> {
+    // SAFETY: charter 1.
+    to_off(unsafe { bindings::vfs_clone_file_range(from.as_ptr(), 0, to.as_ptr(), 0, len, 0) })
+}
+
+/// Copies up to `len` bytes from `from` to `to`, both at `pos`, inside the kernel; returns how many,
+/// 0 at the end of `from`.
+pub(crate) fn splice(from: &File, to: &File, pos: i64, len: usize) -> Result<usize> {
+    let (mut in_pos, mut out_pos) = (pos, pos);
+    // SAFETY: charter 1 and 10.
+    to_len(unsafe {
+        bindings::do_splice_direct(
+            from.as_ptr(),
+            &mut in_pos,
+            to.as_ptr(),
+            &mut out_pos,
+            len,
+            bindings::SPLICE_F_MOVE,
+        )
+    })
+}
+
+/// Checks locks and security for a transfer of `len` bytes at `pos`; `write` for the target's side.
+pub(crate) fn verify_area(file: &File, write: bool, pos: i64, len: i64) -> Result {
+    let mut pos = pos;
+    let rw = if write { bindings::WRITE } else { bindings::READ };
+    // SAFETY: charter 1 and 10.
+    to_result(unsafe { bindings::rw_verify_area(rw as i32, file.as_ptr(), &mut pos, len as usize) })
+}
+
+/// Whether a fatal signal waits for the current task.
+pub(crate) fn fatal_signal_pending() -> bool {
+    // SAFETY: no preconditions.
+    unsafe { bindings::rovl_fatal_signal_pending() }
+}
+
+/// Strips set-id bits and file capabilities before a write to `file` (its inode locked).
+pub(crate) fn remove_privs(file: &File) -> Result {
+    // SAFETY: charter 1.
+    to_result(unsafe { bindings::file_remove_privs(file.as_ptr()) })
+}
+
+/// `fallocate()`.
+pub(crate) fn fallocate(file: &File, mode: i32, offset: i64, len: i64) -> Result {
+    // SAFETY: charter 1.
+    to_result(unsafe { bindings::vfs_fallocate(file.as_ptr(), mode, offset, len) })
+}
+
+/// `posix_fadvise()`.
+pub(crate) fn fadvise(file: &File, offset: i64, len: i64, advice: i32) -> Result {
+    // SAFETY: charter 1.
+    to_result(unsafe { bindings::vfs_fadvise(file.as_ptr(), offset, len, advice) })
+}
+
+/// How [`transfer`] moves data between two files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transfer {
+    /// `copy_file_range()`.
+    Copy,
+    /// Sharing of extents (`FICLONE`).
+    Clone,
+    /// Sharing of equal extents (`FIDEDUPERANGE`).
+    Dedupe,
+}
+
+/// A range to be moved between two files.
+#[derive(Clone, Copy)]
+pub(crate) struct Range {
+    /// Offset in the source.
+    pub(crate) from: i64,
+    /// Offset in the target.
+    pub(crate) to: i64,
+    /// Bytes.
+    pub(crate) len: i64,
+    /// Flags of the call.
+    pub(crate) flags: u32,
+}
+
+/// Moves a range between two files of layers; returns the bytes moved.
+pub(crate) fn transfer(how: Transfer, from: &File, to: &File, range: Range) -> Result<i64> {
+    let (from, to) = (from.as_ptr(), to.as_ptr());
+    let Range {
+        from: from_pos,
+        to: to_pos,
+        len,
+        flags,
+    } = range;
+    // SAFETY: charter 1.
+    to_off(unsafe {
+        match how {
+            Transfer::Copy => {
+                bindings::vfs_copy_file_range(from, from_pos, to, to_pos, len as usize, flags) as i64
+            }
+            Transfer::Clone => bindings::vfs_clone_file_range(from, from_pos, to, to_pos, len, flags),
+            Transfer::Dedupe => {
+                bindings::vfs_dedupe_file_range_one(from, from_pos, to, to_pos, len, flags)
+            }
+        }
+    })
+}
+
+/// Calls the filesystem's `flush` for a descriptor that is being closed.
+pub(super) fn flush(real: &File, owner: *mut kernel::ffi::c_void) -> Result {
+    // SAFETY: charter 1; `f_op` is constant; `owner` is what the VFS passed.
+    match unsafe { (*(*real.as_ptr()).f_op).flush } {
+        // SAFETY: as above.
+        Some(flush) => to_result(unsafe { flush(real.as_ptr(), owner) }),
+        None => Ok(()),
+    }
+}

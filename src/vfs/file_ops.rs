@@ -1,0 +1,650 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The table of file operations of a kind of inode.
+//!
+//! Contracts and locks: `Documentation/filesystems/{vfs,locking}.rst`.
+
+use super::{
+    file,
+    fs::FileSystem,
+    mount::PathRef,
+    readdir::DirContext,
+    to_len, OwnDentry, OwnInode,
+};
+use crate::bindings;
+use core::{marker::PhantomData, ptr};
+use kernel::{
+    cred::Credential,
+    error::{from_result, to_result},
+    fs::File,
+    prelude::*,
+};
+
+/// A built table.
+#[derive(Clone, Copy)]
+pub(crate) struct FileTable(pub(super) &'static bindings::file_operations);
+
+impl FileTable {
+    /// The table for regular files of `T`.
+    pub(crate) const fn regular<F: FileSystem, T: RegularOperations<F>>() -> Self {
+        Self(&Regular::<F, T>::OPS)
+    }
+
+    /// The table for directories of `T`.
+    pub(crate) const fn directory<F: FileSystem, T: DirectoryOperations<F>>() -> Self {
+        Self(&Directory::<F, T>::OPS)
+    }
+}
+
+/// A file of ours in a callback: opened, or being opened.
+pub(crate) struct OpenFile<'a, F: FileSystem>(&'a File, PhantomData<F>);
+
+impl<F: FileSystem> Clone for OpenFile<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<F: FileSystem> Copy for OpenFile<'_, F> {}
+
+impl<'a, F: FileSystem> OpenFile<'a, F> {
+    /// # Safety
+    ///
+    /// `file` is a file of ours, valid during `'a` (charter 1, 3).
+    unsafe fn from_raw(file: *mut bindings::file) -> Self {
+        // SAFETY: by the contract; positions are used under the VFS's rules only.
+        Self(unsafe { File::from_raw_file(file) }, PhantomData)
+    }
+
+    /// The file.
+    pub(crate) fn file(self) -> &'a File {
+        self.0
+    }
+
+    /// The dentry that it was opened by.
+    pub(crate) fn dentry(self) -> &'a OwnDentry<F> {
+        // SAFETY: charter 1 and 3: the file references its path.
+        unsafe { OwnDentry::from_raw(PathRef::of_file(self.0).dentry.as_ptr()) }
+    }
+
+    /// The path that it was opened by.
+    pub(crate) fn path(self) -> PathRef<'a> {
+        PathRef::of_file(self.0)
+    }
+
+    /// Its inode.
+    pub(crate) fn inode(self) -> &'a OwnInode<F> {
+        // SAFETY: charter 1 and 3.
+        unsafe { OwnInode::from_raw(file::inode_of(self.0).as_ptr()) }
+    }
+
+    /// Its `O_*` flags.
+    pub(crate) fn flags(self) -> u32 {
+        self.0.flags()
+    }
+
+    /// Drops flags that matter to the opening alone: `O_CREAT`, `O_EXCL`, `O_NOCTTY`, `O_TRUNC`.
+    pub(crate) fn drop_open_flags(self) {
+        let mask =
+            bindings::O_CREAT | bindings::O_EXCL | bindings::O_NOCTTY | bindings::O_TRUNC;
+        // SAFETY: the file is being opened: nobody else uses it.
+        unsafe { (*self.0.as_ptr()).f_flags &= !mask }
+    }
+
+    /// What `open` stored.
+    ///
+    /// # Safety
+    ///
+    /// `D` is the table's data type (charter 8).
+    unsafe fn data<D>(self) -> &'a D {
+        // SAFETY: by the contract.
+        unsafe { &*(*self.0.as_ptr()).private_data.cast() }
+    }
+}
+
+/// An unnamed file being opened by `tmpfile`.
+pub(crate) struct OpenTmpfile<'a, F: FileSystem> {
+    open: OpenFile<'a, F>,
+    free: Option<unsafe fn(*mut kernel::ffi::c_void)>,
+}
+
+unsafe fn free_box<D>(data: *mut kernel::ffi::c_void) {
+    // SAFETY: the caller passes the box that it stored.
+    drop(unsafe { KBox::from_raw(data.cast::<D>()) });
+}
+
+unsafe extern "C" fn nothing_to_open(
+    _inode: *mut bindings::inode,
+    _file: *mut bindings::file,
+) -> i32 {
+    0
+}
+
+impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
+    /// # Safety
+    ///
+    /// `file` is the one that the `tmpfile` operation got.
+    pub(super) unsafe fn from_raw(file: *mut bindings::file) -> Self {
+        Self {
+            // SAFETY: by the contract.
+            open: unsafe { OpenFile::from_raw(file) },
+            free: None,
+        }
+    }
+
+    /// The file.
+    pub(crate) fn open(&self) -> OpenFile<'a, F> {
+        self.open
+    }
+
+    /// Marks the dentry as that of an unnamed file and makes it positive; stores the file's data for
+    /// the regular file operations of `T`.
+    pub(crate) fn instantiate<T: RegularOperations<F>>(
+        &mut self,
+        inode: kernel::sync::aref::ARef<OwnInode<F>>,
+        data: KBox<T::Data>,
+    ) {
+        let file = self.open.0.as_ptr();
+        // SAFETY: the file is being opened; the dentry is negative and ours.
+        unsafe {
+            bindings::d_mark_tmpfile(file, inode.as_ptr());
+            self.open.dentry().instantiate(inode);
+            (*file).private_data = KBox::into_raw(data).cast();
+        }
+        self.free = Some(free_box::<T::Data>);
+    }
+
+    /// Ends the opening.
+    pub(super) fn finish(&mut self, result: Result) -> Result {
+        let file = self.open.0.as_ptr();
+        // SAFETY: the file is being opened. Where it does not become open, `release` is not called
+        // and the data is still ours.
+        unsafe {
+            let result = result.and_then(|()| {
+                if self.free.is_none() {
+                    // `tmpfile` made nothing: the dentry has no inode to open.
+                    return Err(EIO);
+                }
+                to_result(bindings::finish_open(
+                    file,
+                    self.open.dentry().as_ptr(),
+                    Some(nothing_to_open),
+                ))
+            });
+            if (*file).f_mode & bindings::ROVL_FMODE_OPENED == 0 {
+                if let Some(free) = self.free.take() {
+                    free((*file).private_data);
+                    (*file).private_data = ptr::null_mut();
+                }
+            }
+            result
+        }
+    }
+}
+
+/// A read or write request on a regular file, to be passed on to a file of a layer.
+pub(crate) struct Io {
+    iocb: *mut bindings::kiocb,
+    iter: *mut bindings::iov_iter,
+    write: bool,
+}
+
+impl Io {
+    /// Whether nothing is to be moved.
+    pub(crate) fn is_empty(&self) -> bool {
+        // SAFETY: the VFS passes valid requests.
+        unsafe { (*self.iter).__bindgen_anon_1.__bindgen_anon_1.as_ref().count == 0 }
+    }
+
+    /// Passes the request on to `real` with `cred`; afterwards (for asynchronous requests: on
+    /// completion) `H` hears of it. Returns the bytes moved; `EIOCBQUEUED` for a queued request.
+    pub(crate) fn pass<F: FileSystem, H: IoHooks<F>>(
+        self,
+        real: &File,
+        cred: &Credential,
+    ) -> Result<usize> {
+        let mut ctx = hooks::<F, H>(cred);
+        // SAFETY: charter 1; the request is the VFS's; the context is copied where it is needed
+        // after the call.
+        to_len(unsafe {
+            let flags = (*self.iocb).ki_flags;
+            if self.write {
+                bindings::backing_file_write_iter(
+                    real.as_ptr(),
+                    self.iter,
+                    self.iocb,
+                    flags,
+                    &mut ctx,
+                )
+            } else {
+                bindings::backing_file_read_iter(
+                    real.as_ptr(),
+                    self.iter,
+                    self.iocb,
+                    flags,
+                    &mut ctx,
+                )
+            }
+        })
+    }
+}
+
+/// A splice between a pipe and a regular file, to be passed on.
+pub(crate) struct Splice {
+    file: *mut bindings::file,
+    pipe: *mut bindings::pipe_inode_info,
+    pos: *mut i64,
+    len: usize,
+    flags: u32,
+    write: bool,
+}
+
+impl Splice {
+    /// Passes the splice on to `real`; as [`Io::pass`].
+    pub(crate) fn pass<F: FileSystem, H: IoHooks<F>>(
+        self,
+        real: &File,
+        cred: &Credential,
+    ) -> Result<usize> {
+        let mut ctx = hooks::<F, H>(cred);
+        let mut iocb = core::mem::MaybeUninit::<bindings::kiocb>::zeroed();
+        let iocb = iocb.as_mut_ptr();
+        // SAFETY: charter 1 and 10; the pipe and position are the VFS's.
+        unsafe {
+            bindings::rovl_init_sync_kiocb(iocb, self.file);
+            (*iocb).ki_pos = *self.pos;
+            let ret = if self.write {
+                bindings::backing_file_splice_write(
+                    self.pipe,
+                    real.as_ptr(),
+                    iocb,
+                    self.len,
+                    self.flags,
+                    &mut ctx,
+                )
+            } else {
+                bindings::backing_file_splice_read(
+                    real.as_ptr(),
+                    iocb,
+                    self.pipe,
+                    self.len,
+                    self.flags,
+                    &mut ctx,
+                )
+            };
+            *self.pos = (*iocb).ki_pos;
+            to_len(ret)
+        }
+    }
+}
+
+/// A mapping being set up, to be passed on.
+pub(crate) struct Mapping(*mut bindings::vm_area_struct);
+
+impl Mapping {
+    /// Maps `real` instead, keeping the user's path visible. Where it fails the vma is as before.
+    pub(crate) fn pass<F: FileSystem, H: IoHooks<F>>(
+        self,
+        real: &File,
+        cred: &Credential,
+    ) -> Result {
+        let mut ctx = hooks::<F, H>(cred);
+        // SAFETY: charter 1; the vma is the VFS's.
+        to_result(unsafe { bindings::backing_file_mmap(real.as_ptr(), self.0, &mut ctx) })
+    }
+}
+
+/// What a filesystem wants to hear about passed-on requests.
+pub(crate) trait IoHooks<F: FileSystem> {
+    /// Data of `file` was read.
+    fn accessed(file: OpenFile<'_, F>);
+    /// A write to `file` ended.
+    fn wrote(file: OpenFile<'_, F>);
+}
+
+unsafe extern "C" fn accessed<F: FileSystem, H: IoHooks<F>>(file: *mut bindings::file) {
+    // SAFETY: the file that the request was made on.
+    H::accessed(unsafe { OpenFile::from_raw(file) })
+}
+
+unsafe extern "C" fn end_write<F: FileSystem, H: IoHooks<F>>(
+    iocb: *mut bindings::kiocb,
+    _ret: isize,
+) {
+    // SAFETY: as above.
+    H::wrote(unsafe { OpenFile::from_raw((*iocb).ki_filp) })
+}
+
+fn hooks<F: FileSystem, H: IoHooks<F>>(cred: &Credential) -> bindings::backing_file_ctx {
+    bindings::backing_file_ctx {
+        cred: cred.as_ptr(),
+        accessed: Some(accessed::<F, H>),
+        end_write: Some(end_write::<F, H>),
+    }
+}
+
+/// The owner token of a `flush`, to be passed on.
+pub(crate) struct Flush(*mut kernel::ffi::c_void);
+
+impl Flush {
+    /// Passes the flush on to `real`.
+    pub(crate) fn pass(self, real: &File) -> Result {
+        file::flush(real, self.0)
+    }
+}
+
+/// Operations on open regular files.
+pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
+    /// What is kept with an open file.
+    type Data: Send + Sync;
+
+    /// Opens.
+    fn open(open: OpenFile<'_, F>) -> Result<KBox<Self::Data>>;
+    /// Reads or writes.
+    fn io(open: OpenFile<'_, F>, data: &Self::Data, io: Io, write: bool) -> Result<usize>;
+    /// Splices from or to a pipe.
+    fn splice(open: OpenFile<'_, F>, data: &Self::Data, io: Splice, write: bool) -> Result<usize>;
+    /// Maps.
+    fn mmap(open: OpenFile<'_, F>, data: &Self::Data, mapping: Mapping) -> Result;
+    /// Moves the position; returns it.
+    fn seek(open: OpenFile<'_, F>, data: &Self::Data, offset: i64, whence: i32) -> Result<i64>;
+    /// Writes back.
+    fn fsync(open: OpenFile<'_, F>, data: &Self::Data, start: i64, end: i64, datasync: bool)
+        -> Result;
+    /// Allocates or frees space.
+    fn fallocate(open: OpenFile<'_, F>, data: &Self::Data, mode: i32, off: i64, len: i64)
+        -> Result;
+    /// Takes advice on the access pattern.
+    fn fadvise(open: OpenFile<'_, F>, data: &Self::Data, off: i64, len: i64, advice: i32)
+        -> Result;
+    /// Closes a descriptor.
+    fn flush(open: OpenFile<'_, F>, data: &Self::Data, flush: Flush) -> Result;
+    /// Moves a range between two files of ours.
+    fn transfer(
+        how: file::Transfer,
+        from: (OpenFile<'_, F>, &Self::Data),
+        to: (OpenFile<'_, F>, &Self::Data),
+        range: file::Range,
+    ) -> Result<i64>;
+}
+
+/// Operations on open directories.
+pub(crate) trait DirectoryOperations<F: FileSystem>: Sized + 'static {
+    /// What is kept with an open directory.
+    type Data: Send + Sync;
+
+    /// Opens.
+    fn open(open: OpenFile<'_, F>) -> Result<KBox<Self::Data>>;
+    /// Lists; the inode is locked, shared.
+    fn iterate(open: OpenFile<'_, F>, data: &Self::Data, ctx: &mut DirContext<'_>) -> Result;
+    /// Moves the position; returns it.
+    fn seek(open: OpenFile<'_, F>, data: &Self::Data, offset: i64, whence: i32) -> Result<i64>;
+    /// Writes back.
+    fn fsync(open: OpenFile<'_, F>, data: &Self::Data, start: i64, end: i64, datasync: bool)
+        -> Result;
+    /// Closes, for the last time.
+    fn release(open: OpenFile<'_, F>, data: KBox<Self::Data>);
+}
+
+fn done(result: Result) -> i32 {
+    match result {
+        Ok(()) => 0,
+        Err(e) => e.to_errno(),
+    }
+}
+
+fn ret_len(result: Result<usize>) -> isize {
+    match result {
+        Ok(len) => len as isize,
+        Err(e) => e.to_errno() as isize,
+    }
+}
+
+fn ret_off(result: Result<i64>) -> i64 {
+    match result {
+        Ok(off) => off,
+        Err(e) => e.to_errno().into(),
+    }
+}
+
+type RawFile = *mut bindings::file;
+type RawInode = *mut bindings::inode;
+type RawPipe = *mut bindings::pipe_inode_info;
+
+/// # Safety
+///
+/// `file` is an open file of the table with data `D` (charter 1, 3, 8).
+unsafe fn opened<'a, F: FileSystem, D>(file: RawFile) -> (OpenFile<'a, F>, &'a D) {
+    // SAFETY: by the contract.
+    unsafe {
+        let open = OpenFile::from_raw(file);
+        (open, open.data())
+    }
+}
+
+struct Regular<F, T>(PhantomData<(F, T)>);
+
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one contract for all callbacks: charter 1, 3 and 8 for what the VFS passes"
+)]
+impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
+    const OPS: bindings::file_operations = bindings::file_operations {
+        open: Some(Self::open),
+        release: Some(Self::release),
+        llseek: Some(Self::llseek),
+        read_iter: Some(Self::read_iter),
+        write_iter: Some(Self::write_iter),
+        splice_read: Some(Self::splice_read),
+        splice_write: Some(Self::splice_write),
+        mmap: Some(Self::mmap),
+        fsync: Some(Self::fsync),
+        fallocate: Some(Self::fallocate),
+        fadvise: Some(Self::fadvise),
+        flush: Some(Self::flush),
+        copy_file_range: Some(Self::copy_file_range),
+        remap_file_range: Some(Self::remap_file_range),
+        setlease: Some(bindings::generic_setlease),
+        ..pin_init::zeroed()
+    };
+
+    unsafe extern "C" fn open(_inode: RawInode, file: RawFile) -> i32 {
+        from_result(|| unsafe {
+            let data = T::open(OpenFile::from_raw(file))?;
+            (*file).private_data = KBox::into_raw(data).cast();
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn release(_inode: RawInode, file: RawFile) -> i32 {
+        unsafe { free_box::<T::Data>((*file).private_data) };
+        0
+    }
+
+    unsafe extern "C" fn llseek(file: RawFile, offset: i64, whence: i32) -> i64 {
+        let (open, data) = unsafe { opened(file) };
+        ret_off(T::seek(open, data, offset, whence))
+    }
+
+    unsafe fn io(iocb: *mut bindings::kiocb, iter: *mut bindings::iov_iter, write: bool) -> isize {
+        let (open, data) = unsafe { opened((*iocb).ki_filp) };
+        let io = Io { iocb, iter, write };
+        ret_len(T::io(open, data, io, write))
+    }
+
+    unsafe extern "C" fn read_iter(
+        iocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        unsafe { Self::io(iocb, iter, false) }
+    }
+
+    unsafe extern "C" fn write_iter(
+        iocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        unsafe { Self::io(iocb, iter, true) }
+    }
+
+    unsafe extern "C" fn splice_read(
+        file: RawFile,
+        pos: *mut i64,
+        pipe: RawPipe,
+        len: usize,
+        flags: u32,
+    ) -> isize {
+        unsafe { Self::splice(file, pos, pipe, len, flags, false) }
+    }
+
+    unsafe extern "C" fn splice_write(
+        pipe: RawPipe,
+        file: RawFile,
+        pos: *mut i64,
+        len: usize,
+        flags: u32,
+    ) -> isize {
+        unsafe { Self::splice(file, pos, pipe, len, flags, true) }
+    }
+
+    unsafe fn splice(
+        file: RawFile,
+        pos: *mut i64,
+        pipe: RawPipe,
+        len: usize,
+        flags: u32,
+        write: bool,
+    ) -> isize {
+        let (open, data) = unsafe { opened(file) };
+        let io = Splice {
+            file,
+            pipe,
+            pos,
+            len,
+            flags,
+            write,
+        };
+        ret_len(T::splice(open, data, io, write))
+    }
+
+    unsafe extern "C" fn mmap(file: RawFile, vma: *mut bindings::vm_area_struct) -> i32 {
+        let (open, data) = unsafe { opened(file) };
+        done(T::mmap(open, data, Mapping(vma)))
+    }
+
+    unsafe extern "C" fn fsync(file: RawFile, start: i64, end: i64, datasync: i32) -> i32 {
+        let (open, data) = unsafe { opened(file) };
+        done(T::fsync(open, data, start, end, datasync != 0))
+    }
+
+    unsafe extern "C" fn fallocate(file: RawFile, mode: i32, off: i64, len: i64) -> isize {
+        let (open, data) = unsafe { opened(file) };
+        done(T::fallocate(open, data, mode, off, len)) as isize
+    }
+
+    unsafe extern "C" fn fadvise(file: RawFile, off: i64, len: i64, advice: i32) -> i32 {
+        let (open, data) = unsafe { opened(file) };
+        done(T::fadvise(open, data, off, len, advice))
+    }
+
+    unsafe extern "C" fn flush(file: RawFile, owner: bindings::fl_owner_t) -> i32 {
+        let (open, data) = unsafe { opened(file) };
+        done(T::flush(open, data, Flush(owner)))
+    }
+
+    unsafe extern "C" fn copy_file_range(
+        from_file: RawFile,
+        from: i64,
+        to_file: RawFile,
+        to: i64,
+        len: usize,
+        flags: u32,
+    ) -> isize {
+        let range = file::Range {
+            from,
+            to,
+            len: i64::try_from(len).unwrap_or(i64::MAX),
+            flags,
+        };
+        let (from, to) = unsafe { (opened(from_file), opened(to_file)) };
+        ret_off(T::transfer(file::Transfer::Copy, from, to, range)) as isize
+    }
+
+    unsafe extern "C" fn remap_file_range(
+        from_file: RawFile,
+        from: i64,
+        to_file: RawFile,
+        to: i64,
+        len: i64,
+        flags: u32,
+    ) -> i64 {
+        if flags & !(bindings::ROVL_REMAP_FILE_DEDUP | bindings::ROVL_REMAP_FILE_ADVISORY) != 0 {
+            return EINVAL.to_errno().into();
+        }
+        let how = if flags & bindings::ROVL_REMAP_FILE_DEDUP != 0 {
+            file::Transfer::Dedupe
+        } else {
+            file::Transfer::Clone
+        };
+        let range = file::Range {
+            from,
+            to,
+            len,
+            flags,
+        };
+        let (from, to) = unsafe { (opened(from_file), opened(to_file)) };
+        ret_off(T::transfer(how, from, to, range))
+    }
+}
+
+struct Directory<F, T>(PhantomData<(F, T)>);
+
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one contract for all callbacks: charter 1, 3 and 8 for what the VFS passes"
+)]
+impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
+    const OPS: bindings::file_operations = bindings::file_operations {
+        open: Some(Self::open),
+        release: Some(Self::release),
+        llseek: Some(Self::llseek),
+        read: Some(bindings::generic_read_dir),
+        iterate_shared: Some(Self::iterate),
+        fsync: Some(Self::fsync),
+        setlease: Some(bindings::generic_setlease),
+        ..pin_init::zeroed()
+    };
+
+    unsafe extern "C" fn open(_inode: RawInode, file: RawFile) -> i32 {
+        from_result(|| unsafe {
+            let data = T::open(OpenFile::from_raw(file))?;
+            (*file).private_data = KBox::into_raw(data).cast();
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn release(_inode: RawInode, file: RawFile) -> i32 {
+        unsafe {
+            T::release(
+                OpenFile::from_raw(file),
+                KBox::from_raw((*file).private_data.cast()),
+            )
+        };
+        0
+    }
+
+    unsafe extern "C" fn llseek(file: RawFile, offset: i64, whence: i32) -> i64 {
+        let (open, data) = unsafe { opened(file) };
+        ret_off(T::seek(open, data, offset, whence))
+    }
+
+    unsafe extern "C" fn iterate(file: RawFile, ctx: *mut bindings::dir_context) -> i32 {
+        let (open, data) = unsafe { opened(file) };
+        done(T::iterate(open, data, &mut unsafe {
+            DirContext::from_raw(ctx)
+        }))
+    }
+
+    unsafe extern "C" fn fsync(file: RawFile, start: i64, end: i64, datasync: i32) -> i32 {
+        let (open, data) = unsafe { opened(file) };
+        done(T::fsync(open, data, start, end, datasync != 0))
+    }
+}

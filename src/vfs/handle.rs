@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! File handles of layers.
+//!
+//! C header: `include/linux/exportfs.h`.
+
+use super::{mount::Mount, Dentry, Inode};
+use crate::bindings;
+use core::ptr;
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// Words of the longest handle.
+const WORDS: usize = bindings::ROVL_MAX_HANDLE_SZ as usize / 4;
+
+/// A file handle: its type and up to 128 bytes.
+pub(crate) struct Handle {
+    kind: u8,
+    words: [u32; WORDS],
+    len: usize,
+}
+
+impl Handle {
+    /// The handle of `inode`, which does not tell its directory.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` where the filesystem cannot.
+    pub(crate) fn encode(inode: &Inode) -> Result<Self> {
+        let mut words = [0u32; WORDS];
+        let mut len = WORDS as i32;
+        // SAFETY: charter 1 and 10: the buffer has `len` words.
+        let kind = unsafe {
+            bindings::exportfs_encode_inode_fh(
+                inode.as_ptr(),
+                words.as_mut_ptr().cast(),
+                &mut len,
+                ptr::null_mut(),
+                0,
+            )
+        };
+        let len = usize::try_from(len).map_err(|_| EIO)?;
+        match u8::try_from(kind) {
+            Ok(kind) if u32::from(kind) != bindings::ROVL_FILEID_INVALID && len <= WORDS => {
+                Ok(Self { kind, words, len })
+            }
+            _ => Err(EIO),
+        }
+    }
+
+    /// A handle from its parts; `EINVAL` where it is too long or not of whole words.
+    pub(crate) fn from_bytes(kind: u8, bytes: &[u8]) -> Result<Self> {
+        let mut words = [0u32; WORDS];
+        if bytes.len() % 4 != 0 {
+            return Err(EINVAL);
+        }
+        let len = bytes.len() / 4;
+        for (word, chunk) in words.get_mut(..len).ok_or(EINVAL)?.iter_mut().zip(bytes.chunks_exact(4)) {
+            *word = u32::from_ne_bytes(chunk.try_into().map_err(|_| EINVAL)?);
+        }
+        Ok(Self { kind, words, len })
+    }
+
+    /// The type.
+    pub(crate) fn kind(&self) -> u8 {
+        self.kind
+    }
+
+    /// The bytes, one word at a time.
+    pub(crate) fn words(&self) -> impl Iterator<Item = [u8; 4]> + '_ {
+        self.words.iter().take(self.len).map(|word| word.to_ne_bytes())
+    }
+
+    /// Finds a dentry of the handle's inode on `mnt`; it may be disconnected. `None` for a stale
+    /// handle. Needs `CAP_DAC_READ_SEARCH`: the caller checks.
+    pub(crate) fn decode(&mut self, mnt: &Mount) -> Result<Option<ARef<Dentry>>> {
+        // SAFETY: charter 1; without an `acceptable` callback the context is not used; the call
+        // returns a reference.
+        let ret = unsafe {
+            Dentry::from_ret(bindings::exportfs_decode_fh(
+                mnt.as_ptr(),
+                self.words.as_mut_ptr().cast(),
+                self.len as i32,
+                self.kind.into(),
+                None,
+                ptr::null_mut(),
+            ))
+        };
+        match ret {
+            Err(e) if e == ESTALE => Ok(None),
+            other => other.map(Some),
+        }
+    }
+}

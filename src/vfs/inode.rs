@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An inode of any filesystem.
+//!
+//! C header: `include/linux/fs.h`.
+
+use super::{mount::IdMap, SuperBlock};
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::aref::{ARef, AlwaysRefCounted},
+    types::Opaque,
+};
+
+/// A file type and permission bits (`umode_t`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mode(pub(crate) u16);
+
+impl Mode {
+    pub(crate) const REG: u16 = bindings::S_IFREG as u16;
+    pub(crate) const DIR: u16 = bindings::S_IFDIR as u16;
+    pub(crate) const LNK: u16 = bindings::S_IFLNK as u16;
+    pub(crate) const CHR: u16 = bindings::S_IFCHR as u16;
+    pub(crate) const BLK: u16 = bindings::S_IFBLK as u16;
+    pub(crate) const FIFO: u16 = bindings::S_IFIFO as u16;
+    pub(crate) const SOCK: u16 = bindings::S_IFSOCK as u16;
+    pub(crate) const SGID: u16 = bindings::S_ISGID as u16;
+
+    /// The file type alone.
+    pub(crate) const fn file_type(self) -> u16 {
+        self.0 & bindings::S_IFMT as u16
+    }
+
+    /// The permission bits alone, set-id and sticky included.
+    pub(crate) const fn perm(self) -> u16 {
+        self.0 & 0o7777
+    }
+
+    pub(crate) const fn is_dir(self) -> bool {
+        self.file_type() == Self::DIR
+    }
+
+    pub(crate) const fn is_reg(self) -> bool {
+        self.file_type() == Self::REG
+    }
+
+    pub(crate) const fn is_lnk(self) -> bool {
+        self.file_type() == Self::LNK
+    }
+
+    /// Character and block devices, FIFOs, sockets.
+    pub(crate) const fn is_special(self) -> bool {
+        matches!(
+            self.file_type(),
+            Self::CHR | Self::BLK | Self::FIFO | Self::SOCK
+        )
+    }
+}
+
+/// `S_*` inode flags.
+pub(crate) mod flags {
+    use crate::bindings;
+    pub(crate) const SYNC: u32 = bindings::S_SYNC;
+    pub(crate) const NOATIME: u32 = bindings::S_NOATIME;
+    pub(crate) const APPEND: u32 = bindings::S_APPEND;
+    pub(crate) const IMMUTABLE: u32 = bindings::S_IMMUTABLE;
+}
+
+/// An inode of any filesystem.
+#[repr(transparent)]
+pub(crate) struct Inode(Opaque<bindings::inode>);
+
+// SAFETY: inodes may be used and given back from any thread.
+unsafe impl Send for Inode {}
+// SAFETY: all fields are read and changed as the VFS rules demand, from any thread.
+unsafe impl Sync for Inode {}
+
+// SAFETY: `ihold`/`iput` count references in `i_count`.
+unsafe impl AlwaysRefCounted for Inode {
+    fn inc_ref(&self) {
+        // SAFETY: charter 1: the count is not zero.
+        unsafe { bindings::ihold(self.as_ptr()) }
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: the caller gives its reference up.
+        unsafe { bindings::iput(obj.as_ptr().cast()) }
+    }
+}
+
+impl PartialEq for Inode {
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self, other)
+    }
+}
+
+/// Reads a field that the VFS changes under locks we do not hold; the value may be old.
+macro_rules! read_field {
+    ($self:expr, $($field:tt)+) => {
+        // SAFETY: charter 1; the field is a machine word or less.
+        unsafe { (&raw const (*$self.as_ptr()).$($field)+).read_volatile() }
+    };
+}
+pub(super) use read_field;
+
+impl Inode {
+    /// # Safety
+    ///
+    /// Charter 1 holds for `ptr` and `'a`.
+    #[inline]
+    pub(super) unsafe fn from_raw<'a>(ptr: *const bindings::inode) -> &'a Self {
+        // SAFETY: by the contract; the type is transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut bindings::inode {
+        self.0.get()
+    }
+
+    /// Type and permissions.
+    #[inline]
+    pub(crate) fn mode(&self) -> Mode {
+        Mode(read_field!(self, i_mode))
+    }
+
+    pub(crate) fn ino(&self) -> u64 {
+        read_field!(self, i_ino)
+    }
+
+    pub(crate) fn nlink(&self) -> u32 {
+        read_field!(self, __bindgen_anon_1.i_nlink)
+    }
+
+    /// The device number of a device node.
+    pub(crate) fn rdev(&self) -> u32 {
+        read_field!(self, i_rdev)
+    }
+
+    pub(crate) fn size(&self) -> i64 {
+        // SAFETY: charter 1.
+        unsafe { bindings::rovl_i_size_read(self.as_ptr()) }
+    }
+
+    /// The `S_*` flags.
+    pub(crate) fn flags(&self) -> u32 {
+        read_field!(self, i_flags)
+    }
+
+    /// Replaces the `S_*` flags in `mask` by those in `flags`.
+    pub(crate) fn set_flags(&self, flags: u32, mask: u32) {
+        // SAFETY: charter 1; the function updates atomically.
+        unsafe { bindings::inode_set_flags(self.as_ptr(), flags, mask) }
+    }
+
+    /// The super block that the inode is on.
+    #[inline]
+    pub(crate) fn sb(&self) -> &SuperBlock {
+        // SAFETY: `i_sb` never changes and outlives its inodes.
+        unsafe { SuperBlock::from_raw((*self.as_ptr()).i_sb) }
+    }
+
+    /// Whether the inode is a whiteout device: a character device 0:0.
+    pub(crate) fn is_whiteout_device(&self) -> bool {
+        // SAFETY: charter 1.
+        unsafe { bindings::rovl_is_whiteout(self.as_ptr()) }
+    }
+
+    /// Whether the filesystem lists extended attributes of this inode.
+    pub(crate) fn has_listxattr(&self) -> bool {
+        // SAFETY: charter 1; `i_op` is never null.
+        unsafe { (*(*self.as_ptr()).i_op).listxattr.is_some() }
+    }
+
+    /// Whether ACLs of this inode can be set.
+    pub(crate) fn has_set_acl(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*(*self.as_ptr()).i_op).set_acl.is_some() }
+    }
+
+    /// Takes `i_rwsem` exclusively.
+    pub(crate) fn lock(&self) -> InodeGuard<'_> {
+        // SAFETY: charter 1.
+        unsafe { bindings::down_write(&raw mut (*self.as_ptr()).i_rwsem) };
+        InodeGuard(self)
+    }
+
+    /// `inode_permission()`: checks `mask` (`MAY_*`) with the current credentials; may sleep.
+    #[inline]
+    pub(crate) fn permission(&self, idmap: &IdMap, mask: u32) -> Result {
+        // SAFETY: charter 1.
+        to_result(unsafe {
+            bindings::inode_permission(idmap.as_ptr(), self.as_ptr(), mask as i32)
+        })
+    }
+
+    /// `generic_permission()`: the mode and ACL check alone.
+    #[inline]
+    pub(crate) fn generic_permission(&self, idmap: &IdMap, mask: u32) -> Result {
+        // SAFETY: charter 1.
+        to_result(unsafe {
+            bindings::generic_permission(idmap.as_ptr(), self.as_ptr(), mask as i32)
+        })
+    }
+
+    /// Whether the current credentials own the inode or may act as its owner.
+    pub(crate) fn owner_or_capable(&self, idmap: &IdMap) -> bool {
+        // SAFETY: charter 1.
+        unsafe { bindings::inode_owner_or_capable(idmap.as_ptr(), self.as_ptr()) }
+    }
+
+    /// Whether the current credentials are in the inode's group or may act so.
+    pub(crate) fn in_group_or_capable(&self, idmap: &IdMap) -> bool {
+        // SAFETY: charter 1; an idmap without mapping leaves the id as it is.
+        unsafe {
+            let gid = bindings::vfsgid_t {
+                val: (*self.as_ptr()).i_gid.val,
+            };
+            bindings::in_group_or_capable(idmap.as_ptr(), self.as_ptr(), gid)
+        }
+    }
+
+    /// Keeps writers of the inode away from exec and the other way round; `ETXTBSY`.
+    pub(crate) fn write_access(&self) -> Result<WriteAccess<'_>> {
+        // SAFETY: charter 1.
+        to_result(unsafe { bindings::rovl_get_write_access(self.as_ptr()) })?;
+        Ok(WriteAccess(self))
+    }
+
+    /// Marks the inode as used by a union mount as upper or work directory; `None` where it is.
+    pub(crate) fn try_inuse(&self) -> bool {
+        // SAFETY: charter 1.
+        unsafe { bindings::rovl_inuse_trylock(self.as_ptr()) }
+    }
+
+    /// Takes the mark of [`try_inuse`](Self::try_inuse) away again.
+    pub(crate) fn clear_inuse(&self) {
+        // SAFETY: charter 1.
+        unsafe { bindings::rovl_inuse_unlock(self.as_ptr()) }
+    }
+
+    /// Whether a union mount uses the inode as upper or work directory.
+    pub(crate) fn is_inuse(&self) -> bool {
+        // SAFETY: charter 1.
+        unsafe { bindings::rovl_is_inuse(self.as_ptr()) }
+    }
+
+    pub(crate) fn inc_nlink(&self) {
+        // SAFETY: charter 1; the caller's callback holds the directory's lock.
+        unsafe { bindings::inc_nlink(self.as_ptr()) }
+    }
+
+    pub(crate) fn drop_nlink(&self) {
+        // SAFETY: as above.
+        unsafe { bindings::drop_nlink(self.as_ptr()) }
+    }
+
+    pub(crate) fn clear_nlink(&self) {
+        // SAFETY: as above.
+        unsafe { bindings::clear_nlink(self.as_ptr()) }
+    }
+
+    /// Asks the filesystem for the extents (`fiemap`).
+    pub(super) fn fiemap(
+        &self,
+        info: *mut bindings::fiemap_extent_info,
+        start: u64,
+        len: u64,
+    ) -> Result {
+        // SAFETY: charter 1; `i_op` is never null.
+        match unsafe { (*(*self.as_ptr()).i_op).fiemap } {
+            // SAFETY: `info` is what the VFS gave our own callback.
+            Some(fiemap) => to_result(unsafe { fiemap(self.as_ptr(), info, start, len) }),
+            None => Err(EOPNOTSUPP),
+        }
+    }
+
+    /// One more reference.
+    pub(crate) fn get(&self) -> ARef<Self> {
+        self.into()
+    }
+}
+
+/// `i_rwsem` of an inode, held exclusively.
+#[must_use = "the lock is released when the guard is dropped"]
+pub(crate) struct InodeGuard<'a>(&'a Inode);
+
+impl InodeGuard<'_> {
+    /// The locked inode.
+    pub(crate) fn inode(&self) -> &Inode {
+        self.0
+    }
+}
+
+impl Drop for InodeGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the guard holds the lock.
+        unsafe { bindings::up_write(&raw mut (*self.0.as_ptr()).i_rwsem) }
+    }
+}
+
+/// A count of writers, held.
+#[must_use = "the access ends when the guard is dropped"]
+pub(crate) struct WriteAccess<'a>(&'a Inode);
+
+impl Drop for WriteAccess<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the guard holds one count.
+        unsafe { bindings::rovl_put_write_access(self.0.as_ptr()) }
+    }
+}

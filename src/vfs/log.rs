@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Rate-limited kernel log lines and the printing of names.
+
+use super::{Dentry, NameSnapshot};
+use crate::bindings;
+use core::fmt;
+
+/// Whether another line may be logged now; the limit is shared by all callers.
+pub(crate) fn allowed() -> bool {
+    // SAFETY: no preconditions.
+    unsafe { bindings::rovl_ratelimit() }
+}
+
+/// Logs a warning unless too many were logged lately.
+macro_rules! warn_limited {
+    ($($arg:tt)*) => {
+        if $crate::vfs::log::allowed() {
+            ::kernel::pr_warn!($($arg)*)
+        }
+    };
+}
+pub(crate) use warn_limited;
+
+/// Writes bytes as text, the unprintable ones escaped.
+pub(super) fn fmt_bytes(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    for b in bytes {
+        fmt::Write::write_fmt(f, format_args!("{}", b.escape_ascii()))?;
+    }
+    Ok(())
+}
+
+/// Bytes, printed as text.
+pub(crate) struct Text<'a>(pub(crate) &'a [u8]);
+
+impl kernel::fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_bytes(f, self.0)
+    }
+}
+
+/// A dentry, printed as `parent/name`.
+impl kernel::fmt::Display for Dentry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parent = self.parent();
+        if *parent != *self {
+            fmt_bytes(f, NameSnapshot::take(&parent).as_bytes())?;
+            f.write_str("/")?;
+        }
+        fmt_bytes(f, NameSnapshot::take(self).as_bytes())
+    }
+}

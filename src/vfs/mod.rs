@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe abstractions of the Linux VFS: what a stacked filesystem calls, and what calls it.
+//!
+//! Every `unsafe` line of the module is in this folder. It knows nothing about overlays.
+//!
+//! # Charter
+//!
+//! The invariants that every `// SAFETY:` comment below cites by number. They restate
+//! `Documentation/filesystems/{vfs,locking,path-lookup}.rst`.
+//!
+//! 1. **References.** A `&T` to a VFS object ([`Inode`], [`Dentry`], [`Mount`], [`SuperBlock`], `File`) is made only
+//!    from a pointer that the kernel keeps referenced for the lifetime of the `&T`: an argument of a
+//!    callback for its duration, a field that holds a reference for as long as its owner is
+//!    referenced (`d_inode` of a positive dentry, `d_sb`, `i_sb`, `mnt_root`), or a reference that an
+//!    [`ARef`](kernel::sync::aref::ARef) owns.
+//! 2. **Positive stays positive.** A dentry that was seen positive keeps its inode while a reference
+//!    that is not the remover's own is held; the guards of [`dirop`] take one more reference before
+//!    they unlink, so a borrowed `&Inode` outlives the removal.
+//! 3. **Our objects.** An inode that a callback of the tables built here receives belongs to a super
+//!    block of `F`, so it was allocated by [`fs`]'s `alloc_inode` and is embedded in an
+//!    `InodeBox<F>`; its `F::Inode` is initialised from allocation to `free_inode`.
+//!    A dentry of such a super block has its `d_fsdata` used as a flag word only.
+//! 4. **Super block data.** `s_fs_info` is a `Box<F>` from the moment `fill_super` stores it until
+//!    `put_super` (or the failure of `fill_super`) takes it back, after the last inode that the data
+//!    itself does not reference was evicted and after one more grace period.
+//! 5. **Names and parents.** A dentry's name and parent are stable while its parent's `i_rwsem` is
+//!    held (shared, for a dentry in lookup; exclusive, for one being changed): that is what a
+//!    [`Child`] stands for. Everywhere else names are copied by a [`NameSnapshot`] and parents are
+//!    referenced by [`Dentry::parent`].
+//! 6. **RCU-walk.** Values of type `Rcu*` live inside a callback that runs under `rcu_read_lock`.
+//!    Inodes and dentries are freed after a grace period, as is our `F::Inode`: pointers found in them
+//!    can be read, but nothing may sleep or take a reference.
+//! 7. **Teardown in two phases.** `destroy_inode` gives references back and may sleep; `free_inode`
+//!    runs after the grace period and frees memory only.
+//! 8. **File data.** `private_data` of an open file of ours is a `Box` of the table's `Data`, stored by
+//!    `open` (or `tmpfile`) and freed by `release`, the last call.
+//! 9. **Credentials.** `current->cred` is replaced by [`cred::scope`] only, which puts the old value
+//!    back before it returns.
+//! 10. **Out-parameters.** A C function that fills a structure gets a pointer to a local value of the
+//!     full type that the private bindgen owns; zero is a valid value of each.
+
+pub(crate) mod acl;
+pub(crate) mod attr;
+pub(crate) mod context;
+pub(crate) mod cred;
+pub(crate) mod dentry;
+pub(crate) mod dirop;
+pub(crate) mod file;
+pub(crate) mod file_ops;
+pub(crate) mod fs;
+pub(crate) mod handle;
+pub(crate) mod inode;
+pub(crate) mod inode_ops;
+pub(crate) mod log;
+pub(crate) mod mount;
+pub(crate) mod own;
+pub(crate) mod rcu;
+pub(crate) mod readdir;
+pub(crate) mod super_block;
+pub(crate) mod sync;
+pub(crate) mod xattr;
+
+pub(crate) use dentry::{Child, Dentry, NameSnapshot};
+pub(crate) use inode::{Inode, Mode};
+pub(crate) use mount::{Mount, Path, PathRef};
+pub(crate) use own::{NewInode, OwnDentry, OwnInode};
+pub(crate) use super_block::SuperBlock;
+
+use crate::bindings;
+use kernel::prelude::*;
+
+/// Turns a length-or-errno return value into a `Result`.
+fn to_len(ret: isize) -> Result<usize> {
+    usize::try_from(ret).map_err(|_| Error::from_errno(ret as i32))
+}
+
+/// Turns an offset-or-errno return value into a `Result`.
+fn to_off(ret: i64) -> Result<i64> {
+    if ret < 0 {
+        Err(Error::from_errno(ret as i32))
+    } else {
+        Ok(ret)
+    }
+}
+
+/// An owned NUL-terminated string of any bytes.
+pub(crate) struct CBuf(KVec<u8>);
+
+impl CBuf {
+    /// Copies `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` where `bytes` holds a NUL, `ENOMEM`.
+    pub(crate) fn new(bytes: &[u8]) -> Result<Self> {
+        if bytes.contains(&0) {
+            return Err(EINVAL);
+        }
+        let mut buf = KVec::with_capacity(bytes.len() + 1, GFP_KERNEL)?;
+        buf.extend_from_slice(bytes, GFP_KERNEL)?;
+        buf.push(0, GFP_KERNEL)?;
+        Ok(Self(buf))
+    }
+
+    /// The string for C.
+    pub(crate) fn as_cstr(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
+    }
+
+    /// The bytes without the NUL.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.as_cstr().to_bytes()
+    }
+}
+
+impl core::fmt::Debug for CBuf {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        log::fmt_bytes(f, self.as_bytes())
+    }
+}

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mounts, paths, write access.
+//!
+//! C headers: `include/linux/mount.h`, `include/linux/path.h`.
+
+use super::{attr::Stat, Dentry, SuperBlock};
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    error::{from_err_ptr, to_result},
+    fs::File,
+    prelude::*,
+    sync::aref::{ARef, AlwaysRefCounted},
+    types::Opaque,
+};
+
+/// How a mount maps owner ids.
+#[repr(transparent)]
+pub(crate) struct IdMap(Opaque<bindings::mnt_idmap>);
+
+impl IdMap {
+    /// # Safety
+    ///
+    /// `ptr` is a valid id mapping for `'a`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::mnt_idmap) -> &'a Self {
+        // SAFETY: by the contract; the type is transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// The mapping that leaves all ids as they are.
+    pub(crate) fn nop() -> &'static Self {
+        // SAFETY: a static of the kernel; only its address is taken.
+        unsafe { Self::from_raw(&raw mut bindings::nop_mnt_idmap) }
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut bindings::mnt_idmap {
+        self.0.get()
+    }
+}
+
+/// A mount of any filesystem.
+#[repr(transparent)]
+pub(crate) struct Mount(Opaque<bindings::vfsmount>);
+
+// SAFETY: mounts may be used and given back from any thread.
+unsafe impl Send for Mount {}
+// SAFETY: as above; fields are constant or read atomically.
+unsafe impl Sync for Mount {}
+
+// SAFETY: `mntget`/`mntput` count references.
+unsafe impl AlwaysRefCounted for Mount {
+    fn inc_ref(&self) {
+        // SAFETY: charter 1.
+        unsafe { bindings::mntget(self.as_ptr()) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: the caller gives its reference up.
+        unsafe { bindings::mntput(obj.as_ptr().cast()) }
+    }
+}
+
+impl PartialEq for Mount {
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self, other)
+    }
+}
+
+impl Mount {
+    /// # Safety
+    ///
+    /// Charter 1 holds for `ptr` and `'a`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *const bindings::vfsmount) -> &'a Self {
+        // SAFETY: by the contract; the type is transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut bindings::vfsmount {
+        self.0.get()
+    }
+
+    /// The mount's id mapping.
+    #[inline]
+    pub(crate) fn idmap(&self) -> &IdMap {
+        // SAFETY: charter 1; the mapping lives as long as the mount.
+        unsafe { IdMap::from_raw((&raw const (*self.as_ptr()).mnt_idmap).read_volatile()) }
+    }
+
+    /// Whether the mount maps owner ids.
+    pub(crate) fn is_idmapped(&self) -> bool {
+        // SAFETY: charter 1.
+        unsafe { bindings::rovl_is_idmapped(self.as_ptr()) }
+    }
+
+    /// The directory that the mount shows.
+    pub(crate) fn root(&self) -> &Dentry {
+        // SAFETY: charter 1: `mnt_root` is constant and referenced by the mount.
+        unsafe { Dentry::from_raw((*self.as_ptr()).mnt_root) }
+    }
+
+    /// The super block that is mounted.
+    pub(crate) fn sb(&self) -> &SuperBlock {
+        // SAFETY: charter 1: `mnt_sb` is constant and kept active by the mount.
+        unsafe { SuperBlock::from_raw((*self.as_ptr()).mnt_sb) }
+    }
+
+    /// Whether the mount or its super block is read-only now.
+    pub(crate) fn is_readonly(&self) -> bool {
+        // SAFETY: charter 1.
+        unsafe { bindings::__mnt_is_readonly(self.as_ptr()) }
+    }
+
+    /// `mnt_want_write()`: the mount stays writable and the super block is not frozen until the
+    /// guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS`.
+    pub(crate) fn want_write(&self) -> Result<WriteGuard<'_>> {
+        // SAFETY: charter 1.
+        to_result(unsafe { bindings::mnt_want_write(self.as_ptr()) })?;
+        Ok(WriteGuard(self))
+    }
+
+    /// `mnt_get_write_access()`: as [`want_write`](Self::want_write), but does not hold off a freeze;
+    /// see [`start_write`](Self::start_write).
+    pub(crate) fn write_access(&self) -> Result<MountAccess<'_>> {
+        // SAFETY: charter 1.
+        to_result(unsafe { bindings::mnt_get_write_access(self.as_ptr()) })?;
+        Ok(MountAccess(self))
+    }
+
+    /// `sb_start_write()`: waits while the super block is frozen and holds a freeze off.
+    pub(crate) fn start_write(&self) -> FreezeGuard<'_> {
+        // SAFETY: charter 1: the super block is active.
+        unsafe { bindings::rovl_sb_start_write((*self.as_ptr()).mnt_sb) };
+        FreezeGuard(self)
+    }
+
+    /// A private, detached copy of the mount at `path`; `read_only` makes the copy so, and either
+    /// way its own atime rules replace those of the original. Needs `CAP_SYS_ADMIN`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a mount that may not be cloned (unbindable, locked children), `ENOMEM`.
+    pub(crate) fn clone_private(path: PathRef<'_>, read_only: bool) -> Result<PrivateMount> {
+        let raw = path.raw();
+        // SAFETY: charter 1.
+        let mnt = from_err_ptr(unsafe { bindings::clone_private_mount(&raw) })?;
+        // SAFETY: the mount is new and not yet seen by others.
+        unsafe {
+            (*mnt).mnt_flags &= !(bindings::ROVL_MNT_ATIME_MASK as i32);
+            if read_only {
+                (*mnt).mnt_flags |=
+                    (bindings::ROVL_MNT_READONLY | bindings::ROVL_MNT_NOATIME) as i32;
+            }
+        }
+        NonNull::new(mnt).map(PrivateMount).ok_or(EINVAL)
+    }
+}
+
+/// A mount that nobody else can see; unmounted when dropped.
+///
+/// # Invariants
+///
+/// The pointer owns a mount of `clone_private_mount()`.
+pub(crate) struct PrivateMount(NonNull<bindings::vfsmount>);
+
+// SAFETY: as for `Mount`.
+unsafe impl Send for PrivateMount {}
+// SAFETY: as for `Mount`.
+unsafe impl Sync for PrivateMount {}
+
+impl core::ops::Deref for PrivateMount {
+    type Target = Mount;
+    #[inline]
+    fn deref(&self) -> &Mount {
+        // SAFETY: by the type invariant.
+        unsafe { Mount::from_raw(self.0.as_ptr()) }
+    }
+}
+
+impl PrivateMount {
+    /// Unmounts many, waiting for one RCU grace period instead of one a mount.
+    pub(crate) fn unmount_all(mounts: KVec<PrivateMount>) {
+        let mut mounts = core::mem::ManuallyDrop::new(mounts);
+        let len = mounts.len();
+        // SAFETY: the array holds owned mounts (the type is one pointer); they are given up here.
+        unsafe { bindings::kern_unmount_array(mounts.as_mut_ptr().cast(), len as u32) };
+        // SAFETY: the elements were consumed; what is left is the memory of the array.
+        unsafe {
+            let mounts = core::mem::ManuallyDrop::take(&mut mounts);
+            let (ptr, _, cap) = mounts.into_raw_parts();
+            drop(KVec::from_raw_parts(
+                ptr.cast::<core::mem::MaybeUninit<PrivateMount>>(),
+                0,
+                cap,
+            ));
+        }
+    }
+}
+
+impl Drop for PrivateMount {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariant we own the mount.
+        unsafe { bindings::kern_unmount(self.0.as_ptr()) }
+    }
+}
+
+macro_rules! guard {
+    ($(#[$doc:meta])* $name:ident, $mnt:ident => $end:expr) => {
+        $(#[$doc])*
+        #[must_use = "the access ends when the guard is dropped"]
+        pub(crate) struct $name<'a>(&'a Mount);
+
+        impl Drop for $name<'_> {
+            fn drop(&mut self) {
+                let $mnt = self.0.as_ptr();
+                // SAFETY: the guard stands for one successful start.
+                unsafe { $end }
+            }
+        }
+    };
+}
+
+guard! {
+    /// Write access and freeze protection.
+    WriteGuard, mnt => bindings::mnt_drop_write(mnt)
+}
+guard! {
+    /// Write access alone.
+    MountAccess, mnt => bindings::mnt_put_write_access(mnt)
+}
+guard! {
+    /// Freeze protection alone.
+    FreezeGuard, mnt => bindings::rovl_sb_end_write((*mnt).mnt_sb)
+}
+
+/// A dentry seen through a mount, borrowed.
+#[derive(Clone, Copy)]
+pub(crate) struct PathRef<'a> {
+    /// The mount.
+    pub(crate) mnt: &'a Mount,
+    /// The dentry on it.
+    pub(crate) dentry: &'a Dentry,
+}
+
+impl<'a> PathRef<'a> {
+    #[inline]
+    pub(super) fn raw(self) -> bindings::path {
+        bindings::path {
+            mnt: self.mnt.as_ptr(),
+            dentry: self.dentry.as_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Charter 1 holds for both pointers of `path` and `'a`.
+    pub(super) unsafe fn from_raw(path: *const bindings::path) -> Self {
+        // SAFETY: by the contract.
+        unsafe {
+            Self {
+                mnt: Mount::from_raw((*path).mnt),
+                dentry: Dentry::from_raw((*path).dentry),
+            }
+        }
+    }
+
+    /// The mount's id mapping.
+    pub(crate) fn idmap(self) -> &'a IdMap {
+        self.mnt.idmap()
+    }
+
+    /// The path of an open file.
+    pub(crate) fn of_file(file: &'a File) -> Self {
+        // SAFETY: charter 1: an open file references its path, which does not change.
+        unsafe { Self::from_raw(&raw const (*file.as_ptr()).__bindgen_anon_1.f_path) }
+    }
+
+    /// Attributes, with the permission hooks of the current credentials; `mask` of `STATX_*`.
+    pub(crate) fn stat(self, mask: u32) -> Result<Stat> {
+        let mut stat = Stat::zeroed();
+        let path = self.raw();
+        // SAFETY: charter 1 and 10.
+        to_result(unsafe {
+            bindings::vfs_getattr(&path, stat.as_ptr(), mask, bindings::AT_STATX_SYNC_AS_STAT)
+        })?;
+        Ok(stat)
+    }
+
+    /// Attributes, without the security hook; `flags` of `AT_STATX_*`.
+    pub(crate) fn stat_nosec(self, stat: &mut Stat, mask: u32, flags: u32) -> Result {
+        let path = self.raw();
+        // SAFETY: charter 1 and 10.
+        to_result(unsafe { bindings::vfs_getattr_nosec(&path, stat.as_ptr(), mask, flags) })
+    }
+
+    /// `touch_atime()`: updates the access time as the mount's atime rules say.
+    pub(crate) fn touch_atime(self) {
+        let path = self.raw();
+        // SAFETY: charter 1.
+        unsafe { bindings::touch_atime(&path) }
+    }
+}
+
+/// A dentry seen through a mount, owned.
+#[derive(Clone)]
+pub(crate) struct Path {
+    mnt: ARef<Mount>,
+    dentry: ARef<Dentry>,
+}
+
+impl Path {
+    /// Resolves a path name with the current credentials, following symlinks.
+    pub(crate) fn resolve(name: &CStr) -> Result<Self> {
+        let mut path = bindings::path::default();
+        // SAFETY: charter 10; on success both references are ours.
+        unsafe {
+            to_result(bindings::kern_path(
+                name.as_char_ptr(),
+                bindings::ROVL_LOOKUP_FOLLOW,
+                &mut path,
+            ))?;
+            Ok(Self {
+                mnt: ARef::from_raw(NonNull::new(path.mnt).ok_or(EINVAL)?.cast()),
+                dentry: ARef::from_raw(NonNull::new(path.dentry).ok_or(EINVAL)?.cast()),
+            })
+        }
+    }
+
+    /// The path of an open file (`O_PATH` ones too).
+    pub(crate) fn of_file(file: &File) -> Self {
+        let path = PathRef::of_file(file);
+        Self {
+            mnt: path.mnt.into(),
+            dentry: path.dentry.into(),
+        }
+    }
+
+    /// Borrowed.
+    pub(crate) fn as_ref(&self) -> PathRef<'_> {
+        PathRef {
+            mnt: &self.mnt,
+            dentry: &self.dentry,
+        }
+    }
+
+    /// The path's name as the current task sees it, for messages and mount options.
+    pub(crate) fn name(&self) -> Result<super::CBuf> {
+        let mut buf: KVec<u8> = KVec::from_elem(0, bindings::PATH_MAX as usize, GFP_KERNEL)?;
+        let path = self.as_ref().raw();
+        // SAFETY: charter 1; the buffer has the given length.
+        let name = from_err_ptr(unsafe {
+            bindings::d_path(&path, buf.as_mut_ptr().cast(), buf.len() as i32)
+        })?;
+        // SAFETY: `d_path` returns a C string inside the buffer.
+        super::CBuf::new(unsafe { CStr::from_char_ptr(name) }.to_bytes())
+    }
+}

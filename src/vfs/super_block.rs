@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A super block of any filesystem, and one of ours being filled.
+
+use super::{fs::FileSystem, mount::PathRef, own::NewInode, Dentry, OwnDentry};
+use crate::bindings;
+use core::{marker::PhantomData, ptr::NonNull};
+use kernel::{error::to_result, prelude::*, sync::aref::ARef, types::Opaque};
+
+/// A super block of any filesystem.
+#[repr(transparent)]
+pub(crate) struct SuperBlock(Opaque<bindings::super_block>);
+
+/// How a filesystem encodes file handles.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HandleKind {
+    /// They cannot be decoded (by the current credentials).
+    None,
+    /// The default encoding by a 32 bit inode number.
+    Ino32,
+    /// Another encoding.
+    Other,
+}
+
+/// Flags that a stacked filesystem sets on its super block.
+#[derive(Clone, Copy)]
+pub(crate) enum SbFlag {
+    /// Read-only.
+    ReadOnly,
+    /// No file has security attributes that writes must strip, unless marked.
+    NoSec,
+}
+
+impl SuperBlock {
+    /// # Safety
+    ///
+    /// Charter 1 holds for `ptr` and `'a`.
+    #[inline]
+    pub(super) unsafe fn from_raw<'a>(ptr: *const bindings::super_block) -> &'a Self {
+        // SAFETY: by the contract; the type is transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut bindings::super_block {
+        self.0.get()
+    }
+
+    fn flags(&self) -> usize {
+        // SAFETY: charter 1; a word.
+        unsafe { (&raw const (*self.as_ptr()).s_flags).read_volatile() }
+    }
+
+    pub(crate) fn is_readonly(&self) -> bool {
+        self.flags() & bindings::ROVL_SB_RDONLY as usize != 0
+    }
+
+    pub(crate) fn is_nosec(&self) -> bool {
+        self.flags() & bindings::ROVL_SB_NOSEC as usize != 0
+    }
+
+    pub(crate) fn has_posix_acl(&self) -> bool {
+        self.flags() & bindings::ROVL_SB_POSIXACL as usize != 0
+    }
+
+    /// How many stacked filesystems are below, itself included.
+    pub(crate) fn stack_depth(&self) -> i32 {
+        // SAFETY: charter 1; set while the super block is filled.
+        unsafe { (*self.as_ptr()).s_stack_depth }
+    }
+
+    /// The smallest step of timestamps, in nanoseconds.
+    pub(crate) fn time_gran(&self) -> u32 {
+        // SAFETY: charter 1; constant once mounted.
+        unsafe { (*self.as_ptr()).s_time_gran }
+    }
+
+    /// The anonymous device number of the super block.
+    pub(crate) fn dev(&self) -> u32 {
+        // SAFETY: charter 1; constant.
+        unsafe { (*self.as_ptr()).s_dev }
+    }
+
+    /// The filesystem's UUID; all zero where it has none.
+    pub(crate) fn uuid(&self) -> [u8; 16] {
+        // SAFETY: charter 1; set at mount.
+        unsafe { (*self.as_ptr()).s_uuid.b }
+    }
+
+    /// The filesystem type's name.
+    pub(crate) fn type_name(&self) -> &CStr {
+        // SAFETY: charter 1; a super block keeps its type's module.
+        unsafe { CStr::from_char_ptr((*(*self.as_ptr()).s_type).name) }
+    }
+
+    /// How file handles are encoded.
+    pub(crate) fn handle_kind(&self) -> HandleKind {
+        // SAFETY: charter 1.
+        match unsafe { bindings::rovl_fh_kind(self.as_ptr()) } {
+            0 => HandleKind::None,
+            1 => HandleKind::Ino32,
+            _ => HandleKind::Other,
+        }
+    }
+
+    /// Writes all dirty data back and waits.
+    pub(crate) fn sync(&self) -> Result {
+        // SAFETY: charter 1: the super block is active; the helper takes `s_umount`.
+        to_result(unsafe { bindings::rovl_sync_upper(self.as_ptr()) })
+    }
+
+    /// Whether new mounts of stacked filesystems on top of `depth` others are refused.
+    pub(crate) fn too_deep(depth: i32) -> bool {
+        depth > bindings::FILESYSTEM_MAX_STACK_DEPTH as i32
+    }
+}
+
+/// Sizes of a filesystem (`struct kstatfs`).
+#[repr(transparent)]
+pub(crate) struct StatFs(bindings::kstatfs);
+
+impl StatFs {
+    /// Asks the filesystem at `path`.
+    pub(crate) fn read(path: PathRef<'_>) -> Result<Self> {
+        let mut buf: bindings::kstatfs = pin_init::zeroed();
+        let raw = path.raw();
+        // SAFETY: charter 1 and 10.
+        to_result(unsafe { bindings::vfs_statfs(&raw, (&raw mut buf).cast()) })?;
+        Ok(Self(buf))
+    }
+
+    /// The longest name.
+    pub(crate) fn name_len(&self) -> i64 {
+        self.0.f_namelen as i64
+    }
+
+    pub(crate) fn set_name_len(&mut self, len: i64) {
+        self.0.f_namelen = len as isize;
+    }
+
+    /// Sets the magic number of union filesystems.
+    pub(crate) fn set_union_magic(&mut self) {
+        self.0.f_type = bindings::OVERLAYFS_SUPER_MAGIC as isize;
+    }
+
+    /// Sets the filesystem id from the UUID of `sb`.
+    pub(crate) fn set_fsid(&mut self, sb: &SuperBlock) {
+        // SAFETY: charter 1.
+        unsafe { bindings::rovl_uuid_to_fsid(sb.as_ptr(), (&raw mut self.0).cast()) }
+    }
+
+    pub(super) fn into_raw(self) -> bindings::kstatfs {
+        self.0
+    }
+}
+
+/// A device number for files of one layer filesystem, given back when dropped.
+pub(crate) struct AnonDev(u32);
+
+impl AnonDev {
+    /// Allocates one; `ENOMEM`, `EMFILE`.
+    pub(crate) fn new() -> Result<Self> {
+        let mut dev = 0;
+        // SAFETY: charter 10.
+        to_result(unsafe { bindings::get_anon_bdev(&mut dev) })?;
+        Ok(Self(dev))
+    }
+
+    pub(crate) fn dev(&self) -> u32 {
+        self.0
+    }
+}
+
+impl Drop for AnonDev {
+    fn drop(&mut self) {
+        // SAFETY: the number is ours.
+        unsafe { bindings::free_anon_bdev(self.0) }
+    }
+}
+
+/// A random UUID.
+pub(crate) fn random_uuid() -> [u8; 16] {
+    let mut uuid = bindings::uuid_t::default();
+    // SAFETY: charter 10.
+    unsafe { bindings::uuid_gen(&mut uuid) };
+    uuid.b
+}
+
+/// A super block of ours that is being filled; nobody else can reach it.
+pub(crate) struct NewSuper<'a, F: FileSystem> {
+    sb: &'a SuperBlock,
+    _fs: PhantomData<F>,
+}
+
+impl<'a, F: FileSystem> NewSuper<'a, F> {
+    /// # Safety
+    ///
+    /// `ptr` is the super block that `fill_super` of `F` got.
+    pub(super) unsafe fn from_raw(ptr: *mut bindings::super_block) -> Self {
+        Self {
+            // SAFETY: by the contract.
+            sb: unsafe { SuperBlock::from_raw(ptr) },
+            _fs: PhantomData,
+        }
+    }
+
+    /// The super block.
+    pub(crate) fn sb(&self) -> &'a SuperBlock {
+        self.sb
+    }
+
+    fn raw(&mut self) -> &mut bindings::super_block {
+        // SAFETY: by the type's meaning nobody else uses the super block.
+        unsafe { &mut *self.sb.as_ptr() }
+    }
+
+    /// Sets a flag.
+    pub(crate) fn set_flag(&mut self, flag: SbFlag) {
+        self.raw().s_flags |= match flag {
+            SbFlag::ReadOnly => bindings::ROVL_SB_RDONLY as usize,
+            SbFlag::NoSec => bindings::ROVL_SB_NOSEC as usize,
+        };
+    }
+
+    /// Sets how many stacked filesystems are below, itself included.
+    pub(crate) fn set_stack_depth(&mut self, depth: i32) {
+        self.raw().s_stack_depth = depth;
+    }
+
+    pub(crate) fn set_time_gran(&mut self, gran: u32) {
+        self.raw().s_time_gran = gran;
+    }
+
+    /// Sets the UUID.
+    pub(crate) fn set_uuid(&mut self, uuid: &[u8; 16]) {
+        // SAFETY: as above.
+        unsafe { bindings::rovl_sb_set_uuid(self.sb.as_ptr(), uuid.as_ptr()) }
+    }
+
+    /// Installs the filesystem's data; from here on [`OwnInode::fs`](super::OwnInode::fs) works.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn set_data(&mut self, data: impl PinInit<F, Error>) -> Result {
+        let data = KBox::pin_init(data, GFP_KERNEL)?;
+        // SAFETY: the box stays where it is until `put_super` (charter 4).
+        self.raw().s_fs_info = KBox::into_raw(unsafe { Pin::into_inner_unchecked(data) }).cast();
+        Ok(())
+    }
+
+    /// The data set by [`set_data`](Self::set_data).
+    pub(crate) fn data(&self) -> Option<&'a F> {
+        // SAFETY: charter 4.
+        unsafe { (*self.sb.as_ptr()).s_fs_info.cast::<F>().as_ref() }
+    }
+
+    /// Makes `root` the root directory; returns its dentry.
+    pub(crate) fn set_root(&mut self, root: NewInode<F>) -> Result<&'a OwnDentry<F>> {
+        let inode = root.publish();
+        // SAFETY: the call takes the reference over, also where it fails.
+        let dentry = unsafe { bindings::d_make_root(ARef::into_raw(inode).as_ptr().cast()) };
+        let dentry = NonNull::new(dentry).ok_or(ENOMEM)?;
+        self.raw().s_root = dentry.as_ptr();
+        // SAFETY: the super block references its root.
+        Ok(unsafe { OwnDentry::from_raw(dentry.as_ptr()) })
+    }
+}
+
+/// The root dentry of a mounted super block of ours.
+pub(crate) fn root_of<F: FileSystem>(sb: &SuperBlock) -> Result<&OwnDentry<F>> {
+    if !super::fs::is_ours(sb) {
+        return Err(EINVAL);
+    }
+    // SAFETY: charter 1: a super block references its root while it is mounted; it is one of `F`.
+    unsafe {
+        (*sb.as_ptr())
+            .s_root
+            .cast::<Dentry>()
+            .as_ref()
+            .map(|root| OwnDentry::from_raw(root.as_ptr()))
+            .ok_or(EIO)
+    }
+}

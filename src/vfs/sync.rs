@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Flag words, set-once references and the per-inode operation lock.
+
+use crate::bindings;
+use core::{marker::PhantomData, ptr::NonNull};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::{
+        aref::{ARef, AlwaysRefCounted},
+        atomic::{Acquire, Atomic, Full, Relaxed},
+    },
+    types::Opaque,
+};
+
+/// A word of independent flags, read and changed without a lock.
+pub(crate) struct Flags(Atomic<usize>);
+
+impl Flags {
+    /// No flag set.
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Whether `flag` (a mask) is set; what was written before it was set is visible then.
+    #[inline]
+    pub(crate) fn test(&self, flag: usize) -> bool {
+        self.0.load(Acquire) & flag != 0
+    }
+
+    /// Sets `flag`.
+    pub(crate) fn set(&self, flag: usize) {
+        self.update(|word| word | flag);
+    }
+
+    /// Clears `flag`.
+    pub(crate) fn clear(&self, flag: usize) {
+        self.update(|word| word & !flag);
+    }
+
+    fn update(&self, f: impl Fn(usize) -> usize) {
+        let mut old = self.0.load(Relaxed);
+        while let Err(seen) = self.0.cmpxchg(old, f(old), Full) {
+            old = seen;
+        }
+    }
+
+    /// A flag word at `ptr`.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is valid for `'a` and the word there is only accessed as `Flags`.
+    pub(super) unsafe fn at<'a>(ptr: *mut *mut kernel::ffi::c_void) -> &'a Self {
+        // SAFETY: by the contract; a pointer and an atomic `usize` have one layout.
+        unsafe { &*ptr.cast() }
+    }
+}
+
+/// A reference that is set at most once and given back once, readable at any time in between.
+///
+/// After [`release`](Self::release) the pointer stays readable for RCU-walk (charter 6 and 7) but no
+/// longer for others.
+///
+/// # Invariants
+///
+/// The word is 0, or a pointer whose reference this value owns, or, with bit 0 set, a pointer whose
+/// reference was given back.
+pub(crate) struct OnceRef<T: AlwaysRefCounted>(Atomic<usize>, PhantomData<ARef<T>>);
+
+const RELEASED: usize = 1;
+
+impl<T: AlwaysRefCounted> OnceRef<T> {
+    /// Unset.
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(0), PhantomData)
+    }
+
+    /// Set to `value`.
+    pub(crate) fn from_ref(value: ARef<T>) -> Self {
+        Self(
+            Atomic::new(ARef::into_raw(value).as_ptr() as usize),
+            PhantomData,
+        )
+    }
+
+    /// The referenced object, if set and not yet given back.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&T> {
+        let word = self.0.load(Acquire);
+        if word & RELEASED != 0 {
+            return None;
+        }
+        // SAFETY: by the type invariant the reference is ours; it is given back only by `release`,
+        // which the owner of `self` calls when nobody but RCU-walk reads any more (charter 7).
+        unsafe { (word as *const T).as_ref() }
+    }
+
+    /// The raw pointer for RCU-walk; may point to an object whose reference was given back.
+    #[inline]
+    pub(super) fn get_rcu(&self) -> *mut T {
+        (self.0.load(Acquire) & !RELEASED) as *mut T
+    }
+
+    /// Sets the reference.
+    ///
+    /// # Errors
+    ///
+    /// Gives `value` back where one was set before.
+    pub(crate) fn set(&self, value: ARef<T>) -> Result<(), ARef<T>> {
+        let ptr = ARef::into_raw(value);
+        match self.0.cmpxchg(0, ptr.as_ptr() as usize, Full) {
+            Ok(_) => Ok(()),
+            // SAFETY: the reference was not stored.
+            Err(_) => Err(unsafe { ARef::from_raw(ptr) }),
+        }
+    }
+
+    /// Gives the reference back; idempotent; may sleep.
+    pub(crate) fn release(&self) {
+        let word = self.0.load(Relaxed);
+        if word & RELEASED != 0 {
+            return;
+        }
+        if self.0.cmpxchg(word, word | RELEASED, Full).is_err() {
+            return;
+        }
+        if let Some(ptr) = NonNull::new(word as *mut T) {
+            // SAFETY: by the type invariant we own the reference, and the mark set just now keeps
+            // it from being given back again.
+            drop(unsafe { ARef::from_raw(ptr) });
+        }
+    }
+}
+
+impl<T: AlwaysRefCounted> Drop for OnceRef<T> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// The lock that serialises copy-up and link-count changes of one inode; lockdep knows it by the
+/// stacking depth of its super block.
+#[pin_data]
+pub(crate) struct OpLock {
+    #[pin]
+    mutex: Opaque<bindings::mutex>,
+}
+
+// SAFETY: a mutex may be used from any thread.
+unsafe impl Send for OpLock {}
+// SAFETY: a mutex may be used from any thread.
+unsafe impl Sync for OpLock {}
+
+impl OpLock {
+    /// An unlocked lock.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            mutex <- Opaque::ffi_init(|slot: *mut bindings::mutex| {
+                // SAFETY: `slot` is valid, uninitialised memory for a mutex.
+                unsafe { bindings::rovl_oplock_init(slot) }
+            }),
+        })
+    }
+
+    /// Puts the lock into the lockdep class of stacking depth `depth`; before its first use.
+    pub(crate) fn set_depth(&self, depth: i32) {
+        // SAFETY: the mutex is initialised.
+        unsafe { bindings::rovl_oplock_class(self.mutex.get(), depth) }
+    }
+
+    /// Takes the lock; `EINTR` where a signal came first.
+    pub(crate) fn lock_interruptible(&self) -> Result<OpGuard<'_>> {
+        // SAFETY: the mutex is initialised.
+        to_result(unsafe { bindings::rovl_oplock_interruptible(self.mutex.get()) })?;
+        Ok(OpGuard(self))
+    }
+
+    /// Takes the lock.
+    pub(crate) fn lock(&self) -> OpGuard<'_> {
+        // SAFETY: the mutex is initialised.
+        unsafe { bindings::mutex_lock(self.mutex.get()) };
+        OpGuard(self)
+    }
+}
+
+/// The lock, held.
+#[must_use = "the lock is released when the guard is dropped"]
+pub(crate) struct OpGuard<'a>(&'a OpLock);
+
+impl Drop for OpGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the guard holds the mutex.
+        unsafe { bindings::mutex_unlock(self.0.mutex.get()) }
+    }
+}
