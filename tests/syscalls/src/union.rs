@@ -128,10 +128,13 @@ impl Union {
         self.mnt.join(p)
     }
 
-    /// Nothing is left over in the work directory.
+    /// Nothing is left over in the work directory, but for the whiteout that
+    /// overlayfs keeps there to link others to.
     #[track_caller]
     pub fn work_is_empty(&self) -> Res {
-        let left = sys::names(&self.work.join("work"))?;
+        let dir = self.work.join("work");
+        let mut left = sys::names(&dir)?;
+        left.retain(|n| !sys::is_whiteout(&dir.join(n)));
         if left.is_empty() {
             return Ok(());
         }

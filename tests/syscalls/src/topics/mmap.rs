@@ -216,7 +216,7 @@ fn msync_and_fsync_reach_upper(ctx: &Ctx) -> Res {
     rustix::fs::fsync(&fd)?;
     drop(m);
     drop(fd);
-    sys::drop_caches()?;
+    sys::drop_caches(&ctx.tmp)?;
     u.again()?;
     same(&sys::read(&u.m("f"))?[4096..4101], b"dirty", "after a new mount")
 }

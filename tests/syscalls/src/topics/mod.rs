@@ -11,7 +11,11 @@ mod locks;
 mod mmap;
 mod mount;
 mod open;
+mod names;
+mod readdir;
+mod rename;
 mod rw;
+mod stat;
 mod userns;
 
 pub const ALL: &[(&str, &[Test])] = &[
@@ -23,6 +27,10 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("aio", aio::TESTS),
     ("locks", locks::TESTS),
     ("fileattr", fileattr::TESTS),
+    ("readdir", readdir::TESTS),
+    ("stat", stat::TESTS),
+    ("rename", rename::TESTS),
+    ("names", names::TESTS),
     ("acl", acl::TESTS),
     ("userns", userns::TESTS),
 ];

@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Listing directories.
+
+use crate::harness::*;
+use crate::sys::{self, Sys};
+use crate::union::Union;
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{OFlags, SeekFrom};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+#[derive(Clone, Debug)]
+struct Entry {
+    ino: u64,
+    next: i64,
+    kind: u8,
+    name: String,
+}
+
+fn open_dir(p: &Path) -> Sys<OwnedFd> {
+    sys::open(p, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// One getdents64 call with a buffer of `size` bytes.
+fn some(fd: &OwnedFd, size: usize) -> Sys<Vec<Entry>> {
+    let mut buf = vec![0u64; size / 8];
+    // SAFETY: `size` bytes can be written.
+    let n = sys::ret(unsafe {
+        libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buf.as_mut_ptr(), size)
+    })? as usize;
+    let bytes: Vec<u8> = buf.iter().flat_map(|w| w.to_ne_bytes()).collect();
+    let mut out = Vec::new();
+    let mut at = 0;
+    let num = |i: usize, n: usize| -> u64 {
+        let mut b = [0u8; 8];
+        b[..n].copy_from_slice(&bytes[i..i + n]);
+        u64::from_ne_bytes(b)
+    };
+    while at < n {
+        let len = num(at + 16, 2) as usize;
+        let name = &bytes[at + 19..at + len];
+        let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
+        out.push(Entry {
+            ino: num(at, 8),
+            next: num(at + 8, 8) as i64,
+            kind: bytes[at + 18],
+            name: String::from_utf8_lossy(&name[..end]).into_owned(),
+        });
+        at += len;
+    }
+    Ok(out)
+}
+
+fn rest(fd: &OwnedFd, size: usize) -> Sys<Vec<Entry>> {
+    let mut all = Vec::new();
+    loop {
+        let v = some(fd, size)?;
+        if v.is_empty() {
+            return Ok(all);
+        }
+        all.extend(v);
+    }
+}
+
+fn list(p: &Path) -> Sys<Vec<Entry>> {
+    rest(&open_dir(p)?, 32768)
+}
+
+fn plain_names(v: &[Entry]) -> Vec<String> {
+    let mut n: Vec<String> = v
+        .iter()
+        .map(|e| e.name.clone())
+        .filter(|n| n != "." && n != "..")
+        .collect();
+    n.sort();
+    n
+}
+
+/// Every name once, `.` and `..` included, and each as stat says.
+fn consistent(dir: &Path, v: &[Entry]) -> Res {
+    let mut seen = BTreeSet::new();
+    for e in v {
+        check(seen.insert(e.name.clone()), &format!("{} is listed twice", e.name))?;
+        if e.name == ".." {
+            continue;
+        }
+        let st = sys::stx(&dir.join(&e.name))?;
+        same(e.ino, st.stx_ino, &format!("d_ino of {}", e.name))?;
+        let kind = (u32::from(st.stx_mode) & libc::S_IFMT) >> 12;
+        same(u32::from(e.kind), kind, &format!("d_type of {}", e.name))?;
+    }
+    check(seen.contains(".") && seen.contains(".."), ". and .. are listed")
+}
+
+fn three_layers(ctx: &Ctx) -> Res<Union> {
+    let u = Union::layers(ctx, 3)?;
+    for (i, n) in ["a", "b", "c"].iter().enumerate() {
+        let d = u.ln(i, "d");
+        sys::mkdir(&d)?;
+        sys::write(&d.join(n), n)?;
+        sys::write(&d.join("same"), n)?;
+        sys::mkdir(&d.join("sub"))?;
+        sys::write(&d.join(format!("hidden{i}")), n)?;
+    }
+    rustix::fs::symlink("a", u.ln(2, "d/link"))?;
+    sys::mknod(&u.ln(1, "d/fifo"), rustix::fs::FileType::Fifo, 0o644, 0)?;
+    sys::whiteout(&u.ln(0, "d/hidden1"))?;
+    sys::whiteout(&u.ln(1, "d/hidden2"))?;
+    sys::mkdir(&u.u("d"))?;
+    sys::whiteout(&u.u("d/hidden0"))?;
+    sys::write(&u.u("d/up"), "up")?;
+    u.mount()?;
+    Ok(u)
+}
+
+fn merged(ctx: &Ctx) -> Res {
+    let u = three_layers(ctx)?;
+    let v = list(&u.m("d"))?;
+    let want = ["a", "b", "c", "fifo", "link", "same", "sub", "up"];
+    same(plain_names(&v), want, "names")?;
+    consistent(&u.m("d"), &v)?;
+    let root = list(&u.mnt)?;
+    same(plain_names(&root), ["d"], "names in the root")?;
+    consistent(&u.mnt, &root)
+}
+
+fn inodes_over_copy_up(ctx: &Ctx) -> Res {
+    let u = three_layers(ctx)?;
+    let before: BTreeMap<_, _> = list(&u.m("d"))?.into_iter().map(|e| (e.name, e.ino)).collect();
+    for n in ["a", "b", "c", "same"] {
+        sys::write(&u.m("d").join(n), "changed")?;
+    }
+    sys::chmod(&u.m("d/sub"), 0o700)?;
+    for round in ["at once", "after a new mount"] {
+        let v = list(&u.m("d"))?;
+        consistent(&u.m("d"), &v)?;
+        for e in v.iter().filter(|e| e.name != "..") {
+            same(Some(&e.ino), before.get(&e.name), &format!("d_ino of {} {round}", e.name))?;
+        }
+        u.again()?;
+    }
+    Ok(())
+}
+
+fn pure_upper_and_pure_lower(ctx: &Ctx) -> Res {
+    let u = Union::new(ctx)?;
+    for d in [u.l("low"), u.u("up")] {
+        sys::mkdir(&d)?;
+        for i in 0..20 {
+            sys::write(&d.join(format!("f{i}")), "")?;
+        }
+    }
+    u.mount()?;
+    for d in ["low", "up"] {
+        let v = list(&u.m(d))?;
+        same(v.len(), 22, d)?;
+        consistent(&u.m(d), &v)?;
+    }
+    Ok(())
+}
+
+fn moved_in_origin(ctx: &Ctx) -> Res {
+    // A copied-up file in an upper directory: the directory is "impure".
+    let u = Union::new(ctx)?;
+    sys::write(&u.l("f"), "x")?;
+    sys::mkdir(&u.u("pure"))?;
+    u.mount()?;
+    let ino = sys::stx(&u.m("f"))?.stx_ino;
+    std::fs::rename(u.m("f"), u.m("pure/f"))?;
+    same(sys::stx(&u.m("pure/f"))?.stx_ino, ino, "st_ino after the move")?;
+    consistent(&u.m("pure"), &list(&u.m("pure"))?)?;
+    same(sys::getx(&u.u("pure"), "trusted.overlay.impure")?, b"y", "overlay.impure")?;
+    u.again()?;
+    consistent(&u.m("pure"), &list(&u.m("pure"))?)
+}
+
+fn opaque_directory(ctx: &Ctx) -> Res {
+    let u = Union::layers(ctx, 2)?;
+    for i in 0..2 {
+        sys::mkdir(&u.ln(i, "d"))?;
+        sys::write(&u.ln(i, &format!("d/l{i}")), "")?;
+    }
+    sys::mkdir(&u.u("d"))?;
+    sys::write(&u.u("d/up"), "")?;
+    sys::set_opaque(&u.ln(0, "d"))?;
+    u.mount()?;
+    let v = list(&u.m("d"))?;
+    same(plain_names(&v), ["l0", "up"], "an opaque lower directory")?;
+    consistent(&u.m("d"), &v)?;
+    u.umount()?;
+    sys::set_opaque(&u.u("d"))?;
+    u.mount()?;
+    same(plain_names(&list(&u.m("d"))?), ["up"], "an opaque upper directory")
+}
+
+fn file_over_directory(ctx: &Ctx) -> Res {
+    let u = Union::layers(ctx, 3)?;
+    sys::mkdir(&u.ln(2, "x"))?;
+    sys::write(&u.ln(2, "x/deep"), "")?;
+    sys::write(&u.ln(1, "x"), "a file between")?;
+    sys::mkdir(&u.ln(0, "x"))?;
+    sys::write(&u.ln(0, "x/top"), "")?;
+    u.mount()?;
+    same(plain_names(&list(&u.m("x"))?), ["top"], "a file ends the merge")
+}
+
+fn small_buffers(ctx: &Ctx) -> Res {
+    let u = three_layers(ctx)?;
+    let all = plain_names(&list(&u.m("d"))?);
+    for size in [32usize, 64, 128, 256] {
+        let fd = open_dir(&u.m("d"))?;
+        same(plain_names(&rest(&fd, size)?), all.clone(), &format!("buffers of {size} bytes"))?;
+    }
+    fails(some(&open_dir(&u.m("d"))?, 16), Errno::INVAL, "a buffer that holds no entry")
+}
+
+fn seeking(ctx: &Ctx) -> Res {
+    let u = three_layers(ctx)?;
+    sys::mkdir(&u.m("plain"))?;
+    for i in 0..10 {
+        sys::write(&u.m(&format!("plain/f{i}")), "")?;
+    }
+    for d in ["d", "plain"] {
+        let fd = open_dir(&u.m(d))?;
+        let all = rest(&fd, 4096)?;
+        for i in 0..all.len() - 1 {
+            rustix::fs::seek(&fd, SeekFrom::Start(all[i].next as u64))?;
+            let names: Vec<_> = rest(&fd, 4096)?.into_iter().map(|e| e.name).collect();
+            let want: Vec<_> = all[i + 1..].iter().map(|e| e.name.clone()).collect();
+            same(names, want, &format!("{d}: the entries after a seek"))?;
+        }
+        rustix::fs::seek(&fd, SeekFrom::Start(0))?;
+        same(rest(&fd, 4096)?.len(), all.len(), "after a rewind")?;
+        check(rest(&fd, 4096)?.is_empty(), "at the end")?;
+    }
+    Ok(())
+}
+
+fn rewind_sees_changes(ctx: &Ctx) -> Res {
+    let u = three_layers(ctx)?;
+    let fd = open_dir(&u.m("d"))?;
+    rest(&fd, 4096)?;
+    sys::write(&u.m("d/fresh"), "")?;
+    std::fs::remove_file(u.m("d/a"))?;
+    rustix::fs::seek(&fd, SeekFrom::Start(0))?;
+    let n = plain_names(&rest(&fd, 4096)?);
+    check(n.contains(&"fresh".to_owned()), "a new name after rewinding")?;
+    check(!n.contains(&"a".to_owned()), "a removed name after rewinding")?;
+    let again = plain_names(&list(&u.m("d"))?);
+    same(again, n, "a new descriptor sees the same")
+}
+
+fn changes_while_reading(ctx: &Ctx) -> Res {
+    let u = Union::layers(ctx, 2)?;
+    for i in 0..2 {
+        sys::mkdir(&u.ln(i, "d"))?;
+        for k in 0..50 {
+            sys::write(&u.ln(i, &format!("d/f{i}-{k:02}")), "")?;
+        }
+    }
+    u.mount()?;
+    let fd = open_dir(&u.m("d"))?;
+    let mut seen = BTreeSet::new();
+    let mut gone = BTreeSet::new();
+    loop {
+        let v = some(&fd, 400)?;
+        if v.is_empty() {
+            break;
+        }
+        for e in v.iter().filter(|e| e.name.starts_with('f')) {
+            check(seen.insert(e.name.clone()), &format!("{} is listed twice", e.name))?;
+        }
+        // One that was already read and a new one.
+        if let Some(n) = seen.iter().find(|n| !gone.contains(*n)).cloned() {
+            std::fs::remove_file(u.m("d").join(&n))?;
+            gone.insert(n);
+        }
+        sys::write(&u.m(&format!("d/new{}", gone.len())), "")?;
+    }
+    same(seen.len(), 100, "every name that was there all the time is listed")?;
+    let now = plain_names(&list(&u.m("d"))?);
+    same(now.len(), 100, "names afterwards")?;
+    check(now.iter().all(|n| !gone.contains(n)), "a removed name is still listed")
+}
+
+fn unlink_all_while_reading(ctx: &Ctx) -> Res {
+    let u = Union::layers(ctx, 2)?;
+    for i in 0..2 {
+        sys::mkdir(&u.ln(i, "d"))?;
+        for k in 0..100 {
+            sys::write(&u.ln(i, &format!("d/f{i}-{k}")), "")?;
+        }
+    }
+    u.mount()?;
+    for k in 0..100 {
+        sys::write(&u.m(&format!("d/u{k}")), "")?;
+    }
+    // As rm -r does it.
+    let fd = open_dir(&u.m("d"))?;
+    loop {
+        let v = some(&fd, 1024)?;
+        if v.is_empty() {
+            break;
+        }
+        for e in v.iter().filter(|e| !e.name.starts_with('.')) {
+            std::fs::remove_file(u.m("d").join(&e.name))?;
+        }
+    }
+    same(plain_names(&list(&u.m("d"))?), Vec::<String>::new(), "what is left")?;
+    std::fs::remove_dir(u.m("d"))?;
+    check(sys::is_whiteout(&u.u("d")), "a whiteout in upper")
+}
+
+fn many_entries(ctx: &Ctx) -> Res {
+    let u = Union::layers(ctx, 3)?;
+    let mut want = BTreeSet::new();
+    for i in 0..3 {
+        sys::mkdir(&u.ln(i, "d"))?;
+        for k in 0..800 {
+            // A third of the names lie in the next layer too.
+            let n = format!("name-{:05}", i * 533 + k);
+            sys::write(&u.ln(i, "d").join(&n), "")?;
+            want.insert(n);
+        }
+    }
+    sys::mkdir(&u.u("d"))?;
+    for k in (0..1800).step_by(7) {
+        let n = format!("name-{k:05}");
+        if want.remove(&n) {
+            sys::whiteout(&u.u("d").join(&n))?;
+        }
+    }
+    u.mount()?;
+    for _ in 0..2 {
+        let v = list(&u.m("d"))?;
+        let names = plain_names(&v);
+        same(names.len(), want.len(), "how many names")?;
+        check(names.iter().all(|n| want.contains(n)), "a name that should be hidden")?;
+    }
+    consistent(&u.m("d"), &list(&u.m("d"))?)
+}
+
+fn directory_copied_up_while_open(ctx: &Ctx) -> Res {
+    let u = Union::new(ctx)?;
+    sys::mkdir(&u.l("d"))?;
+    for k in 0..30 {
+        sys::write(&u.l(&format!("d/f{k}")), "")?;
+    }
+    u.mount()?;
+    let fd = open_dir(&u.m("d"))?;
+    let first = some(&fd, 200)?;
+    check(!first.is_empty(), "the first entries")?;
+    sys::write(&u.m("d/new"), "")?;
+    rustix::fs::fsync(&fd)?;
+    rustix::fs::seek(&fd, SeekFrom::Start(0))?;
+    let n = plain_names(&rest(&fd, 4096)?);
+    same(n.len(), 31, "names after rewinding the old descriptor")
+}
+
+fn removed_while_open(ctx: &Ctx) -> Res {
+    let u = Union::new(ctx)?;
+    sys::mkdir(&u.l("d"))?;
+    sys::mkdir(&u.u("e"))?;
+    u.mount()?;
+    for n in ["d", "e"] {
+        let fd = open_dir(&u.m(n))?;
+        std::fs::remove_dir(u.m(n))?;
+        fails(some(&fd, 4096), Errno::NOENT, "getdents64 of a removed directory")?;
+    }
+    Ok(())
+}
+
+fn parent_of_a_bind_mount(ctx: &Ctx) -> Res {
+    let u = Union::layers(ctx, 2)?;
+    for i in 0..2 {
+        std::fs::create_dir_all(u.ln(i, "a/b"))?;
+        sys::write(&u.ln(i, &format!("a/b/f{i}")), "")?;
+    }
+    u.mount()?;
+    let v = list(&u.m("a/b"))?;
+    let up = v
+        .iter()
+        .find(|e| e.name == "..")
+        .ok_or_else(|| Failure::new("no .. entry".to_owned()))?;
+    same(up.ino, sys::stx(&u.m("a"))?.stx_ino, "d_ino of ..")
+}
+
+fn listing_needs_permission(ctx: &Ctx) -> Res {
+    let u = Union::new(ctx)?;
+    sys::mkdir(&u.l("d"))?;
+    sys::chmod(&u.l("d"), 0o711)?;
+    sys::write(&u.l("d/f"), "x")?;
+    u.mount()?;
+    sys::as_user(1000, 1000, &[], || {
+        fails(open_dir(&u.m("d")), Errno::ACCESS, "open of a directory without r")?;
+        same(sys::read(&u.m("d/f"))?, b"x", "a known name inside")
+    })
+}
+
+fn not_a_directory(ctx: &Ctx) -> Res {
+    let u = Union::with_file(ctx, "x")?;
+    let fd = sys::open(&u.m("f"), OFlags::RDONLY)?;
+    fails(some(&fd, 4096), Errno::NOTDIR, "getdents64 of a file")?;
+    let d = open_dir(&u.mnt)?;
+    let mut b = [0u8; 8];
+    fails(rustix::io::read(&d, &mut b), Errno::ISDIR, "read of a directory")
+}
+
+tests! {
+    Tmpfs: merged, inodes_over_copy_up, pure_upper_and_pure_lower, moved_in_origin,
+        opaque_directory, file_over_directory, small_buffers, seeking, rewind_sees_changes,
+        changes_while_reading, unlink_all_while_reading, many_entries,
+        directory_copied_up_while_open, removed_while_open, parent_of_a_bind_mount,
+        listing_needs_permission, not_a_directory;
+    Ext4: merged, inodes_over_copy_up, moved_in_origin, seeking, unlink_all_while_reading;
+    Xfs: merged, inodes_over_copy_up, seeking;
+    Btrfs: merged, seeking;
+}
