@@ -7,7 +7,10 @@
 use super::{inode::Mode, mount::PathRef, Inode};
 use crate::bindings;
 use core::ptr::{self, NonNull};
-use kernel::{error::{from_err_ptr, to_result}, prelude::*};
+use kernel::{
+    error::{from_err_ptr, to_result},
+    prelude::*,
+};
 
 /// Which of a file's ACLs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,6 +73,7 @@ impl Acl {
 
     /// The ACL of `path` as the current credentials may read it.
     pub(crate) fn read(path: PathRef<'_>, kind: AclType) -> Result<Option<Self>> {
+        path.dentry.positive()?;
         // SAFETY: charter 1; the call returns a reference.
         Self::from_ret(unsafe {
             bindings::vfs_get_acl(
@@ -104,6 +108,7 @@ impl Acl {
 
     /// Removes the ACL of `path`.
     pub(crate) fn remove(path: PathRef<'_>, kind: AclType) -> Result {
+        path.dentry.positive()?;
         // SAFETY: charter 1.
         to_result(unsafe {
             bindings::vfs_remove_acl(
@@ -130,7 +135,11 @@ impl Acl {
     }
 }
 
+/// # Safety
+///
+/// `acl` is valid.
 unsafe fn set_raw(path: PathRef<'_>, kind: AclType, acl: *mut bindings::posix_acl) -> Result {
+    path.dentry.positive()?;
     // SAFETY: charter 1; `acl` is valid by the contract.
     to_result(unsafe {
         bindings::vfs_set_acl(
@@ -157,7 +166,6 @@ impl AclRef<'_> {
     ///
     /// `acl` is null or valid during `'a`.
     pub(super) unsafe fn from_raw<'a>(acl: *mut bindings::posix_acl) -> Option<AclRef<'a>> {
-        // SAFETY: by the contract.
         (!acl.is_null()).then_some(AclRef(acl, core::marker::PhantomData))
     }
 

@@ -150,14 +150,18 @@ impl Iattr {
     /// `setattr_prepare()`: checks the request against `dentry`'s inode with the caller's
     /// credentials.
     pub(crate) fn prepare(&mut self, idmap: &IdMap, dentry: &Dentry) -> Result {
+        dentry.positive()?;
         // SAFETY: charter 1; the VFS holds the inode's lock around `setattr`.
         to_result(unsafe {
             bindings::setattr_prepare(idmap.as_ptr(), dentry.as_ptr(), &mut self.0)
         })
     }
 
-    /// `notify_change()` on a dentry whose inode `_lock` holds.
-    pub(crate) fn apply(&mut self, path: PathRef<'_>, _lock: &InodeGuard<'_>) -> Result {
+    /// `notify_change()` on a dentry whose inode `lock` holds.
+    pub(crate) fn apply(&mut self, path: PathRef<'_>, lock: &InodeGuard<'_>) -> Result {
+        if path.dentry.positive()? != lock.inode() {
+            return Err(EINVAL);
+        }
         // SAFETY: charter 1; the inode's lock is held.
         to_result(unsafe {
             bindings::notify_change(

@@ -64,7 +64,7 @@ impl FsContext {
             Level::Info => b'i',
         };
         // SAFETY: the context is valid for `self`; `%pA` takes a pointer to `Arguments`.
-        unsafe { bindings::rovl_logfc(self.0, level as _, (&raw const message).cast()) }
+        unsafe { bindings::rovl_logfc(self.0, level, (&raw const message).cast()) }
     }
 
     /// Logs an error and returns `EINVAL`.
@@ -109,6 +109,10 @@ pub(super) unsafe fn init<F: FileSystem>(fc: *mut bindings::fs_context) -> Resul
 
 struct Table<F>(core::marker::PhantomData<F>);
 
+#[allow(
+    clippy::missing_safety_doc,
+    reason = "called by the VFS alone, through the table, under charter 1 and 4"
+)]
 impl<F: FileSystem> Table<F> {
     const OPS: bindings::fs_context_operations = bindings::fs_context_operations {
         free: Some(Self::free),
@@ -159,7 +163,9 @@ impl<F: FileSystem> Table<F> {
         })
     }
 
-    unsafe extern "C" fn next_option(at: *mut *mut kernel::ffi::c_char) -> *mut kernel::ffi::c_char {
+    unsafe extern "C" fn next_option(
+        at: *mut *mut kernel::ffi::c_char,
+    ) -> *mut kernel::ffi::c_char {
         // SAFETY: the VFS passes the cursor into its own, writable copy of the option string.
         unsafe {
             let start = *at;

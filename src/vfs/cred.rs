@@ -67,10 +67,13 @@ impl NewCred {
             .ok_or(ENOMEM)
     }
 
-    /// Takes `CAP_SYS_RESOURCE` away: no quota override, no reserved blocks.
-    pub(crate) fn drop_sys_resource(&mut self) {
+    /// As [`prepare`](Self::prepare), without `CAP_SYS_RESOURCE`: no quota override, no reserved
+    /// blocks.
+    pub(crate) fn prepare_restricted() -> Result<Self> {
+        let cred = Self::prepare()?;
         // SAFETY: by the type invariant nobody else reads the credentials.
-        unsafe { bindings::rovl_cred_drop_sys_resource(self.0.as_ptr()) }
+        unsafe { bindings::rovl_cred_drop_sys_resource(cred.0.as_ptr()) };
+        Ok(cred)
     }
 
     /// Sets fsuid and fsgid to the owner of `inode`.

@@ -5,10 +5,10 @@
 //! C header: `include/linux/dcache.h`.
 
 use super::{
+    fs::FileSystem,
     inode::{read_field, Inode},
     mount::{IdMap, Mount},
     own::{OwnDentry, OwnInode},
-    fs::FileSystem,
     SuperBlock,
 };
 use crate::bindings;
@@ -203,7 +203,9 @@ impl Dentry {
     /// The parent as of now, referenced.
     pub(crate) fn parent(&self) -> ARef<Self> {
         // SAFETY: charter 1; `dget_parent` returns a reference.
-        unsafe { ARef::from_raw(NonNull::new_unchecked(bindings::dget_parent(self.as_ptr())).cast()) }
+        unsafe {
+            ARef::from_raw(NonNull::new_unchecked(bindings::dget_parent(self.as_ptr())).cast())
+        }
     }
 
     /// Whether `self` is `ancestor` or below it.
@@ -298,13 +300,7 @@ impl Dentry {
         self.must_be_dir()?;
         let mut q = qstr(name);
         // SAFETY: charter 1; `q` outlives the call, which returns a reference.
-        unsafe {
-            Self::from_ret(bindings::lookup_one(
-                idmap.as_ptr(),
-                &mut q,
-                self.as_ptr(),
-            ))
-        }
+        unsafe { Self::from_ret(bindings::lookup_one(idmap.as_ptr(), &mut q, self.as_ptr())) }
     }
 
     /// Reads a symlink's target and passes it to `f`.

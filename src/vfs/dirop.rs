@@ -14,7 +14,11 @@ use super::{
 };
 use crate::bindings;
 use core::{mem::ManuallyDrop, ptr};
-use kernel::{error::{from_err_ptr, to_result}, prelude::*, sync::aref::ARef};
+use kernel::{
+    error::{from_err_ptr, to_result},
+    prelude::*,
+    sync::aref::ARef,
+};
 
 const NO_DELEGATION: *mut bindings::delegated_inode = ptr::null_mut();
 
@@ -180,11 +184,7 @@ impl<'a> Removing<'a> {
     /// # Errors
     ///
     /// `EINVAL` where it is no longer.
-    pub(crate) fn start_dentry(
-        mnt: &'a Mount,
-        parent: &'a Dentry,
-        child: &Dentry,
-    ) -> Result<Self> {
+    pub(crate) fn start_dentry(mnt: &'a Mount, parent: &'a Dentry, child: &Dentry) -> Result<Self> {
         parent.must_be_dir()?;
         // SAFETY: charter 1; the call returns a reference.
         Self::new(mnt, parent, unsafe {
@@ -325,6 +325,11 @@ impl<'a> Renaming<'a> {
     }
 
     /// The dentry at the new name; may be negative.
+    #[allow(
+        clippy::new_ret_no_self,
+        clippy::wrong_self_convention,
+        reason = "not a constructor"
+    )]
     pub(crate) fn new(&self) -> &Dentry {
         // SAFETY: as above.
         unsafe { Dentry::from_raw(self.rd.new_dentry) }
@@ -350,6 +355,7 @@ impl Drop for Renaming<'_> {
 ///
 /// `EOPNOTSUPP` where the filesystem cannot; the caller holds write access.
 pub(crate) fn tmpfile(parent: PathRef<'_>, mode: Mode) -> Result<ARef<kernel::fs::File>> {
+    parent.dentry.must_be_dir()?;
     let path = parent.raw();
     let cred = super::cred::current();
     // SAFETY: charter 1; the call returns a reference.

@@ -7,7 +7,12 @@
 use super::{inode::Mode, mount::PathRef, to_len, to_off, Inode};
 use crate::bindings;
 use core::ptr::NonNull;
-use kernel::{error::{from_err_ptr, to_result}, fs::File, prelude::*, sync::aref::ARef};
+use kernel::{
+    error::{from_err_ptr, to_result},
+    fs::File,
+    prelude::*,
+    sync::aref::ARef,
+};
 
 /// `O_*` flags that the kernel crate does not name.
 pub(crate) mod flags {
@@ -41,6 +46,7 @@ pub(super) unsafe fn take(file: *mut bindings::file) -> ARef<File> {
 ///
 /// What the filesystem or a security module returns.
 pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<File>> {
+    path.dentry.positive()?;
     let raw = path.raw();
     let cred = super::cred::current();
     // SAFETY: charter 1; a new file.
@@ -79,6 +85,7 @@ pub(crate) fn inode_of(file: &File) -> &Inode {
 /// Opens the file at `path` of a layer on behalf of `user`, whose path it shows to users; checked
 /// and opened with the current credentials.
 pub(crate) fn open_backing(user: &File, path: PathRef<'_>, flags: u32) -> Result<ARef<File>> {
+    path.dentry.positive()?;
     let raw = path.raw();
     let cred = super::cred::current();
     // SAFETY: charter 1; a new file.
@@ -99,6 +106,7 @@ pub(crate) fn open_backing_tmpfile(
     flags: u32,
     mode: Mode,
 ) -> Result<ARef<File>> {
+    parent.dentry.must_be_dir()?;
     let raw = parent.raw();
     let cred = super::cred::current();
     // SAFETY: charter 1; a new file.
@@ -243,10 +251,13 @@ pub(crate) fn splice(from: &File, to: &File, pos: i64, len: usize) -> Result<usi
 
 /// Checks locks and security for a transfer of `len` bytes at `pos`; `write` for the target's side.
 pub(crate) fn verify_area(file: &File, write: bool, pos: i64, len: i64) -> Result {
-    let mut pos = pos;
-    let rw = if write { bindings::WRITE } else { bindings::READ };
+    let rw = if write {
+        bindings::WRITE
+    } else {
+        bindings::READ
+    };
     // SAFETY: charter 1 and 10.
-    to_result(unsafe { bindings::rw_verify_area(rw as i32, file.as_ptr(), &mut pos, len as usize) })
+    to_result(unsafe { bindings::rw_verify_area(rw as i32, file.as_ptr(), &pos, len as usize) })
 }
 
 /// Whether a fatal signal waits for the current task.
@@ -310,9 +321,12 @@ pub(crate) fn transfer(how: Transfer, from: &File, to: &File, range: Range) -> R
     to_off(unsafe {
         match how {
             Transfer::Copy => {
-                bindings::vfs_copy_file_range(from, from_pos, to, to_pos, len as usize, flags) as i64
+                bindings::vfs_copy_file_range(from, from_pos, to, to_pos, len as usize, flags)
+                    as i64
             }
-            Transfer::Clone => bindings::vfs_clone_file_range(from, from_pos, to, to_pos, len, flags),
+            Transfer::Clone => {
+                bindings::vfs_clone_file_range(from, from_pos, to, to_pos, len, flags)
+            }
             Transfer::Dedupe => {
                 bindings::vfs_dedupe_file_range_one(from, from_pos, to, to_pos, len, flags)
             }

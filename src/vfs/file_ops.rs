@@ -4,17 +4,11 @@
 //!
 //! Contracts and locks: `Documentation/filesystems/{vfs,locking}.rst`.
 
-use super::{
-    file,
-    fs::FileSystem,
-    mount::PathRef,
-    readdir::DirContext,
-    to_len, OwnDentry, OwnInode,
-};
+pub(crate) use super::io::{Flush, Io, IoHooks, Mapping, Splice};
+use super::{file, fs::FileSystem, mount::PathRef, readdir::DirContext, OwnDentry, OwnInode};
 use crate::bindings;
 use core::{marker::PhantomData, ptr};
 use kernel::{
-    cred::Credential,
     error::{from_result, to_result},
     fs::File,
     prelude::*,
@@ -50,7 +44,7 @@ impl<'a, F: FileSystem> OpenFile<'a, F> {
     /// # Safety
     ///
     /// `file` is a file of ours, valid during `'a` (charter 1, 3).
-    unsafe fn from_raw(file: *mut bindings::file) -> Self {
+    pub(super) unsafe fn from_raw(file: *mut bindings::file) -> Self {
         // SAFETY: by the contract; positions are used under the VFS's rules only.
         Self(unsafe { File::from_raw_file(file) }, PhantomData)
     }
@@ -84,8 +78,7 @@ impl<'a, F: FileSystem> OpenFile<'a, F> {
 
     /// Drops flags that matter to the opening alone: `O_CREAT`, `O_EXCL`, `O_NOCTTY`, `O_TRUNC`.
     pub(crate) fn drop_open_flags(self) {
-        let mask =
-            bindings::O_CREAT | bindings::O_EXCL | bindings::O_NOCTTY | bindings::O_TRUNC;
+        let mask = bindings::O_CREAT | bindings::O_EXCL | bindings::O_NOCTTY | bindings::O_TRUNC;
         // SAFETY: the file is being opened: nobody else uses it.
         unsafe { (*self.0.as_ptr()).f_flags &= !mask }
     }
@@ -107,11 +100,17 @@ pub(crate) struct OpenTmpfile<'a, F: FileSystem> {
     free: Option<unsafe fn(*mut kernel::ffi::c_void)>,
 }
 
+/// # Safety
+///
+/// `data` is a `KBox<D>` that was turned into a pointer, given up here.
 unsafe fn free_box<D>(data: *mut kernel::ffi::c_void) {
     // SAFETY: the caller passes the box that it stored.
     drop(unsafe { KBox::from_raw(data.cast::<D>()) });
 }
 
+/// # Safety
+///
+/// None.
 unsafe extern "C" fn nothing_to_open(
     _inode: *mut bindings::inode,
     _file: *mut bindings::file,
@@ -181,157 +180,6 @@ impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
     }
 }
 
-/// A read or write request on a regular file, to be passed on to a file of a layer.
-pub(crate) struct Io {
-    iocb: *mut bindings::kiocb,
-    iter: *mut bindings::iov_iter,
-    write: bool,
-}
-
-impl Io {
-    /// Whether nothing is to be moved.
-    pub(crate) fn is_empty(&self) -> bool {
-        // SAFETY: the VFS passes valid requests.
-        unsafe { (*self.iter).__bindgen_anon_1.__bindgen_anon_1.as_ref().count == 0 }
-    }
-
-    /// Passes the request on to `real` with `cred`; afterwards (for asynchronous requests: on
-    /// completion) `H` hears of it. Returns the bytes moved; `EIOCBQUEUED` for a queued request.
-    pub(crate) fn pass<F: FileSystem, H: IoHooks<F>>(
-        self,
-        real: &File,
-        cred: &Credential,
-    ) -> Result<usize> {
-        let mut ctx = hooks::<F, H>(cred);
-        // SAFETY: charter 1; the request is the VFS's; the context is copied where it is needed
-        // after the call.
-        to_len(unsafe {
-            let flags = (*self.iocb).ki_flags;
-            if self.write {
-                bindings::backing_file_write_iter(
-                    real.as_ptr(),
-                    self.iter,
-                    self.iocb,
-                    flags,
-                    &mut ctx,
-                )
-            } else {
-                bindings::backing_file_read_iter(
-                    real.as_ptr(),
-                    self.iter,
-                    self.iocb,
-                    flags,
-                    &mut ctx,
-                )
-            }
-        })
-    }
-}
-
-/// A splice between a pipe and a regular file, to be passed on.
-pub(crate) struct Splice {
-    file: *mut bindings::file,
-    pipe: *mut bindings::pipe_inode_info,
-    pos: *mut i64,
-    len: usize,
-    flags: u32,
-    write: bool,
-}
-
-impl Splice {
-    /// Passes the splice on to `real`; as [`Io::pass`].
-    pub(crate) fn pass<F: FileSystem, H: IoHooks<F>>(
-        self,
-        real: &File,
-        cred: &Credential,
-    ) -> Result<usize> {
-        let mut ctx = hooks::<F, H>(cred);
-        let mut iocb = core::mem::MaybeUninit::<bindings::kiocb>::zeroed();
-        let iocb = iocb.as_mut_ptr();
-        // SAFETY: charter 1 and 10; the pipe and position are the VFS's.
-        unsafe {
-            bindings::rovl_init_sync_kiocb(iocb, self.file);
-            (*iocb).ki_pos = *self.pos;
-            let ret = if self.write {
-                bindings::backing_file_splice_write(
-                    self.pipe,
-                    real.as_ptr(),
-                    iocb,
-                    self.len,
-                    self.flags,
-                    &mut ctx,
-                )
-            } else {
-                bindings::backing_file_splice_read(
-                    real.as_ptr(),
-                    iocb,
-                    self.pipe,
-                    self.len,
-                    self.flags,
-                    &mut ctx,
-                )
-            };
-            *self.pos = (*iocb).ki_pos;
-            to_len(ret)
-        }
-    }
-}
-
-/// A mapping being set up, to be passed on.
-pub(crate) struct Mapping(*mut bindings::vm_area_struct);
-
-impl Mapping {
-    /// Maps `real` instead, keeping the user's path visible. Where it fails the vma is as before.
-    pub(crate) fn pass<F: FileSystem, H: IoHooks<F>>(
-        self,
-        real: &File,
-        cred: &Credential,
-    ) -> Result {
-        let mut ctx = hooks::<F, H>(cred);
-        // SAFETY: charter 1; the vma is the VFS's.
-        to_result(unsafe { bindings::backing_file_mmap(real.as_ptr(), self.0, &mut ctx) })
-    }
-}
-
-/// What a filesystem wants to hear about passed-on requests.
-pub(crate) trait IoHooks<F: FileSystem> {
-    /// Data of `file` was read.
-    fn accessed(file: OpenFile<'_, F>);
-    /// A write to `file` ended.
-    fn wrote(file: OpenFile<'_, F>);
-}
-
-unsafe extern "C" fn accessed<F: FileSystem, H: IoHooks<F>>(file: *mut bindings::file) {
-    // SAFETY: the file that the request was made on.
-    H::accessed(unsafe { OpenFile::from_raw(file) })
-}
-
-unsafe extern "C" fn end_write<F: FileSystem, H: IoHooks<F>>(
-    iocb: *mut bindings::kiocb,
-    _ret: isize,
-) {
-    // SAFETY: as above.
-    H::wrote(unsafe { OpenFile::from_raw((*iocb).ki_filp) })
-}
-
-fn hooks<F: FileSystem, H: IoHooks<F>>(cred: &Credential) -> bindings::backing_file_ctx {
-    bindings::backing_file_ctx {
-        cred: cred.as_ptr(),
-        accessed: Some(accessed::<F, H>),
-        end_write: Some(end_write::<F, H>),
-    }
-}
-
-/// The owner token of a `flush`, to be passed on.
-pub(crate) struct Flush(*mut kernel::ffi::c_void);
-
-impl Flush {
-    /// Passes the flush on to `real`.
-    pub(crate) fn pass(self, real: &File) -> Result {
-        file::flush(real, self.0)
-    }
-}
-
 /// Operations on open regular files.
 pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
     /// What is kept with an open file.
@@ -348,8 +196,13 @@ pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
     /// Moves the position; returns it.
     fn seek(open: OpenFile<'_, F>, data: &Self::Data, offset: i64, whence: i32) -> Result<i64>;
     /// Writes back.
-    fn fsync(open: OpenFile<'_, F>, data: &Self::Data, start: i64, end: i64, datasync: bool)
-        -> Result;
+    fn fsync(
+        open: OpenFile<'_, F>,
+        data: &Self::Data,
+        start: i64,
+        end: i64,
+        datasync: bool,
+    ) -> Result;
     /// Allocates or frees space.
     fn fallocate(open: OpenFile<'_, F>, data: &Self::Data, mode: i32, off: i64, len: i64)
         -> Result;
@@ -379,8 +232,13 @@ pub(crate) trait DirectoryOperations<F: FileSystem>: Sized + 'static {
     /// Moves the position; returns it.
     fn seek(open: OpenFile<'_, F>, data: &Self::Data, offset: i64, whence: i32) -> Result<i64>;
     /// Writes back.
-    fn fsync(open: OpenFile<'_, F>, data: &Self::Data, start: i64, end: i64, datasync: bool)
-        -> Result;
+    fn fsync(
+        open: OpenFile<'_, F>,
+        data: &Self::Data,
+        start: i64,
+        end: i64,
+        datasync: bool,
+    ) -> Result;
     /// Closes, for the last time.
     fn release(open: OpenFile<'_, F>, data: KBox<Self::Data>);
 }
@@ -424,8 +282,8 @@ unsafe fn opened<'a, F: FileSystem, D>(file: RawFile) -> (OpenFile<'a, F>, &'a D
 struct Regular<F, T>(PhantomData<(F, T)>);
 
 #[allow(
-    clippy::undocumented_unsafe_blocks,
-    reason = "one contract for all callbacks: charter 1, 3 and 8 for what the VFS passes"
+    clippy::missing_safety_doc,
+    reason = "called by the VFS alone, through the table, under charter 1, 3 and 8"
 )]
 impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
     const OPS: bindings::file_operations = bindings::file_operations {
@@ -448,6 +306,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
     };
 
     unsafe extern "C" fn open(_inode: RawInode, file: RawFile) -> i32 {
+        // SAFETY: charter 1, 3 and 8: `file` is being opened, its data is stored here.
         from_result(|| unsafe {
             let data = T::open(OpenFile::from_raw(file))?;
             (*file).private_data = KBox::into_raw(data).cast();
@@ -456,18 +315,26 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
     }
 
     unsafe extern "C" fn release(_inode: RawInode, file: RawFile) -> i32 {
+        // SAFETY: charter 8: the last call for `file`.
         unsafe { free_box::<T::Data>((*file).private_data) };
         0
     }
 
     unsafe extern "C" fn llseek(file: RawFile, offset: i64, whence: i32) -> i64 {
+        // SAFETY: charter 1, 3 and 8.
         let (open, data) = unsafe { opened(file) };
         ret_off(T::seek(open, data, offset, whence))
     }
 
     unsafe fn io(iocb: *mut bindings::kiocb, iter: *mut bindings::iov_iter, write: bool) -> isize {
+        // SAFETY: charter 1, 3 and 8.
         let (open, data) = unsafe { opened((*iocb).ki_filp) };
-        let io = Io { iocb, iter, write };
+        let io = Io {
+            keep: !0,
+            iocb,
+            iter,
+            write,
+        };
         ret_len(T::io(open, data, io, write))
     }
 
@@ -475,6 +342,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
         iocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
     ) -> isize {
+        // SAFETY: arguments of the callback, passed on.
         unsafe { Self::io(iocb, iter, false) }
     }
 
@@ -482,6 +350,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
         iocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
     ) -> isize {
+        // SAFETY: arguments of the callback, passed on.
         unsafe { Self::io(iocb, iter, true) }
     }
 
@@ -492,6 +361,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
         len: usize,
         flags: u32,
     ) -> isize {
+        // SAFETY: arguments of the callback, passed on.
         unsafe { Self::splice(file, pos, pipe, len, flags, false) }
     }
 
@@ -502,6 +372,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
         len: usize,
         flags: u32,
     ) -> isize {
+        // SAFETY: arguments of the callback, passed on.
         unsafe { Self::splice(file, pos, pipe, len, flags, true) }
     }
 
@@ -513,6 +384,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
         flags: u32,
         write: bool,
     ) -> isize {
+        // SAFETY: charter 1, 3 and 8.
         let (open, data) = unsafe { opened(file) };
         let io = Splice {
             file,
@@ -526,26 +398,31 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
     }
 
     unsafe extern "C" fn mmap(file: RawFile, vma: *mut bindings::vm_area_struct) -> i32 {
+        // SAFETY: charter 1, 3 and 8.
         let (open, data) = unsafe { opened(file) };
         done(T::mmap(open, data, Mapping(vma)))
     }
 
     unsafe extern "C" fn fsync(file: RawFile, start: i64, end: i64, datasync: i32) -> i32 {
+        // SAFETY: charter 1, 3 and 8.
         let (open, data) = unsafe { opened(file) };
         done(T::fsync(open, data, start, end, datasync != 0))
     }
 
     unsafe extern "C" fn fallocate(file: RawFile, mode: i32, off: i64, len: i64) -> isize {
+        // SAFETY: charter 1, 3 and 8.
         let (open, data) = unsafe { opened(file) };
         done(T::fallocate(open, data, mode, off, len)) as isize
     }
 
     unsafe extern "C" fn fadvise(file: RawFile, off: i64, len: i64, advice: i32) -> i32 {
+        // SAFETY: charter 1, 3 and 8.
         let (open, data) = unsafe { opened(file) };
         done(T::fadvise(open, data, off, len, advice))
     }
 
     unsafe extern "C" fn flush(file: RawFile, owner: bindings::fl_owner_t) -> i32 {
+        // SAFETY: charter 1, 3 and 8.
         let (open, data) = unsafe { opened(file) };
         done(T::flush(open, data, Flush(owner)))
     }
@@ -564,6 +441,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             len: i64::try_from(len).unwrap_or(i64::MAX),
             flags,
         };
+        // SAFETY: charter 1, 3 and 8: the VFS calls this for two files of one operation only.
         let (from, to) = unsafe { (opened(from_file), opened(to_file)) };
         ret_off(T::transfer(file::Transfer::Copy, from, to, range)) as isize
     }
@@ -590,6 +468,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             len,
             flags,
         };
+        // SAFETY: charter 1, 3 and 8: the VFS calls this for two files of one operation only.
         let (from, to) = unsafe { (opened(from_file), opened(to_file)) };
         ret_off(T::transfer(how, from, to, range))
     }
@@ -598,8 +477,8 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
 struct Directory<F, T>(PhantomData<(F, T)>);
 
 #[allow(
-    clippy::undocumented_unsafe_blocks,
-    reason = "one contract for all callbacks: charter 1, 3 and 8 for what the VFS passes"
+    clippy::missing_safety_doc,
+    reason = "called by the VFS alone, through the table, under charter 1, 3 and 8"
 )]
 impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
     const OPS: bindings::file_operations = bindings::file_operations {
@@ -614,6 +493,7 @@ impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
     };
 
     unsafe extern "C" fn open(_inode: RawInode, file: RawFile) -> i32 {
+        // SAFETY: charter 1, 3 and 8: `file` is being opened, its data is stored here.
         from_result(|| unsafe {
             let data = T::open(OpenFile::from_raw(file))?;
             (*file).private_data = KBox::into_raw(data).cast();
@@ -622,6 +502,7 @@ impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
     }
 
     unsafe extern "C" fn release(_inode: RawInode, file: RawFile) -> i32 {
+        // SAFETY: charter 1, 3 and 8: the last call for `file`.
         unsafe {
             T::release(
                 OpenFile::from_raw(file),
@@ -632,18 +513,22 @@ impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
     }
 
     unsafe extern "C" fn llseek(file: RawFile, offset: i64, whence: i32) -> i64 {
+        // SAFETY: charter 1, 3 and 8.
         let (open, data) = unsafe { opened(file) };
         ret_off(T::seek(open, data, offset, whence))
     }
 
     unsafe extern "C" fn iterate(file: RawFile, ctx: *mut bindings::dir_context) -> i32 {
+        // SAFETY: charter 1, 3 and 8.
         let (open, data) = unsafe { opened(file) };
+        // SAFETY: the context is the callback's alone during the call.
         done(T::iterate(open, data, &mut unsafe {
             DirContext::from_raw(ctx)
         }))
     }
 
     unsafe extern "C" fn fsync(file: RawFile, start: i64, end: i64, datasync: i32) -> i32 {
+        // SAFETY: charter 1, 3 and 8.
         let (open, data) = unsafe { opened(file) };
         done(T::fsync(open, data, start, end, datasync != 0))
     }

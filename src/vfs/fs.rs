@@ -117,7 +117,7 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     /// path that was reached without a name.
     fn revalidate(dentry: &OwnDentry<Self>, flags: u32, weak: bool) -> Result<bool>;
     /// The dentry of the layer that answers for `dentry`.
-    fn real<'a>(dentry: &'a OwnDentry<Self>, metadata: bool) -> Option<&'a super::Dentry>;
+    fn real(dentry: &OwnDentry<Self>, metadata: bool) -> Option<&super::Dentry>;
 }
 
 /// The registered type; unregistered when dropped.
@@ -142,6 +142,9 @@ pub(super) fn is_ours(sb: &super::SuperBlock) -> bool {
     unsafe { (*sb.as_ptr()).s_type == TYPE.load(Ordering::Acquire) }
 }
 
+/// # Safety
+///
+/// `object` is memory for an `InodeBox`.
 unsafe extern "C" fn inode_init_once(object: *mut kernel::ffi::c_void) {
     // SAFETY: the slab passes memory for an `InodeBox`, which starts with the inode.
     unsafe { bindings::inode_init_once(object.cast()) }
@@ -200,6 +203,9 @@ impl<F: FileSystem> Registration<F> {
         })
     }
 
+    /// # Safety
+    ///
+    /// `fc` is a new context.
     unsafe extern "C" fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> i32 {
         // SAFETY: the VFS passes a new context; the kernel crate knows the type as a stub alone.
         from_result(|| unsafe { context::init::<F>(fc.cast()) }.map(|()| 0))
@@ -222,6 +228,10 @@ impl<F: FileSystem> Drop for Registration<F> {
 /// The super block operations of `F`.
 pub(super) struct SuperTable<F>(core::marker::PhantomData<F>);
 
+#[allow(
+    clippy::missing_safety_doc,
+    reason = "called by the VFS alone, through the table, under charter 1, 3 and 4"
+)]
 impl<F: FileSystem> SuperTable<F> {
     pub(super) const TABLE: bindings::super_operations = bindings::super_operations {
         alloc_inode: Some(Self::alloc_inode),
@@ -308,7 +318,11 @@ impl<F: FileSystem> SuperTable<F> {
         root: *mut bindings::dentry,
     ) -> i32 {
         // SAFETY: charter 1, 3 and 4.
-        unsafe { OwnDentry::<F>::from_raw(root).fs().show_options(SeqFile::from_raw(out)) };
+        unsafe {
+            OwnDentry::<F>::from_raw(root)
+                .fs()
+                .show_options(SeqFile::from_raw(out))
+        };
         0
     }
 
@@ -344,8 +358,10 @@ impl<F: FileSystem> SuperTable<F> {
             // Layers that revalidate (remote ones) may have to ask a server.
             return -(bindings::ECHILD as i32);
         }
-        // SAFETY: charter 1 and 3.
-        from_result(|| F::revalidate(unsafe { OwnDentry::from_raw(dentry) }, flags, weak).map(i32::from))
+        from_result(|| {
+            // SAFETY: charter 1 and 3.
+            F::revalidate(unsafe { OwnDentry::from_raw(dentry) }, flags, weak).map(i32::from)
+        })
     }
 
     unsafe extern "C" fn d_revalidate(
@@ -382,6 +398,10 @@ unsafe fn drop_data<F: FileSystem>(sb: *mut bindings::super_block) {
 }
 
 /// `fill_super` of `F`.
+///
+/// # Safety
+///
+/// `sb` is a new super block of `F`, `fc` the context that it is made from.
 pub(super) unsafe extern "C" fn fill_super<F: FileSystem>(
     sb: *mut bindings::super_block,
     fc: *mut bindings::fs_context,

@@ -54,7 +54,12 @@ impl Handle {
             return Err(EINVAL);
         }
         let len = bytes.len() / 4;
-        for (word, chunk) in words.get_mut(..len).ok_or(EINVAL)?.iter_mut().zip(bytes.chunks_exact(4)) {
+        for (word, chunk) in words
+            .get_mut(..len)
+            .ok_or(EINVAL)?
+            .iter_mut()
+            .zip(bytes.chunks_exact(4))
+        {
             *word = u32::from_ne_bytes(chunk.try_into().map_err(|_| EINVAL)?);
         }
         Ok(Self { kind, words, len })
@@ -67,7 +72,10 @@ impl Handle {
 
     /// The bytes, one word at a time.
     pub(crate) fn words(&self) -> impl Iterator<Item = [u8; 4]> + '_ {
-        self.words.iter().take(self.len).map(|word| word.to_ne_bytes())
+        self.words
+            .iter()
+            .take(self.len)
+            .map(|word| word.to_ne_bytes())
     }
 
     /// Finds a dentry of the handle's inode on `mnt`; it may be disconnected. `None` for a stale

@@ -191,9 +191,7 @@ impl Inode {
     #[inline]
     pub(crate) fn permission(&self, idmap: &IdMap, mask: u32) -> Result {
         // SAFETY: charter 1.
-        to_result(unsafe {
-            bindings::inode_permission(idmap.as_ptr(), self.as_ptr(), mask as i32)
-        })
+        to_result(unsafe { bindings::inode_permission(idmap.as_ptr(), self.as_ptr(), mask as i32) })
     }
 
     /// `generic_permission()`: the mode and ACL check alone.

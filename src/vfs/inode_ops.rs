@@ -16,11 +16,7 @@ use super::{
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr};
-use kernel::{
-    error::VTABLE_DEFAULT_ERROR,
-    prelude::*,
-    sync::aref::ARef,
-};
+use kernel::{error::VTABLE_DEFAULT_ERROR, prelude::*, sync::aref::ARef};
 
 /// A built table.
 #[derive(Clone, Copy)]
@@ -75,11 +71,7 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// Checks access in RCU-walk.
-    fn permission_rcu(
-        _idmap: &IdMap,
-        _inode: RcuInode<'_, F>,
-        _mask: u32,
-    ) -> Result<(), RcuError> {
+    fn permission_rcu(_idmap: &IdMap, _inode: RcuInode<'_, F>, _mask: u32) -> Result<(), RcuError> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// Reads a symlink; the real dentry whose link is the answer.
@@ -208,11 +200,9 @@ macro_rules! op {
     };
 }
 
-// SAFETY of all callbacks below: charter 1, 3 and 5 for the arguments that the VFS passes, in the
-// contexts that `Documentation/filesystems/locking.rst` gives for each operation.
 #[allow(
-    clippy::undocumented_unsafe_blocks,
-    reason = "one contract for all callbacks, stated above"
+    clippy::missing_safety_doc,
+    reason = "called by the VFS alone, through the table, under charter 1, 3 and 5"
 )]
 impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
     const OPS: bindings::inode_operations = bindings::inode_operations {
@@ -242,6 +232,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
     };
 
     unsafe extern "C" fn lookup(_dir: RawInode, dentry: RawDentry, _flags: u32) -> RawDentry {
+        // SAFETY: charter 1, 3 and 5.
         match T::lookup(unsafe { Child::from_raw(dentry) }) {
             Err(e) => e.to_ptr(),
             Ok(found) => {
@@ -249,6 +240,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
                     LookedUp::Negative => ptr::null_mut(),
                     LookedUp::Inode(inode) => ARef::into_raw(inode).as_ptr().cast(),
                 };
+                // SAFETY: charter 1; the call takes the reference of `inode` over.
                 unsafe { bindings::d_splice_alias(inode, dentry) }
             }
         }
@@ -256,6 +248,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
 
     unsafe extern "C" fn permission(idmap: RawIdmap, inode: RawInode, mask: i32) -> i32 {
         let mask = mask as u32;
+        // SAFETY: charter 1 and 3, under `MAY_NOT_BLOCK` 3 and 6; the mapping is valid for the call.
         unsafe {
             let idmap = IdMap::from_raw(idmap);
             if mask & bindings::MAY_NOT_BLOCK != 0 {
@@ -278,8 +271,10 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         if dentry.is_null() {
             return Error::from_errno(-(bindings::ECHILD as i32)).to_ptr::<kernel::ffi::c_char>();
         }
+        // SAFETY: charter 1 and 3.
         let this = unsafe { OwnDentry::<F>::from_raw(dentry) };
         match T::link_source(this) {
+            // SAFETY: charter 1; `call` is the argument of the callback.
             Ok(real) => super::cred::scope(this.fs().creds(), |_| unsafe {
                 bindings::vfs_get_link(real.as_ptr(), call)
             }),
@@ -288,6 +283,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
     }
 
     unsafe extern "C" fn create(idmap: RawIdmap, _dir: RawInode, d: RawDentry, mode: u16) -> i32 {
+        // SAFETY: charter 1, 3 and 5.
         done(unsafe { T::create(IdMap::from_raw(idmap), Child::from_raw(d), Mode(mode)) })
     }
 
@@ -297,6 +293,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         d: RawDentry,
         mode: u16,
     ) -> RawDentry {
+        // SAFETY: charter 1, 3 and 5.
         match unsafe { T::mkdir(IdMap::from_raw(idmap), Child::from_raw(d), Mode(mode)) } {
             Ok(()) => ptr::null_mut(),
             Err(e) => e.to_ptr(),
@@ -310,6 +307,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         mode: u16,
         rdev: u32,
     ) -> i32 {
+        // SAFETY: charter 1, 3 and 5.
         done(unsafe { T::mknod(IdMap::from_raw(idmap), Child::from_raw(d), Mode(mode), rdev) })
     }
 
@@ -319,6 +317,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         d: RawDentry,
         target: *const kernel::ffi::c_char,
     ) -> i32 {
+        // SAFETY: charter 1, 3 and 5; the VFS passes a C string.
         done(unsafe {
             T::symlink(
                 IdMap::from_raw(idmap),
@@ -329,14 +328,17 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
     }
 
     unsafe extern "C" fn link(old: RawDentry, _dir: RawInode, new: RawDentry) -> i32 {
+        // SAFETY: charter 1, 3 and 5.
         done(unsafe { T::link(OwnDentry::from_raw(old), Child::from_raw(new)) })
     }
 
     unsafe extern "C" fn unlink(_dir: RawInode, d: RawDentry) -> i32 {
+        // SAFETY: charter 1, 3 and 5.
         done(T::unlink(unsafe { Child::from_raw(d) }))
     }
 
     unsafe extern "C" fn rmdir(_dir: RawInode, d: RawDentry) -> i32 {
+        // SAFETY: charter 1, 3 and 5.
         done(T::rmdir(unsafe { Child::from_raw(d) }))
     }
 
@@ -348,6 +350,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         new: RawDentry,
         flags: u32,
     ) -> i32 {
+        // SAFETY: charter 1, 3 and 5.
         done(unsafe { T::rename(Child::from_raw(old), Child::from_raw(new), flags) })
     }
 
@@ -357,6 +360,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         file: *mut bindings::file,
         mode: u16,
     ) -> i32 {
+        // SAFETY: charter 1 and 3; `file` is the one being opened.
         unsafe {
             let mut open = OpenTmpfile::from_raw(file);
             let result = T::tmpfile(
@@ -370,6 +374,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
     }
 
     unsafe extern "C" fn setattr(idmap: RawIdmap, d: RawDentry, attr: *mut bindings::iattr) -> i32 {
+        // SAFETY: charter 1 and 3; the structure is the callback's alone during the call.
         done(unsafe {
             T::setattr(
                 IdMap::from_raw(idmap),
@@ -386,6 +391,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         mask: u32,
         flags: u32,
     ) -> i32 {
+        // SAFETY: charter 1 and 3; the structure is the callback's alone during the call.
         done(unsafe {
             T::getattr(
                 IdMap::from_raw(idmap),
@@ -397,12 +403,18 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         })
     }
 
-    unsafe extern "C" fn listxattr(d: RawDentry, list: *mut kernel::ffi::c_char, len: usize) -> isize {
+    unsafe extern "C" fn listxattr(
+        d: RawDentry,
+        list: *mut kernel::ffi::c_char,
+        len: usize,
+    ) -> isize {
         let buf = if list.is_null() {
             &mut []
         } else {
+            // SAFETY: the VFS passes a buffer of `len` bytes.
             unsafe { core::slice::from_raw_parts_mut(list.cast::<u8>(), len) }
         };
+        // SAFETY: charter 1 and 3.
         match T::listxattr(unsafe { OwnDentry::from_raw(d) }, buf) {
             Ok(len) => len as isize,
             Err(e) => e.to_errno() as isize,
@@ -412,11 +424,13 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
     unsafe extern "C" fn get_inode_acl(inode: RawInode, kind: i32, rcu: bool) -> RawAcl {
         let kind = AclType::from_raw(kind);
         if rcu {
+            // SAFETY: charter 3 and 6.
             return match T::inode_acl_rcu(unsafe { RcuInode::from_raw(inode) }, kind) {
                 Ok(acl) => acl.0,
                 Err(e) => Error::from_errno(e.to_errno()).to_ptr(),
             };
         }
+        // SAFETY: charter 1 and 3.
         match T::inode_acl(unsafe { OwnInode::from_raw(inode) }, kind) {
             Ok(acl) => Acl::into_raw(acl),
             Err(e) => e.to_ptr(),
@@ -424,6 +438,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
     }
 
     unsafe extern "C" fn get_acl(_idmap: RawIdmap, d: RawDentry, kind: i32) -> RawAcl {
+        // SAFETY: charter 1 and 3.
         match T::acl(unsafe { OwnDentry::from_raw(d) }, AclType::from_raw(kind)) {
             Ok(acl) => Acl::into_raw(acl),
             Err(e) => e.to_ptr(),
@@ -431,6 +446,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
     }
 
     unsafe extern "C" fn set_acl(idmap: RawIdmap, d: RawDentry, acl: RawAcl, kind: i32) -> i32 {
+        // SAFETY: charter 1 and 3; the ACL is null or valid during the call.
         done(unsafe {
             T::set_acl(
                 IdMap::from_raw(idmap),
@@ -446,11 +462,15 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         kind: bindings::fs_update_time,
         flags: u32,
     ) -> i32 {
-        if kind as u32 != bindings::ROVL_FS_UPD_ATIME {
+        if kind != bindings::ROVL_FS_UPD_ATIME {
             return 0;
         }
         let nowait = flags & bindings::ROVL_IOCB_NOWAIT != 0;
-        done(T::update_atime(unsafe { OwnInode::from_raw(inode) }, nowait))
+        done(T::update_atime(
+            // SAFETY: charter 1 and 3.
+            unsafe { OwnInode::from_raw(inode) },
+            nowait,
+        ))
     }
 
     unsafe extern "C" fn fiemap(
@@ -460,10 +480,12 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         len: u64,
     ) -> i32 {
         let request = FiemapRequest { info, start, len };
+        // SAFETY: charter 1 and 3.
         done(T::fiemap(unsafe { OwnInode::from_raw(inode) }, request))
     }
 
     unsafe extern "C" fn fileattr_get(d: RawDentry, fa: *mut kernel::bindings::file_kattr) -> i32 {
+        // SAFETY: charter 1 and 3; the structure is the callback's alone during the call.
         done(unsafe { T::fileattr_get(OwnDentry::from_raw(d), FileAttr::from_raw(fa.cast())) })
     }
 
@@ -472,6 +494,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         d: RawDentry,
         fa: *mut kernel::bindings::file_kattr,
     ) -> i32 {
+        // SAFETY: charter 1 and 3; the structure is the callback's alone during the call.
         done(unsafe { T::fileattr_set(OwnDentry::from_raw(d), FileAttr::from_raw(fa.cast())) })
     }
 }

@@ -5,6 +5,7 @@
 use super::{Dentry, NameSnapshot};
 use crate::bindings;
 use core::fmt;
+use kernel::prelude::*;
 
 /// Whether another line may be logged now; the limit is shared by all callers.
 pub(crate) fn allowed() -> bool {
@@ -48,5 +49,17 @@ impl kernel::fmt::Display for Dentry {
             f.write_str("/")?;
         }
         fmt_bytes(f, NameSnapshot::take(self).as_bytes())
+    }
+}
+
+/// Prints `,key=value` for `/proc/mounts`, both escaped.
+pub(crate) fn show_option(out: &kernel::seq_file::SeqFile, key: &CStr, value: &CStr) {
+    // SAFETY: charter 1; both are C strings.
+    unsafe {
+        bindings::rovl_seq_show_option(
+            core::ptr::from_ref(out).cast_mut().cast(),
+            key.as_char_ptr(),
+            value.as_char_ptr(),
+        )
     }
 }

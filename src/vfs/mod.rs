@@ -52,6 +52,7 @@ pub(crate) mod fs;
 pub(crate) mod handle;
 pub(crate) mod inode;
 pub(crate) mod inode_ops;
+pub(crate) mod io;
 pub(crate) mod log;
 pub(crate) mod mount;
 pub(crate) mod own;

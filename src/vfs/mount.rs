@@ -283,6 +283,7 @@ impl<'a> PathRef<'a> {
 
     /// Attributes, with the permission hooks of the current credentials; `mask` of `STATX_*`.
     pub(crate) fn stat(self, mask: u32) -> Result<Stat> {
+        self.dentry.positive()?;
         let mut stat = Stat::zeroed();
         let path = self.raw();
         // SAFETY: charter 1 and 10.
@@ -294,6 +295,7 @@ impl<'a> PathRef<'a> {
 
     /// Attributes, without the security hook; `flags` of `AT_STATX_*`.
     pub(crate) fn stat_nosec(self, stat: &mut Stat, mask: u32, flags: u32) -> Result {
+        self.dentry.positive()?;
         let path = self.raw();
         // SAFETY: charter 1 and 10.
         to_result(unsafe { bindings::vfs_getattr_nosec(&path, stat.as_ptr(), mask, flags) })
@@ -301,6 +303,9 @@ impl<'a> PathRef<'a> {
 
     /// `touch_atime()`: updates the access time as the mount's atime rules say.
     pub(crate) fn touch_atime(self) {
+        if self.dentry.is_negative() {
+            return;
+        }
         let path = self.raw();
         // SAFETY: charter 1.
         unsafe { bindings::touch_atime(&path) }

@@ -230,6 +230,9 @@ pub(crate) struct NewInode<F: FileSystem> {
     locked: bool,
 }
 
+/// # Safety
+///
+/// The inode hash passes a valid `inode`.
 unsafe extern "C" fn test_key(
     inode: *mut bindings::inode,
     key: *mut kernel::ffi::c_void,
@@ -238,6 +241,9 @@ unsafe extern "C" fn test_key(
     unsafe { ((*inode).i_private == key).into() }
 }
 
+/// # Safety
+///
+/// The inode hash passes a valid `inode`.
 unsafe extern "C" fn set_key(
     inode: *mut bindings::inode,
     key: *mut kernel::ffi::c_void,
@@ -324,8 +330,7 @@ impl<F: FileSystem> NewInode<F> {
         }
         let data = key.as_ptr().cast();
         // SAFETY: charter 1; the call returns a reference or null.
-        let inode =
-            unsafe { bindings::ilookup5(sb.as_ptr(), data as u64, Some(test_key), data) };
+        let inode = unsafe { bindings::ilookup5(sb.as_ptr(), data as u64, Some(test_key), data) };
         // SAFETY: as above; charter 3.
         NonNull::new(inode).map(|inode| unsafe { ARef::from_raw(inode.cast()) })
     }

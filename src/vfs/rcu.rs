@@ -98,9 +98,8 @@ impl<'a> RcuDentry<'a> {
     #[inline]
     pub(crate) fn inode(self) -> Result<RcuLayerInode<'a>, RcuError> {
         // SAFETY: charter 6: the dentry's memory lives.
-        let inode = unsafe {
-            (&raw const (*self.0.cast::<bindings::dentry>()).d_inode).read_volatile()
-        };
+        let inode =
+            unsafe { (&raw const (*self.0.cast::<bindings::dentry>()).d_inode).read_volatile() };
         if inode.is_null() {
             return Err(RcuError::WouldBlock);
         }

@@ -113,6 +113,9 @@ struct Closure<'a> {
     emit: &'a mut dyn FnMut(Entry<'_>) -> ControlFlow<(), i32>,
 }
 
+/// # Safety
+///
+/// `ctx` is in a `Closure` that nobody else uses; `name` has `len` bytes.
 unsafe extern "C" fn actor(
     ctx: *mut bindings::dir_context,
     name: *const kernel::ffi::c_char,

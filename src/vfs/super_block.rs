@@ -11,6 +11,15 @@ use kernel::{error::to_result, prelude::*, sync::aref::ARef, types::Opaque};
 #[repr(transparent)]
 pub(crate) struct SuperBlock(Opaque<bindings::super_block>);
 
+/// The identity of a super block, to be compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SbId(usize);
+
+impl SbId {
+    /// That of no super block.
+    pub(crate) const NONE: Self = Self(0);
+}
+
 /// How a filesystem encodes file handles.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HandleKind {

@@ -27,6 +27,7 @@ impl SetFlags {
 ///
 /// `ENODATA`, `ERANGE` where `buf` is too short, `EOPNOTSUPP`.
 pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
+    path.dentry.positive()?;
     let value = if buf.is_empty() {
         ptr::null_mut()
     } else {
@@ -80,6 +81,7 @@ pub(crate) fn get_all(path: PathRef<'_>, name: &CStr) -> Result<KVVec<u8>> {
 
 /// Sets `name`, through the VFS with the current credentials.
 pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags) -> Result {
+    path.dentry.positive()?;
     // SAFETY: charter 1; the value has the given length.
     to_result(unsafe {
         bindings::vfs_setxattr(
@@ -95,6 +97,7 @@ pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags)
 
 /// Removes `name`.
 pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
+    path.dentry.positive()?;
     // SAFETY: charter 1.
     to_result(unsafe {
         bindings::vfs_removexattr(
@@ -107,6 +110,7 @@ pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
 
 /// Lists the names, each ended by a NUL, into `buf`; an empty `buf` asks for the length alone.
 pub(crate) fn list(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
+    dentry.positive()?;
     let at = if buf.is_empty() {
         ptr::null_mut()
     } else {
@@ -166,14 +170,22 @@ unsafe impl Sync for List {}
 struct Pair<F, A, B>(PhantomData<(F, A, B)>);
 
 impl<F: FileSystem, A: Handler<F>, B: Handler<F>> Pair<F, A, B> {
-    const LIST: &'static List = &List([&Table::<F, A>::HANDLER, &Table::<F, B>::HANDLER, ptr::null()]);
+    const LIST: &'static List = &List([
+        &Table::<F, A>::HANDLER,
+        &Table::<F, B>::HANDLER,
+        ptr::null(),
+    ]);
 }
 
 struct Table<F, H>(PhantomData<(F, H)>);
 
+#[allow(
+    clippy::missing_safety_doc,
+    reason = "called by the VFS alone, through the table, under charter 1 and 3"
+)]
 impl<F: FileSystem, H: Handler<F>> Table<F, H> {
     const HANDLER: bindings::xattr_handler = bindings::xattr_handler {
-        prefix: H::PREFIX.as_ptr().cast(),
+        prefix: H::PREFIX.to_bytes_with_nul().as_ptr(),
         get: Some(Self::get),
         set: Some(Self::set),
         ..pin_init::zeroed()
