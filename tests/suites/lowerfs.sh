@@ -1,0 +1,96 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Lower layers on read-only filesystems and images, upper on each writable one.
+. "${0%/*}/lib.sh"
+
+source_tree() {
+	layers
+	SRC=$D/src
+	mkdir -p src/d/sub src/empty
+	put src/f content
+	put src/d/g g
+	put src/d/sub/h h
+	put src/d/gone x
+	ln -s f src/link
+	chmod 640 src/d/g
+	head -c 200000 /dev/urandom >src/big
+	for i in {1..10}; do put "src/d/n$i" "$i"; done
+}
+
+# image TYPE DIR: DIR is a read-only mount of src as that type. Fails with WHY.
+image() {
+	local img=$IMAGES/lower.$((++NEW)) make low=$2
+	mkdir -p "$low"
+	case $1 in
+	squashfs) make="mksquashfs src $img -quiet -no-progress -noappend" ;;
+	erofs) make="mkfs.erofs $img src" ;;
+	iso9660) make="$(command -v xorrisofs || command -v genisoimage || echo xorrisofs) -quiet -R -o $img src" ;;
+	*)
+		make_fs "$1" "$low" || return
+		cp -a src/. "$low"
+		rm -rf "$low/lost+found"
+		mount -o remount,ro "$low"
+		return
+		;;
+	esac
+	WHY="the kernel has no $1"
+	has_fs "$1" || return
+	WHY="there is no ${make%% *}"
+	command -v "${make%% *}" >/dev/null || return
+	if ! { $make && mount -t "$1" -o loop,ro "$img" "$low"; } >"$SEEN" 2>&1; then
+		not_ok "an image of $1" "$(cat "$SEEN")"
+		exit 1
+	fi
+	rm "$img"
+}
+
+
+above() { # LOWER, as the only lower layer under an upper on the current BASE
+	layers
+	low=$SCRATCH/low/$1
+	ON=" [$1 below $UPPER]"
+	mountpoint -q "$low" || { skip "a read-only lower layer" "no $1 here, the reason is above"; return; }
+	LAYERS=lowerdir=$low,upperdir=upper,workdir=work
+	mnt
+	is 'the same tree' "$TREE" "$(cd mnt && find . | sort)"
+	check 'the same content' cmp "$SRC/big" mnt/big
+	is 'the same metadata' "$(stat -c '%s %a %Y' "$SRC/d/g")" "$(stat -c '%s %a %Y' mnt/d/g)"
+	prints 'a symlink' f readlink mnt/link
+	ino=$(stat -c %d:%i mnt/big)
+	add mnt/big more
+	check 'copy-up' cmp -n 200000 "$SRC/big" upper/big
+	is 'copy-up: the number stays' "$ino" "$(stat -c %d:%i mnt/big)"
+	add mnt/d/sub/h more
+	is 'copy-up of a path' $'h\nmore' "$(<upper/d/sub/h)"
+	rm -r mnt/d/gone mnt/empty mnt/d/sub
+	check 'a whiteout' is_whiteout upper/d/gone
+	mkdir mnt/empty
+	check 'a directory over a whiteout' is_opaque upper/empty
+	mv mnt/f mnt/f2
+	put mnt/d/new x
+	is 'the listing after that' 12 "$(names mnt/d | wc -l)"
+	before=$(cd mnt && find . -printf '%P %y %s %m\n' | sort)
+	again
+	is 'a new mount shows the same' "$before" "$(cd mnt && find . -printf '%P %y %s %m\n' | sort)"
+	umnt
+	check 'without upper' mount -t "$FSTYPE" -o "lowerdir=upper:$low" x mnt
+	is 'without upper: the same' "$before" "$(cd mnt && find . -printf '%P %y %s %m\n' | sort)"
+	umnt
+}
+
+LOWERS=(squashfs erofs iso9660 ext4 xfs btrfs tmpfs)
+source_tree
+TREE=$(cd src && find . | sort)
+for type in "${LOWERS[@]}"; do
+	image "$type" "$SCRATCH/low/$type" || echo "# no $type: $WHY"
+done
+
+each() {
+	UPPER=$1
+	for type in "${LOWERS[@]}"; do above "$type"; done
+}
+UPPERFS='tmpfs ext4' on_each_upper each
+LOWERS=(erofs)
+UPPERFS='xfs btrfs' on_each_upper each
+umount_below "$SCRATCH/low"
+done_testing
