@@ -163,17 +163,11 @@ forget() { sys reconfigure mnt; }
 # mnt, and the shell in it. The tests use relative paths from then on.
 NEW=0
 layers() {
-	local i
-	cd "$BASE" || exit 1
+	local i lower=()
 	D=$BASE/t$((++NEW))
-	mkdir "$D" || exit 1
-	cd "$D" || exit 1
-	LOWER=
-	for ((i = 1; i <= ${1:-1}; i++)); do
-		mkdir "lower$i"
-		LOWER=$LOWER${LOWER:+:}lower$i
-	done
-	mkdir upper work mnt
+	for ((i = 1; i <= ${1:-1}; i++)); do lower+=("lower$i"); done
+	mkdir "$D" && cd "$D" && mkdir "${lower[@]}" upper work mnt || exit 1
+	LOWER=$(IFS=:; echo "${lower[*]}")
 	LAYERS=lowerdir=$LOWER,upperdir=upper,workdir=work
 }
 

@@ -1,0 +1,58 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Loading and unloading the module: a hundred times without a leak, never while
+# something is mounted.
+. "${0%/*}/lib.sh"
+
+case $FSTYPE in
+rovl) MODULE=rovl KO=${ROVL_KO:-} ;;
+*) MODULE=overlay KO=${MODDIR:-}/kernel/overlay.ko ;;
+esac
+if [ ! -f "$KO" ] || [ ! -d "/sys/module/$MODULE" ]; then
+	skip 'load and unload' "$MODULE is not a module loaded from a file known here"
+	done_testing
+fi
+
+free_kb() { awk '/^MemAvailable/ {print $2}' /proc/meminfo; }
+# Objects in the module's own caches; none are left once it is gone.
+slabs() { grep -cE "^(ovl|rovl|${MODULE})_" /proc/slabinfo; }
+use() { # a mount with every kind of object in it
+	layers 2
+	mkdir -p lower{1,2}/d
+	put lower1/d/f x
+	put lower2/d/g x
+	mnt
+	add mnt/d/f y
+	rm mnt/d/g
+	ls -lR mnt >"$SEEN"
+	sys tmpfile mnt 600
+	exec 5<mnt/d/f
+}
+
+use
+is 'unload while mounted' 'in use' "$(rmmod $MODULE 2>&1 | grep -o 'in use')"
+exec 5<&-
+umnt
+before=$(stat -c %i /sys/module/$MODULE)
+check 'unload after umount' rmmod $MODULE
+check 'the filesystem type is gone' bash -c "! grep -qw $FSTYPE /proc/filesystems"
+fails 'and cannot be mounted' ENODEV sys oldmount "$FSTYPE" mnt 0 "$LAYERS"
+is 'its caches are gone' 0 "$(slabs)"
+check 'load' insmod "$KO"
+check 'the filesystem type is back' has_fs "$FSTYPE"
+check 'it is another instance' test "$before" != "$(stat -c %i /sys/module/$MODULE)"
+
+# Some rounds first, so that what the kernel keeps for itself is there.
+round() { use && exec 5<&- && umnt && rmmod $MODULE && insmod "$KO"; }
+for ((i = 0; i < 3; i++)); do round; done
+mem=$(free_kb)
+check 'load and unload 100 times' bash -c "for i in {1..100}; do rmmod $MODULE && insmod '$KO' || exit; done"
+for ((i = 0; i < 10; i++)); do round || break; done
+is 'and 10 times with a mount' 10 "$i"
+mem=$((mem - $(free_kb)))
+check "available memory went down by less than 8 MiB ($mem KiB)" test $mem -lt 8192
+check 'nothing in the kernel log' bash -c "! dmesg | grep -iE 'objects remaining|leak|refcount|still busy|busy inodes' | grep ."
+use
+exec 5<&-
+umnt
+done_testing

@@ -1,0 +1,113 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Where rovl promises more than overlayfs, or less: refusals that name the option
+# and the reason in the mount context's log, options of features it lacks, layers
+# in use, more than 500 layers.
+. "${0%/*}/lib.sh"
+
+if [ "$FSTYPE" != rovl ]; then
+	skip 'rovl only' "the type under test is $FSTYPE"
+	done_testing
+fi
+
+# says NAME ERRNO PATTERN OPTION...: refused with that errno and a log line that
+# matches, whatever its case.
+says() {
+	local name=$1 want=${STRERROR[$2]} pattern=$3 out
+	shift 3
+	if out=$(sys mount rovl mnt "$@" 2>&1); then
+		umount mnt
+		not_ok "$name" "expected: refused" "seen: mounted"
+	elif [[ $out == *"$want"* ]] && tail -n +2 <<<"$out" | grep -qiE "$pattern"; then
+		ok "$name"
+	else
+		not_ok "$name" "expected: $want, log matching /$pattern/" "seen: $out"
+	fi
+}
+
+layers 2
+put lower1/file x
+put upper/file x
+mkdir upper/sub work/sub lower1/in otherfs ro
+BASIC=(lowerdir=lower1 upperdir=upper workdir=work)
+
+# ---- options of what is not there yet: refused by name
+for o in redirect_dir=on redirect_dir=follow index=on nfs_export=on metacopy=on xino=on xino=auto userxattr volatile \
+	fsync=volatile fsync=strict verity=on verity=require uuid=on datadir+=lower2 default_permissions override_creds; do
+	says "refused: $o" EINVAL "${o%%[=+]*}" "${BASIC[@]}" "$o"
+done
+says 'refused: data-only layers' EINVAL 'data' lowerdir=lower1::lower2 upperdir=upper workdir=work
+for o in redirect_dir=nonsense index= metacopy= xino=2; do
+	says "refused: $o" EINVAL "${o%%=*}" "${BASIC[@]}" "$o"
+done
+
+# ---- every refusal has its line
+says 'an unknown option' EINVAL nonsense "${BASIC[@]}" nonsense=1
+says 'an unknown flag' EINVAL nonsense "${BASIC[@]}" nonsense
+says 'no lowerdir' EINVAL lowerdir upperdir=upper workdir=work
+says 'no workdir' EINVAL workdir lowerdir=lower1 upperdir=upper
+says 'one lower and no upper' EINVAL 'lower|upper' lowerdir=lower1
+says 'lowerdir doubled' EINVAL 'lowerdir' lowerdir=lower1 lowerdir=lower2 upperdir=upper workdir=work
+says 'upperdir doubled' EINVAL 'upperdir' "${BASIC[@]}" upperdir=upper
+says 'workdir doubled' EINVAL 'workdir' "${BASIC[@]}" workdir=work
+says 'lowerdir+ after lowerdir' EINVAL 'lowerdir' "${BASIC[@]}" lowerdir+=lower2
+says 'lowerdir after lowerdir+' EINVAL 'lowerdir' lowerdir+=lower2 "${BASIC[@]}"
+says 'an empty lowerdir' EINVAL 'lowerdir.*empty|empty.*lowerdir' lowerdir= upperdir=upper workdir=work
+says 'an empty lowerdir+' EINVAL 'lowerdir.*empty|empty.*lowerdir' lowerdir+= upperdir=upper workdir=work
+says 'an empty upperdir' EINVAL 'upperdir.*empty|empty.*upperdir' lowerdir=lower1 upperdir= workdir=work
+says 'a leading colon' EINVAL 'lowerdir' lowerdir=:lower1 upperdir=upper workdir=work
+says 'a trailing colon' EINVAL 'lowerdir' lowerdir=lower1: upperdir=upper workdir=work
+says 'a trailing backslash' EINVAL 'lowerdir' 'lowerdir=lower1\' upperdir=upper workdir=work
+says 'a missing lowerdir' ENOENT 'none' lowerdir=none upperdir=upper workdir=work
+says 'a missing upperdir' ENOENT 'none' lowerdir=lower1 upperdir=none workdir=work
+says 'a file as lowerdir' EINVAL 'lower1/file.*directory|directory.*lower1/file' lowerdir=lower1/file upperdir=upper workdir=work
+says 'a file as upperdir' EINVAL 'upper/file.*directory|directory.*upper/file' lowerdir=lower1 upperdir=upper/file workdir=work
+says 'workdir = upperdir' EINVAL 'workdir|upperdir' lowerdir=lower1 upperdir=upper workdir=upper
+says 'workdir inside upperdir' EINVAL 'workdir|upperdir' lowerdir=lower1 upperdir=upper workdir=upper/sub
+says 'upperdir inside workdir' EINVAL 'workdir|upperdir' lowerdir=lower1 upperdir=work/sub workdir=work
+mount -t tmpfs other otherfs
+mkdir otherfs/work
+says 'workdir on another filesystem' EINVAL 'workdir' lowerdir=lower1 upperdir=upper workdir=otherfs/work
+umount otherfs
+mount -t tmpfs -o ro ro ro
+says 'upper read-only' EINVAL 'read-only' lowerdir=lower1 upperdir=ro workdir=work
+umount ro
+says 'lowerdir = upperdir' ELOOP 'overlap|conflict|twice|same' lowerdir=upper upperdir=upper workdir=work
+says 'lower inside upper' ELOOP 'overlap|conflict|inside' lowerdir=upper/sub upperdir=upper workdir=work
+says 'lower inside lower' ELOOP 'overlap|conflict|inside' lowerdir=lower1:lower1/in upperdir=upper workdir=work
+mkdir -p work/work/incompat/thing
+says 'an incompat feature' EINVAL 'incompat.*thing|thing.*incompat' "${BASIC[@]}"
+rm -r work/work
+mkdir m1 m2
+sys mount rovl m1 lowerdir=lower1:lower2
+sys mount rovl m2 lowerdir=m1:upper
+says 'stacked too deep' EINVAL 'stack|deep|depth' lowerdir=m2:lower2
+umount m2
+sys mount rovl m2 lowerdir=lower1 upperdir=upper workdir=work
+mkdir m2/u m2/w upper2 work2
+says 'an upper on rovl' EINVAL 'upper' lowerdir=lower2 upperdir=m2/u workdir=m2/w
+
+# ---- layers in use: EBUSY, with the mount that uses them
+says 'upper in use' EBUSY "upper.*(use|busy).*" lowerdir=lower1 upperdir=upper workdir=work2
+says 'work in use' EBUSY "work.*(use|busy).*" lowerdir=lower1 upperdir=upper2 workdir=work
+says 'an upper inside an upper in use' EBUSY "upper.*(use|busy).*" lowerdir=lower2 upperdir=upper/u workdir=upper/w
+is 'the first mount still works' 0 "$(put m2/x y; echo $?)"
+umount m2
+check 'free after umount' sys mount rovl mnt "${BASIC[@]}"
+umnt
+
+# ---- more than 500 layers
+layers 600
+many=()
+for ((i = 1; i <= 600; i++)); do
+	: >"lower$i/f$i"
+	many+=("lowerdir+=lower$i")
+done
+check '600 lower layers' sys mount rovl mnt "${many[@]}" upperdir=upper workdir=work
+is '600 layers: listing' 600 "$(names mnt | wc -l)"
+check '600 layers: the last' test -f mnt/f600
+! mountpoint -q mnt || umnt
+
+is 'the module has an alias for mount -t' fs-rovl "$(modinfo -F alias "${ROVL_KO:-rovl}" | grep fs-)"
+
+done_testing
