@@ -4,6 +4,9 @@
 
 set -euo pipefail
 
+# The caller's make is not the one that builds the kernel or the module.
+unset MAKEFLAGS MFLAGS MAKELEVEL
+
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${ROVL_CACHE:-${HOME:?}/.cache/rovl}
 BUILD=$TOP/build
