@@ -35,6 +35,9 @@ pub(crate) fn scope_real<R>(f: impl FnOnce() -> R) -> R {
     scope(real, |_| f())
 }
 
+/// Decoding of file handles.
+pub(crate) const CAP_DAC_READ_SEARCH: u32 = bindings::CAP_DAC_READ_SEARCH;
+
 /// Whether the current credentials have a capability in the initial user namespace (audited).
 pub(crate) fn capable(cap: u32) -> bool {
     // SAFETY: no preconditions.
@@ -112,4 +115,48 @@ pub(crate) fn current() -> ARef<Credential> {
     cred.inc_ref();
     // SAFETY: the reference just taken moves to the `ARef`.
     unsafe { ARef::from_raw(NonNull::from(cred)) }
+}
+
+/// Runs `f` with the credentials that a security module wants a copy of `source` to be created with;
+/// the current ones where it wants none.
+pub(crate) fn scope_copy_up<R>(
+    source: &super::Dentry,
+    f: impl FnOnce() -> Result<R>,
+) -> Result<R> {
+    let mut new = core::ptr::null_mut();
+    // SAFETY: charter 1 and 10.
+    to_result(unsafe { bindings::rovl_security_inode_copy_up(source.as_ptr(), &mut new) })?;
+    match NonNull::new(new) {
+        None => f(),
+        Some(new) => {
+            // SAFETY: the hook made the credentials for the caller, who owns the only reference.
+            let cred: ARef<Credential> = unsafe { ARef::from_raw(new.cast()) };
+            scope(&cred, |_| f())
+        }
+    }
+}
+
+/// Runs `f` as the creator of a new entry `dentry` of type and mode `mode`: the current credentials
+/// (the mounter's) with fsuid and fsgid of `inode`'s owner, and the label that `original`, the
+/// caller, would give the entry.
+pub(crate) fn scope_creator<R>(
+    original: &Credential,
+    dentry: &super::Dentry,
+    inode: &Inode,
+    mode: super::Mode,
+    f: impl FnOnce() -> Result<R>,
+) -> Result<R> {
+    let mut new = NewCred::prepare()?;
+    new.set_fs_ids(inode);
+    // SAFETY: charter 1; nobody else reads the new credentials yet.
+    to_result(unsafe {
+        bindings::rovl_security_dentry_create_files_as(
+            dentry.as_ptr(),
+            mode.0.into(),
+            original.as_ptr(),
+            new.as_ptr(),
+        )
+    })?;
+    let cred = new.commit();
+    scope(&cred, |_| f())
 }

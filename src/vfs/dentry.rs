@@ -303,6 +303,45 @@ impl Dentry {
         unsafe { Self::from_ret(bindings::lookup_one(idmap.as_ptr(), &mut q, self.as_ptr())) }
     }
 
+    /// Asks the filesystem whether the dentry is still what its name stands for (`weak`: whether its
+    /// inode is still there); `Ok(true)` where it has no opinion.
+    pub(crate) fn revalidate(&self, flags: u32, weak: bool) -> Result<bool> {
+        let wanted = if weak {
+            bindings::ROVL_DCACHE_OP_WEAK_REVALIDATE
+        } else {
+            bindings::ROVL_DCACHE_OP_REVALIDATE
+        };
+        if self.flags() & wanted == 0 {
+            return Ok(true);
+        }
+        // SAFETY: charter 1; a dentry with the flag has the operation; name and parent are copied and
+        // referenced for the call.
+        let ret = unsafe {
+            let ops = &*(*self.as_ptr()).d_op;
+            if weak {
+                let op = ops.d_weak_revalidate.ok_or(EIO)?;
+                op(self.as_ptr(), flags)
+            } else {
+                let op = ops.d_revalidate.ok_or(EIO)?;
+                let parent = self.parent();
+                let dir = parent.positive()?;
+                let snapshot = NameSnapshot::take(self);
+                let q = qstr(snapshot.as_bytes());
+                op(dir.as_ptr(), &q, self.as_ptr(), flags)
+            }
+        };
+        if ret < 0 {
+            return Err(Error::from_errno(ret));
+        }
+        Ok(ret > 0)
+    }
+
+    /// Drops the dentry and what is below it from the dcache.
+    pub(crate) fn invalidate(&self) {
+        // SAFETY: charter 1.
+        unsafe { bindings::d_invalidate(self.as_ptr()) }
+    }
+
     /// Reads a symlink's target and passes it to `f`.
     pub(crate) fn with_link<R>(&self, f: impl FnOnce(&CStr) -> Result<R>) -> Result<R> {
         let mut done = bindings::delayed_call::default();

@@ -21,6 +21,13 @@ pub(crate) mod flags {
     pub(crate) const O_NOATIME: u32 = bindings::O_NOATIME;
 }
 
+/// `SEEK_*` origins.
+pub(crate) mod whence {
+    use crate::bindings;
+    pub(crate) const SET: i32 = bindings::SEEK_SET as i32;
+    pub(crate) const CUR: i32 = bindings::SEEK_CUR as i32;
+}
+
 /// `MAY_*` access masks.
 pub(crate) mod may {
     use crate::bindings;

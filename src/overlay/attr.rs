@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attributes, permission, times, ACLs and `chattr` flags, for all kinds of inode.
+
+use super::{
+    copy_up,
+    ino::{self, Dev, Ino},
+    inode::{self, COPIED_FLAGS, PROTECTED_FLAGS},
+    xattrs, Dentry, Inode, Overlay,
+};
+use crate::vfs::{
+    acl::{self, Acl, AclRef, AclType, RcuAcl},
+    attr::{fl, statx, FileAttr, Iattr, Stat},
+    cred,
+    file::may,
+    inode_ops::FiemapRequest,
+    mount::IdMap,
+    rcu::{RcuDentry, RcuError, RcuInode},
+    Mode,
+};
+use kernel::prelude::*;
+
+/// Access to a file of type `mode` in a layer: writing to a lower one means reading it, for copy-up.
+fn layer_mask(mask: u32, mode: Mode, upper: bool) -> u32 {
+    if upper || mode.is_special() || mask & may::WRITE == 0 {
+        mask
+    } else {
+        (mask & !(may::WRITE | may::APPEND)) | may::READ
+    }
+}
+
+/// The two-step check: the caller on the overlay inode, then the mounter on the real one.
+pub(crate) fn permission(idmap: &IdMap, inode: &Inode, mask: u32) -> Result {
+    inode.generic_permission(idmap, mask)?;
+    let real = inode.real_path()?;
+    let real_inode = real.dentry.positive()?;
+    let mask = layer_mask(mask, real_inode.mode(), inode.upper().is_some());
+    cred::scope(inode.fs().creds(), |_| {
+        real_inode.permission(real.idmap(), mask)
+    })
+}
+
+/// [`permission`] in RCU-walk.
+pub(crate) fn permission_rcu(
+    idmap: &IdMap,
+    inode: RcuInode<'_, Overlay>,
+    mask: u32,
+) -> Result<(), RcuError> {
+    let (fs, data) = (inode.fs(), inode.data());
+    let (real, layer) = match (RcuDentry::of(&data.upper), data.lower.first()) {
+        (Some(dentry), _) => (dentry, fs.upper()),
+        (None, Some(path)) => (
+            RcuDentry::of(&path.dentry).ok_or(RcuError::WouldBlock)?,
+            fs.layer(path.layer),
+        ),
+        (None, None) => return Err(RcuError::WouldBlock),
+    };
+    let upper = RcuDentry::of(&data.upper).is_some();
+    let real = real.inode()?;
+    inode.generic_permission(idmap, mask)?;
+    let mask = layer_mask(mask, real.mode(), upper);
+    let idmap = layer.ok_or(RcuError::WouldBlock)?.mnt().idmap();
+    cred::scope(fs.creds(), |_| real.permission(idmap, mask))
+}
+
+/// `stat(2)`.
+pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -> Result {
+    let inode = dentry.own_positive()?;
+    let fs = dentry.fs();
+    let (layout, is_dir) = (fs.layout(), inode.mode().is_dir());
+    let parts = inode.parts();
+    let real = inode.real_path()?;
+    cred::scope(fs.creds(), |_| real.stat_nosec(stat, mask, flags))?;
+    stat.fill_attributes(inode);
+
+    let lower_layer = || inode.data().lower.first().map_or(0, |path| path.layer);
+    let mut layer = 0;
+    if !parts.upper {
+        layer = lower_layer();
+    } else if parts.origin && (!is_dir || layout == ino::Layout::OneFs) {
+        let lower = inode.lower_path().ok_or(ESTALE)?;
+        let mut origin = Stat::zeroed();
+        let wanted = statx::INO | if is_dir { 0 } else { statx::NLINK };
+        cred::scope(fs.creds(), |_| {
+            lower.stat_nosec(&mut origin, wanted, flags)
+        })?;
+        if ino::shows_origin(layout, is_dir, origin.nlink()) {
+            stat.set_ino(origin.ino());
+            layer = lower_layer();
+        }
+    }
+    let (dev, number) = ino::stat_numbers(layout, is_dir);
+    stat.set_dev(match dev {
+        Dev::Union => dentry.sb().dev(),
+        Dev::Layer => fs.layer_dev(layer)?,
+    });
+    if number == Ino::Made {
+        stat.set_ino(inode.ino());
+    }
+    if is_dir && parts.merged {
+        // Counting the subdirectories of all layers is not worth it; 1 means "not counted".
+        stat.set_nlink(1);
+    }
+    Ok(())
+}
+
+/// `chmod`, `chown`, `truncate`, `utimes`; the caller is checked on the overlay inode, then upper is
+/// changed with the mounter's credentials.
+pub(crate) fn setattr(idmap: &IdMap, dentry: &Dentry, attr: &mut Iattr) -> Result {
+    attr.prepare(idmap, dentry)?;
+    let inode = dentry.own_positive()?;
+    copy_up::copy_up(dentry)?;
+    let upper = inode.upper_path().ok_or(EROFS)?;
+    let upper_inode = upper.dentry.positive()?;
+    let _access = match attr.changes_size() {
+        true => Some(upper_inode.write_access()?),
+        false => None,
+    };
+    attr.rebase();
+    let _write = upper.mnt.want_write()?;
+    let lock = upper_inode.lock();
+    cred::scope(dentry.fs().creds(), |_| attr.apply(upper, &lock))?;
+    inode.refresh();
+    Ok(())
+}
+
+/// The access time is upper's; lower layers keep none for us.
+pub(crate) fn update_atime(inode: &Inode, nowait: bool) -> Result {
+    if let Some(upper) = inode.upper_path() {
+        if nowait {
+            return Err(EAGAIN);
+        }
+        upper.touch_atime();
+        inode.copy_atime(upper.dentry.positive()?);
+    }
+    Ok(())
+}
+
+/// Extents of the real file.
+pub(crate) fn fiemap(inode: &Inode, request: FiemapRequest) -> Result {
+    let real = inode.real_path()?.dentry.positive()?;
+    cred::scope(inode.fs().creds(), |_| request.pass(real))
+}
+
+/// The ACL for a permission check.
+pub(crate) fn inode_acl(inode: &Inode, kind: AclType) -> Result<Option<Acl>> {
+    let real = inode.real_path()?.dentry.positive()?;
+    if !real.sb().has_posix_acl() {
+        return Ok(None);
+    }
+    cred::scope(inode.fs().creds(), |_| Acl::of_inode(real, kind))
+}
+
+/// The cached ACL, for a permission check in RCU-walk.
+pub(crate) fn inode_acl_rcu(
+    inode: RcuInode<'_, Overlay>,
+    kind: AclType,
+) -> Result<RcuAcl, RcuError> {
+    let data = inode.data();
+    let real = RcuDentry::of(&data.upper)
+        .or_else(|| data.lower.first().and_then(|p| RcuDentry::of(&p.dentry)))
+        .ok_or(RcuError::WouldBlock)?;
+    Ok(acl::cached_rcu(real.inode()?, kind))
+}
+
+/// The ACL for a reader.
+pub(crate) fn acl(dentry: &Dentry, kind: AclType) -> Result<Option<Acl>> {
+    let real = dentry.own_positive()?.real_path()?;
+    if !real.dentry.positive()?.sb().has_posix_acl() {
+        return Ok(None);
+    }
+    cred::scope(dentry.fs().creds(), |_| Acl::read(real, kind))
+}
+
+/// Sets or removes an ACL.
+pub(crate) fn set_acl(
+    idmap: &IdMap,
+    dentry: &Dentry,
+    acl: Option<AclRef<'_>>,
+    kind: AclType,
+) -> Result {
+    let inode = dentry.own_positive()?;
+    let fs = dentry.fs();
+    let upper_acl = fs.upper().is_some_and(|upper| upper.mnt().sb().has_posix_acl());
+    if !upper_acl || !inode.real_path()?.dentry.positive()?.has_set_acl() {
+        return Err(EOPNOTSUPP);
+    }
+    if kind == AclType::Default && !inode.mode().is_dir() {
+        return if acl.is_some() { Err(EACCES) } else { Ok(()) };
+    }
+    if !inode.owner_or_capable(idmap) {
+        return Err(EPERM);
+    }
+    // The mounter may keep the bit where the caller may not.
+    if inode.mode().0 & Mode::SGID != 0
+        && kind == AclType::Access
+        && !inode.in_group_or_capable(idmap)
+    {
+        setattr(IdMap::nop(), dentry, &mut Iattr::kill_sgid())?;
+    }
+    if inode.upper().is_none() {
+        if acl.is_none() {
+            // Nothing is copied up to remove what is not there.
+            let lower = inode.real_path()?;
+            cred::scope(fs.creds(), |_| Acl::read(lower, kind))?;
+        }
+        copy_up::copy_up(dentry)?;
+    }
+    let upper = inode.upper_path().ok_or(EROFS)?;
+    let result = {
+        let _write = upper.mnt.want_write()?;
+        cred::scope(fs.creds(), |_| match acl {
+            Some(acl) => acl.write(upper, kind),
+            None => Acl::remove(upper, kind),
+        })
+    };
+    inode.refresh();
+    result
+}
+
+/// Reads the `chattr` flags.
+pub(crate) fn fileattr_get(dentry: &Dentry, fa: &mut FileAttr) -> Result {
+    let inode = dentry.own_positive()?;
+    let real = inode.real_path()?;
+    let result = cred::scope(dentry.fs().creds(), |_| fa.read(real));
+    for (bit, flag, xflag) in [
+        (inode::flags::APPEND, fl::APPEND, fl::X_APPEND),
+        (inode::flags::IMMUTABLE, fl::IMMUTABLE, fl::X_IMMUTABLE),
+    ] {
+        if inode.flags() & bit != 0 {
+            fa.replace(flag, flag, xflag, xflag);
+        }
+    }
+    result
+}
+
+/// Changes the `chattr` flags. Append-only and immutable are kept in an attribute: set on the upper
+/// inode they would stop our own later changes.
+pub(crate) fn fileattr_set(dentry: &Dentry, fa: &mut FileAttr) -> Result {
+    let inode = dentry.own_positive()?;
+    copy_up::copy_up(dentry)?;
+    let upper = inode.upper_path().ok_or(EROFS)?;
+    let result = {
+        let _write = upper.mnt.want_write()?;
+        cred::scope(dentry.fs().creds(), |_| {
+            xattrs::store_protected(inode, upper, fa)?;
+            fa.write(upper)
+        })
+    };
+    let kept = inode.flags() & PROTECTED_FLAGS;
+    inode.set_flags(upper.dentry.positive()?.flags() | kept, COPIED_FLAGS);
+    inode.refresh();
+    result
+}
+
+/// The inode number that [`getattr`] shows.
+pub(crate) fn ino(dentry: &Dentry) -> Result<u64> {
+    let mut stat = Stat::zeroed();
+    getattr(dentry, &mut stat, statx::INO, 0)?;
+    Ok(stat.ino())
+}

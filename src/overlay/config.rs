@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mount options that are not layers: which are known, which values are in effect. Pure.
+
+/// How the union's UUID is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Uuid {
+    /// From upper's `uuid` attribute, which is made at the first mount of a new upper.
+    #[default]
+    Auto,
+    /// None; `statfs` reports the filesystem id of upper.
+    Null,
+}
+
+/// The options in effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Config {
+    /// Accepted for compatibility; shown.
+    pub(crate) default_permissions: bool,
+    /// See [`Uuid`].
+    pub(crate) uuid: Uuid,
+}
+
+/// What an option says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// It is in effect now.
+    Accepted,
+    /// The value is none of the option's.
+    BadValue,
+    /// It takes no value.
+    UnexpectedValue,
+    /// A feature that does not exist yet.
+    Unsupported,
+}
+
+/// An option of overlayfs with values: those that mean what rovl does, and the others.
+struct Choice {
+    key: &'static [u8],
+    accepted: &'static [&'static [u8]],
+    unsupported: &'static [&'static [u8]],
+}
+
+const CHOICES: &[Choice] = &[
+    Choice {
+        key: b"redirect_dir",
+        accepted: &[b"off", b"nofollow"],
+        unsupported: &[b"on", b"follow"],
+    },
+    Choice {
+        key: b"index",
+        accepted: &[b"off"],
+        unsupported: &[b"on"],
+    },
+    Choice {
+        key: b"uuid",
+        accepted: &[b"auto", b"null"],
+        unsupported: &[b"on", b"off"],
+    },
+    Choice {
+        key: b"nfs_export",
+        accepted: &[b"off"],
+        unsupported: &[b"on"],
+    },
+    Choice {
+        key: b"xino",
+        accepted: &[b"off"],
+        unsupported: &[b"on", b"auto"],
+    },
+    Choice {
+        key: b"metacopy",
+        accepted: &[b"off"],
+        unsupported: &[b"on"],
+    },
+    Choice {
+        key: b"verity",
+        accepted: &[b"off"],
+        unsupported: &[b"on", b"require"],
+    },
+    Choice {
+        key: b"fsync",
+        accepted: &[b"auto"],
+        unsupported: &[b"volatile", b"strict"],
+    },
+];
+
+/// Features of overlayfs that are plain flags and do not exist here yet.
+const UNSUPPORTED_FLAGS: &[&[u8]] = &[b"userxattr", b"volatile"];
+
+impl Config {
+    /// Takes option `key` with `value`; `None` where it is not an option of this sort.
+    pub(crate) fn option(&mut self, key: &[u8], value: Option<&[u8]>) -> Option<Verdict> {
+        if key == b"default_permissions" {
+            if value.is_some() {
+                return Some(Verdict::UnexpectedValue);
+            }
+            self.default_permissions = true;
+            return Some(Verdict::Accepted);
+        }
+        if UNSUPPORTED_FLAGS.contains(&key) {
+            return Some(match value {
+                None => Verdict::Unsupported,
+                Some(_) => Verdict::UnexpectedValue,
+            });
+        }
+        let choice = CHOICES.iter().find(|choice| choice.key == key)?;
+        let Some(value) = value else {
+            return Some(Verdict::BadValue);
+        };
+        if choice.unsupported.contains(&value) {
+            return Some(Verdict::Unsupported);
+        }
+        if !choice.accepted.contains(&value) {
+            return Some(Verdict::BadValue);
+        }
+        if key == b"uuid" {
+            self.uuid = if value == b"null" {
+                Uuid::Null
+            } else {
+                Uuid::Auto
+            };
+        }
+        Some(Verdict::Accepted)
+    }
+}
+
+#[kernel::macros::kunit_tests(rovl_config)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts() {
+        let cases: [(&[u8], Option<&[u8]>, Option<Verdict>); 12] = [
+            (b"index", Some(b"off"), Some(Verdict::Accepted)),
+            (b"index", Some(b"on"), Some(Verdict::Unsupported)),
+            (b"index", Some(b"maybe"), Some(Verdict::BadValue)),
+            (b"index", Some(b""), Some(Verdict::BadValue)),
+            (b"index", None, Some(Verdict::BadValue)),
+            (b"userxattr", None, Some(Verdict::Unsupported)),
+            (b"volatile", Some(b"1"), Some(Verdict::UnexpectedValue)),
+            (b"default_permissions", None, Some(Verdict::Accepted)),
+            (b"default_permissions", Some(b"x"), Some(Verdict::UnexpectedValue)),
+            (b"redirect_dir", Some(b"follow"), Some(Verdict::Unsupported)),
+            (b"redirect_dir", Some(b"nofollow"), Some(Verdict::Accepted)),
+            (b"nosuch", None, None),
+        ];
+        for (key, value, verdict) in cases {
+            assert_eq!(Config::default().option(key, value), verdict);
+        }
+    }
+
+    #[test]
+    fn effect() {
+        let mut config = Config::default();
+        assert_eq!(config.uuid, Uuid::Auto);
+        config.option(b"uuid", Some(b"null"));
+        config.option(b"default_permissions", None);
+        assert_eq!(config.uuid, Uuid::Null);
+        assert!(config.default_permissions);
+    }
+}

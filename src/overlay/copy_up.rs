@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Copy-up: an object of a lower layer gets its copy in upper, whole or not at all.
+//!
+//! A pipeline of states, one function each: [`Planned`] (what is to be copied, under which name)
+//! `-> ` [`Staged`] (an empty object that no name leads to yet) `-> ` [`Filled`] (data, then
+//! attributes) `-> ` published under its name. A staged object removes itself unless published. No
+//! lock of upper and no write access is held while data is copied.
+
+use super::{
+    inode::{self, COPIED_FLAGS},
+    lookup::UPPER_ALIAS,
+    names::{self, Class},
+    origin,
+    workdir::Temp,
+    xattrs, Dentry, Inode, Overlay,
+};
+use crate::vfs::{
+    self,
+    acl::{Acl, AclType},
+    attr::{fl, statx, FileAttr, Iattr, Stat},
+    cred,
+    dirop::{self, Creating, New, Renaming},
+    file,
+    inode::InodeGuard,
+    log::warn_limited,
+    mount::PathRef,
+    xattr::{self, SetFlags},
+    CBuf, Mode, NameSnapshot,
+};
+use kernel::{fs::File, prelude::*, sync::aref::ARef};
+
+/// Bytes copied between two looks for a fatal signal.
+const CHUNK: i64 = 1 << 20;
+
+/// How much of an object is wanted in upper.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Want {
+    /// All of it.
+    Full,
+    /// All but the data: it will be truncated to nothing at once.
+    Truncated,
+}
+
+/// Copies `dentry` up, its parents first.
+pub(crate) fn copy_up(dentry: &Dentry) -> Result {
+    copy_up_want(dentry, Want::Full)
+}
+
+/// Copies the file at `dentry` up where opening it with `open_flags` writes.
+pub(crate) fn copy_up_for_open(dentry: &Dentry, open_flags: u32) -> Result {
+    if !file::open_writes(open_flags) || is_done(dentry) {
+        return Ok(());
+    }
+    let special = dentry.own_positive()?.mode().is_special();
+    if special {
+        return Ok(());
+    }
+    copy_up_want(
+        dentry,
+        if open_flags & file::flags::O_TRUNC != 0 {
+            Want::Truncated
+        } else {
+            Want::Full
+        },
+    )
+}
+
+/// Whether nothing is left to do: the object is in upper, under this dentry's name too.
+fn is_done(dentry: &Dentry) -> bool {
+    dentry.own_inode().is_some_and(|inode| inode.upper().is_some())
+        && (dentry.marks().test(UPPER_ALIAS) || dentry.is_disconnected())
+}
+
+fn copy_up_want(dentry: &Dentry, want: Want) -> Result {
+    while !is_done(dentry) {
+        // The topmost ancestor that is not in upper yet comes first; its parent is in upper.
+        let mut next: ARef<Dentry> = dentry.into();
+        let mut parent = next.own_parent();
+        while parent.own_positive()?.upper().is_none() {
+            next = parent;
+            parent = next.own_parent();
+            if *parent == *next {
+                return Err(EROFS);
+            }
+        }
+        let this = if *next == *dentry { want } else { Want::Full };
+        cred::scope(dentry.fs().creds(), |_| copy_up_one(&parent, &next, this))?;
+    }
+    Ok(())
+}
+
+/// What is to be copied.
+struct Planned<'a> {
+    fs: &'a Overlay,
+    dentry: &'a Dentry,
+    inode: &'a Inode,
+    parent: &'a Inode,
+    lower: PathRef<'a>,
+    stat: Stat,
+    /// Times of the parent, which creating an entry in it changes.
+    parent_stat: Stat,
+    link: Option<CBuf>,
+}
+
+/// An object in upper that no name leads to yet.
+enum Staged<'a> {
+    /// An unnamed file.
+    Unnamed(ARef<File>),
+    /// An entry of the work directory.
+    Work(Temp<'a>),
+}
+
+/// A staged object that is complete.
+struct Filled<'a>(Staged<'a>);
+
+impl Staged<'_> {
+    fn path(&self) -> PathRef<'_> {
+        match self {
+            Self::Unnamed(file) => PathRef::of_file(file),
+            Self::Work(temp) => temp.path(),
+        }
+    }
+}
+
+fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
+    let fs = dentry.fs();
+    let inode = dentry.own_positive()?;
+    let parent = parent.own_positive()?;
+    let lower = inode.lower_path().ok_or(ESTALE)?;
+    let upper_mnt = fs.work()?.0;
+    let mut stat = lower.stat(statx::BASIC)?;
+    if !stat.ids_mapped() {
+        return Err(EOVERFLOW);
+    }
+    let parent_stat = parent.upper_path().ok_or(EROFS)?.stat(statx::TIMES)?;
+    if want == Want::Truncated {
+        stat.set_size(0);
+    }
+    let link = if stat.mode().is_lnk() {
+        Some(lower.dentry.with_link(|target| CBuf::new(target.to_bytes()))?)
+    } else {
+        None
+    };
+    let plan = Planned {
+        fs,
+        dentry,
+        inode,
+        parent,
+        lower,
+        stat,
+        parent_stat,
+        link,
+    };
+
+    // One copy-up of an object at a time; others wait and find it done.
+    let _lock = inode.op_lock().lock_interruptible()?;
+    if is_done(dentry) {
+        return Ok(());
+    }
+    if dentry.is_unhashed() {
+        // Removed since: there is no name to copy it up to.
+        return Err(ENOENT);
+    }
+    let _access = upper_mnt.write_access()?;
+    if inode.upper().is_some() {
+        // In upper, but not under this name: only links that share an index could be so.
+        return Err(ESTALE);
+    }
+    let staged = plan.stage()?;
+    let filled = plan.fill(staged)?;
+    plan.publish(filled)?;
+    dentry.marks().set(UPPER_ALIAS);
+    if let Some(upper) = inode.upper() {
+        dentry.change_revalidate(0, upper.revalidate_flags());
+    }
+    Ok(())
+}
+
+impl<'a> Planned<'a> {
+    fn is_file(&self) -> bool {
+        self.stat.mode().is_reg()
+    }
+
+    /// Creates the empty object.
+    fn stage(&self) -> Result<Staged<'a>> {
+        let (mnt, work) = self.fs.work()?;
+        {
+            let _write = mnt.start_write();
+            xattrs::set_impure(self.parent)?;
+        }
+        cred::scope_copy_up(self.lower.dentry, || {
+            let _write = mnt.start_write();
+            if self.is_file() && self.fs.has_tmpfile() {
+                let dir = PathRef { mnt, dentry: work };
+                return Ok(Staged::Unnamed(dirop::tmpfile(dir, self.stat.mode())?));
+            }
+            let new = match &self.link {
+                Some(target) => New::Symlink(target.as_cstr()),
+                // Permissions come later: the umask would mutilate them here.
+                None => New::Node(Mode(self.stat.mode().file_type()), self.stat.rdev()),
+            };
+            Ok(Staged::Work(Temp::create(mnt, work, new)?))
+        })
+    }
+
+    /// Copies the data. Attributes come after it: writing would strip file capabilities.
+    fn fill(&self, staged: Staged<'a>) -> Result<Filled<'a>> {
+        let mnt = self.fs.work()?.0;
+        let copied = if self.is_file() && self.stat.size() > 0 {
+            self.copy_data(&staged)
+        } else {
+            Ok(())
+        };
+        let _write = mnt.start_write();
+        // Dropped before the guard: what is staged is given up with write access held.
+        let staged = staged;
+        copied?;
+        self.copy_metadata(staged.path())?;
+        Ok(Filled(staged))
+    }
+
+    fn copy_data(&self, staged: &Staged<'_>) -> Result {
+        let opened;
+        let to: &File = match staged {
+            Staged::Unnamed(file) => file,
+            Staged::Work(temp) => {
+                opened = file::open_checked(temp.path(), true)?;
+                &opened
+            }
+        };
+        let from = file::open_checked(self.lower, false)?;
+        let len = self.stat.size();
+        // Sharing of extents, where the filesystem can; else it fails and data is copied.
+        if file::clone_range(&from, to, len) == Ok(len) {
+            return Ok(());
+        }
+        file::verify_area(&from, false, 0, len)?;
+        file::verify_area(to, true, 0, len)?;
+        let mut seek = file::can_seek(&from);
+        let (mut pos, mut data) = (0, -1);
+        while pos < len {
+            if file::fatal_signal_pending() {
+                return Err(EINTR);
+            }
+            if seek && data < pos {
+                match file::seek_data(&from, pos) {
+                    Ok(next) if next > pos => {
+                        // A hole stays one: the final size is set with the attributes.
+                        (pos, data) = (next, next);
+                        continue;
+                    }
+                    Ok(next) => data = next,
+                    Err(e) if file::is_no_data(e) => break,
+                    Err(_) => seek = false,
+                }
+            }
+            let part = usize::try_from((len - pos).min(CHUNK))?;
+            match file::splice(&from, to, pos, part)? {
+                // The lower file was truncated underneath: what is missing stays a hole.
+                0 => break,
+                copied => pos += i64::try_from(copied)?,
+            }
+        }
+        file::fsync_all(to)
+    }
+
+    fn copy_metadata(&self, to: PathRef<'_>) -> Result {
+        copy_xattrs(self.lower, to)?;
+        let mode = self.stat.mode();
+        if self.inode.flags() & COPIED_FLAGS != 0 && (mode.is_reg() || mode.is_dir()) {
+            self.copy_file_flags(to)?;
+        }
+        // The links of a lower file are separate files in upper: they have no common origin.
+        if mode.is_dir() || self.stat.nlink() == 1 {
+            let value = origin::encode(self.lower.dentry.positive()?)?;
+            origin::record(self.fs, to, &value)?;
+        }
+        let lock = to.dentry.positive()?.lock();
+        if mode.is_reg() {
+            Iattr::size(self.stat.size()).apply(to, &lock)?;
+        }
+        set_attributes(to, &self.stat, &lock)
+    }
+
+    /// Copies `chattr` flags; append-only and immutable go into an attribute, as they would keep the
+    /// staged object from being linked.
+    fn copy_file_flags(&self, to: PathRef<'_>) -> Result {
+        let unsupported = |e: Error| e == ENOTTY || e == EINVAL;
+        let mut old = FileAttr::common();
+        match old.read(self.lower) {
+            Err(e) if unsupported(e) => return Ok(()),
+            other => other?,
+        }
+        let copied = old.flags() & (fl::SYNC | fl::NOATIME);
+        if old.flags() & (fl::APPEND | fl::IMMUTABLE) != 0 {
+            match xattrs::store_protected(self.inode, to, &mut old) {
+                Err(e) if e == EPERM => pr_warn!("copying fileattr: no xattr on upper\n"),
+                other => other?,
+            }
+        }
+        if copied == 0 {
+            return Ok(());
+        }
+        let mut new = FileAttr::common();
+        match new.read(to) {
+            Err(e) if unsupported(e) => {
+                warn_limited!("copying fileattr: no support on upper\n");
+                return Ok(());
+            }
+            other => other?,
+        }
+        new.replace(
+            fl::SYNC | fl::NOATIME,
+            copied,
+            fl::X_SYNC | fl::X_NOATIME,
+            old.xflags(),
+        );
+        new.write(to)
+    }
+
+    /// Gives the object its name and the inode its upper dentry.
+    fn publish(&self, filled: Filled<'a>) -> Result {
+        let (mnt, work) = self.fs.work()?;
+        let dir = self.parent.expect_upper()?;
+        let name = NameSnapshot::take(self.dentry);
+        let _write = mnt.start_write();
+        let upper = match filled.0 {
+            Staged::Unnamed(file) => {
+                let temp = PathRef::of_file(&file).dentry;
+                // The linked dentry counts, not that of the unnamed file: it has name and parent.
+                let creating = Creating::start(mnt, dir, name.as_bytes())?;
+                if !creating.dentry().is_negative() {
+                    return Err(EEXIST);
+                }
+                creating.create(New::Link(temp))?
+            }
+            Staged::Work(temp) => {
+                let renaming = Renaming::start_dentry(
+                    mnt,
+                    (work, temp.dentry()),
+                    (dir, name.as_bytes()),
+                    true,
+                    0,
+                )
+                // Somebody else changed the work directory.
+                .map_err(|e| if e == EEXIST { e } else { EIO })?;
+                renaming.rename()?;
+                temp.publish()
+            }
+        };
+        if self.stat.mode().is_dir() {
+            self.inode.data().flags.set(inode::WHITEOUTS);
+        }
+        self.inode.set_upper(upper)?;
+        self.restore_parent_times(dir);
+        Ok(())
+    }
+
+    /// Copy-up is no change of the directory that users should see; best effort.
+    fn restore_parent_times(&self, dir: &vfs::Dentry) {
+        let path = PathRef {
+            mnt: match self.fs.work() {
+                Ok((mnt, _)) => mnt,
+                Err(_) => return,
+            },
+            dentry: dir,
+        };
+        if let Some(inode) = dir.inode() {
+            let lock = inode.lock();
+            if let Err(e) = Iattr::times(&self.parent_stat).apply(path, &lock) {
+                warn_limited!("times of {dir} not restored ({})\n", e.to_errno());
+            }
+        }
+    }
+}
+
+/// Gives an upper object mode, owner and times of `stat`.
+pub(crate) fn set_attributes(to: PathRef<'_>, stat: &Stat, lock: &InodeGuard<'_>) -> Result {
+    if !stat.mode().is_lnk() {
+        Iattr::mode(stat.mode()).apply(to, lock)?;
+    }
+    Iattr::owner(stat).apply(to, lock)?;
+    // A filesystem that cannot keep these times can still keep the file.
+    if let Err(e) = Iattr::times(stat).apply(to, lock) {
+        warn_limited!("times of {} not set ({})\n", to.dentry, e.to_errno());
+    }
+    Ok(())
+}
+
+/// Whether a copy without this attribute would be another file.
+fn must_copy(name: &[u8]) -> bool {
+    name.starts_with(b"security.")
+}
+
+/// Copies the extended attributes of `from` that users see to `to`.
+pub(crate) fn copy_xattrs(from: PathRef<'_>, to: PathRef<'_>) -> Result {
+    if !from.dentry.positive()?.has_listxattr() || !to.dentry.positive()?.has_listxattr() {
+        return Ok(());
+    }
+    let len = match xattr::list(from.dentry, &mut []) {
+        Err(e) if e == EOPNOTSUPP => return Ok(()),
+        other => other?,
+    };
+    if len == 0 {
+        return Ok(());
+    }
+    let mut list: KVVec<u8> = KVVec::from_elem(0, len, GFP_KERNEL)?;
+    let len = xattr::list(from.dentry, &mut list)?;
+    let list = list.get(..len).ok_or(EIO)?;
+    for name in list.split_inclusive(|b| *b == 0) {
+        let name = CStr::from_bytes_with_nul(name).map_err(|_| EIO)?;
+        // Escaped ones are a user's: they are stored on a layer as they are.
+        if names::classify(name.to_bytes()) == Class::Private {
+            continue;
+        }
+        if !xattr::copy_up_wanted(from.dentry, name)? {
+            continue;
+        }
+        copy_xattr(from, to, name)?;
+    }
+    Ok(())
+}
+
+fn copy_xattr(from: PathRef<'_>, to: PathRef<'_>, name: &CStr) -> Result {
+    if let Some(kind) = AclType::of_xattr(name) {
+        return match Acl::read(from, kind) {
+            Err(e) if e == ENODATA || e == EOPNOTSUPP => Ok(()),
+            Err(e) => Err(e),
+            Ok(None) => Ok(()),
+            Ok(Some(acl)) => acl.duplicate()?.write(to, kind),
+        };
+    }
+    let value = match xattr::get_all(from, name) {
+        // An empty value grants nothing and cannot be read.
+        Err(e) if name == c"security.capability" && (e == EINVAL || e == ENODATA) => return Ok(()),
+        // Removed since it was listed.
+        Err(e) if e == ENODATA => return Ok(()),
+        other => other?,
+    };
+    match xattr::set(to, name, &value, SetFlags::ANY) {
+        Err(e) if e == EOPNOTSUPP && !must_copy(name.to_bytes()) => Ok(()),
+        other => other,
+    }
+}

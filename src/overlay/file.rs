@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open regular files: every request is passed on to a file of the layer that has the data now.
+
+use super::{copy_up, Inode, OpenFile, Overlay};
+use crate::vfs::{
+    cred,
+    file::{self, whence, Range, Transfer},
+    file_ops::{Flush, Io, IoHooks, Mapping, RegularOperations, Splice},
+    mount::PathRef,
+    sync::OnceRef,
+    Dentry, Mode,
+};
+use kernel::{fs::File, prelude::*, sync::aref::ARef};
+
+/// An open regular file.
+pub(crate) struct RegularFile {
+    /// Opened in the layer that had the data then.
+    real: ARef<File>,
+    /// Opened in upper since, where the file was copied up.
+    upper: OnceRef<File>,
+}
+
+/// Opens the real file, checked with the mounter's credentials.
+fn open_real(open: OpenFile<'_>, path: PathRef<'_>) -> Result<ARef<File>> {
+    let mut flags = open.flags() | file::flags::O_NOATIME;
+    let inode = path.dentry.positive()?;
+    cred::scope(open.inode().fs().creds(), |_| {
+        inode.permission(path.idmap(), file::open_mask(flags))?;
+        if !inode.owner_or_capable(path.idmap()) {
+            flags &= !file::flags::O_NOATIME;
+        }
+        file::open_backing(open.file(), path, flags)
+    })
+}
+
+impl RegularFile {
+    fn new(real: ARef<File>) -> Result<KBox<Self>> {
+        let file = Self {
+            real,
+            upper: OnceRef::new(),
+        };
+        Ok(KBox::new(file, GFP_KERNEL)?)
+    }
+
+    /// The file of the layer that has the data now. A descriptor that was opened before a copy-up
+    /// follows it.
+    #[inline]
+    fn real<'a>(&'a self, open: OpenFile<'_>) -> Result<&'a File> {
+        let path = open.inode().real_path()?;
+        let inode = path.dentry.positive()?;
+        let real = if file::inode_of(&self.real) == inode {
+            &*self.real
+        } else {
+            let upper = match self.upper.get() {
+                Some(upper) => upper,
+                None => {
+                    // Where another task was quicker its file is used, and this one closed.
+                    drop(self.upper.set(open_real(open, path)?));
+                    self.upper.get().ok_or(EIO)?
+                }
+            };
+            if file::inode_of(upper) != inode {
+                // Somebody else changed upper.
+                return Err(EIO);
+            }
+            upper
+        };
+        file::sync_flags(open.file(), real)?;
+        Ok(real)
+    }
+
+    /// Opens an unnamed file in the upper directory `parent`, with the current credentials; returns
+    /// its dentry too.
+    pub(crate) fn open_unnamed(
+        open: OpenFile<'_>,
+        parent: PathRef<'_>,
+        mode: Mode,
+    ) -> Result<(KBox<Self>, ARef<Dentry>)> {
+        let flags = open.flags() | file::flags::O_NOATIME;
+        let real = file::open_backing_tmpfile(open.file(), parent, flags, mode)?;
+        let dentry = PathRef::of_file(&real).dentry.get();
+        Ok((Self::new(real)?, dentry))
+    }
+}
+
+/// Keeps the overlay inode's times and size up to date.
+struct Hooks;
+
+impl IoHooks<Overlay> for Hooks {
+    fn accessed(open: OpenFile<'_>) {
+        if open.flags() & file::flags::O_NOATIME != 0 {
+            return;
+        }
+        let inode = open.inode();
+        if let Some(upper) = inode.upper().and_then(Dentry::inode) {
+            inode.copy_mctime(upper);
+            open.path().touch_atime();
+        }
+    }
+
+    fn wrote(open: OpenFile<'_>) {
+        open.inode().refresh();
+    }
+}
+
+/// Runs `f` on the real file as the mounter, with the inode locked and up to date before and after:
+/// for requests that change the file.
+fn modify<R>(inode: &Inode, f: impl FnOnce() -> Result<R>) -> Result<R> {
+    let _lock = inode.lock();
+    inode.refresh();
+    let result = f();
+    inode.refresh();
+    result
+}
+
+impl RegularOperations<Overlay> for RegularFile {
+    type Data = Self;
+
+    fn open(open: OpenFile<'_>) -> Result<KBox<Self>> {
+        copy_up::copy_up_for_open(open.dentry(), open.flags())?;
+        open.drop_open_flags();
+        let path = open.inode().real_path()?;
+        Self::new(open_real(open, path)?)
+    }
+
+    fn io(open: OpenFile<'_>, data: &Self, io: Io, write: bool) -> Result<usize> {
+        if io.is_empty() {
+            return Ok(0);
+        }
+        let inode = open.inode();
+        let creds = inode.fs().creds();
+        if !write {
+            return io.pass::<Overlay, Hooks>(data.real(open)?, creds);
+        }
+        let _lock = inode.lock();
+        inode.refresh();
+        io.pass::<Overlay, Hooks>(data.real(open)?, creds)
+    }
+
+    fn splice(open: OpenFile<'_>, data: &Self, io: Splice, write: bool) -> Result<usize> {
+        let inode = open.inode();
+        let creds = inode.fs().creds();
+        if !write {
+            return io.pass::<Overlay, Hooks>(data.real(open)?, creds);
+        }
+        let _lock = inode.lock();
+        inode.refresh();
+        io.pass::<Overlay, Hooks>(data.real(open)?, creds)
+    }
+
+    fn mmap(open: OpenFile<'_>, data: &Self, mapping: Mapping) -> Result {
+        mapping.pass::<Overlay, Hooks>(data.real(open)?, open.inode().fs().creds())
+    }
+
+    fn seek(open: OpenFile<'_>, data: &Self, offset: i64, how: i32) -> Result<i64> {
+        let user = open.file();
+        if offset == 0 && how == whence::CUR {
+            return Ok(file::pos(user));
+        }
+        if offset == 0 && how == whence::SET {
+            file::set_pos(user, 0);
+            return Ok(0);
+        }
+        // The user's file has the position; the layer's filesystem knows holes and limits.
+        let inode = open.inode();
+        let real = data.real(open)?;
+        let _lock = inode.op_lock().lock();
+        file::set_pos(real, file::pos(user));
+        let result = cred::scope(inode.fs().creds(), |_| file::seek(real, offset, how));
+        file::set_pos(user, file::pos(real));
+        result
+    }
+
+    fn fsync(open: OpenFile<'_>, data: &Self, start: i64, end: i64, datasync: bool) -> Result {
+        // Lower layers have nothing to be written back, and may refuse.
+        if open.inode().upper().is_none() {
+            return Ok(());
+        }
+        let real = data.real(open)?;
+        cred::scope(open.inode().fs().creds(), |_| {
+            file::fsync(real, start, end, datasync)
+        })
+    }
+
+    fn fallocate(open: OpenFile<'_>, data: &Self, mode: i32, off: i64, len: i64) -> Result {
+        let inode = open.inode();
+        modify(inode, || {
+            file::remove_privs(open.file())?;
+            let real = data.real(open)?;
+            cred::scope(inode.fs().creds(), |_| file::fallocate(real, mode, off, len))
+        })
+    }
+
+    fn fadvise(open: OpenFile<'_>, data: &Self, off: i64, len: i64, advice: i32) -> Result {
+        let real = data.real(open)?;
+        cred::scope(open.inode().fs().creds(), |_| {
+            file::fadvise(real, off, len, advice)
+        })
+    }
+
+    fn flush(open: OpenFile<'_>, data: &Self, flush: Flush) -> Result {
+        let real = data.real(open)?;
+        cred::scope(open.inode().fs().creds(), |_| flush.pass(real))
+    }
+
+    fn transfer(
+        how: Transfer,
+        (from, from_data): (OpenFile<'_>, &Self),
+        (to, to_data): (OpenFile<'_>, &Self),
+        range: Range,
+    ) -> Result<i64> {
+        let (source, target) = (from.inode(), to.inode());
+        // Copying up to share extents would do the opposite.
+        if how == Transfer::Dedupe && (source.upper().is_none() || target.upper().is_none()) {
+            return Err(EPERM);
+        }
+        modify(target, || {
+            if how != Transfer::Dedupe {
+                file::remove_privs(to.file())?;
+            }
+            let real_to = to_data.real(to)?;
+            let real_from = from_data.real(from)?;
+            // The copy below checks with the credentials of the target's mounter alone.
+            if !core::ptr::eq(source.sb(), target.sb()) {
+                cred::scope(source.fs().creds(), |_| {
+                    file::verify_area(real_from, false, range.from, range.len)
+                })?;
+            }
+            cred::scope(target.fs().creds(), |_| {
+                file::transfer(how, real_from, real_to, range)
+            })
+        })
+    }
+}

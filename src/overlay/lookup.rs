@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Lookup through the layers: one [`Step`] a layer, folded by [`Merge`] into what the union shows.
+
+use super::{
+    inode::{self, Parameters},
+    layer::{Layer, LowerPath, LowerStack},
+    lookup_fold::{Merge, Step, Take},
+    mount, names::own, origin, xattrs, Child, Dentry, Overlay,
+};
+use crate::vfs::{
+    self, cred,
+    dentry::REVALIDATE,
+    inode_ops::LookedUp,
+    log::{warn_limited, Text},
+    SuperBlock,
+};
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// Dentry mark: the name exists in upper.
+pub(crate) const UPPER_ALIAS: usize = 1;
+/// Dentry mark: upper hides what the lower layers have (a whiteout where negative).
+pub(crate) const OPAQUE: usize = 2;
+/// Dentry mark: the directory's layers may hold xattr whiteouts.
+pub(crate) const XWHITEOUTS: usize = 4;
+
+/// One layer's answer.
+struct Answer {
+    step: Step,
+    dentry: Option<ARef<vfs::Dentry>>,
+    /// The directory is marked as one that may hold xattr whiteouts.
+    xwhiteouts: bool,
+    /// The entry needs a feature that is off.
+    unsupported: bool,
+}
+
+impl Answer {
+    fn new(step: Step, dentry: Option<ARef<vfs::Dentry>>) -> Self {
+        Self {
+            step,
+            dentry,
+            xwhiteouts: false,
+            unsupported: false,
+        }
+    }
+}
+
+/// Asks one layer for `name` in `base`. `last` is the layer below which there is none: what its
+/// directories would hide is not looked at.
+fn ask(
+    sb: &SuperBlock,
+    layer: &Layer,
+    base: &vfs::Dentry,
+    name: &[u8],
+    is_upper: bool,
+    last: bool,
+) -> Result<Answer> {
+    let refuse = |err: Error, why: &str| {
+        warn_limited!(
+            "failed lookup in {} ({base}, name='{}', err={}): {why}\n",
+            if is_upper { "upper" } else { "lower" },
+            Text(name),
+            err.to_errno()
+        );
+        Err(err)
+    };
+    if base.is_casefolded() {
+        return refuse(ESTALE, "parent wrong casefold");
+    }
+    let Some(found) = base.lookup_positive(layer.mnt(), name, is_upper)? else {
+        return Ok(Answer::new(Step::Miss, None));
+    };
+    if found.is_dir() && found.is_casefolded() {
+        return refuse(EREMOTE, "child wrong casefold");
+    }
+    if found.is_weird() {
+        return refuse(EREMOTE, "unsupported object type");
+    }
+    let path = layer.path(&found);
+    if xattrs::is_whiteout(path) {
+        return Ok(Answer::new(Step::Whiteout, None));
+    }
+    if !found.can_lookup() {
+        let unsupported = xattrs::has_metacopy(path)?;
+        let mut answer = Answer::new(Step::Leaf, Some(found));
+        answer.unsupported = unsupported;
+        return Ok(answer);
+    }
+    if mount::is_trap(sb, &found) {
+        return refuse(ELOOP, "overlapping layers");
+    }
+    if last {
+        return Ok(Answer::new(Step::Dir, Some(found)));
+    }
+    let mark = xattrs::dir_mark(path, own::OPAQUE);
+    if mark == Some(b'y') {
+        return Ok(Answer::new(Step::Opaque, Some(found)));
+    }
+    let unsupported = xattrs::has_redirect(path)?;
+    let xwhiteouts = mark == Some(b'x') && !is_upper;
+    if xwhiteouts {
+        layer.set_xwhiteouts();
+    }
+    let mut answer = Answer::new(Step::Dir, Some(found));
+    answer.unsupported = unsupported;
+    answer.xwhiteouts = xwhiteouts;
+    Ok(answer)
+}
+
+/// What the layers have under a name.
+#[derive(Default)]
+struct Found {
+    upper: Option<ARef<vfs::Dentry>>,
+    lower: KVec<LowerPath>,
+    opaque: bool,
+    xwhiteouts: bool,
+}
+
+fn refuse_feature(dentry: &Dentry) -> Error {
+    warn_limited!("refusing to follow redirect or metacopy origin for ({dentry})\n");
+    EPERM
+}
+
+fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
+    let (sb, name) = (child.sb(), child.name());
+    let parent = child.dir();
+    let lowers = parent.data().lower.as_slice();
+    let mut found = Found::default();
+    let mut merge = Merge::default();
+    let mut origin = None;
+    let mut unsupported = false;
+
+    if let (Some(base), Some(layer)) = (parent.upper(), fs.upper()) {
+        let answer = ask(sb, layer, base, name, true, lowers.is_empty())?;
+        unsupported = answer.unsupported;
+        if merge.push(answer.step) == Take::Yes {
+            if let Some(upper) = answer.dentry {
+                if upper.is_union() {
+                    return Err(EREMOTE);
+                }
+                if answer.step == Step::Leaf {
+                    origin = origin::find(fs, layer.path(&upper))?;
+                }
+                found.upper = Some(upper);
+            }
+        }
+        found.opaque = merge.is_opaque();
+    }
+    for (index, base) in lowers.iter().enumerate() {
+        if merge.is_done() {
+            break;
+        }
+        if unsupported {
+            return Err(refuse_feature(child.dentry()));
+        }
+        let layer = fs.layer(base.layer).ok_or(EIO)?;
+        let last = index + 1 == lowers.len();
+        let answer = ask(sb, layer, base.dentry()?, name, false, last)?;
+        unsupported |= answer.unsupported;
+        found.xwhiteouts |= answer.xwhiteouts;
+        if merge.push(answer.step) == Take::No {
+            continue;
+        }
+        if let Some(lower) = answer.dentry {
+            if let (Some(upper), true) = (&found.upper, found.lower.is_empty()) {
+                record_origin(child, fs, upper, &lower)?;
+            }
+            found
+                .lower
+                .push(LowerPath::new(lower, base.layer), GFP_KERNEL)?;
+        }
+    }
+    if unsupported {
+        return Err(refuse_feature(child.dentry()));
+    }
+    if let Some(origin) = origin {
+        found.lower.push(origin, GFP_KERNEL)?;
+    }
+    Ok(found)
+}
+
+/// Records the origin of a merged upper directory that has none (it was made offline), so that its
+/// inode number stays.
+fn record_origin(
+    child: Child<'_>,
+    fs: &Overlay,
+    upper: &vfs::Dentry,
+    lower: &vfs::Dentry,
+) -> Result {
+    let layer = fs.upper().ok_or(EIO)?;
+    let path = layer.path(upper);
+    if !fs.upper_has_xattrs() || xattrs::has_origin(path) {
+        return Ok(());
+    }
+    let value = origin::encode(lower.positive()?)?;
+    let _write = layer.mnt().want_write()?;
+    origin::record(fs, path, &value)?;
+    xattrs::set_impure(child.dir())
+}
+
+/// The `lookup` operation.
+pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<Overlay>> {
+    let fs = child.fs();
+    if child.name().len() > fs.name_len() {
+        return Err(ENAMETOOLONG);
+    }
+    let result = cred::scope(fs.creds(), |_| {
+        let found = ask_all(child, fs)?;
+        let marks = child.marks();
+        if found.opaque {
+            marks.set(OPAQUE);
+        }
+        if found.xwhiteouts {
+            marks.set(XWHITEOUTS);
+        }
+        if found.upper.is_some() {
+            marks.set(UPPER_ALIAS);
+        }
+        if found.upper.is_none() && found.lower.is_empty() {
+            return Ok(None);
+        }
+        let parameters = Parameters {
+            upper: found.upper,
+            lower: LowerStack::from_vec(found.lower),
+            prepared: None,
+        };
+        parameters.inode(child.sb(), fs).map(Some)
+    })?;
+    let flags = inode::revalidate_flags(result.as_deref());
+    child.change_revalidate(REVALIDATE, flags);
+    Ok(match result {
+        Some(inode) => LookedUp::Inode(inode),
+        None => LookedUp::Negative,
+    })
+}
+
+/// Whether a lower layer has something under the name of `child` that removing it from upper alone
+/// would uncover.
+pub(crate) fn lower_shows(child: Child<'_>) -> bool {
+    let fs = child.fs();
+    let Some(inode) = child.own_inode() else {
+        return child.marks().test(OPAQUE);
+    };
+    if inode.upper().is_none() {
+        return true;
+    }
+    cred::scope(fs.creds(), |_| {
+        for base in child.dir().data().lower.as_slice() {
+            let (Some(layer), Ok(dir)) = (fs.layer(base.layer), base.dentry()) else {
+                return true;
+            };
+            match dir.lookup_positive(layer.mnt(), child.name(), false) {
+                Ok(None) => {}
+                Ok(Some(found)) => return !xattrs::is_whiteout(layer.path(&found)),
+                // Something is there, it just cannot be looked at.
+                Err(_) => return true,
+            }
+        }
+        false
+    })
+}
+
+/// Asks the layers of a dentry that revalidate theirs.
+pub(crate) fn revalidate(dentry: &Dentry, flags: u32, weak: bool) -> Result<bool> {
+    let inode = dentry.own_inode().ok_or(ESTALE)?;
+    let upper = inode.upper().into_iter();
+    let lower = inode.data().lower.as_slice().iter();
+    for real in upper.chain(lower.filter_map(|path| path.dentry.get())) {
+        if !real.revalidate(flags, weak)? {
+            if weak {
+                return Ok(false);
+            }
+            real.invalidate();
+            return Err(ESTALE);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The overlay logic: a writable upper layer over read-only lower layers. No unsafe code.
+//!
+//! This file is wiring only: the filesystem type and its operation tables.
+//!
+//! | module | responsibility |
+//! |---|---|
+//! | `params`, `config` | mount options: parsing; what is in effect |
+//! | `mount` | opening the layers, the root, `statfs`, `sync`, the options shown |
+//! | `layer` | a layer, a path in a layer, the stack of lower paths |
+//! | `lookup`, `lookup_fold` | lookup through the layers; its semantics as a pure fold |
+//! | `inode`, `ino` | the overlay inode, its states and hashing; inode numbers |
+//! | `copy_up` | copying an object from a lower layer to upper |
+//! | `origin` | file handles of copied-up objects |
+//! | `workdir` | the work directory, temporary entries, whiteouts |
+//! | `dir`, `rename` | creating, linking, removing, renaming |
+//! | `readdir` | merged listings |
+//! | `file` | open regular files |
+//! | `attr`, `xattrs`, `names` | attributes, permission, ACLs; extended attributes and their names |
+//!
+//! # Locking order
+//!
+//! `i_rwsem` of the overlay inode, its operation lock, write access to upper, `i_rwsem` of upper
+//! directories, locks of the layers' filesystems. A lower inode's lock is never taken while write
+//! access to upper is held: in a nested union that would be the reverse order.
+
+#![forbid(unsafe_code)]
+
+mod attr;
+mod config;
+mod copy_up;
+mod dir;
+mod file;
+mod ino;
+mod inode;
+mod layer;
+mod lookup;
+mod lookup_fold;
+mod mount;
+mod names;
+mod origin;
+mod params;
+mod readdir;
+mod rename;
+mod workdir;
+mod xattrs;
+
+pub(crate) use mount::Overlay;
+
+use crate::vfs::{
+    self,
+    acl::{Acl, AclRef, AclType, RcuAcl},
+    attr::{FileAttr, Iattr, Stat},
+    file_ops::{FileTable, OpenTmpfile},
+    fs::{FileSystem, Kind, Tables},
+    inode_ops::{FiemapRequest, InodeOperations, InodeTable, LookedUp},
+    mount::IdMap,
+    rcu::{RcuError, RcuInode},
+    super_block::{NewSuper, StatFs},
+    Mode,
+};
+use kernel::{cred::Credential, prelude::*, seq_file::SeqFile};
+
+type Inode = vfs::OwnInode<Overlay>;
+type Dentry = vfs::OwnDentry<Overlay>;
+type Child<'a> = vfs::Child<'a, Overlay>;
+type NewInode = vfs::NewInode<Overlay>;
+type OpenFile<'a> = vfs::file_ops::OpenFile<'a, Overlay>;
+
+impl FileSystem for Overlay {
+    #[cfg(not(drop_in))]
+    const NAME: &'static CStr = c"rovl";
+    #[cfg(drop_in)]
+    const NAME: &'static CStr = c"overlay";
+    #[cfg(not(drop_in))]
+    const INODE_CACHE: &'static CStr = c"rovl_inode";
+    #[cfg(drop_in)]
+    const INODE_CACHE: &'static CStr = c"ovl_inode";
+    type Inode = inode::Data;
+    type Context = params::Params;
+
+    fn tables(kind: Kind) -> Tables {
+        match kind {
+            Kind::Regular => const {
+                Tables::with_file(
+                    InodeTable::of::<Overlay, Regular>(),
+                    FileTable::regular::<Overlay, file::RegularFile>(),
+                )
+            },
+            Kind::Directory => const {
+                Tables::with_file(
+                    InodeTable::of::<Overlay, Directory>(),
+                    FileTable::directory::<Overlay, readdir::OpenDir>(),
+                )
+            },
+            Kind::Symlink => const { Tables::new(InodeTable::of::<Overlay, Symlink>()) },
+            Kind::Special => const { Tables::new(InodeTable::of::<Overlay, Special>()) },
+        }
+    }
+
+    fn xattr_handlers() -> vfs::xattr::Handlers {
+        vfs::xattr::Handlers::pair::<Overlay, xattrs::OwnHandler, xattrs::OtherHandler>()
+    }
+
+    fn creds(&self) -> &Credential {
+        self.creds()
+    }
+
+    fn fill_super(
+        sb: &mut NewSuper<'_, Self>,
+        fc: &vfs::context::FsContext,
+        params: &mut params::Params,
+    ) -> Result {
+        mount::fill_super(sb, fc, params)
+    }
+
+    fn statfs(dentry: &Dentry) -> Result<StatFs> {
+        mount::statfs(dentry)
+    }
+
+    fn sync(&self) -> Result {
+        match self.upper() {
+            Some(upper) => upper.mnt().sb().sync(),
+            None => Ok(()),
+        }
+    }
+
+    fn show_options(&self, out: &SeqFile) {
+        mount::show_options(self, out)
+    }
+
+    fn revalidate(dentry: &Dentry, flags: u32, weak: bool) -> Result<bool> {
+        lookup::revalidate(dentry, flags, weak)
+    }
+
+    fn real<'a>(dentry: &'a Dentry, _metadata: bool) -> Option<&'a vfs::Dentry> {
+        let inode = dentry.own_inode()?;
+        inode.upper().or_else(|| inode.data().lower.first()?.dentry.get())
+    }
+}
+
+/// The table of a kind of inode: the operations that all kinds share, and `own` ones. `#[vtable]` has
+/// to see all functions, so the shared ones cannot be a macro inside the `impl`.
+macro_rules! attribute_operations {
+    ($kind:ident, { $($own:tt)* }) => {
+        #[vtable]
+        impl InodeOperations<Overlay> for $kind {
+            fn setattr(idmap: &IdMap, dentry: &Dentry, attr: &mut Iattr) -> Result {
+                attr::setattr(idmap, dentry, attr)
+            }
+
+            fn getattr(
+                _idmap: &IdMap,
+                dentry: &Dentry,
+                stat: &mut Stat,
+                mask: u32,
+                flags: u32,
+            ) -> Result {
+                attr::getattr(dentry, stat, mask, flags)
+            }
+
+            fn listxattr(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
+                xattrs::list(dentry, buf)
+            }
+
+            fn update_atime(inode: &Inode, nowait: bool) -> Result {
+                attr::update_atime(inode, nowait)
+            }
+
+            $($own)*
+        }
+    };
+}
+
+/// As [`attribute_operations`], with access checks and ACLs: all kinds but symlinks.
+macro_rules! access_operations {
+    ($kind:ident, { $($own:tt)* }) => {
+        attribute_operations!($kind, {
+            fn permission(idmap: &IdMap, inode: &Inode, mask: u32) -> Result {
+                attr::permission(idmap, inode, mask)
+            }
+
+            fn permission_rcu(
+                idmap: &IdMap,
+                inode: RcuInode<'_, Overlay>,
+                mask: u32,
+            ) -> Result<(), RcuError> {
+                attr::permission_rcu(idmap, inode, mask)
+            }
+
+            fn inode_acl(inode: &Inode, kind: AclType) -> Result<Option<Acl>> {
+                attr::inode_acl(inode, kind)
+            }
+
+            fn inode_acl_rcu(
+                inode: RcuInode<'_, Overlay>,
+                kind: AclType,
+            ) -> Result<RcuAcl, RcuError> {
+                attr::inode_acl_rcu(inode, kind)
+            }
+
+            fn acl(dentry: &Dentry, kind: AclType) -> Result<Option<Acl>> {
+                attr::acl(dentry, kind)
+            }
+
+            fn set_acl(
+                idmap: &IdMap,
+                dentry: &Dentry,
+                acl: Option<AclRef<'_>>,
+                kind: AclType,
+            ) -> Result {
+                attr::set_acl(idmap, dentry, acl, kind)
+            }
+
+            $($own)*
+        });
+    };
+}
+
+/// As [`access_operations`], with `chattr` flags: regular files and directories.
+macro_rules! file_operations {
+    ($kind:ident, { $($own:tt)* }) => {
+        access_operations!($kind, {
+            fn fileattr_get(dentry: &Dentry, fa: &mut FileAttr) -> Result {
+                attr::fileattr_get(dentry, fa)
+            }
+
+            fn fileattr_set(dentry: &Dentry, fa: &mut FileAttr) -> Result {
+                attr::fileattr_set(dentry, fa)
+            }
+
+            $($own)*
+        });
+    };
+}
+
+struct Regular;
+struct Directory;
+struct Symlink;
+struct Special;
+
+file_operations!(Regular, {
+    fn fiemap(inode: &Inode, request: FiemapRequest) -> Result {
+        attr::fiemap(inode, request)
+    }
+});
+
+access_operations!(Special, {});
+
+attribute_operations!(Symlink, {
+    fn link_source(dentry: &Dentry) -> Result<&vfs::Dentry> {
+        Ok(dentry.own_positive()?.real_path()?.dentry)
+    }
+});
+
+file_operations!(Directory, {
+    fn lookup(child: Child<'_>) -> Result<LookedUp<Overlay>> {
+        lookup::lookup(child)
+    }
+
+    fn create(idmap: &IdMap, child: Child<'_>, mode: Mode) -> Result {
+        dir::create(idmap, child, Mode(Mode::REG | mode.perm()), 0)
+    }
+
+    fn mkdir(idmap: &IdMap, child: Child<'_>, mode: Mode) -> Result {
+        dir::create(idmap, child, Mode(Mode::DIR | mode.perm()), 0)
+    }
+
+    fn mknod(idmap: &IdMap, child: Child<'_>, mode: Mode, rdev: u32) -> Result {
+        // A whiteout is not for users to make.
+        if mode.file_type() == Mode::CHR && rdev == 0 {
+            return Err(EPERM);
+        }
+        dir::create(idmap, child, mode, rdev)
+    }
+
+    fn symlink(idmap: &IdMap, child: Child<'_>, target: &CStr) -> Result {
+        dir::symlink(idmap, child, target)
+    }
+
+    fn link(old: &Dentry, new: Child<'_>) -> Result {
+        dir::link(old, new)
+    }
+
+    fn unlink(child: Child<'_>) -> Result {
+        dir::remove(child, false)
+    }
+
+    fn rmdir(child: Child<'_>) -> Result {
+        dir::remove(child, true)
+    }
+
+    fn rename(old: Child<'_>, new: Child<'_>, flags: u32) -> Result {
+        rename::rename(old, new, flags)
+    }
+
+    fn tmpfile(
+        idmap: &IdMap,
+        dir: &Inode,
+        file: &mut OpenTmpfile<'_, Overlay>,
+        mode: Mode,
+    ) -> Result {
+        dir::tmpfile(idmap, dir, file, mode)
+    }
+});

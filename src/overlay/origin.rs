@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! File handles of copied-up objects: which lower object an upper one comes from.
+//!
+//! On disk (`trusted.overlay.origin`): version, magic, length, flags, handle type, UUID of the
+//! filesystem, the handle. An empty value: copied up, from something that has no handle.
+
+use super::{layer::LowerPath, names::own, xattrs, Overlay};
+use crate::vfs::{
+    cred,
+    handle::Handle,
+    log::warn_limited,
+    mount::PathRef,
+    super_block::HandleKind,
+    xattr, Dentry, Inode,
+};
+use kernel::prelude::*;
+
+const VERSION: u8 = 0;
+const MAGIC: u8 = 0xfb;
+const FLAG_BIG_ENDIAN: u8 = 1;
+const FLAG_ANY_ENDIAN: u8 = 2;
+const FLAG_UPPER: u8 = 4;
+const FLAG_CPU: u8 = if cfg!(target_endian = "big") {
+    FLAG_BIG_ENDIAN
+} else {
+    0
+};
+/// Bytes before the handle.
+const HEADER: usize = 21;
+
+/// A parsed value.
+#[derive(PartialEq, Eq, Debug)]
+struct Origin<'a> {
+    kind: u8,
+    uuid: [u8; 16],
+    handle: &'a [u8],
+}
+
+/// Why a value names no origin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum NoOrigin {
+    /// It is empty, or of a form that only another kernel reads.
+    Unknown,
+    /// It is of no form.
+    Invalid,
+}
+
+fn parse(value: &[u8]) -> Result<Origin<'_>, NoOrigin> {
+    if value.is_empty() {
+        return Err(NoOrigin::Unknown);
+    }
+    let (header, _) = value.split_at_checked(HEADER).ok_or(NoOrigin::Invalid)?;
+    let (&[version, magic, len, flags, kind], uuid) =
+        header.split_first_chunk().ok_or(NoOrigin::Invalid)?;
+    if magic != MAGIC {
+        return Err(NoOrigin::Invalid);
+    }
+    let handle = value
+        .get(HEADER..usize::from(len))
+        .ok_or(NoOrigin::Invalid)?;
+    let known = FLAG_BIG_ENDIAN | FLAG_ANY_ENDIAN | FLAG_UPPER;
+    if version > VERSION || flags & !known != 0 {
+        return Err(NoOrigin::Unknown);
+    }
+    if flags & FLAG_ANY_ENDIAN == 0 && flags & FLAG_BIG_ENDIAN != FLAG_CPU {
+        return Err(NoOrigin::Unknown);
+    }
+    Ok(Origin {
+        kind,
+        uuid: uuid.try_into().map_err(|_| NoOrigin::Invalid)?,
+        handle,
+    })
+}
+
+/// The value that names `lower`; empty where its filesystem has no handles.
+///
+/// # Errors
+///
+/// `EIO` where the filesystem fails to encode, `ENOMEM`.
+pub(crate) fn encode(lower: &Inode) -> Result<KVec<u8>> {
+    let mut value = KVec::new();
+    if lower.sb().handle_kind() == HandleKind::None {
+        return Ok(value);
+    }
+    let handle = Handle::encode(lower)?;
+    let len = HEADER + 4 * handle.words().count();
+    let header = [
+        VERSION,
+        MAGIC,
+        u8::try_from(len).map_err(|_| EIO)?,
+        FLAG_CPU,
+        handle.kind(),
+    ];
+    value.extend_from_slice(&header, GFP_KERNEL)?;
+    value.extend_from_slice(&lower.sb().uuid(), GFP_KERNEL)?;
+    for word in handle.words() {
+        value.extend_from_slice(&word, GFP_KERNEL)?;
+    }
+    Ok(value)
+}
+
+/// Records on the upper object `path` where it comes from; where upper has no attributes, or none on
+/// objects of its type, nothing is recorded.
+pub(crate) fn record(fs: &Overlay, path: PathRef<'_>, value: &[u8]) -> Result {
+    match xattrs::set_own(fs, path, own::ORIGIN, value, Ok(())) {
+        Err(e) if e == EPERM => Ok(()),
+        other => other,
+    }
+}
+
+/// Finds the lower object that the upper non-directory `path` was copied up from.
+///
+/// # Errors
+///
+/// `ENOMEM` and what decoding returns; an origin that is unknown, stale or of another type is `None`.
+pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>> {
+    let value = match xattr::get_all(path, own::ORIGIN) {
+        Err(e) if e == ENODATA || e == EOPNOTSUPP => return Ok(None),
+        Err(e) if e == ENOMEM => return Err(e),
+        Err(e) => {
+            warn_limited!("failed to get origin of {} ({})\n", path.dentry, e.to_errno());
+            return Ok(None);
+        }
+        Ok(value) => value,
+    };
+    let origin = match parse(&value) {
+        Ok(origin) => origin,
+        Err(NoOrigin::Unknown) => return Ok(None),
+        Err(NoOrigin::Invalid) => {
+            warn_limited!("invalid origin on {}\n", path.dentry);
+            return Ok(None);
+        }
+    };
+    if !cred::capable(cred::CAP_DAC_READ_SEARCH) {
+        return Ok(None);
+    }
+    let Ok(mut handle) = Handle::from_bytes(origin.kind, origin.handle) else {
+        warn_limited!("invalid origin on {}\n", path.dentry);
+        return Ok(None);
+    };
+    for (index, layer) in fs.lower_layers().iter().enumerate() {
+        if !fs.has_unique_uuid(layer)
+            || layer.mnt().sb().uuid() != origin.uuid
+            || layer.mnt().sb().handle_kind() == HandleKind::None
+        {
+            continue;
+        }
+        let Some(found) = handle.decode(layer.mnt())? else {
+            continue;
+        };
+        if found.is_weird() {
+            continue;
+        }
+        if !same_type(path, &found) {
+            warn_limited!("invalid origin on {}: another type\n", path.dentry);
+            return Ok(None);
+        }
+        let index = u16::try_from(index + 1)?;
+        return Ok(Some(LowerPath::new(found, index)));
+    }
+    Ok(None)
+}
+
+fn same_type(path: PathRef<'_>, origin: &Dentry) -> bool {
+    match (path.dentry.inode(), origin.inode()) {
+        (Some(upper), Some(lower)) => {
+            upper.mode().file_type() == lower.mode().file_type() || xattrs::is_whiteout(path)
+        }
+        _ => false,
+    }
+}
+
+#[kernel::macros::kunit_tests(rovl_origin)]
+mod tests {
+    use super::*;
+
+    const GOOD: [u8; 25] = [
+        0, 0xfb, 25, FLAG_CPU, 1, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 1, 2, 3, 4,
+    ];
+
+    #[test]
+    fn good() {
+        let origin = Origin {
+            kind: 1,
+            uuid: [9; 16],
+            handle: &[1, 2, 3, 4],
+        };
+        assert_eq!(parse(&GOOD), Ok(origin));
+    }
+
+    #[test]
+    fn bad() {
+        let change = |at: usize, to: u8| {
+            let mut value = GOOD;
+            if let Some(byte) = value.get_mut(at) {
+                *byte = to;
+            }
+            parse(&value).err()
+        };
+        assert_eq!(parse(&[]).err(), Some(NoOrigin::Unknown));
+        assert_eq!(parse(GOOD.get(..20).unwrap_or_default()).err(), Some(NoOrigin::Invalid));
+        assert_eq!(parse(GOOD.get(..24).unwrap_or_default()).err(), Some(NoOrigin::Invalid));
+        assert_eq!(change(0, 1), Some(NoOrigin::Unknown));
+        assert_eq!(change(1, 0), Some(NoOrigin::Invalid));
+        assert_eq!(change(2, 26), Some(NoOrigin::Invalid));
+        assert_eq!(change(2, 20), Some(NoOrigin::Invalid));
+        assert_eq!(change(3, 8), Some(NoOrigin::Unknown));
+        assert_eq!(change(3, FLAG_CPU ^ FLAG_BIG_ENDIAN), Some(NoOrigin::Unknown));
+        assert_eq!(change(3, FLAG_ANY_ENDIAN), None);
+    }
+}

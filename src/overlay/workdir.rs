@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The work directory: made and cleaned at mount, temporary entries that clean up after themselves,
+//! and the whiteouts that are linked from it.
+
+use super::{xattrs, Overlay};
+use crate::vfs::{
+    acl::{Acl, AclType},
+    attr::Iattr,
+    dirop::{self, rename_flags, Creating, New, Removing, Renaming},
+    file,
+    log::{warn_limited, Text},
+    mount::PathRef,
+    readdir::{self, dt},
+    CBuf, Dentry, Mode, Mount, NameSnapshot,
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Relaxed},
+    },
+};
+
+/// Name of the directory below `workdir=`.
+const WORK: &[u8] = b"work";
+/// Directory in [`WORK`] whose entries name features that a mount must know.
+const INCOMPAT: &[u8] = b"incompat";
+/// Depth of [`INCOMPAT`] below the base.
+const INCOMPAT_LEVEL: u32 = 2;
+
+/// Numbers temporary names; may wrap, the names are short-lived.
+static TEMP_ID: Atomic<u32> = Atomic::new(0);
+
+/// A name that nobody uses in a work directory.
+struct TempName([u8; 12], usize);
+
+impl TempName {
+    fn new() -> Self {
+        let mut id = TEMP_ID.fetch_add(1u32, Relaxed).wrapping_add(1);
+        let mut buf = [0; 12];
+        let mut at = buf.len();
+        loop {
+            at -= 1;
+            if let Some(slot) = buf.get_mut(at) {
+                *slot = b"0123456789abcdef".get(id as usize & 15).copied().unwrap_or(b'0');
+            }
+            id >>= 4;
+            if id == 0 {
+                break;
+            }
+        }
+        at -= 1;
+        if let Some(slot) = buf.get_mut(at) {
+            *slot = b'#';
+        }
+        Self(buf, at)
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.0.get(self.1..).unwrap_or_default()
+    }
+}
+
+/// Removes an entry of an upper or work directory, best effort: what is left is cleaned at the next
+/// mount. The caller holds write access.
+pub(crate) fn cleanup(mnt: &Mount, parent: &Dentry, dentry: &Dentry) -> Result {
+    let removing = Removing::start_dentry(mnt, parent, dentry)?;
+    if let Err(e) = removing.remove() {
+        warn_limited!("cleanup of '{dentry}' failed ({})\n", e.to_errno());
+    }
+    Ok(())
+}
+
+/// The names in a directory, without `.` and `..`.
+fn names(path: PathRef<'_>) -> Result<KVec<CBuf>> {
+    let mut names = KVec::new();
+    let dir = file::open_checked(path, false)?;
+    readdir::read_all(&dir, |entry| {
+        if entry.name != b"." && entry.name != b".." {
+            names.push(CBuf::new(entry.name)?, GFP_KERNEL)?;
+        }
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+/// Removes what an earlier mount left, two levels deep: nothing deeper was made by a union.
+fn clean(mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u32) -> Result {
+    if !dentry.is_dir() || level > 1 {
+        return cleanup(mnt, parent, dentry);
+    }
+    if Removing::start_dentry(mnt, parent, dentry)?.remove().is_ok() {
+        return Ok(());
+    }
+    let level = level + 1;
+    let incompat =
+        level == INCOMPAT_LEVEL && NameSnapshot::take(dentry).as_bytes() == INCOMPAT;
+    for name in &names(PathRef { mnt, dentry })? {
+        if incompat {
+            pr_err!(
+                "overlay with incompat feature '{}' cannot be mounted\n",
+                Text(name.as_bytes())
+            );
+            return Err(EINVAL);
+        }
+        if let Some(child) = dentry.lookup_positive(mnt, name.as_bytes(), false)? {
+            clean(mnt, dentry, &child, level)?;
+        }
+    }
+    cleanup(mnt, parent, dentry)
+}
+
+/// Makes an empty work directory in `base`, without inherited mode bits or ACLs.
+///
+/// # Errors
+///
+/// `EINVAL` where the old one is of a mount with features unknown here.
+fn make(mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>> {
+    for retried in [false, true] {
+        let creating = Creating::start(mnt, base, WORK)?;
+        if creating.dentry().is_negative() {
+            let work = creating.create(New::Node(Mode(Mode::DIR), 0))?;
+            let path = PathRef { mnt, dentry: &work };
+            for kind in [AclType::Default, AclType::Access] {
+                match Acl::remove(path, kind) {
+                    Err(e) if e != ENODATA && e != EOPNOTSUPP => return Err(e),
+                    _ => {}
+                }
+            }
+            let lock = work.positive()?.lock();
+            Iattr::mode(Mode(Mode::DIR)).apply(path, &lock)?;
+            drop(lock);
+            return Ok(work);
+        }
+        if retried {
+            break;
+        }
+        let old = creating.keep();
+        clean(mnt, base, &old, 0)?;
+    }
+    Err(EEXIST)
+}
+
+/// What the upper filesystem can do.
+#[derive(Clone, Copy)]
+pub(crate) struct Features {
+    /// Unnamed files.
+    pub(crate) tmpfile: bool,
+    /// Our extended attributes.
+    pub(crate) xattrs: bool,
+}
+
+/// Whether listings of the filesystem tell the type of entries.
+fn tells_types(base: PathRef<'_>) -> Result<bool> {
+    let mut known = false;
+    readdir::read_all(&*file::open_checked(base, false)?, |entry| {
+        if entry.name != b"." && entry.name != b".." && entry.kind != dt::UNKNOWN {
+            known = true;
+        }
+        Ok(())
+    })?;
+    Ok(known)
+}
+
+/// Whether the filesystem can leave a whiteout behind a rename.
+fn renames_with_whiteout(mnt: &Mount, work: &Dentry) -> Result<bool> {
+    let temp = Temp::create(mnt, work, New::Node(Mode(Mode::REG), 0))?;
+    let old = NameSnapshot::take(temp.dentry());
+    let to = TempName::new();
+    let renaming = Renaming::start_dentry(
+        mnt,
+        (work, temp.dentry()),
+        (work, to.as_bytes()),
+        false,
+        rename_flags::WHITEOUT,
+    )?;
+    match renaming.rename() {
+        Err(e) if e == EINVAL => return Ok(false),
+        other => other?,
+    }
+    let Some(whiteout) = work.lookup_positive(mnt, old.as_bytes(), false)? else {
+        return Ok(false);
+    };
+    let dentry = &whiteout;
+    let found = xattrs::is_whiteout(PathRef { mnt, dentry });
+    if found {
+        cleanup(mnt, work, dentry)?;
+    }
+    Ok(found)
+}
+
+/// Makes the work directory in `base` and finds out what the filesystem can do. `None`, with a
+/// message, where the directory cannot be made: the mount is read-only then.
+///
+/// # Errors
+///
+/// `EINVAL` where the filesystem lacks what cannot be done without, or has features unknown here.
+pub(crate) fn prepare(
+    mnt: &Mount,
+    base: &Dentry,
+    name: &[u8],
+    remote: bool,
+) -> Result<Option<(ARef<Dentry>, Features)>> {
+    let work = match make(mnt, base) {
+        Ok(work) => work,
+        Err(e) if e == EINVAL => return Err(e),
+        Err(e) => {
+            pr_warn!(
+                "failed to create directory {}/work (errno: {}); mounting read-only\n",
+                Text(name),
+                e.to_errno().wrapping_neg()
+            );
+            return Ok(None);
+        }
+    };
+    let d_type = tells_types(PathRef { mnt, dentry: base })?;
+    if !d_type {
+        pr_warn!("upper fs needs to support d_type.\n");
+    }
+    let path = PathRef { mnt, dentry: &work };
+    let tmpfile = dirop::tmpfile(path, Mode(Mode::REG)).is_ok();
+    if !tmpfile {
+        pr_warn!("upper fs does not support tmpfile.\n");
+    }
+    let whiteouts = renames_with_whiteout(mnt, &work)?;
+    if !whiteouts {
+        pr_warn!("upper fs does not support RENAME_WHITEOUT.\n");
+    }
+    let xattrs = xattrs::probe(path);
+    if !xattrs {
+        pr_warn!("failed to set xattr on upper\n");
+    }
+    if remote && !(d_type && whiteouts && xattrs) {
+        pr_err!(
+            "upper fs missing required features: d_type {d_type}, RENAME_WHITEOUT {whiteouts}, \
+             xattrs {xattrs}\n"
+        );
+        return Err(EINVAL);
+    }
+    Ok(Some((work, Features { tmpfile, xattrs })))
+}
+
+/// An entry of the work directory that is removed when dropped, unless it was published. The holder
+/// has write access when it is made and when it is dropped.
+pub(crate) struct Temp<'a> {
+    mnt: &'a Mount,
+    work: &'a Dentry,
+    dentry: ARef<Dentry>,
+    published: bool,
+}
+
+impl<'a> Temp<'a> {
+    /// Creates an entry with a name of its own.
+    pub(crate) fn create(mnt: &'a Mount, work: &'a Dentry, new: New<'_>) -> Result<Self> {
+        let name = TempName::new();
+        let dentry = Creating::start(mnt, work, name.as_bytes())?.create(new)?;
+        Ok(Self {
+            mnt,
+            work,
+            dentry,
+            published: false,
+        })
+    }
+
+    /// The entry.
+    pub(crate) fn dentry(&self) -> &Dentry {
+        &self.dentry
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> PathRef<'_> {
+        PathRef {
+            mnt: self.mnt,
+            dentry: &self.dentry,
+        }
+    }
+
+    /// The entry was moved to its place: it stays.
+    pub(crate) fn publish(mut self) -> ARef<Dentry> {
+        self.published = true;
+        self.dentry.clone()
+    }
+}
+
+impl Drop for Temp<'_> {
+    fn drop(&mut self) {
+        if self.published {
+            return;
+        }
+        let dentry = &*self.dentry;
+        if let Err(e) = cleanup(self.mnt, self.work, dentry) {
+            warn_limited!("cleanup of '{dentry}' failed ({})\n", e.to_errno());
+        }
+    }
+}
+
+/// A fresh whiteout in the work directory, a link of a shared one where the filesystem can do that.
+fn whiteout(fs: &Overlay) -> Result<Temp<'_>> {
+    let (mnt, work) = fs.work()?;
+    let mut shared = fs.whiteout.lock();
+    let source = match shared.take() {
+        Some(source) => source,
+        None => Temp::create(mnt, work, New::Node(Mode(Mode::CHR), 0))?.publish(),
+    };
+    if fs.shares_whiteouts() {
+        match Temp::create(mnt, work, New::Link(&source)) {
+            Ok(link) => {
+                *shared = Some(source);
+                return Ok(link);
+            }
+            Err(e) if e == EMLINK => {}
+            Err(e) => {
+                pr_warn!(
+                    "Failed to link whiteout - disabling whiteout inode sharing (err={})\n",
+                    e.to_errno()
+                );
+                fs.stop_sharing_whiteouts();
+            }
+        }
+    }
+    Ok(Temp {
+        mnt,
+        work,
+        dentry: source,
+        published: false,
+    })
+}
+
+/// Replaces `dentry` in the upper directory `dir` (or nothing, where it is negative) by a whiteout; a
+/// directory is removed afterwards. The caller holds write access.
+pub(crate) fn cover(fs: &Overlay, dir: &Dentry, dentry: &Dentry) -> Result {
+    let (mnt, work) = fs.work()?;
+    let temp = whiteout(fs)?;
+    let is_dir = dentry.is_dir();
+    let flags = if is_dir { rename_flags::EXCHANGE } else { 0 };
+    Renaming::start_two(mnt, (work, temp.dentry()), (dir, dentry), flags)?.rename()?;
+    temp.publish();
+    if is_dir {
+        cleanup(mnt, work, dentry)?;
+    }
+    Ok(())
+}
