@@ -284,10 +284,7 @@ fn read_until(fd: &OwnedFd, end: Instant) -> Option<String> {
             tv_sec: left.as_secs() as i64,
             tv_nsec: i64::from(left.subsec_nanos()),
         };
-        let mut fds = [rustix::event::PollFd::new(
-            fd,
-            rustix::event::PollFlags::IN,
-        )];
+        let mut fds = [rustix::event::PollFd::new(fd, rustix::event::PollFlags::IN)];
         match rustix::event::poll(&mut fds, Some(&ts)) {
             Ok(0) => return None,
             Err(Errno::INTR) => continue,
@@ -315,9 +312,10 @@ fn blocked_stack(pid: i32) -> String {
         if let Ok(mut f) = std::fs::File::open(format!("/proc/{pid}/{what}")) {
             let mut s = String::new();
             if f.read_to_string(&mut s).is_ok() {
-                for l in s.lines().filter(|l| {
-                    what == "stack" || l.starts_with("State") || l.starts_with("Name")
-                }) {
+                for l in s
+                    .lines()
+                    .filter(|l| what == "stack" || l.starts_with("State") || l.starts_with("Name"))
+                {
                     out.push_str(&format!("#   {l}\n"));
                 }
             }

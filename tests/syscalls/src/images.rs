@@ -18,11 +18,7 @@ fn mkfs(fs: Fs, image: &Path) -> Res {
     // The smallest sizes that the tools accept, with some room.
     let (size, tool, args): (u64, &str, &[&str]) = match fs {
         Fs::Tmpfs => return Ok(()),
-        Fs::Ext4 => (
-            128 << 20,
-            "mkfs.ext4",
-            &["-q", "-F", "-b", "4096"],
-        ),
+        Fs::Ext4 => (128 << 20, "mkfs.ext4", &["-q", "-F", "-b", "4096"]),
         Fs::Xfs => (320 << 20, "mkfs.xfs", &["-q", "-f"]),
         Fs::Btrfs => (160 << 20, "mkfs.btrfs", &["-q", "-f"]),
     };

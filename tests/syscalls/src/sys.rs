@@ -77,8 +77,13 @@ pub fn mount_tmpfs(dir: &Path, opts: &str) -> Sys<()> {
 
 pub fn is_mount_point(dir: &Path) -> bool {
     let flag = rustix::fs::StatxAttributes::MOUNT_ROOT;
-    rustix::fs::statx(CWD, dir, rustix::fs::AtFlags::empty(), StatxFlags::BASIC_STATS)
-        .is_ok_and(|s| s.stx_attributes.contains(flag))
+    rustix::fs::statx(
+        CWD,
+        dir,
+        rustix::fs::AtFlags::empty(),
+        StatxFlags::BASIC_STATS,
+    )
+    .is_ok_and(|s| s.stx_attributes.contains(flag))
 }
 
 const LOOP_CONFIGURE: libc::c_ulong = 0x4c0a;

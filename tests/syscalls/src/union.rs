@@ -68,7 +68,11 @@ impl Union {
     }
 
     pub fn data(&self) -> String {
-        let lowers: Vec<_> = self.lowers.iter().map(|p| p.display().to_string()).collect();
+        let lowers: Vec<_> = self
+            .lowers
+            .iter()
+            .map(|p| p.display().to_string())
+            .collect();
         let mut s = format!("lowerdir={}", lowers.join(":"));
         if let Some(up) = &self.upper {
             s += &format!(",upperdir={},workdir={}", up.display(), self.work.display());
@@ -138,7 +142,9 @@ impl Union {
         if left.is_empty() {
             return Ok(());
         }
-        Err(Failure::new(format!("left in the work directory: {left:?}")))
+        Err(Failure::new(format!(
+            "left in the work directory: {left:?}"
+        )))
     }
 
     /// A mount over one lower file `f` holding `data`.

@@ -47,7 +47,10 @@ fn access_on_lower_honoured(ctx: &Ctx) -> Res {
     u.mount()?;
     sys::as_user(1000, 1000, &[], || {
         works(sys::read(&u.m("f")), "read by the user in the list")?;
-        works(rustix::fs::access(u.m("f"), Access::WRITE_OK), "access by the user in the list")
+        works(
+            rustix::fs::access(u.m("f"), Access::WRITE_OK),
+            "access by the user in the list",
+        )
     })?;
     sys::as_user(1001, 1001, &[], || {
         fails(sys::read(&u.m("f")), Errno::ACCESS, "read by another user")
@@ -65,7 +68,11 @@ fn copied_up(ctx: &Ctx) -> Res {
         sys::getx(&u.l("f"), ACCESS)?,
         "the list of the copy",
     )?;
-    same(sys::mode(&u.u("f"))?, sys::mode(&u.l("f"))?, "mode of the copy")
+    same(
+        sys::mode(&u.u("f"))?,
+        sys::mode(&u.l("f"))?,
+        "mode of the copy",
+    )
 }
 
 fn directory_lists_copied_up(ctx: &Ctx) -> Res {
@@ -80,7 +87,11 @@ fn directory_lists_copied_up(ctx: &Ctx) -> Res {
         same(sys::getx(&u.u("d"), n)?, sys::getx(&u.l("d"), n)?, n)?;
     }
     // The copied file does not inherit the parent's default list.
-    fails(sys::getx(&u.m("d/f"), ACCESS), Errno::NODATA, "list of a copied file")?;
+    fails(
+        sys::getx(&u.m("d/f"), ACCESS),
+        Errno::NODATA,
+        "list of a copied file",
+    )?;
     same(sys::mode(&u.m("d/f"))?, 0o644, "mode of a copied file")
 }
 
@@ -150,10 +161,18 @@ fn set_and_remove_on_lower(ctx: &Ctx) -> Res {
     let u = Union::with_file(ctx, "x")?;
     set_access(&u.m("f"), 4, Some((1000, 4)))?;
     same(sys::mode(&u.m("f"))?, 0o774, "mode follows the mask")?;
-    fails(sys::getx(&u.l("f"), ACCESS), Errno::NODATA, "list of the lower file")?;
+    fails(
+        sys::getx(&u.l("f"), ACCESS),
+        Errno::NODATA,
+        "list of the lower file",
+    )?;
     works(sys::getx(&u.u("f"), ACCESS), "list of the copy")?;
     rustix::fs::removexattr(u.m("f"), ACCESS)?;
-    fails(sys::getx(&u.m("f"), ACCESS), Errno::NODATA, "list after removal")
+    fails(
+        sys::getx(&u.m("f"), ACCESS),
+        Errno::NODATA,
+        "list after removal",
+    )
 }
 
 fn only_the_owner_sets(ctx: &Ctx) -> Res {
@@ -179,10 +198,18 @@ fn default_on_a_file_refused(ctx: &Ctx) -> Res {
 fn malformed_refused(ctx: &Ctx) -> Res {
     let u = Union::with_file(ctx, "x")?;
     let f = u.m("f");
-    fails(sys::setx(&f, ACCESS, &build(4, None)[..7]), Errno::INVAL, "a short list")?;
+    fails(
+        sys::setx(&f, ACCESS, &build(4, None)[..7]),
+        Errno::INVAL,
+        "a short list",
+    )?;
     let mut v = build(4, None);
     v[0] = 9;
-    fails(sys::setx(&f, ACCESS, &v), Errno::OPNOTSUPP, "an unknown version")?;
+    fails(
+        sys::setx(&f, ACCESS, &v),
+        Errno::OPNOTSUPP,
+        "an unknown version",
+    )?;
     check(!sys::exists(&u.u("f")), "a refused change was copied up")
 }
 
@@ -193,7 +220,11 @@ fn chmod_changes_mask(ctx: &Ctx) -> Res {
     u.mount()?;
     sys::chmod(&u.m("f"), 0o600)?;
     sys::as_user(1000, 1000, &[], || {
-        fails(sys::read(&u.m("f")), Errno::ACCESS, "read with an empty mask")
+        fails(
+            sys::read(&u.m("f")),
+            Errno::ACCESS,
+            "read with an empty mask",
+        )
     })?;
     sys::chmod(&u.m("f"), 0o660)?;
     sys::as_user(1000, 1000, &[], || {
@@ -209,7 +240,11 @@ fn tmpfile_inherits(ctx: &Ctx) -> Res {
     u.mount()?;
     let fd = sys::open_mode(&u.m("d"), OFlags::TMPFILE | OFlags::RDWR, 0o666)?;
     let st = rustix::fs::fstat(&fd)?;
-    same(st.st_mode & 0o777, 0o660, "mode of an O_TMPFILE under a default list")
+    same(
+        st.st_mode & 0o777,
+        0o660,
+        "mode of an O_TMPFILE under a default list",
+    )
 }
 
 tests! {

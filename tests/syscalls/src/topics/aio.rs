@@ -143,7 +143,10 @@ fn aio_write_and_close(ctx: &Ctx) -> Res {
     let seen = sys::read(&u.m("f"))?;
     same(seen.len(), 64 << 10, "size afterwards")?;
     for (i, chunk) in seen.chunks(4096).enumerate() {
-        check(chunk.iter().all(|b| *b == i as u8), &format!("content of page {i}"))?;
+        check(
+            chunk.iter().all(|b| *b == i as u8),
+            &format!("content of page {i}"),
+        )?;
     }
     same(sys::stx(&u.m("f"))?.stx_size, 64 << 10, "st_size")?;
     check(sys::read(&u.l("f"))? == data, "the lower file")
@@ -172,10 +175,17 @@ fn aio_errors(ctx: &Ctx) -> Res {
     let fd = sys::open(&u.m("f"), OFlags::RDONLY)?;
     let page = Page([0; 4096]);
     let mut w = [block(PWRITE, &fd, 0, page.0.as_ptr(), 4096, 0)];
-    fails(aio.submit(&mut w), Errno::BADF, "a write to a read-only descriptor")?;
+    fails(
+        aio.submit(&mut w),
+        Errno::BADF,
+        "a write to a read-only descriptor",
+    )?;
     let mut bad = [block(99, &fd, 0, page.0.as_ptr(), 4096, 0)];
     fails(aio.submit(&mut bad), Errno::INVAL, "an unknown operation")?;
-    check(!sys::exists(&u.u("f")), "a refused write copied the file up")
+    check(
+        !sys::exists(&u.u("f")),
+        "a refused write copied the file up",
+    )
 }
 
 fn ring() -> Res<IoUring> {
@@ -199,7 +209,10 @@ fn results(r: &mut IoUring, n: usize) -> Res<Vec<i32>> {
     r.submit_and_wait(n)?;
     let mut v: Vec<(u64, i32)> = Vec::new();
     while v.len() < n {
-        let got: Vec<_> = r.completion().map(|c| (c.user_data(), c.result())).collect();
+        let got: Vec<_> = r
+            .completion()
+            .map(|c| (c.user_data(), c.result()))
+            .collect();
         if got.is_empty() {
             r.submit_and_wait(1)?;
         }
@@ -251,13 +264,24 @@ fn uring_write_and_close(ctx: &Ctx) -> Res {
             push(&mut r, &e)?;
         }
         submit_and_close(&r, fd)?;
-        same(results(&mut r, 16)?, vec![4096; 16], "results of the writes")?;
+        same(
+            results(&mut r, 16)?,
+            vec![4096; 16],
+            "results of the writes",
+        )?;
         let seen = sys::read(&u.m(name))?;
         same(seen.len(), 64 << 10, "size afterwards")?;
         for (i, chunk) in seen.chunks(4096).enumerate() {
-            check(chunk.iter().all(|b| *b == i as u8), &format!("content of page {i}"))?;
+            check(
+                chunk.iter().all(|b| *b == i as u8),
+                &format!("content of page {i}"),
+            )?;
         }
-        same(sys::read(&u.l(name))?.len(), 32 << 10, "size of the lower file")?;
+        same(
+            sys::read(&u.l(name))?.len(),
+            32 << 10,
+            "size of the lower file",
+        )?;
     }
     Ok(())
 }
@@ -267,16 +291,33 @@ fn uring_open_write_sync_unlink(ctx: &Ctx) -> Res {
     let mut r = ring()?;
     let path = sys::cstr(&u.m("f"));
     let at = types::Fd(libc::AT_FDCWD);
-    push(&mut r, &opcode::OpenAt::new(at, path.as_ptr()).flags(libc::O_RDWR).build())?;
+    push(
+        &mut r,
+        &opcode::OpenAt::new(at, path.as_ptr())
+            .flags(libc::O_RDWR)
+            .build(),
+    )?;
     let raw = results(&mut r, 1)?[0];
     check(raw >= 0, &format!("open through the ring: {raw}"))?;
     let fd = sys::raw_fd(i64::from(raw));
     let t = types::Fd(fd.as_raw_fd());
     let link = squeue::Flags::IO_LINK;
-    push(&mut r, &opcode::Write::new(t, b"UPPER".as_ptr(), 5).build().flags(link))?;
-    push(&mut r, &opcode::Fsync::new(t).build().flags(link).user_data(1))?;
+    push(
+        &mut r,
+        &opcode::Write::new(t, b"UPPER".as_ptr(), 5)
+            .build()
+            .flags(link),
+    )?;
+    push(
+        &mut r,
+        &opcode::Fsync::new(t).build().flags(link).user_data(1),
+    )?;
     push(&mut r, &opcode::Fallocate::new(t, 100).build().user_data(2))?;
-    same(results(&mut r, 3)?, vec![5, 0, 0], "write, fsync, fallocate")?;
+    same(
+        results(&mut r, 3)?,
+        vec![5, 0, 0],
+        "write, fsync, fallocate",
+    )?;
     same(&sys::read(&u.u("f"))?[..5], b"UPPER", "the copy")?;
     same(sys::stx(&u.m("f"))?.stx_size, 100, "size after fallocate")?;
     push(&mut r, &opcode::UnlinkAt::new(at, path.as_ptr()).build())?;
@@ -311,8 +352,16 @@ fn uring_by_worker(ctx: &Ctx) -> Res {
     let data = [9u8; 4096];
     let mut back = [0u8; 4096];
     let flags = squeue::Flags::ASYNC | squeue::Flags::IO_LINK;
-    push(&mut r, &opcode::Write::new(t, data.as_ptr(), 4096).offset(4096).build().flags(flags))?;
-    let read = opcode::Read::new(t, back.as_mut_ptr(), 4096).offset(4096).build();
+    push(
+        &mut r,
+        &opcode::Write::new(t, data.as_ptr(), 4096)
+            .offset(4096)
+            .build()
+            .flags(flags),
+    )?;
+    let read = opcode::Read::new(t, back.as_mut_ptr(), 4096)
+        .offset(4096)
+        .build();
     push(&mut r, &read.flags(squeue::Flags::ASYNC).user_data(1))?;
     same(results(&mut r, 2)?, vec![4096, 4096], "results")?;
     check(back == data, "what the read saw")
@@ -327,7 +376,11 @@ fn uring_close_with_umount(ctx: &Ctx) -> Res {
     push(&mut r, &e)?;
     submit_and_close(&r, fd)?;
     rustix::mount::unmount(&u.mnt, rustix::mount::UnmountFlags::DETACH)?;
-    same(results(&mut r, 1)?, vec![4096], "a write that outlives descriptor and mount")?;
+    same(
+        results(&mut r, 1)?,
+        vec![4096],
+        "a write that outlives descriptor and mount",
+    )?;
     check(sys::read(&u.u("f"))? == data, "content of upper")
 }
 

@@ -32,7 +32,11 @@ fn splice_both_ways(ctx: &Ctx) -> Res {
     let mut want = b"lowe".to_vec();
     want.extend_from_slice(&pattern(100_000)[50_000..58_000]);
     check(sys::read(&u.m("dst"))? == want, "content after splice")?;
-    same(sys::read(&u.l("dst"))?, b"lower destination", "the lower file")?;
+    same(
+        sys::read(&u.l("dst"))?,
+        b"lower destination",
+        "the lower file",
+    )?;
     check(!sys::exists(&u.u("src")), "splice copied its source up")
 }
 
@@ -45,10 +49,21 @@ fn splice_uses_position(ctx: &Ctx) -> Res {
         let none = SpliceFlags::empty();
         rustix::pipe::splice(&src, None, &wr, None, 1000, none)?;
         rustix::pipe::splice(&rd, None, &dst, None, 1000, none)?;
-        same(rustix::fs::seek(&src, SeekFrom::Current(0))?, i * 1000, "position of source")?;
-        same(rustix::fs::seek(&dst, SeekFrom::Current(0))?, i * 1000, "position of target")?;
+        same(
+            rustix::fs::seek(&src, SeekFrom::Current(0))?,
+            i * 1000,
+            "position of source",
+        )?;
+        same(
+            rustix::fs::seek(&dst, SeekFrom::Current(0))?,
+            i * 1000,
+            "position of target",
+        )?;
     }
-    check(sys::read(&u.m("dst"))? == pattern(100_000)[..3000], "content")
+    check(
+        sys::read(&u.m("dst"))? == pattern(100_000)[..3000],
+        "content",
+    )
 }
 
 fn vmsplice_to_file(ctx: &Ctx) -> Res {
@@ -91,11 +106,17 @@ fn sendfile(ctx: &Ctx) -> Res {
         left -= n;
     }
     same(at, 91_000, "offset after sendfile")?;
-    check(sys::read(&u.m("dst"))? == pattern(100_000)[1000..91_000], "content")?;
+    check(
+        sys::read(&u.m("dst"))? == pattern(100_000)[1000..91_000],
+        "content",
+    )?;
     let plain = ctx.root.join("plain");
     let out = sys::open(&plain, OFlags::CREATE | OFlags::RDWR)?;
     rustix::fs::sendfile(&out, &dst_reader(&u)?, None, 500)?;
-    check(sys::read(&plain)? == pattern(100_000)[1000..1500], "out of the mount")
+    check(
+        sys::read(&plain)? == pattern(100_000)[1000..1500],
+        "out of the mount",
+    )
 }
 
 fn dst_reader(u: &Union) -> Sys<OwnedFd> {
@@ -117,7 +138,11 @@ fn copy_range(ctx: &Ctx) -> Res {
     want.extend_from_slice(&pattern(100_000)[10..70_010]);
     check(sys::read(&u.m("dst"))? == want, "content")?;
     check(sys::read(&u.u("dst"))? == want, "content in upper")?;
-    same(sys::read(&u.l("dst"))?, b"lower destination", "the lower file")
+    same(
+        sys::read(&u.l("dst"))?,
+        b"lower destination",
+        "the lower file",
+    )
 }
 
 fn copy_range_within_a_file(ctx: &Ctx) -> Res {
@@ -141,11 +166,18 @@ fn copy_range_errnos(ctx: &Ctx) -> Res {
     sys::mkdir(&u.m("dir"))?;
     let src = sys::open(&u.m("src"), OFlags::RDONLY)?;
     let dst = sys::open(&u.m("dst"), OFlags::RDONLY)?;
-    let app = sys::open(&u.m("new"), OFlags::CREATE | OFlags::WRONLY | OFlags::APPEND)?;
+    let app = sys::open(
+        &u.m("new"),
+        OFlags::CREATE | OFlags::WRONLY | OFlags::APPEND,
+    )?;
     let dir = sys::open(&u.m("dir"), OFlags::RDONLY)?;
     let copy = |a: &OwnedFd, b: &OwnedFd| rustix::fs::copy_file_range(a, None, b, None, 10);
     fails(copy(&src, &dst), Errno::BADF, "onto a read-only descriptor")?;
-    fails(copy(&src, &app), Errno::BADF, "onto an appending descriptor")?;
+    fails(
+        copy(&src, &app),
+        Errno::BADF,
+        "onto an appending descriptor",
+    )?;
     fails(copy(&dir, &app), Errno::ISDIR, "from a directory")
 }
 
@@ -213,15 +245,26 @@ fn cloning(ctx: &Ctx) -> Res {
     let dst = sys::open(&u.m("dst"), OFlags::RDWR)?;
     works(clone(&src, &dst), "FICLONE of a lower file")?;
     check(sys::read(&u.m("dst"))? == data, "content of the clone")?;
-    same(sys::stx(&u.m("dst"))?.stx_size, 64 << 10, "size of the clone")?;
+    same(
+        sys::stx(&u.m("dst"))?.stx_size,
+        64 << 10,
+        "size of the clone",
+    )?;
     same(sys::read(&u.l("dst"))?, b"lower", "the lower file")?;
     check(!sys::exists(&u.u("src")), "FICLONE copied its source up")?;
     let up = sys::open(&u.m("new"), OFlags::CREATE | OFlags::RDWR)?;
-    works(clone_range(&dst, &up, 4096, 8192, 4096), "FICLONERANGE of an upper file")?;
+    works(
+        clone_range(&dst, &up, 4096, 8192, 4096),
+        "FICLONERANGE of an upper file",
+    )?;
     let seen = sys::read(&u.m("new"))?;
     same(seen.len(), 12_288, "size")?;
     check(seen[4096..] == data[4096..12_288], "content of the range")?;
-    fails(clone_range(&dst, &up, 1, 100, 3), Errno::INVAL, "unaligned ranges")
+    fails(
+        clone_range(&dst, &up, 1, 100, 3),
+        Errno::INVAL,
+        "unaligned ranges",
+    )
 }
 
 fn clone_refused_without_reflink(ctx: &Ctx) -> Res {
@@ -249,14 +292,22 @@ fn deduping(ctx: &Ctx) -> Res {
     u.mount()?;
     let open = |n: &str| sys::open(&u.m(n), OFlags::RDWR);
     let (a, b) = (open("up-a")?, open("up-b")?);
-    same(dedupe(&a, &b, 64 << 10)?, (64 << 10, 0), "two equal upper files")?;
+    same(
+        dedupe(&a, &b, 64 << 10)?,
+        (64 << 10, 0),
+        "two equal upper files",
+    )?;
     rustix::io::pwrite(&b, b"other", 0)?;
     same(dedupe(&a, &b, 4096)?, (0, 1), "different data")?;
     check(sys::read(&u.m("up-a"))? == data, "the source is unchanged")?;
     // A lower file is not copied up for this.
     let low = sys::open(&u.m("a"), OFlags::RDONLY)?;
     let r = dedupe(&low, &a, 64 << 10)?;
-    same(r.1, -Errno::PERM.raw_os_error(), "status with a lower source")?;
+    same(
+        r.1,
+        -Errno::PERM.raw_os_error(),
+        "status with a lower source",
+    )?;
     check(!sys::exists(&u.u("a")), "dedupe copied its source up")
 }
 
@@ -296,8 +347,14 @@ fn fallocate_modes(ctx: &Ctx) -> Res {
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     rustix::fs::fallocate(open("punch")?, punch, 4096, 8192)?;
     let seen = sys::read(&u.m("punch"))?;
-    check(seen[4096..12_288].iter().all(|b| *b == 0), "zeros in the hole")?;
-    check(seen[..4096] == data[..4096] && seen[12_288..] == data[12_288..], "around the hole")?;
+    check(
+        seen[4096..12_288].iter().all(|b| *b == 0),
+        "zeros in the hole",
+    )?;
+    check(
+        seen[..4096] == data[..4096] && seen[12_288..] == data[12_288..],
+        "around the hole",
+    )?;
     if ctx.fs != Fs::Tmpfs {
         rustix::fs::fallocate(open("zero")?, FallocateFlags::ZERO_RANGE, 0, 4096)?;
         let seen = sys::read(&u.m("zero"))?;
@@ -318,24 +375,46 @@ fn fallocate_moves(ctx: &Ctx) -> Res {
     let fd = sys::open(&u.m("cut"), OFlags::RDWR)?;
     rustix::fs::fallocate(&fd, FallocateFlags::COLLAPSE_RANGE, 4096, 8192)?;
     let seen = sys::read(&u.m("cut"))?;
-    check(seen[..4096] == data[..4096] && seen[4096..] == data[12_288..], "after a collapse")?;
+    check(
+        seen[..4096] == data[..4096] && seen[4096..] == data[12_288..],
+        "after a collapse",
+    )?;
     let fd = sys::open(&u.m("insert"), OFlags::RDWR)?;
     rustix::fs::fallocate(&fd, FallocateFlags::INSERT_RANGE, 4096, 8192)?;
     let seen = sys::read(&u.m("insert"))?;
-    check(seen.len() == (64 << 10) + 8192 && seen[12_288..] == data[4096..], "after an insert")
+    check(
+        seen.len() == (64 << 10) + 8192 && seen[12_288..] == data[4096..],
+        "after an insert",
+    )
 }
 
 fn fallocate_errnos(ctx: &Ctx) -> Res {
     let u = pair(ctx)?;
     let none = FallocateFlags::empty();
     let r = sys::open(&u.m("src"), OFlags::RDONLY)?;
-    fails(rustix::fs::fallocate(&r, none, 0, 10), Errno::BADF, "a read-only descriptor")?;
+    fails(
+        rustix::fs::fallocate(&r, none, 0, 10),
+        Errno::BADF,
+        "a read-only descriptor",
+    )?;
     let w = sys::open(&u.m("dst"), OFlags::RDWR)?;
-    fails(rustix::fs::fallocate(&w, none, 0, 0), Errno::INVAL, "no length")?;
+    fails(
+        rustix::fs::fallocate(&w, none, 0, 0),
+        Errno::INVAL,
+        "no length",
+    )?;
     let bad = FallocateFlags::from_bits_retain(0x4000_0000);
-    fails(rustix::fs::fallocate(&w, bad, 0, 10), Errno::OPNOTSUPP, "an unknown mode")?;
+    fails(
+        rustix::fs::fallocate(&w, bad, 0, 10),
+        Errno::OPNOTSUPP,
+        "an unknown mode",
+    )?;
     let punch = FallocateFlags::PUNCH_HOLE;
-    fails(rustix::fs::fallocate(&w, punch, 0, 10), Errno::OPNOTSUPP, "PUNCH without KEEP_SIZE")
+    fails(
+        rustix::fs::fallocate(&w, punch, 0, 10),
+        Errno::OPNOTSUPP,
+        "PUNCH without KEEP_SIZE",
+    )
 }
 
 fn seek_data_and_hole(ctx: &Ctx) -> Res {
@@ -347,12 +426,27 @@ fn seek_data_and_hole(ctx: &Ctx) -> Res {
     u.mount()?;
     let look = |fd: &OwnedFd, what: &str| -> Res {
         use rustix::fs::seek;
-        same(seek(fd, SeekFrom::Data(0))?, 1 << 20, &format!("{what}: SEEK_DATA"))?;
-        same(seek(fd, SeekFrom::Current(0))?, 1 << 20, &format!("{what}: position"))?;
-        same(seek(fd, SeekFrom::Hole(0))?, 0, &format!("{what}: SEEK_HOLE"))?;
+        same(
+            seek(fd, SeekFrom::Data(0))?,
+            1 << 20,
+            &format!("{what}: SEEK_DATA"),
+        )?;
+        same(
+            seek(fd, SeekFrom::Current(0))?,
+            1 << 20,
+            &format!("{what}: position"),
+        )?;
+        same(
+            seek(fd, SeekFrom::Hole(0))?,
+            0,
+            &format!("{what}: SEEK_HOLE"),
+        )?;
         let end = seek(fd, SeekFrom::Hole(1 << 20))?;
         // A copy-up keeps holes in coarse steps only.
-        check(end > 1 << 20 && end <= 2 << 20, &format!("{what}: the hole behind the data"))?;
+        check(
+            end > 1 << 20 && end <= 2 << 20,
+            &format!("{what}: the hole behind the data"),
+        )?;
         fails(seek(fd, SeekFrom::Data(3 << 20)), Errno::NXIO, what)?;
         fails(seek(fd, SeekFrom::Current(-(9 << 20))), Errno::INVAL, what)?;
         Ok(())
@@ -373,7 +467,7 @@ fn extents(fd: &OwnedFd) -> Sys<u32> {
     let mut arg = [0u64; 4];
     arg[1] = u64::MAX;
     arg[2] = 1; // FIEMAP_FLAG_SYNC
-    // SAFETY: `arg` is struct fiemap.
+                // SAFETY: `arg` is struct fiemap.
     sys::ret(i64::from(unsafe {
         libc::ioctl(fd.as_raw_fd(), FS_IOC_FIEMAP, &mut arg)
     }))?;
@@ -397,7 +491,11 @@ fn fiemap(ctx: &Ctx) -> Res {
     let real = extents(&sys::open(&u.u("f"), OFlags::RDONLY)?)?;
     same(extents(&w)?, real, "extents of the copy")?;
     same(extents(&r)?, real, "through the old descriptor")?;
-    same(extents(&sys::open(&u.l("f"), OFlags::RDONLY)?)?, 3, "extents of the lower file")
+    same(
+        extents(&sys::open(&u.l("f"), OFlags::RDONLY)?)?,
+        3,
+        "extents of the lower file",
+    )
 }
 
 fn fiemap_unsupported(ctx: &Ctx) -> Res {
@@ -428,7 +526,11 @@ fn fadvise_and_readahead(ctx: &Ctx) -> Res {
 
 fn unknown_ioctl(ctx: &Ctx) -> Res {
     let u = pair(ctx)?;
-    for (n, flags) in [("src", OFlags::RDONLY), ("dst", OFlags::RDWR), (".", OFlags::RDONLY)] {
+    for (n, flags) in [
+        ("src", OFlags::RDONLY),
+        ("dst", OFlags::RDWR),
+        (".", OFlags::RDONLY),
+    ] {
         let fd = sys::open(&u.m(n), flags)?;
         // SAFETY: nobody takes this number.
         let r = sys::ret(i64::from(unsafe {

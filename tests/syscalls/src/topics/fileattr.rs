@@ -25,7 +25,9 @@ fn get(p: &Path) -> Sys<u32> {
     let fd = sys::open(p, OFlags::RDONLY | OFlags::NONBLOCK)?;
     let mut v: libc::c_long = 0;
     // SAFETY: `v` outlives the call.
-    sys::ret(i64::from(unsafe { libc::ioctl(fd.as_raw_fd(), GETFLAGS, &mut v) }))?;
+    sys::ret(i64::from(unsafe {
+        libc::ioctl(fd.as_raw_fd(), GETFLAGS, &mut v)
+    }))?;
     Ok(v as u32)
 }
 
@@ -33,7 +35,9 @@ fn set(p: &Path, flags: u32) -> Sys<()> {
     let fd = sys::open(p, OFlags::RDONLY | OFlags::NONBLOCK)?;
     let v = libc::c_long::from(flags as i32);
     // SAFETY: `v` outlives the call.
-    sys::ret(i64::from(unsafe { libc::ioctl(fd.as_raw_fd(), SETFLAGS, &v) }))?;
+    sys::ret(i64::from(unsafe {
+        libc::ioctl(fd.as_raw_fd(), SETFLAGS, &v)
+    }))?;
     Ok(())
 }
 
@@ -46,14 +50,18 @@ fn xget(p: &Path) -> Sys<[u32; 7]> {
     let fd = sys::open(p, OFlags::RDONLY)?;
     let mut v = [0u32; 7];
     // SAFETY: `v` is struct fsxattr.
-    sys::ret(i64::from(unsafe { libc::ioctl(fd.as_raw_fd(), FSGETXATTR, &mut v) }))?;
+    sys::ret(i64::from(unsafe {
+        libc::ioctl(fd.as_raw_fd(), FSGETXATTR, &mut v)
+    }))?;
     Ok(v)
 }
 
 fn xset(p: &Path, v: [u32; 7]) -> Sys<()> {
     let fd = sys::open(p, OFlags::RDONLY)?;
     // SAFETY: `v` is struct fsxattr.
-    sys::ret(i64::from(unsafe { libc::ioctl(fd.as_raw_fd(), FSSETXATTR, &v) }))?;
+    sys::ret(i64::from(unsafe {
+        libc::ioctl(fd.as_raw_fd(), FSSETXATTR, &v)
+    }))?;
     Ok(())
 }
 
@@ -64,10 +72,25 @@ fn get_on_both_layers(ctx: &Ctx) -> Res {
     change(&u.l("low"), NODUMP, 0)?;
     change(&u.u("up"), NOATIME, 0)?;
     u.mount()?;
-    same(get(&u.m("low"))? & (NODUMP | NOATIME), NODUMP, "flags of the lower file")?;
-    same(get(&u.m("up"))? & (NODUMP | NOATIME), NOATIME, "flags of the upper file")?;
-    same(get(&u.m("low"))?, get(&u.l("low"))?, "all flags of the lower file")?;
-    check(!sys::exists(&u.u("low")), "reading flags copied the file up")
+    same(
+        get(&u.m("low"))? & (NODUMP | NOATIME),
+        NODUMP,
+        "flags of the lower file",
+    )?;
+    same(
+        get(&u.m("up"))? & (NODUMP | NOATIME),
+        NOATIME,
+        "flags of the upper file",
+    )?;
+    same(
+        get(&u.m("low"))?,
+        get(&u.l("low"))?,
+        "all flags of the lower file",
+    )?;
+    check(
+        !sys::exists(&u.u("low")),
+        "reading flags copied the file up",
+    )
 }
 
 fn set_copies_up(ctx: &Ctx) -> Res {
@@ -94,7 +117,11 @@ fn flags_survive_copy_up(ctx: &Ctx) -> Res {
     let want = get(&u.m("f"))? & (NOATIME | SYNC);
     same(want, NOATIME | SYNC, "flags before")?;
     sys::write(&u.m("f"), "y")?;
-    same(get(&u.m("f"))? & (NOATIME | SYNC), want, "flags after the copy-up")
+    same(
+        get(&u.m("f"))? & (NOATIME | SYNC),
+        want,
+        "flags after the copy-up",
+    )
 }
 
 fn immutable(ctx: &Ctx) -> Res {
@@ -104,7 +131,11 @@ fn immutable(ctx: &Ctx) -> Res {
     let f = u.m("f");
     change(&f, IMMUTABLE, 0)?;
     same(get(&f)? & PROT, IMMUTABLE, "flags")?;
-    fails(sys::open(&f, OFlags::WRONLY), Errno::PERM, "open for writing")?;
+    fails(
+        sys::open(&f, OFlags::WRONLY),
+        Errno::PERM,
+        "open for writing",
+    )?;
     fails(sys::chmod(&f, 0o600), Errno::PERM, "chmod")?;
     fails(std::fs::remove_file(&f), Errno::PERM, "unlink")?;
     fails(std::fs::rename(&f, u.m("g")), Errno::PERM, "rename")?;
@@ -113,12 +144,24 @@ fn immutable(ctx: &Ctx) -> Res {
     same(sys::read(&f)?, b"x", "reading")?;
     // The real file stays free, the flag lies in an xattr.
     same(get(&u.u("f"))? & PROT, 0, "flags of the real file")?;
-    same(sys::getx(&u.u("f"), "trusted.overlay.protattr")?, b"i", "overlay.protattr")?;
+    same(
+        sys::getx(&u.u("f"), "trusted.overlay.protattr")?,
+        b"i",
+        "overlay.protattr",
+    )?;
     u.again()?;
     same(get(&f)? & PROT, IMMUTABLE, "flags after a new mount")?;
-    fails(sys::open(&f, OFlags::WRONLY), Errno::PERM, "open after a new mount")?;
+    fails(
+        sys::open(&f, OFlags::WRONLY),
+        Errno::PERM,
+        "open after a new mount",
+    )?;
     change(&f, 0, IMMUTABLE)?;
-    fails(sys::getx(&u.u("f"), "trusted.overlay.protattr"), Errno::NODATA, "overlay.protattr")?;
+    fails(
+        sys::getx(&u.u("f"), "trusted.overlay.protattr"),
+        Errno::NODATA,
+        "overlay.protattr",
+    )?;
     sys::write(&f, "free")?;
     Ok(())
 }
@@ -129,8 +172,16 @@ fn append_only(ctx: &Ctx) -> Res {
     u.mount()?;
     let f = u.m("f");
     change(&f, APPEND, 0)?;
-    same(sys::getx(&u.u("f"), "trusted.overlay.protattr")?, b"a", "overlay.protattr")?;
-    fails(sys::open(&f, OFlags::WRONLY), Errno::PERM, "open without O_APPEND")?;
+    same(
+        sys::getx(&u.u("f"), "trusted.overlay.protattr")?,
+        b"a",
+        "overlay.protattr",
+    )?;
+    fails(
+        sys::open(&f, OFlags::WRONLY),
+        Errno::PERM,
+        "open without O_APPEND",
+    )?;
     let t = OFlags::WRONLY | OFlags::APPEND | OFlags::TRUNC;
     fails(sys::open(&f, t), Errno::PERM, "open with O_TRUNC")?;
     let fd = sys::open(&f, OFlags::WRONLY | OFlags::APPEND)?;
@@ -156,17 +207,41 @@ fn lower_flags_over_copy_up(ctx: &Ctx) -> Res {
     change(&u.l("app"), APPEND, 0)?;
     u.mount()?;
     let r = (|| -> Res {
-        same(get(&u.m("imm"))? & PROT, IMMUTABLE, "immutable seen through the mount")?;
-        fails(sys::open(&u.m("imm"), OFlags::WRONLY), Errno::PERM, "open of an immutable lower")?;
-        fails(std::fs::remove_file(u.m("imm")), Errno::PERM, "unlink of an immutable lower")?;
+        same(
+            get(&u.m("imm"))? & PROT,
+            IMMUTABLE,
+            "immutable seen through the mount",
+        )?;
+        fails(
+            sys::open(&u.m("imm"), OFlags::WRONLY),
+            Errno::PERM,
+            "open of an immutable lower",
+        )?;
+        fails(
+            std::fs::remove_file(u.m("imm")),
+            Errno::PERM,
+            "unlink of an immutable lower",
+        )?;
         let fd = sys::open(&u.m("app"), OFlags::WRONLY | OFlags::APPEND)?;
         rustix::io::write(&fd, b"more")?;
-        same(sys::read(&u.m("app"))?, b"xmore", "appended to an append-only lower")?;
-        same(get(&u.m("app"))? & PROT, APPEND, "append-only after the copy-up")?;
+        same(
+            sys::read(&u.m("app"))?,
+            b"xmore",
+            "appended to an append-only lower",
+        )?;
+        same(
+            get(&u.m("app"))? & PROT,
+            APPEND,
+            "append-only after the copy-up",
+        )?;
         same(get(&u.u("app"))? & PROT, 0, "flags of the copy itself")?;
         let p = sys::getx(&u.u("app"), "trusted.overlay.protattr")?;
         same(p, b"a", "overlay.protattr of the copy")?;
-        fails(std::fs::remove_file(u.m("app")), Errno::PERM, "unlink of an append-only copy")?;
+        fails(
+            std::fs::remove_file(u.m("app")),
+            Errno::PERM,
+            "unlink of an append-only copy",
+        )?;
         change(&u.m("app"), 0, APPEND)?;
         sys::write(&u.m("app"), "free")?;
         Ok(())
@@ -182,13 +257,21 @@ fn protattr_is_hidden(ctx: &Ctx) -> Res {
     sys::write(&u.u("f"), "x")?;
     sys::setx(&u.u("f"), "trusted.overlay.protattr", b"i")?;
     u.mount()?;
-    same(sys::listx(&u.m("f"))?, Vec::<String>::new(), "the list of xattrs")?;
+    same(
+        sys::listx(&u.m("f"))?,
+        Vec::<String>::new(),
+        "the list of xattrs",
+    )?;
     same(get(&u.m("f"))? & PROT, IMMUTABLE, "flags")?;
     let st = sys::stx(&u.m("f"))?;
     let imm = rustix::fs::StatxAttributes::IMMUTABLE;
     check(st.stx_attributes.contains(imm), "STATX_ATTR_IMMUTABLE")?;
     let f = u.m("f");
-    fails(sys::open(&f, OFlags::WRONLY), Errno::PERM, "open for writing")
+    fails(
+        sys::open(&f, OFlags::WRONLY),
+        Errno::PERM,
+        "open for writing",
+    )
 }
 
 fn immutable_directory(ctx: &Ctx) -> Res {
@@ -198,7 +281,11 @@ fn immutable_directory(ctx: &Ctx) -> Res {
     u.mount()?;
     change(&u.m("d"), IMMUTABLE, 0)?;
     fails(sys::write(&u.m("d/new"), "x"), Errno::PERM, "create inside")?;
-    fails(std::fs::remove_file(u.m("d/f")), Errno::PERM, "unlink inside")?;
+    fails(
+        std::fs::remove_file(u.m("d/f")),
+        Errno::PERM,
+        "unlink inside",
+    )?;
     fails(std::fs::remove_dir(u.m("d")), Errno::PERM, "rmdir")?;
     // What lies inside can still be copied up.
     sys::write(&u.m("d/f"), "changed")?;
@@ -222,7 +309,11 @@ fn fsxattr(ctx: &Ctx) -> Res {
     n[0] |= 0x08; // FS_XFLAG_IMMUTABLE
     xset(&f, n)?;
     same(get(&f)? & PROT, IMMUTABLE, "as FS_IMMUTABLE_FL")?;
-    same(sys::getx(&u.u("f"), "trusted.overlay.protattr")?, b"i", "overlay.protattr")?;
+    same(
+        sys::getx(&u.u("f"), "trusted.overlay.protattr")?,
+        b"i",
+        "overlay.protattr",
+    )?;
     n[0] &= !0x08;
     xset(&f, n)?;
     same(get(&f)? & PROT, 0, "afterwards")
@@ -235,11 +326,22 @@ fn needs_owner_and_capability(ctx: &Ctx) -> Res {
     sys::chown(&u.l("mine"), 1000, 1000)?;
     u.mount()?;
     sys::as_user(1000, 1000, &[], || {
-        fails(change(&u.m("other"), NODUMP, 0), Errno::PERM, "a flag of another's file")?;
-        fails(change(&u.m("mine"), IMMUTABLE, 0), Errno::PERM, "immutable without capability")?;
+        fails(
+            change(&u.m("other"), NODUMP, 0),
+            Errno::PERM,
+            "a flag of another's file",
+        )?;
+        fails(
+            change(&u.m("mine"), IMMUTABLE, 0),
+            Errno::PERM,
+            "immutable without capability",
+        )?;
         works(change(&u.m("mine"), NODUMP, 0), "a flag of one's own file")
     })?;
-    check(!sys::exists(&u.u("other")), "a refused change copied the file up")
+    check(
+        !sys::exists(&u.u("other")),
+        "a refused change copied the file up",
+    )
 }
 
 fn no_flags_on_special(ctx: &Ctx) -> Res {

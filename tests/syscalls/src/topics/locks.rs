@@ -25,7 +25,9 @@ fn posix(fd: &OwnedFd, cmd: i32, kind: i32, start: i64, len: i64) -> Sys<libc::f
         l_pid: 0,
     };
     // SAFETY: `l` outlives the call.
-    sys::ret(i64::from(unsafe { libc::fcntl(fd.as_raw_fd(), cmd, &mut l) }))?;
+    sys::ret(i64::from(unsafe {
+        libc::fcntl(fd.as_raw_fd(), cmd, &mut l)
+    }))?;
     Ok(l)
 }
 
@@ -37,10 +39,18 @@ fn flock_excludes(ctx: &Ctx) -> Res {
         let b = sys::open(&u.m(n), OFlags::RDWR)?;
         rustix::fs::flock(&a, LockShared)?;
         rustix::fs::flock(&b, NonBlockingLockShared)?;
-        fails(rustix::fs::flock(&a, NonBlockingLockExclusive), Errno::AGAIN, "upgrade")?;
+        fails(
+            rustix::fs::flock(&a, NonBlockingLockExclusive),
+            Errno::AGAIN,
+            "upgrade",
+        )?;
         rustix::fs::flock(&b, Unlock)?;
         rustix::fs::flock(&a, NonBlockingLockExclusive)?;
-        fails(rustix::fs::flock(&b, NonBlockingLockShared), Errno::AGAIN, "a second lock")?;
+        fails(
+            rustix::fs::flock(&b, NonBlockingLockShared),
+            Errno::AGAIN,
+            "a second lock",
+        )?;
         drop(a);
         rustix::fs::flock(&b, NonBlockingLockShared)?;
     }
@@ -54,11 +64,21 @@ fn flock_over_copy_up(ctx: &Ctx) -> Res {
     rustix::fs::flock(&a, LockExclusive)?;
     let w = sys::open(&u.m("low"), OFlags::RDWR)?;
     rustix::io::pwrite(&w, b"x", 0)?;
-    fails(rustix::fs::flock(&w, NonBlockingLockExclusive), Errno::AGAIN, "after the copy-up")?;
+    fails(
+        rustix::fs::flock(&w, NonBlockingLockExclusive),
+        Errno::AGAIN,
+        "after the copy-up",
+    )?;
     let l = sys::open(&u.l("low"), OFlags::RDONLY)?;
-    works(rustix::fs::flock(&l, NonBlockingLockExclusive), "the lower inode is another one")?;
+    works(
+        rustix::fs::flock(&l, NonBlockingLockExclusive),
+        "the lower inode is another one",
+    )?;
     let up = sys::open(&u.u("low"), OFlags::RDONLY)?;
-    works(rustix::fs::flock(&up, NonBlockingLockExclusive), "the upper inode is another one")?;
+    works(
+        rustix::fs::flock(&up, NonBlockingLockExclusive),
+        "the upper inode is another one",
+    )?;
     Ok(())
 }
 
@@ -75,12 +95,19 @@ fn posix_ranges(ctx: &Ctx) -> Res {
             fails(r, Errno::AGAIN, "an overlapping lock")?;
             let l = posix(&b, libc::F_GETLK, libc::F_RDLCK, 0, 0)?;
             same((l.l_start, l.l_len), (2, 4), "the range in the way")?;
-            same(l.l_pid, rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get()), "its owner")
+            same(
+                l.l_pid,
+                rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get()),
+                "its owner",
+            )
         })?;
         drop(sys::open(&u.m(n), OFlags::RDONLY)?);
         sys::in_child(|| {
             let b = sys::open(&u.m(n), OFlags::RDWR)?;
-            works(posix(&b, libc::F_SETLK, libc::F_WRLCK, 0, 0), "closing any descriptor unlocks")?;
+            works(
+                posix(&b, libc::F_SETLK, libc::F_WRLCK, 0, 0),
+                "closing any descriptor unlocks",
+            )?;
             Ok(())
         })?;
     }
@@ -116,9 +143,17 @@ fn ofd_locks(ctx: &Ctx) -> Res {
         let b = sys::open(&u.m(n), OFlags::RDWR)?;
         posix(&a, libc::F_OFD_SETLK, libc::F_WRLCK, 0, 5)?;
         let r = posix(&b, libc::F_OFD_SETLK, libc::F_WRLCK, 4, 5).map(|_| ());
-        fails(r, Errno::AGAIN, "an overlapping lock of another description")?;
+        fails(
+            r,
+            Errno::AGAIN,
+            "an overlapping lock of another description",
+        )?;
         let l = posix(&b, libc::F_OFD_GETLK, libc::F_WRLCK, 0, 0)?;
-        same((l.l_start, l.l_len, l.l_pid), (0, 5, -1), "what F_OFD_GETLK tells")?;
+        same(
+            (l.l_start, l.l_len, l.l_pid),
+            (0, 5, -1),
+            "what F_OFD_GETLK tells",
+        )?;
         let dup = rustix::io::dup(&a)?;
         drop(a);
         let r = posix(&b, libc::F_OFD_SETLK, libc::F_WRLCK, 0, 1).map(|_| ());
@@ -153,7 +188,8 @@ fn shown_in_proc_locks(ctx: &Ctx) -> Res {
     rustix::fs::flock(&a, FlockOperation::LockExclusive)?;
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", a.as_raw_fd()))?;
     check(
-        info.lines().any(|l| l.starts_with("lock:") && l.contains("FLOCK")),
+        info.lines()
+            .any(|l| l.starts_with("lock:") && l.contains("FLOCK")),
         &format!("fdinfo shows the lock, seen {info}"),
     )
 }
@@ -181,7 +217,11 @@ fn leases(ctx: &Ctx) -> Res {
         works(lease(&r, libc::F_UNLCK), "giving it back")?;
         same(get_lease(&r)?, i64::from(libc::F_UNLCK), "F_GETLEASE")?;
         let w = sys::open(&u.m(n), OFlags::RDWR)?;
-        fails(lease(&r, libc::F_RDLCK), Errno::AGAIN, "a read lease beside a writer")?;
+        fails(
+            lease(&r, libc::F_RDLCK),
+            Errno::AGAIN,
+            "a read lease beside a writer",
+        )?;
         drop(w);
     }
     Ok(())
@@ -200,18 +240,28 @@ fn lease_is_broken_by_open(ctx: &Ctx) -> Res {
         }
         lease(&r, libc::F_RDLCK)?;
         let e = sys::open(&u.m(n), OFlags::WRONLY | OFlags::NONBLOCK).map(|_| ());
-        fails(e, Errno::AGAIN, &format!("opening {n} for writing under a read lease"))?;
+        fails(
+            e,
+            Errno::AGAIN,
+            &format!("opening {n} for writing under a read lease"),
+        )?;
         // SAFETY: as above.
         let sig = unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut set);
             libc::sigaddset(&mut set, libc::SIGIO);
-            let ts = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+            let ts = libc::timespec {
+                tv_sec: 5,
+                tv_nsec: 0,
+            };
             libc::sigtimedwait(&set, std::ptr::null_mut(), &ts)
         };
         same(sig, libc::SIGIO, "the holder is told")?;
         lease(&r, libc::F_UNLCK)?;
-        works(sys::open(&u.m(n), OFlags::WRONLY | OFlags::NONBLOCK), "open afterwards")?;
+        works(
+            sys::open(&u.m(n), OFlags::WRONLY | OFlags::NONBLOCK),
+            "open afterwards",
+        )?;
     }
     Ok(())
 }

@@ -61,7 +61,10 @@ fn read_lower(ctx: &Ctx) -> Res {
         same(m.get(0, 11), b"mapped data", "the mapped bytes")?;
         same(m.get(11, 4), [0; 4], "zeros past the end")?;
     }
-    check(!sys::exists(&u.u("f")), "mapping for reading copied the file up")
+    check(
+        !sys::exists(&u.u("f")),
+        "mapping for reading copied the file up",
+    )
 }
 
 fn private_writes_stay_private(ctx: &Ctx) -> Res {
@@ -71,7 +74,10 @@ fn private_writes_stay_private(ctx: &Ctx) -> Res {
     m.put(0, b"MINE!");
     same(m.get(0, 5), b"MINE!", "the private page")?;
     same(sys::read(&u.m("f"))?, b"lower", "the file")?;
-    check(!sys::exists(&u.u("f")), "a private write copied the file up")
+    check(
+        !sys::exists(&u.u("f")),
+        "a private write copied the file up",
+    )
 }
 
 fn shared_write(ctx: &Ctx) -> Res {
@@ -99,7 +105,11 @@ fn mapping_outlives_descriptor(ctx: &Ctx) -> Res {
     drop(fd);
     m.put(0, b"AFTER");
     m.sync()?;
-    same(sys::read(&u.m("f"))?, b"AFTER56789", "written after the close")?;
+    same(
+        sys::read(&u.m("f"))?,
+        b"AFTER56789",
+        "written after the close",
+    )?;
     std::fs::remove_file(u.m("f"))?;
     m.put(0, b"GONE!");
     same(m.get(0, 5), b"GONE!", "written after the unlink")
@@ -131,7 +141,11 @@ fn protection_errnos(ctx: &Ctx) -> Res {
     for n in ["low", "up"] {
         let r = sys::open(&u.m(n), OFlags::RDONLY)?;
         let map = Map::new(&r, 4096, RW, MapFlags::SHARED);
-        fails(map, Errno::ACCESS, "a shared writable mapping of a read-only descriptor")?;
+        fails(
+            map,
+            Errno::ACCESS,
+            "a shared writable mapping of a read-only descriptor",
+        )?;
         let w = sys::open(&u.m(n), OFlags::WRONLY)?;
         let map = Map::new(&w, 4096, ProtFlags::READ, MapFlags::SHARED);
         fails(map, Errno::ACCESS, "a mapping of a write-only descriptor")?;
@@ -172,7 +186,11 @@ fn sigbus_past_the_end(ctx: &Ctx) -> Res {
         sys::exit_now(0);
     }
     let st = sys::wait(pid)?;
-    same(libc::WTERMSIG(st), libc::SIGBUS, "signal of an access past the end")
+    same(
+        libc::WTERMSIG(st),
+        libc::SIGBUS,
+        "signal of an access past the end",
+    )
 }
 
 fn truncated_under_mapping(ctx: &Ctx) -> Res {
@@ -203,7 +221,11 @@ fn maps_show_the_mount(ctx: &Ctx) -> Res {
             .ok_or_else(|| Failure::new(format!("{path} is not in /proc/self/maps")))?;
         let st = sys::stx(&u.m(n))?;
         let f: Vec<_> = line.split_whitespace().collect();
-        same(f[4], st.stx_ino.to_string(), "inode number in /proc/self/maps")?;
+        same(
+            f[4],
+            st.stx_ino.to_string(),
+            "inode number in /proc/self/maps",
+        )?;
     }
     Ok(())
 }
@@ -218,13 +240,22 @@ fn msync_and_fsync_reach_upper(ctx: &Ctx) -> Res {
     drop(fd);
     sys::drop_caches(&ctx.tmp)?;
     u.again()?;
-    same(&sys::read(&u.m("f"))?[4096..4101], b"dirty", "after a new mount")
+    same(
+        &sys::read(&u.m("f"))?[4096..4101],
+        b"dirty",
+        "after a new mount",
+    )
 }
 
 fn locked_and_advised(ctx: &Ctx) -> Res {
     let u = Union::with_file(ctx, super::rw::pattern(8192))?;
     let fd = sys::open(&u.m("f"), OFlags::RDONLY)?;
-    let m = Map::new(&fd, 8192, ProtFlags::READ, MapFlags::SHARED | MapFlags::POPULATE)?;
+    let m = Map::new(
+        &fd,
+        8192,
+        ProtFlags::READ,
+        MapFlags::SHARED | MapFlags::POPULATE,
+    )?;
     let mut vec = [0u8; 2];
     // SAFETY: the mapping is alive and `vec` has a byte a page.
     unsafe {
@@ -233,9 +264,17 @@ fn locked_and_advised(ctx: &Ctx) -> Res {
         munlock(m.at.cast(), 8192)?;
         madvise(m.at.cast(), 8192, Advice::WillNeed)?;
         madvise(m.at.cast(), 8192, Advice::LinuxDontNeed)?;
-        sys::ret(i64::from(libc::mincore(m.at.cast(), 8192, vec.as_mut_ptr())))?;
+        sys::ret(i64::from(libc::mincore(
+            m.at.cast(),
+            8192,
+            vec.as_mut_ptr(),
+        )))?;
     }
-    same(m.get(0, 8192), super::rw::pattern(8192), "after MADV_DONTNEED")
+    same(
+        m.get(0, 8192),
+        super::rw::pattern(8192),
+        "after MADV_DONTNEED",
+    )
 }
 
 tests! {

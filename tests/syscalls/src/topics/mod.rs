@@ -6,17 +6,23 @@ use crate::harness::Test;
 mod acl;
 mod aio;
 mod data;
+mod exec;
 mod fileattr;
+mod limits;
 mod locks;
 mod mmap;
 mod mount;
-mod open;
 mod names;
+mod notify;
+mod open;
+mod perm;
+mod race;
 mod readdir;
 mod rename;
 mod rw;
 mod stat;
 mod userns;
+mod xattr;
 
 pub const ALL: &[(&str, &[Test])] = &[
     ("mount", mount::TESTS),
@@ -31,6 +37,12 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("stat", stat::TESTS),
     ("rename", rename::TESTS),
     ("names", names::TESTS),
+    ("perm", perm::TESTS),
+    ("xattr", xattr::TESTS),
     ("acl", acl::TESTS),
+    ("race", race::TESTS),
+    ("notify", notify::TESTS),
+    ("exec", exec::TESTS),
+    ("limits", limits::TESTS),
     ("userns", userns::TESTS),
 ];

@@ -56,7 +56,11 @@ fn strings(ctx: &Ctx) -> Res {
     fsconfig_set_string(&fs, "upperdir", u.u(""))?;
     fsconfig_set_string(&fs, "workdir", &u.work)?;
     attach(&fs, &u.mnt)?;
-    same(sys::read(&u.m("same"))?, b"0", "the first lowerdir+ is on top")?;
+    same(
+        sys::read(&u.m("same"))?,
+        b"0",
+        "the first lowerdir+ is on top",
+    )?;
     usable(&u, 3)
 }
 
@@ -68,7 +72,11 @@ fn lowerdir_string(ctx: &Ctx) -> Res {
     fsconfig_set_string(&fs, "workdir", &u.work)?;
     fsconfig_set_string(&fs, "lowerdir", list.join(":").as_str())?;
     attach(&fs, &u.mnt)?;
-    same(sys::read(&u.m("same"))?, b"0", "the first of the list is on top")?;
+    same(
+        sys::read(&u.m("same"))?,
+        b"0",
+        "the first of the list is on top",
+    )?;
     usable(&u, 3)
 }
 
@@ -155,7 +163,13 @@ fn relative_paths(ctx: &Ctx) -> Res {
     let u = filled(ctx, 2)?;
     std::env::set_current_dir(&ctx.root)?;
     let data = c"lowerdir=l0:l1,upperdir=u,workdir=w";
-    mount("union", &u.mnt, fstype().as_str(), MountFlags::empty(), data)?;
+    mount(
+        "union",
+        &u.mnt,
+        fstype().as_str(),
+        MountFlags::empty(),
+        data,
+    )?;
     usable(&u, 2)
 }
 
@@ -173,7 +187,13 @@ fn escaped_names(ctx: &Ctx) -> Res {
         u.u("").display(),
         u.work.display()
     ));
-    mount("union", &u.mnt, fstype().as_str(), MountFlags::empty(), sys::as_c(&data))?;
+    mount(
+        "union",
+        &u.mnt,
+        fstype().as_str(),
+        MountFlags::empty(),
+        sys::as_c(&data),
+    )?;
     same(sys::names(&u.mnt)?, vec!["comma", "odd"], "both layers")
 }
 
@@ -194,7 +214,11 @@ fn no_upper_is_readonly(ctx: &Ctx) -> Res {
     u.upper = None;
     u.mount()?;
     fails(sys::write(&u.m("new"), "x"), Errno::ROFS, "create")?;
-    fails(sys::open(&u.m("in0"), OFlags::RDWR), Errno::ROFS, "open for writing")?;
+    fails(
+        sys::open(&u.m("in0"), OFlags::RDWR),
+        Errno::ROFS,
+        "open for writing",
+    )?;
     fails(sys::chmod(&u.m("in0"), 0o600), Errno::ROFS, "chmod")?;
     fails(std::fs::remove_file(u.m("in1")), Errno::ROFS, "unlink")?;
     let none = MountFlags::empty();
@@ -211,7 +235,11 @@ fn five_hundred_lowers(ctx: &Ctx) -> Res {
         fsconfig_set_string(&fs, "lowerdir+", l)?;
     }
     attach(&fs, &u.mnt)?;
-    same(sys::read(&u.m("deepest"))?, b"d", "a file of the last layer")?;
+    same(
+        sys::read(&u.m("deepest"))?,
+        b"d",
+        "a file of the last layer",
+    )?;
     same(sys::read(&u.m("same"))?, b"0", "a file of the first layer")
 }
 
@@ -222,7 +250,10 @@ fn move_mount_elsewhere(ctx: &Ctx) -> Res {
     sys::mkdir(&other)?;
     mount_move(&u.mnt, &other)?;
     same(sys::read(&other.join("in0"))?, b"x", "the moved mount")?;
-    check(!sys::is_mount_point(&u.mnt), "the old place is still a mount point")
+    check(
+        !sys::is_mount_point(&u.mnt),
+        "the old place is still a mount point",
+    )
 }
 
 fn open_tree_clone(ctx: &Ctx) -> Res {
@@ -238,7 +269,11 @@ fn open_tree_clone(ctx: &Ctx) -> Res {
     sys::mkdir(&other)?;
     move_mount(&t, "", CWD, &other, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     sys::write(&other.join("in0"), "changed")?;
-    same(sys::read(&u.u("in0"))?, b"changed", "written through the clone")?;
+    same(
+        sys::read(&u.u("in0"))?,
+        b"changed",
+        "written through the clone",
+    )?;
     same(sys::read(&u.l("in0"))?, b"x", "the lower file")
 }
 
@@ -248,8 +283,16 @@ fn reconfigure_ro_rw(ctx: &Ctx) -> Res {
     let fs = fspick(CWD, &u.mnt, FsPickFlags::FSPICK_CLOEXEC)?;
     fsconfig_set_flag(&fs, "ro")?;
     fsconfig_reconfigure(&fs)?;
-    fails(sys::write(&u.m("new"), "x"), Errno::ROFS, "create on a read-only mount")?;
-    fails(sys::chmod(&u.m("in0"), 0o600), Errno::ROFS, "chmod on a read-only mount")?;
+    fails(
+        sys::write(&u.m("new"), "x"),
+        Errno::ROFS,
+        "create on a read-only mount",
+    )?;
+    fails(
+        sys::chmod(&u.m("in0"), 0o600),
+        Errno::ROFS,
+        "chmod on a read-only mount",
+    )?;
     let fs = fspick(CWD, &u.mnt, FsPickFlags::FSPICK_CLOEXEC)?;
     fsconfig_set_flag(&fs, "rw")?;
     fsconfig_reconfigure(&fs)?;
@@ -275,7 +318,11 @@ fn reconfigure_option_refused(ctx: &Ctx) -> Res {
 fn old_remount_ignores_options(ctx: &Ctx) -> Res {
     let u = filled(ctx, 1)?;
     u.mount()?;
-    mount_remount(&u.mnt, MountFlags::RDONLY, c"lowerdir=/nonexistent,upperdir=/x")?;
+    mount_remount(
+        &u.mnt,
+        MountFlags::RDONLY,
+        c"lowerdir=/nonexistent,upperdir=/x",
+    )?;
     fails(sys::write(&u.m("new"), "x"), Errno::ROFS, "create")?;
     mount_remount(&u.mnt, MountFlags::empty(), c"")?;
     usable(&u, 1)
@@ -300,7 +347,11 @@ fn umount_busy(ctx: &Ctx) -> Res {
     u.mount()?;
     let fd = sys::open(&u.m("in0"), OFlags::RDONLY)?;
     let none = UnmountFlags::empty();
-    fails(unmount(&u.mnt, none), Errno::BUSY, "umount below an open file")?;
+    fails(
+        unmount(&u.mnt, none),
+        Errno::BUSY,
+        "umount below an open file",
+    )?;
     unmount(&u.mnt, UnmountFlags::DETACH)?;
     same(sys::pread(&fd, 4, 0)?, b"x", "reading after a lazy umount")
 }
@@ -312,7 +363,11 @@ fn lower_pinned_after_umount(ctx: &Ctx) -> Res {
     let lower_fs = ctx.tmp.join("lower-fs");
     let none = UnmountFlags::empty();
     unmount(&lower_fs, UnmountFlags::DETACH)?;
-    same(sys::read(&u.m("in0"))?, b"x", "a lower whose own mount is gone")?;
+    same(
+        sys::read(&u.m("in0"))?,
+        b"x",
+        "a lower whose own mount is gone",
+    )?;
     unmount(&u.mnt, none)?;
     Ok(())
 }
@@ -326,7 +381,11 @@ fn work_dir_cleaned(ctx: &Ctx) -> Res {
     sys::write(&u.work.join("work/#43"), "x")?;
     u.mount()?;
     u.work_is_empty()?;
-    same(sys::mode(&u.work.join("work"))?, 0, "mode of the work directory")
+    same(
+        sys::mode(&u.work.join("work"))?,
+        0,
+        "mode of the work directory",
+    )
 }
 
 fn work_dir_without_acl(ctx: &Ctx) -> Res {
@@ -396,25 +455,133 @@ macro_rules! refusal {
 }
 
 const REFUSALS: &[Refusal] = &[
-    refusal!("unknown option", &[("lowerdir", "l0"), ("nosuch", "1")], INVAL, "nosuch", true),
-    refusal!("no lowerdir", &[("upperdir", "u"), ("workdir", "w")], INVAL, "lowerdir", false),
-    refusal!("no workdir", &[("lowerdir", "l0"), ("upperdir", "u")], INVAL, "workdir", false),
-    refusal!("single lower without upper", &[("lowerdir", "l0")], INVAL, "lowerdir", false),
-    refusal!("lowerdir is a file", &[("lowerdir", "file")], INVAL, "not a directory", true),
-    refusal!("lowerdir+ is a file", &[("lowerdir+", "file")], INVAL, "not a directory", true),
-    refusal!("upperdir is a file", &[("upperdir", "file")], INVAL, "not a directory", true),
-    refusal!("workdir is a file", &[("workdir", "file")], INVAL, "not a directory", true),
-    refusal!("lowerdir is missing", &[("lowerdir", "l0:none")], NOENT, "lowerdir", false),
-    refusal!("upperdir is missing", &[("upperdir", "none")], NOENT, "upperdir", false),
-    refusal!("workdir is missing", &[("workdir", "none")], NOENT, "workdir", false),
-    refusal!("upperdir on a read-only mount", &[("upperdir", "ro/u")], INVAL, "read-only", true),
-    refusal!("workdir on a read-only mount", &[("workdir", "ro/w")], INVAL, "read-only", true),
-    refusal!("empty lowerdir+", &[("lowerdir+", "")], INVAL, "lowerdir+", false),
-    refusal!("empty upperdir", &[("upperdir", "")], INVAL, "upperdir", false),
+    refusal!(
+        "unknown option",
+        &[("lowerdir", "l0"), ("nosuch", "1")],
+        INVAL,
+        "nosuch",
+        true
+    ),
+    refusal!(
+        "no lowerdir",
+        &[("upperdir", "u"), ("workdir", "w")],
+        INVAL,
+        "lowerdir",
+        false
+    ),
+    refusal!(
+        "no workdir",
+        &[("lowerdir", "l0"), ("upperdir", "u")],
+        INVAL,
+        "workdir",
+        false
+    ),
+    refusal!(
+        "single lower without upper",
+        &[("lowerdir", "l0")],
+        INVAL,
+        "lowerdir",
+        false
+    ),
+    refusal!(
+        "lowerdir is a file",
+        &[("lowerdir", "file")],
+        INVAL,
+        "not a directory",
+        true
+    ),
+    refusal!(
+        "lowerdir+ is a file",
+        &[("lowerdir+", "file")],
+        INVAL,
+        "not a directory",
+        true
+    ),
+    refusal!(
+        "upperdir is a file",
+        &[("upperdir", "file")],
+        INVAL,
+        "not a directory",
+        true
+    ),
+    refusal!(
+        "workdir is a file",
+        &[("workdir", "file")],
+        INVAL,
+        "not a directory",
+        true
+    ),
+    refusal!(
+        "lowerdir is missing",
+        &[("lowerdir", "l0:none")],
+        NOENT,
+        "lowerdir",
+        false
+    ),
+    refusal!(
+        "upperdir is missing",
+        &[("upperdir", "none")],
+        NOENT,
+        "upperdir",
+        false
+    ),
+    refusal!(
+        "workdir is missing",
+        &[("workdir", "none")],
+        NOENT,
+        "workdir",
+        false
+    ),
+    refusal!(
+        "upperdir on a read-only mount",
+        &[("upperdir", "ro/u")],
+        INVAL,
+        "read-only",
+        true
+    ),
+    refusal!(
+        "workdir on a read-only mount",
+        &[("workdir", "ro/w")],
+        INVAL,
+        "read-only",
+        true
+    ),
+    refusal!(
+        "empty lowerdir+",
+        &[("lowerdir+", "")],
+        INVAL,
+        "lowerdir+",
+        false
+    ),
+    refusal!(
+        "empty upperdir",
+        &[("upperdir", "")],
+        INVAL,
+        "upperdir",
+        false
+    ),
     refusal!("empty workdir", &[("workdir", "")], INVAL, "workdir", false),
-    refusal!("leading colon", &[("lowerdir", ":l0")], INVAL, "lowerdir", false),
-    refusal!("trailing colon", &[("lowerdir", "l0:")], INVAL, "lowerdir", false),
-    refusal!("three colons", &[("lowerdir", "l0:::l1")], INVAL, "lowerdir", false),
+    refusal!(
+        "leading colon",
+        &[("lowerdir", ":l0")],
+        INVAL,
+        "lowerdir",
+        false
+    ),
+    refusal!(
+        "trailing colon",
+        &[("lowerdir", "l0:")],
+        INVAL,
+        "lowerdir",
+        false
+    ),
+    refusal!(
+        "three colons",
+        &[("lowerdir", "l0:::l1")],
+        INVAL,
+        "lowerdir",
+        false
+    ),
     refusal!(
         "lowerdir+ after lowerdir",
         &[("lowerdir", "l0"), ("lowerdir+", "l1")],
@@ -424,7 +591,11 @@ const REFUSALS: &[Refusal] = &[
     ),
     refusal!(
         "workdir on another filesystem",
-        &[("lowerdir", "l0"), ("upperdir", "u"), ("workdir", "other/w")],
+        &[
+            ("lowerdir", "l0"),
+            ("upperdir", "u"),
+            ("workdir", "other/w")
+        ],
         INVAL,
         "workdir",
         false
@@ -459,7 +630,11 @@ const REFUSALS: &[Refusal] = &[
     ),
     refusal!(
         "a lower inside another",
-        &[("lowerdir", "l0:l0/in"), ("upperdir", "u"), ("workdir", "w")],
+        &[
+            ("lowerdir", "l0:l0/in"),
+            ("upperdir", "u"),
+            ("workdir", "w")
+        ],
         LOOP,
         "lowerdir",
         false
@@ -503,12 +678,24 @@ fn refusals(ctx: &Ctx) -> Res {
             .and_then(|()| fsconfig_create(&fs));
         match done {
             Err(e) if e == r.errno => {}
-            Err(e) => wrong.push(format!("{}: expected {}, seen {}", r.name, errno_name(r.errno), errno_name(e))),
-            Ok(()) => wrong.push(format!("{}: expected {}, seen success", r.name, errno_name(r.errno))),
+            Err(e) => wrong.push(format!(
+                "{}: expected {}, seen {}",
+                r.name,
+                errno_name(r.errno),
+                errno_name(e)
+            )),
+            Ok(()) => wrong.push(format!(
+                "{}: expected {}, seen success",
+                r.name,
+                errno_name(r.errno)
+            )),
         }
         let log = sys::context_log(&fs);
         if !log.contains(r.log) && (r.overlayfs_says || !is_overlayfs()) {
-            wrong.push(format!("{}: expected {:?} in the log, seen {log:?}", r.name, r.log));
+            wrong.push(format!(
+                "{}: expected {:?} in the log, seen {log:?}",
+                r.name, r.log
+            ));
         }
     }
     check(wrong.is_empty(), &wrong.join("; "))?;
@@ -534,7 +721,10 @@ fn doubled_directories(ctx: &Ctx) -> Res {
             same(e, Errno::INVAL, "a doubled upperdir")?;
             check(!is_overlayfs(), "overlayfs takes the last upperdir")?;
             let log = sys::context_log(&fs);
-            check(log.contains("upperdir"), &format!("the log names it, seen {log:?}"))
+            check(
+                log.contains("upperdir"),
+                &format!("the log names it, seen {log:?}"),
+            )
         }
     }
 }
@@ -616,7 +806,11 @@ fn stacking_depth(ctx: &Ctx) -> Res {
         let mut u = Union::at(&root, 1)?;
         u.lowers = vec![last.clone()];
         if depth == 3 {
-            return fails(u.try_mount(), Errno::INVAL, "a union over a union over a union");
+            return fails(
+                u.try_mount(),
+                Errno::INVAL,
+                "a union over a union over a union",
+            );
         }
         u.mount()?;
         same(sys::read(&u.m("f"))?, b"x", "the file at the bottom")?;

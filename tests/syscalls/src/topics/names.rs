@@ -27,14 +27,26 @@ fn unlink_kinds(ctx: &Ctx) -> Res {
         std::fs::remove_file(u.m(n))?;
         check(!sys::exists(&u.m(n)), n)?;
         let below = sys::exists(&u.l(n));
-        same(sys::is_whiteout(&u.u(n)), below, &format!("a whiteout for {n}"))?;
-        fails(std::fs::remove_file(u.m(n)), Errno::NOENT, "a second unlink")?;
+        same(
+            sys::is_whiteout(&u.u(n)),
+            below,
+            &format!("a whiteout for {n}"),
+        )?;
+        fails(
+            std::fs::remove_file(u.m(n)),
+            Errno::NOENT,
+            "a second unlink",
+        )?;
     }
     same(sys::names(&u.mnt)?, Vec::<String>::new(), "names")?;
     check(sys::exists(&u.l("low")), "the lower file is gone")?;
     u.work_is_empty()?;
     u.again()?;
-    same(sys::names(&u.mnt)?, Vec::<String>::new(), "names after a new mount")
+    same(
+        sys::names(&u.mnt)?,
+        Vec::<String>::new(),
+        "names after a new mount",
+    )
 }
 
 fn unlink_errnos(ctx: &Ctx) -> Res {
@@ -54,7 +66,11 @@ fn unlink_errnos(ctx: &Ctx) -> Res {
     fails(rmdir("none"), Errno::NOENT, "rmdir of nothing")?;
     let root = rustix::fs::unlinkat(CWD, &u.mnt, AtFlags::REMOVEDIR);
     fails(root, Errno::BUSY, "rmdir of the mount point")?;
-    same(sys::names(&u.u(""))?, Vec::<String>::new(), "upper after refusals")
+    same(
+        sys::names(&u.u(""))?,
+        Vec::<String>::new(),
+        "upper after refusals",
+    )
 }
 
 fn rmdir_kinds(ctx: &Ctx) -> Res {
@@ -68,14 +84,22 @@ fn rmdir_kinds(ctx: &Ctx) -> Res {
         sys::write(&u.l("whited").join(n), "x")?;
     }
     u.mount()?;
-    fails(std::fs::remove_dir(u.m("whited")), Errno::NOTEMPTY, "before the unlinks")?;
+    fails(
+        std::fs::remove_dir(u.m("whited")),
+        Errno::NOTEMPTY,
+        "before the unlinks",
+    )?;
     for n in ["a", "b"] {
         std::fs::remove_file(u.m("whited").join(n))?;
     }
     for n in ["low", "merged", "up", "whited"] {
         std::fs::remove_dir(u.m(n))?;
         check(!sys::exists(&u.m(n)), n)?;
-        same(sys::is_whiteout(&u.u(n)), n != "up", &format!("a whiteout for {n}"))?;
+        same(
+            sys::is_whiteout(&u.u(n)),
+            n != "up",
+            &format!("a whiteout for {n}"),
+        )?;
     }
     u.work_is_empty()
 }
@@ -111,14 +135,30 @@ fn create_over_whiteouts(ctx: &Ctx) -> Res {
     drop(t);
     let look = || -> Res {
         same(sys::read(&u.m("hard"))?, b"new", "file and link")?;
-        same(sys::names(&u.m("dir"))?, Vec::<String>::new(), "the new directory")?;
+        same(
+            sys::names(&u.m("dir"))?,
+            Vec::<String>::new(),
+            "the new directory",
+        )?;
         same(sys::mode(&u.m("dir"))?, 0o750, "its mode")?;
         same(sys::mode(&u.m("fifo"))?, 0o640, "mode of the fifo")?;
-        same(std::fs::read_link(u.m("link"))?.to_string_lossy().as_ref(), "target", "link")?;
-        same(sys::stx(&u.m("tmp"))?.stx_size, 0, "the linked temporary file")
+        same(
+            std::fs::read_link(u.m("link"))?.to_string_lossy().as_ref(),
+            "target",
+            "link",
+        )?;
+        same(
+            sys::stx(&u.m("tmp"))?.stx_size,
+            0,
+            "the linked temporary file",
+        )
     };
     look()?;
-    same(sys::getx(&u.u("dir"), "trusted.overlay.opaque")?, b"y", "overlay.opaque")?;
+    same(
+        sys::getx(&u.u("dir"), "trusted.overlay.opaque")?,
+        b"y",
+        "overlay.opaque",
+    )?;
     u.work_is_empty()?;
     u.again()?;
     look()
@@ -131,10 +171,17 @@ fn opaque_only_where_needed(ctx: &Ctx) -> Res {
     sys::mkdir(&u.m("fresh"))?;
     sys::mkdir(&u.m("d/fresh"))?;
     std::fs::remove_dir(u.m("d/fresh"))?;
-    check(!sys::exists(&u.u("d/fresh")), "a whiteout where nothing lies below")?;
+    check(
+        !sys::exists(&u.u("d/fresh")),
+        "a whiteout where nothing lies below",
+    )?;
     sys::write(&u.m("fresh/f"), "x")?;
     std::fs::remove_file(u.m("fresh/f"))?;
-    same(sys::names(&u.u("fresh"))?, Vec::<String>::new(), "whiteouts in a pure upper")
+    same(
+        sys::names(&u.u("fresh"))?,
+        Vec::<String>::new(),
+        "whiteouts in a pure upper",
+    )
 }
 
 fn mkdir_and_mknod_errnos(ctx: &Ctx) -> Res {
@@ -146,9 +193,17 @@ fn mkdir_and_mknod_errnos(ctx: &Ctx) -> Res {
         fails(sys::mkdir(&u.m(n)), Errno::EXIST, &format!("mkdir {n}"))?;
         let r = sys::mknod(&u.m(n), FileType::Fifo, 0o644, 0);
         fails(r, Errno::EXIST, &format!("mknod {n}"))?;
-        fails(rustix::fs::symlink("x", u.m(n)), Errno::EXIST, &format!("symlink {n}"))?;
+        fails(
+            rustix::fs::symlink("x", u.m(n)),
+            Errno::EXIST,
+            &format!("symlink {n}"),
+        )?;
     }
-    fails(sys::mkdir(&u.m("none/x")), Errno::NOENT, "mkdir below nothing")?;
+    fails(
+        sys::mkdir(&u.m("none/x")),
+        Errno::NOENT,
+        "mkdir below nothing",
+    )?;
     fails(sys::mkdir(&u.m("f/x")), Errno::NOTDIR, "mkdir below a file")?;
     let white = sys::mknod(&u.m("white"), FileType::CharacterDevice, 0o644, 0);
     fails(white, Errno::PERM, "mknod of a whiteout")?;
@@ -176,14 +231,34 @@ fn links(ctx: &Ctx) -> Res {
     same(a.stx_ino, b.stx_ino, "st_ino")?;
     same((a.stx_nlink, b.stx_nlink), (2, 2), "link counts")?;
     sys::write(&u.m("d/b"), "changed")?;
-    same(sys::read(&u.m("low"))?, b"changed", "through the other name")?;
+    same(
+        sys::read(&u.m("low"))?,
+        b"changed",
+        "through the other name",
+    )?;
     same(sys::read(&u.l("low"))?, b"low", "the lower file")?;
     same(sys::stx(&u.u("low"))?.stx_nlink, 2, "link count in upper")?;
-    fails(std::fs::hard_link(u.m("low"), u.m("d/b")), Errno::EXIST, "link onto a name")?;
-    fails(std::fs::hard_link(u.m("d"), u.m("e")), Errno::PERM, "link of a directory")?;
-    fails(std::fs::hard_link(u.m("none"), u.m("e")), Errno::NOENT, "link of nothing")?;
+    fails(
+        std::fs::hard_link(u.m("low"), u.m("d/b")),
+        Errno::EXIST,
+        "link onto a name",
+    )?;
+    fails(
+        std::fs::hard_link(u.m("d"), u.m("e")),
+        Errno::PERM,
+        "link of a directory",
+    )?;
+    fails(
+        std::fs::hard_link(u.m("none"), u.m("e")),
+        Errno::NOENT,
+        "link of nothing",
+    )?;
     let out = ctx.root.join("out");
-    fails(std::fs::hard_link(u.m("low"), out), Errno::XDEV, "link out of the mount")?;
+    fails(
+        std::fs::hard_link(u.m("low"), out),
+        Errno::XDEV,
+        "link out of the mount",
+    )?;
     u.again()?;
     same(sys::read(&u.m("d/b"))?, b"changed", "after a new mount")
 }
@@ -193,7 +268,11 @@ fn link_of_a_symlink(ctx: &Ctx) -> Res {
     rustix::fs::symlink("target", u.l("s"))?;
     u.mount()?;
     rustix::fs::linkat(CWD, u.m("s"), CWD, u.m("s2"), AtFlags::empty())?;
-    same(std::fs::read_link(u.m("s2"))?.to_string_lossy().as_ref(), "target", "its target")?;
+    same(
+        std::fs::read_link(u.m("s2"))?.to_string_lossy().as_ref(),
+        "target",
+        "its target",
+    )?;
     same(sys::stx(&u.m("s"))?.stx_nlink, 2, "link count")
 }
 
@@ -205,16 +284,36 @@ fn tmpfile(ctx: &Ctx) -> Res {
     rustix::io::write(&fd, b"temporary")?;
     same(sys::pread(&fd, 20, 0)?, b"temporary", "read back")?;
     let st = rustix::fs::fstat(&fd)?;
-    same((st.st_nlink, st.st_mode & 0o777), (0, 0o640), "link count and mode")?;
-    same(sys::names(&u.m("d"))?, Vec::<String>::new(), "it has no name")?;
+    same(
+        (st.st_nlink, st.st_mode & 0o777),
+        (0, 0o640),
+        "link count and mode",
+    )?;
+    same(
+        sys::names(&u.m("d"))?,
+        Vec::<String>::new(),
+        "it has no name",
+    )?;
     link_fd(&fd, &u.m("d/named"))?;
-    same(sys::read(&u.m("d/named"))?, b"temporary", "content under its name")?;
+    same(
+        sys::read(&u.m("d/named"))?,
+        b"temporary",
+        "content under its name",
+    )?;
     same(rustix::fs::fstat(&fd)?.st_nlink, 1, "link count")?;
     same(sys::stx(&u.m("d/named"))?.stx_ino, st.st_ino, "st_ino")?;
     rustix::io::pwrite(&fd, b"T", 0)?;
-    same(sys::read(&u.u("d/named"))?, b"Temporary", "written through the descriptor")?;
+    same(
+        sys::read(&u.u("d/named"))?,
+        b"Temporary",
+        "written through the descriptor",
+    )?;
     let ex = sys::open(&u.m("d"), OFlags::TMPFILE | OFlags::RDWR | OFlags::EXCL)?;
-    fails(link_fd(&ex, &u.m("d/no")), Errno::NOENT, "linking an O_EXCL temporary file")?;
+    fails(
+        link_fd(&ex, &u.m("d/no")),
+        Errno::NOENT,
+        "linking an O_EXCL temporary file",
+    )?;
     fails(link_fd(&fd, &u.m("d/named")), Errno::EXIST, "onto a name")
 }
 
@@ -228,7 +327,11 @@ fn symlink_targets(ctx: &Ctx) -> Res {
         same(std::fs::read_link(u.m(n))?.as_os_str().len(), 4000, n)?;
         same(sys::stx(&u.m(n))?.stx_size, 4000, n)?;
     }
-    fails(rustix::fs::symlink("", u.m("empty")), Errno::NOENT, "an empty target")
+    fails(
+        rustix::fs::symlink("", u.m("empty")),
+        Errno::NOENT,
+        "an empty target",
+    )
 }
 
 fn owner_of_new_objects(ctx: &Ctx) -> Res {
@@ -248,12 +351,20 @@ fn owner_of_new_objects(ctx: &Ctx) -> Res {
         sys::write(&u.m("d/white"), "x")?;
         sys::mkdir(&u.m("d/white2"))?;
         let t = sys::open(&u.m("d"), OFlags::TMPFILE | OFlags::RDWR)?;
-        same(rustix::fs::fstat(&t)?.st_uid, 1000, "owner of a temporary file")
+        same(
+            rustix::fs::fstat(&t)?.st_uid,
+            1000,
+            "owner of a temporary file",
+        )
     })?;
     for n in ["file", "dir", "link", "fifo", "white", "white2"] {
         for p in [u.m("d").join(n), u.u("d").join(n)] {
             let s = sys::stx(&p)?;
-            same((s.stx_uid, s.stx_gid), (1000, 1001), &format!("owner of {n}"))?;
+            same(
+                (s.stx_uid, s.stx_gid),
+                (1000, 1001),
+                &format!("owner of {n}"),
+            )?;
         }
     }
     u.work_is_empty()
@@ -279,7 +390,11 @@ fn modes_and_umask(ctx: &Ctx) -> Res {
     sys::mknod(&u.m("p"), FileType::Fifo, 0o666, 0)?;
     same(sys::mode(&u.m("p"))?, 0o640, "a fifo")?;
     let t = sys::open_mode(&u.mnt, OFlags::TMPFILE | OFlags::RDWR, 0o666)?;
-    same(rustix::fs::fstat(&t)?.st_mode & 0o7777, 0o640, "a temporary file")
+    same(
+        rustix::fs::fstat(&t)?.st_mode & 0o7777,
+        0o640,
+        "a temporary file",
+    )
 }
 
 fn setgid_directories(ctx: &Ctx) -> Res {
@@ -304,13 +419,25 @@ fn setgid_directories(ctx: &Ctx) -> Res {
         Ok(())
     })?;
     for n in ["f", "wf", "d", "wd"] {
-        same(sys::stx(&u.m("d").join(n))?.stx_gid, 2000, &format!("group of {n}"))?;
+        same(
+            sys::stx(&u.m("d").join(n))?.stx_gid,
+            2000,
+            &format!("group of {n}"),
+        )?;
     }
     for n in ["d", "wd"] {
-        same(sys::mode(&u.m("d").join(n))?, 0o2755, "set-gid is inherited by directories")?;
+        same(
+            sys::mode(&u.m("d").join(n))?,
+            0o2755,
+            "set-gid is inherited by directories",
+        )?;
     }
     for n in ["f", "wf"] {
-        same(sys::mode(&u.m("d").join(n))?, 0o755, "set-gid is not given to a stranger")?;
+        same(
+            sys::mode(&u.m("d").join(n))?,
+            0o755,
+            "set-gid is not given to a stranger",
+        )?;
     }
     Ok(())
 }
@@ -323,9 +450,17 @@ fn many_levels_at_once(ctx: &Ctx) -> Res {
     std::fs::remove_dir_all(u.m("a"))?;
     check(sys::is_whiteout(&u.u("a")), "one whiteout for the tree")?;
     std::fs::create_dir_all(u.m("a/b/c"))?;
-    same(sys::names(&u.m("a/b/c"))?, Vec::<String>::new(), "the new tree is empty")?;
+    same(
+        sys::names(&u.m("a/b/c"))?,
+        Vec::<String>::new(),
+        "the new tree is empty",
+    )?;
     u.again()?;
-    same(sys::names(&u.m("a/b/c"))?, Vec::<String>::new(), "after a new mount")?;
+    same(
+        sys::names(&u.m("a/b/c"))?,
+        Vec::<String>::new(),
+        "after a new mount",
+    )?;
     u.work_is_empty()
 }
 
@@ -335,8 +470,16 @@ fn working_directory_removed(ctx: &Ctx) -> Res {
     u.mount()?;
     std::env::set_current_dir(u.m("d"))?;
     std::fs::remove_dir(u.m("d"))?;
-    fails(sys::write(Path::new("x"), ""), Errno::NOENT, "create in a removed directory")?;
-    fails(sys::mkdir(Path::new("x")), Errno::NOENT, "mkdir in a removed directory")?;
+    fails(
+        sys::write(Path::new("x"), ""),
+        Errno::NOENT,
+        "create in a removed directory",
+    )?;
+    fails(
+        sys::mkdir(Path::new("x")),
+        Errno::NOENT,
+        "mkdir in a removed directory",
+    )?;
     fails(std::env::current_dir(), Errno::NOENT, "getcwd")
 }
 

@@ -53,7 +53,11 @@ fn errnos(ctx: &Ctx) -> Res {
         let what = format!("open({}, {flags:?})", &name[..name.len().min(20)]);
         fails(sys::open(&u.m(name), *flags), *want, &what)?;
     }
-    same(sys::names(&u.u(""))?, vec!["both", "gone", "up"], "upper after refused opens")
+    same(
+        sys::names(&u.u(""))?,
+        vec!["both", "gone", "up"],
+        "upper after refused opens",
+    )
 }
 
 fn reading_copies_nothing(ctx: &Ctx) -> Res {
@@ -67,11 +71,18 @@ fn reading_copies_nothing(ctx: &Ctx) -> Res {
         OFlags::RDONLY | OFlags::NONBLOCK,
         OFlags::RDONLY | OFlags::DSYNC,
     ] {
-        works(sys::open(&u.m("low"), flags), &format!("open of low with {flags:?}"))?;
+        works(
+            sys::open(&u.m("low"), flags),
+            &format!("open of low with {flags:?}"),
+        )?;
     }
     sys::open(&u.m("d"), OFlags::RDONLY | OFlags::DIRECTORY)?;
     rustix::fs::access(u.m("low"), rustix::fs::Access::WRITE_OK)?;
-    same(sys::names(&u.u(""))?, vec!["both", "gone", "up"], "upper after reading")
+    same(
+        sys::names(&u.u(""))?,
+        vec!["both", "gone", "up"],
+        "upper after reading",
+    )
 }
 
 fn truncating(ctx: &Ctx) -> Res {
@@ -98,12 +109,28 @@ fn access_modes(ctx: &Ctx) -> Res {
     let u = filled(ctx)?;
     for name in ["low", "up"] {
         let r = sys::open(&u.m(name), OFlags::RDONLY)?;
-        fails(rustix::io::write(&r, b"x"), Errno::BADF, "write to a read-only descriptor")?;
-        fails(rustix::fs::ftruncate(&r, 0), Errno::INVAL, "ftruncate of a read-only descriptor")?;
+        fails(
+            rustix::io::write(&r, b"x"),
+            Errno::BADF,
+            "write to a read-only descriptor",
+        )?;
+        fails(
+            rustix::fs::ftruncate(&r, 0),
+            Errno::INVAL,
+            "ftruncate of a read-only descriptor",
+        )?;
         let w = sys::open(&u.m(name), OFlags::WRONLY)?;
-        fails(sys::pread(&w, 1, 0), Errno::BADF, "read of a write-only descriptor")?;
+        fails(
+            sys::pread(&w, 1, 0),
+            Errno::BADF,
+            "read of a write-only descriptor",
+        )?;
         let p = sys::open(&u.m(name), OFlags::PATH)?;
-        fails(sys::pread(&p, 1, 0), Errno::BADF, "read of an O_PATH descriptor")?;
+        fails(
+            sys::pread(&p, 1, 0),
+            Errno::BADF,
+            "read of an O_PATH descriptor",
+        )?;
     }
     Ok(())
 }
@@ -120,10 +147,18 @@ fn getfl_and_setfl(ctx: &Ctx) -> Res {
         rustix::io::write(&fd, b"0123")?;
         fcntl_setfl(&fd, OFlags::APPEND)?;
         rustix::io::pwrite(&fd, b"end", 0)?;
-        same(sys::read(&u.m(name))?, b"0123end", "O_APPEND set by F_SETFL")?;
+        same(
+            sys::read(&u.m(name))?,
+            b"0123end",
+            "O_APPEND set by F_SETFL",
+        )?;
         fcntl_setfl(&fd, OFlags::empty())?;
         rustix::io::pwrite(&fd, b"X", 0)?;
-        same(sys::read(&u.m(name))?, b"X123end", "O_APPEND taken away by F_SETFL")?;
+        same(
+            sys::read(&u.m(name))?,
+            b"X123end",
+            "O_APPEND taken away by F_SETFL",
+        )?;
     }
     Ok(())
 }
@@ -136,7 +171,11 @@ fn reopen_through_proc(ctx: &Ctx) -> Res {
     rustix::io::write(&w, b"through")?;
     same(sys::read(&u.u("low"))?, b"throughata", "the copy")?;
     let again = rustix::fs::open(path.as_str(), OFlags::RDONLY, Mode::empty())?;
-    same(sys::pread(&again, 7, 0)?, b"through", "reopened for reading")
+    same(
+        sys::pread(&again, 7, 0)?,
+        b"through",
+        "reopened for reading",
+    )
 }
 
 fn fd_path_is_in_the_mount(ctx: &Ctx) -> Res {
@@ -144,11 +183,19 @@ fn fd_path_is_in_the_mount(ctx: &Ctx) -> Res {
     let u = filled(ctx)?;
     for name in ["low", "up", "both", "d"] {
         let fd = sys::open(&u.m(name), OFlags::RDONLY)?;
-        same(sys::fd_path(fd.as_fd())?, u.m(name).display().to_string(), name)?;
+        same(
+            sys::fd_path(fd.as_fd())?,
+            u.m(name).display().to_string(),
+            name,
+        )?;
     }
     let fd = sys::open(&u.m("low"), OFlags::RDWR)?;
     rustix::io::write(&fd, b"x")?;
-    same(sys::fd_path(fd.as_fd())?, u.m("low").display().to_string(), "after copy-up")?;
+    same(
+        sys::fd_path(fd.as_fd())?,
+        u.m("low").display().to_string(),
+        "after copy-up",
+    )?;
     std::fs::remove_file(u.m("low"))?;
     same(
         sys::fd_path(fd.as_fd())?,
@@ -160,15 +207,32 @@ fn fd_path_is_in_the_mount(ctx: &Ctx) -> Res {
 fn openat2_resolution(ctx: &Ctx) -> Res {
     let u = filled(ctx)?;
     let dir = sys::open(&u.mnt, OFlags::PATH | OFlags::DIRECTORY)?;
-    let open = |p: &str, r: ResolveFlags| {
-        rustix::fs::openat2(&dir, p, OFlags::RDONLY, Mode::empty(), r)
-    };
-    works(open("low", ResolveFlags::NO_XDEV), "a lower file without leaving the mount")?;
-    works(open("up", ResolveFlags::NO_XDEV), "an upper file without leaving the mount")?;
+    let open =
+        |p: &str, r: ResolveFlags| rustix::fs::openat2(&dir, p, OFlags::RDONLY, Mode::empty(), r);
+    works(
+        open("low", ResolveFlags::NO_XDEV),
+        "a lower file without leaving the mount",
+    )?;
+    works(
+        open("up", ResolveFlags::NO_XDEV),
+        "an upper file without leaving the mount",
+    )?;
     works(open("link", ResolveFlags::BENEATH), "a link beneath")?;
-    fails(open("link", ResolveFlags::NO_SYMLINKS), Errno::LOOP, "a link without links")?;
-    fails(open("../u", ResolveFlags::BENEATH), Errno::XDEV, "out of the mount")?;
-    fails(open("..", ResolveFlags::NO_XDEV), Errno::XDEV, "up across the mount")
+    fails(
+        open("link", ResolveFlags::NO_SYMLINKS),
+        Errno::LOOP,
+        "a link without links",
+    )?;
+    fails(
+        open("../u", ResolveFlags::BENEATH),
+        Errno::XDEV,
+        "out of the mount",
+    )?;
+    fails(
+        open("..", ResolveFlags::NO_XDEV),
+        Errno::XDEV,
+        "up across the mount",
+    )
 }
 
 fn through_symlink(ctx: &Ctx) -> Res {
@@ -177,7 +241,11 @@ fn through_symlink(ctx: &Ctx) -> Res {
     same(sys::read(&u.u("low"))?, b"via link", "the target's copy")?;
     check(!sys::exists(&u.u("link")), "the link itself was copied up")?;
     sys::write(&u.m("dangling"), "made")?;
-    same(sys::read(&u.u("none"))?, b"made", "created through a dangling link")?;
+    same(
+        sys::read(&u.u("none"))?,
+        b"made",
+        "created through a dangling link",
+    )?;
     same(
         std::fs::read_link(u.m("link"))?.to_string_lossy().as_ref(),
         "low",
@@ -204,7 +272,10 @@ fn longest_name(ctx: &Ctx) -> Res {
     sys::write(&u.m(&low), "changed")?;
     sys::write(&u.m(&new), "new")?;
     std::fs::rename(u.m(&low), u.m(&"r".repeat(255)))?;
-    check(sys::is_whiteout(&u.u(&low)), "a whiteout with a name of 255 bytes")?;
+    check(
+        sys::is_whiteout(&u.u(&low)),
+        "a whiteout with a name of 255 bytes",
+    )?;
     std::fs::remove_file(u.m(&new))?;
     u.work_is_empty()
 }
@@ -257,14 +328,30 @@ fn special_files(ctx: &Ctx) -> Res {
     let f = sys::open(&u.m("fifo"), OFlags::RDWR | OFlags::NONBLOCK)?;
     rustix::io::write(&f, b"p")?;
     let mut buf = [0u8; 4];
-    same(rustix::io::read(&f, &mut buf)?, 1, "bytes through a lower fifo")?;
+    same(
+        rustix::io::read(&f, &mut buf)?,
+        1,
+        "bytes through a lower fifo",
+    )?;
     let n = sys::open(&u.m("null"), OFlags::RDWR)?;
-    same(rustix::io::write(&n, b"abc")?, 3, "bytes into a lower device")?;
-    same(sys::names(&u.u(""))?, Vec::<String>::new(), "nothing was copied up")?;
+    same(
+        rustix::io::write(&n, b"abc")?,
+        3,
+        "bytes into a lower device",
+    )?;
+    same(
+        sys::names(&u.u(""))?,
+        Vec::<String>::new(),
+        "nothing was copied up",
+    )?;
     sys::chmod(&u.m("fifo"), 0o600)?;
     sys::chmod(&u.m("null"), 0o600)?;
     let st = sys::stx(&u.u("null"))?;
-    same((st.stx_rdev_major, st.stx_rdev_minor), (1, 3), "device number of the copy")?;
+    same(
+        (st.stx_rdev_major, st.stx_rdev_minor),
+        (1, 3),
+        "device number of the copy",
+    )?;
     same(sys::mode(&u.u("fifo"))?, 0o600, "mode of the copied fifo")
 }
 
@@ -277,7 +364,11 @@ fn unix_sockets(ctx: &Ctx) -> Res {
     std::env::set_current_dir(&u.mnt)?;
     // A socket lives by its inode: bound below, it is not the merged one.
     match UnixStream::connect("s") {
-        Err(e) => same(e.errno(), Errno::CONNREFUSED, "connect to a socket bound below")?,
+        Err(e) => same(
+            e.errno(),
+            Errno::CONNREFUSED,
+            "connect to a socket bound below",
+        )?,
         Ok(_) => return Err(Failure::new("connect reached the lower inode".to_owned())),
     }
     drop(low);
@@ -286,7 +377,9 @@ fn unix_sockets(ctx: &Ctx) -> Res {
     up.accept()?;
     match UnixListener::bind("s") {
         Err(e) => same(e.errno(), Errno::ADDRINUSE, "bind over a lower socket"),
-        Ok(_) => Err(Failure::new("bind over a lower socket succeeded".to_owned())),
+        Ok(_) => Err(Failure::new(
+            "bind over a lower socket succeeded".to_owned(),
+        )),
     }
 }
 
@@ -309,7 +402,11 @@ fn file_handle_round_trip_refused(ctx: &Ctx) -> Res {
             0,
         )
     };
-    fails(sys::ret(r), Errno::OPNOTSUPP, "name_to_handle_at without nfs_export")
+    fails(
+        sys::ret(r),
+        Errno::OPNOTSUPP,
+        "name_to_handle_at without nfs_export",
+    )
 }
 
 fn chdir_and_getcwd(ctx: &Ctx) -> Res {
@@ -319,10 +416,17 @@ fn chdir_and_getcwd(ctx: &Ctx) -> Res {
     }
     u.mount()?;
     std::env::set_current_dir(u.m("a/b"))?;
-    same(std::env::current_dir()?, u.m("a/b"), "getcwd in a lower directory")?;
+    same(
+        std::env::current_dir()?,
+        u.m("a/b"),
+        "getcwd in a lower directory",
+    )?;
     rustix::fs::openat(CWD, "new", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR)?;
     same(std::env::current_dir()?, u.m("a/b"), "getcwd after copy-up")?;
-    check(sys::exists(&u.u("a/b/new")), "created from the working directory")
+    check(
+        sys::exists(&u.u("a/b/new")),
+        "created from the working directory",
+    )
 }
 
 tests! {

@@ -81,7 +81,10 @@ fn plain_names(v: &[Entry]) -> Vec<String> {
 fn consistent(dir: &Path, v: &[Entry]) -> Res {
     let mut seen = BTreeSet::new();
     for e in v {
-        check(seen.insert(e.name.clone()), &format!("{} is listed twice", e.name))?;
+        check(
+            seen.insert(e.name.clone()),
+            &format!("{} is listed twice", e.name),
+        )?;
         if e.name == ".." {
             continue;
         }
@@ -90,7 +93,10 @@ fn consistent(dir: &Path, v: &[Entry]) -> Res {
         let kind = (u32::from(st.stx_mode) & libc::S_IFMT) >> 12;
         same(u32::from(e.kind), kind, &format!("d_type of {}", e.name))?;
     }
-    check(seen.contains(".") && seen.contains(".."), ". and .. are listed")
+    check(
+        seen.contains(".") && seen.contains(".."),
+        ". and .. are listed",
+    )
 }
 
 fn three_layers(ctx: &Ctx) -> Res<Union> {
@@ -127,7 +133,10 @@ fn merged(ctx: &Ctx) -> Res {
 
 fn inodes_over_copy_up(ctx: &Ctx) -> Res {
     let u = three_layers(ctx)?;
-    let before: BTreeMap<_, _> = list(&u.m("d"))?.into_iter().map(|e| (e.name, e.ino)).collect();
+    let before: BTreeMap<_, _> = list(&u.m("d"))?
+        .into_iter()
+        .map(|e| (e.name, e.ino))
+        .collect();
     for n in ["a", "b", "c", "same"] {
         sys::write(&u.m("d").join(n), "changed")?;
     }
@@ -136,7 +145,11 @@ fn inodes_over_copy_up(ctx: &Ctx) -> Res {
         let v = list(&u.m("d"))?;
         consistent(&u.m("d"), &v)?;
         for e in v.iter().filter(|e| e.name != "..") {
-            same(Some(&e.ino), before.get(&e.name), &format!("d_ino of {} {round}", e.name))?;
+            same(
+                Some(&e.ino),
+                before.get(&e.name),
+                &format!("d_ino of {} {round}", e.name),
+            )?;
         }
         u.again()?;
     }
@@ -168,9 +181,17 @@ fn moved_in_origin(ctx: &Ctx) -> Res {
     u.mount()?;
     let ino = sys::stx(&u.m("f"))?.stx_ino;
     std::fs::rename(u.m("f"), u.m("pure/f"))?;
-    same(sys::stx(&u.m("pure/f"))?.stx_ino, ino, "st_ino after the move")?;
+    same(
+        sys::stx(&u.m("pure/f"))?.stx_ino,
+        ino,
+        "st_ino after the move",
+    )?;
     consistent(&u.m("pure"), &list(&u.m("pure"))?)?;
-    same(sys::getx(&u.u("pure"), "trusted.overlay.impure")?, b"y", "overlay.impure")?;
+    same(
+        sys::getx(&u.u("pure"), "trusted.overlay.impure")?,
+        b"y",
+        "overlay.impure",
+    )?;
     u.again()?;
     consistent(&u.m("pure"), &list(&u.m("pure"))?)
 }
@@ -191,7 +212,11 @@ fn opaque_directory(ctx: &Ctx) -> Res {
     u.umount()?;
     sys::set_opaque(&u.u("d"))?;
     u.mount()?;
-    same(plain_names(&list(&u.m("d"))?), ["up"], "an opaque upper directory")
+    same(
+        plain_names(&list(&u.m("d"))?),
+        ["up"],
+        "an opaque upper directory",
+    )
 }
 
 fn file_over_directory(ctx: &Ctx) -> Res {
@@ -202,7 +227,11 @@ fn file_over_directory(ctx: &Ctx) -> Res {
     sys::mkdir(&u.ln(0, "x"))?;
     sys::write(&u.ln(0, "x/top"), "")?;
     u.mount()?;
-    same(plain_names(&list(&u.m("x"))?), ["top"], "a file ends the merge")
+    same(
+        plain_names(&list(&u.m("x"))?),
+        ["top"],
+        "a file ends the merge",
+    )
 }
 
 fn small_buffers(ctx: &Ctx) -> Res {
@@ -210,9 +239,17 @@ fn small_buffers(ctx: &Ctx) -> Res {
     let all = plain_names(&list(&u.m("d"))?);
     for size in [32usize, 64, 128, 256] {
         let fd = open_dir(&u.m("d"))?;
-        same(plain_names(&rest(&fd, size)?), all.clone(), &format!("buffers of {size} bytes"))?;
+        same(
+            plain_names(&rest(&fd, size)?),
+            all.clone(),
+            &format!("buffers of {size} bytes"),
+        )?;
     }
-    fails(some(&open_dir(&u.m("d"))?, 16), Errno::INVAL, "a buffer that holds no entry")
+    fails(
+        some(&open_dir(&u.m("d"))?, 16),
+        Errno::INVAL,
+        "a buffer that holds no entry",
+    )
 }
 
 fn seeking(ctx: &Ctx) -> Res {
@@ -245,8 +282,14 @@ fn rewind_sees_changes(ctx: &Ctx) -> Res {
     std::fs::remove_file(u.m("d/a"))?;
     rustix::fs::seek(&fd, SeekFrom::Start(0))?;
     let n = plain_names(&rest(&fd, 4096)?);
-    check(n.contains(&"fresh".to_owned()), "a new name after rewinding")?;
-    check(!n.contains(&"a".to_owned()), "a removed name after rewinding")?;
+    check(
+        n.contains(&"fresh".to_owned()),
+        "a new name after rewinding",
+    )?;
+    check(
+        !n.contains(&"a".to_owned()),
+        "a removed name after rewinding",
+    )?;
     let again = plain_names(&list(&u.m("d"))?);
     same(again, n, "a new descriptor sees the same")
 }
@@ -269,7 +312,10 @@ fn changes_while_reading(ctx: &Ctx) -> Res {
             break;
         }
         for e in v.iter().filter(|e| e.name.starts_with('f')) {
-            check(seen.insert(e.name.clone()), &format!("{} is listed twice", e.name))?;
+            check(
+                seen.insert(e.name.clone()),
+                &format!("{} is listed twice", e.name),
+            )?;
         }
         // One that was already read and a new one.
         if let Some(n) = seen.iter().find(|n| !gone.contains(*n)).cloned() {
@@ -278,10 +324,17 @@ fn changes_while_reading(ctx: &Ctx) -> Res {
         }
         sys::write(&u.m(&format!("d/new{}", gone.len())), "")?;
     }
-    same(seen.len(), 100, "every name that was there all the time is listed")?;
+    same(
+        seen.len(),
+        100,
+        "every name that was there all the time is listed",
+    )?;
     let now = plain_names(&list(&u.m("d"))?);
     same(now.len(), 100, "names afterwards")?;
-    check(now.iter().all(|n| !gone.contains(n)), "a removed name is still listed")
+    check(
+        now.iter().all(|n| !gone.contains(n)),
+        "a removed name is still listed",
+    )
 }
 
 fn unlink_all_while_reading(ctx: &Ctx) -> Res {
@@ -307,7 +360,11 @@ fn unlink_all_while_reading(ctx: &Ctx) -> Res {
             std::fs::remove_file(u.m("d").join(&e.name))?;
         }
     }
-    same(plain_names(&list(&u.m("d"))?), Vec::<String>::new(), "what is left")?;
+    same(
+        plain_names(&list(&u.m("d"))?),
+        Vec::<String>::new(),
+        "what is left",
+    )?;
     std::fs::remove_dir(u.m("d"))?;
     check(sys::is_whiteout(&u.u("d")), "a whiteout in upper")
 }
@@ -336,7 +393,10 @@ fn many_entries(ctx: &Ctx) -> Res {
         let v = list(&u.m("d"))?;
         let names = plain_names(&v);
         same(names.len(), want.len(), "how many names")?;
-        check(names.iter().all(|n| want.contains(n)), "a name that should be hidden")?;
+        check(
+            names.iter().all(|n| want.contains(n)),
+            "a name that should be hidden",
+        )?;
     }
     consistent(&u.m("d"), &list(&u.m("d"))?)
 }
@@ -366,7 +426,11 @@ fn removed_while_open(ctx: &Ctx) -> Res {
     for n in ["d", "e"] {
         let fd = open_dir(&u.m(n))?;
         std::fs::remove_dir(u.m(n))?;
-        fails(some(&fd, 4096), Errno::NOENT, "getdents64 of a removed directory")?;
+        fails(
+            some(&fd, 4096),
+            Errno::NOENT,
+            "getdents64 of a removed directory",
+        )?;
     }
     Ok(())
 }
@@ -393,7 +457,11 @@ fn listing_needs_permission(ctx: &Ctx) -> Res {
     sys::write(&u.l("d/f"), "x")?;
     u.mount()?;
     sys::as_user(1000, 1000, &[], || {
-        fails(open_dir(&u.m("d")), Errno::ACCESS, "open of a directory without r")?;
+        fails(
+            open_dir(&u.m("d")),
+            Errno::ACCESS,
+            "open of a directory without r",
+        )?;
         same(sys::read(&u.m("d/f"))?, b"x", "a known name inside")
     })
 }
@@ -404,7 +472,11 @@ fn not_a_directory(ctx: &Ctx) -> Res {
     fails(some(&fd, 4096), Errno::NOTDIR, "getdents64 of a file")?;
     let d = open_dir(&u.mnt)?;
     let mut b = [0u8; 8];
-    fails(rustix::io::read(&d, &mut b), Errno::ISDIR, "read of a directory")
+    fails(
+        rustix::io::read(&d, &mut b),
+        Errno::ISDIR,
+        "read of a directory",
+    )
 }
 
 tests! {

@@ -54,12 +54,20 @@ fn files(ctx: &Ctx) -> Res {
         gone(&u, from)?;
         same(sys::read(&u.m(to))?, data.as_bytes(), to)?;
         let lower = sys::exists(&u.l(from));
-        same(sys::is_whiteout(&u.u(from)), lower, &format!("a whiteout for {from}"))?;
+        same(
+            sys::is_whiteout(&u.u(from)),
+            lower,
+            &format!("a whiteout for {from}"),
+        )?;
     }
     u.work_is_empty()?;
     u.again()?;
     same(sys::read(&u.m("fresh"))?, b"low", "after a new mount")?;
-    same(sys::read(&u.m("white"))?, b"upper both", "after a new mount")?;
+    same(
+        sys::read(&u.m("white"))?,
+        b"upper both",
+        "after a new mount",
+    )?;
     gone(&u, "low")
 }
 
@@ -68,7 +76,10 @@ fn onto_lower(ctx: &Ctx) -> Res {
     rename(&u.m("up"), &u.m("low"), NONE)?;
     same(sys::read(&u.m("low"))?, b"up", "upper over lower")?;
     gone(&u, "up")?;
-    check(!sys::exists(&u.u("up")), "a whiteout where nothing lies below")?;
+    check(
+        !sys::exists(&u.u("up")),
+        "a whiteout where nothing lies below",
+    )?;
     rename(&u.m("low2"), &u.m("low"), NONE)?;
     same(sys::read(&u.m("low"))?, b"low2", "lower over upper")?;
     same(sys::read(&u.l("low"))?, b"low", "the lower file")
@@ -76,11 +87,19 @@ fn onto_lower(ctx: &Ctx) -> Res {
 
 fn noreplace(ctx: &Ctx) -> Res {
     let u = filled(ctx)?;
-    for (from, to) in [("low", "up"), ("up", "low"), ("low", "low2"), ("updir", "lowdir")] {
+    for (from, to) in [
+        ("low", "up"),
+        ("up", "low"),
+        ("low", "low2"),
+        ("updir", "lowdir"),
+    ] {
         let r = rename(&u.m(from), &u.m(to), NOREPLACE);
         fails(r, Errno::EXIST, &format!("{from} to {to}"))?;
     }
-    check(!sys::exists(&u.u("low")), "a refused rename copied its source up")?;
+    check(
+        !sys::exists(&u.u("low")),
+        "a refused rename copied its source up",
+    )?;
     rename(&u.m("low"), &u.m("white"), NOREPLACE)?;
     same(sys::read(&u.m("white"))?, b"low", "onto a whiteout")?;
     rename(&u.m("up"), &u.m("fresh"), NOREPLACE)?;
@@ -89,7 +108,12 @@ fn noreplace(ctx: &Ctx) -> Res {
 
 fn exchange_files(ctx: &Ctx) -> Res {
     let u = filled(ctx)?;
-    for (a, b) in [("low", "up"), ("low2", "both"), ("low", "low2"), ("up", "up2")] {
+    for (a, b) in [
+        ("low", "up"),
+        ("low2", "both"),
+        ("low", "low2"),
+        ("up", "up2"),
+    ] {
         let (da, db) = (sys::read(&u.m(a))?, sys::read(&u.m(b))?);
         let (ia, ib) = (sys::stx(&u.m(a))?.stx_ino, sys::stx(&u.m(b))?.stx_ino);
         rename(&u.m(a), &u.m(b), EXCHANGE)?;
@@ -112,16 +136,31 @@ fn exchange_errnos(ctx: &Ctx) -> Res {
         ("merged", "updir", Errno::XDEV),
         ("updir", "merged", Errno::XDEV),
     ] {
-        fails(rename(&u.m(a), &u.m(b), EXCHANGE), want, &format!("{a} with {b}"))?;
+        fails(
+            rename(&u.m(a), &u.m(b), EXCHANGE),
+            want,
+            &format!("{a} with {b}"),
+        )?;
     }
-    check(!sys::exists(&u.u("low")), "a refused exchange copied its source up")
+    check(
+        !sys::exists(&u.u("low")),
+        "a refused exchange copied its source up",
+    )
 }
 
 fn exchange_file_and_directory(ctx: &Ctx) -> Res {
     let u = filled(ctx)?;
     rename(&u.m("low"), &u.m("updir"), EXCHANGE)?;
-    same(sys::read(&u.m("updir"))?, b"low", "a file where the directory was")?;
-    same(sys::names(&u.m("low"))?, ["in"], "a directory where the file was")?;
+    same(
+        sys::read(&u.m("updir"))?,
+        b"low",
+        "a file where the directory was",
+    )?;
+    same(
+        sys::names(&u.m("low"))?,
+        ["in"],
+        "a directory where the file was",
+    )?;
     u.again()?;
     same(sys::read(&u.m("updir"))?, b"low", "after a new mount")?;
     same(sys::names(&u.m("low"))?, ["in"], "after a new mount")
@@ -130,11 +169,23 @@ fn exchange_file_and_directory(ctx: &Ctx) -> Res {
 fn flags_refused(ctx: &Ctx) -> Res {
     let u = filled(ctx)?;
     let w = RenameFlags::WHITEOUT;
-    fails(rename(&u.m("up"), &u.m("x"), w), Errno::INVAL, "RENAME_WHITEOUT by a user")?;
+    fails(
+        rename(&u.m("up"), &u.m("x"), w),
+        Errno::INVAL,
+        "RENAME_WHITEOUT by a user",
+    )?;
     let both = NOREPLACE | EXCHANGE;
-    fails(rename(&u.m("up"), &u.m("up2"), both), Errno::INVAL, "both flags")?;
+    fails(
+        rename(&u.m("up"), &u.m("up2"), both),
+        Errno::INVAL,
+        "both flags",
+    )?;
     let odd = RenameFlags::from_bits_retain(0x100);
-    fails(rename(&u.m("up"), &u.m("x"), odd), Errno::INVAL, "an unknown flag")?;
+    fails(
+        rename(&u.m("up"), &u.m("x"), odd),
+        Errno::INVAL,
+        "an unknown flag",
+    )?;
     same(sys::read(&u.m("up"))?, b"up", "afterwards")
 }
 
@@ -156,10 +207,17 @@ fn errnos(ctx: &Ctx) -> Res {
         fails(rename(&u.m(a), &u.m(b), NONE), want, &format!("{a} to {b}"))?;
     }
     let out = ctx.root.join("outside");
-    fails(rename(&u.m("up"), &out, NONE), Errno::XDEV, "out of the mount")?;
+    fails(
+        rename(&u.m("up"), &out, NONE),
+        Errno::XDEV,
+        "out of the mount",
+    )?;
     sys::write(&out, "")?;
     fails(rename(&out, &u.m("x"), NONE), Errno::XDEV, "into the mount")?;
-    check(!sys::exists(&u.u("low")), "a refused rename copied its source up")
+    check(
+        !sys::exists(&u.u("low")),
+        "a refused rename copied its source up",
+    )
 }
 
 fn directories(ctx: &Ctx) -> Res {
@@ -171,14 +229,26 @@ fn directories(ctx: &Ctx) -> Res {
     same(sys::names(&u.m("moved"))?, ["in"], "a pure upper directory")?;
     // Over an empty lower directory: must hide it.
     rename(&u.m("moved"), &u.m("emptylow"), NONE)?;
-    same(sys::names(&u.m("emptylow"))?, ["in"], "over an empty lower directory")?;
+    same(
+        sys::names(&u.m("emptylow"))?,
+        ["in"],
+        "over an empty lower directory",
+    )?;
     // Over a whiteout.
     rename(&u.m("emptyup"), &u.m("white"), NONE)?;
-    same(sys::names(&u.m("white"))?, Vec::<String>::new(), "over a whiteout")?;
+    same(
+        sys::names(&u.m("white"))?,
+        Vec::<String>::new(),
+        "over a whiteout",
+    )?;
     u.work_is_empty()?;
     u.again()?;
     same(sys::names(&u.m("emptylow"))?, ["in"], "after a new mount")?;
-    same(sys::names(&u.m("white"))?, Vec::<String>::new(), "after a new mount")
+    same(
+        sys::names(&u.m("white"))?,
+        Vec::<String>::new(),
+        "after a new mount",
+    )
 }
 
 fn moved_directory_hides_what_lies_below(ctx: &Ctx) -> Res {
@@ -214,7 +284,10 @@ fn onto_own_hard_link(ctx: &Ctx) -> Res {
     std::fs::hard_link(u.m("low"), u.m("low-b"))?;
     for (a, b) in [("up", "up-b"), ("low", "low-b")] {
         rename(&u.m(a), &u.m(b), NONE)?;
-        check(sys::exists(&u.m(a)) && sys::exists(&u.m(b)), "both names stay")?;
+        check(
+            sys::exists(&u.m(a)) && sys::exists(&u.m(b)),
+            "both names stay",
+        )?;
         same(sys::stx(&u.m(a))?.stx_nlink, 2, "link count")?;
         rename(&u.m(a), &u.m(b), EXCHANGE)?;
         rename(&u.m(a), &u.m(a), NONE)?;
@@ -233,7 +306,11 @@ fn onto_lower_hard_link(ctx: &Ctx) -> Res {
     same(sys::read(&u.m("b"))?, b"x", "content of the target")?;
     let one = sys::stx(&u.m("a")).map(|s| s.stx_ino);
     if let Ok(i) = one {
-        same(i, sys::stx(&u.m("b"))?.stx_ino, "if both stay they are one file")?;
+        same(
+            i,
+            sys::stx(&u.m("b"))?.stx_ino,
+            "if both stay they are one file",
+        )?;
     }
     u.work_is_empty()
 }
@@ -245,7 +322,11 @@ fn symlinks_and_special(ctx: &Ctx) -> Res {
     u.mount()?;
     rename(&u.m("s"), &u.m("s2"), NONE)?;
     rename(&u.m("p"), &u.m("p2"), NONE)?;
-    same(std::fs::read_link(u.m("s2"))?.to_string_lossy().as_ref(), "somewhere", "link")?;
+    same(
+        std::fs::read_link(u.m("s2"))?.to_string_lossy().as_ref(),
+        "somewhere",
+        "link",
+    )?;
     same(sys::mode(&u.m("p2"))?, 0o640, "mode of the fifo")?;
     gone(&u, "s")?;
     gone(&u, "p")
@@ -255,10 +336,21 @@ fn across_directories(ctx: &Ctx) -> Res {
     let u = filled(ctx)?;
     rename(&u.m("lowdir/in"), &u.m("merged/in2"), NONE)?;
     same(sys::read(&u.m("merged/in2"))?, b"in", "moved")?;
-    check(sys::is_whiteout(&u.u("lowdir/in")), "a whiteout where it was")?;
-    same(sys::names(&u.m("lowdir"))?, Vec::<String>::new(), "the old parent")?;
+    check(
+        sys::is_whiteout(&u.u("lowdir/in")),
+        "a whiteout where it was",
+    )?;
+    same(
+        sys::names(&u.m("lowdir"))?,
+        Vec::<String>::new(),
+        "the old parent",
+    )?;
     rename(&u.m("updir"), &u.m("lowdir/sub"), NONE)?;
-    same(sys::names(&u.m("lowdir/sub"))?, ["in"], "a directory moved below a lower one")?;
+    same(
+        sys::names(&u.m("lowdir/sub"))?,
+        ["in"],
+        "a directory moved below a lower one",
+    )?;
     let parent = sys::stx(&u.m("lowdir"))?.stx_ino;
     same(sys::stx(&u.m("lowdir/sub/.."))?.stx_ino, parent, "its ..")
 }
@@ -267,11 +359,19 @@ fn open_descriptor_follows(ctx: &Ctx) -> Res {
     let u = filled(ctx)?;
     let r = sys::open(&u.m("low"), OFlags::RDONLY)?;
     rename(&u.m("low"), &u.m("moved"), NONE)?;
-    same(sys::pread(&r, 9, 0)?, b"low", "read through an old descriptor")?;
+    same(
+        sys::pread(&r, 9, 0)?,
+        b"low",
+        "read through an old descriptor",
+    )?;
     sys::write(&u.m("moved"), "changed")?;
     same(sys::pread(&r, 9, 0)?, b"changed", "it follows the file")?;
     use std::os::fd::AsFd;
-    same(sys::fd_path(r.as_fd())?, u.m("moved").display().to_string(), "its path")
+    same(
+        sys::fd_path(r.as_fd())?,
+        u.m("moved").display().to_string(),
+        "its path",
+    )
 }
 
 fn replaced_file_lives_on(ctx: &Ctx) -> Res {
@@ -294,7 +394,10 @@ fn back_and_forth(ctx: &Ctx) -> Res {
     }
     same(sys::read(&u.m("low"))?, b"low", "content")?;
     gone(&u, "tmp")?;
-    check(!sys::exists(&u.u("tmp")), "a whiteout for a name without a lower")?;
+    check(
+        !sys::exists(&u.u("tmp")),
+        "a whiteout for a name without a lower",
+    )?;
     u.work_is_empty()
 }
 
@@ -307,7 +410,11 @@ fn times_and_numbers(ctx: &Ctx) -> Res {
     same(after.stx_ino, before.stx_ino, "st_ino")?;
     same(after.stx_mtime.tv_nsec, before.stx_mtime.tv_nsec, "mtime")?;
     u.again()?;
-    same(sys::stx(&u.m("moved"))?.stx_ino, before.stx_ino, "st_ino after a new mount")
+    same(
+        sys::stx(&u.m("moved"))?.stx_ino,
+        before.stx_ino,
+        "st_ino after a new mount",
+    )
 }
 
 fn unprivileged(ctx: &Ctx) -> Res {
@@ -325,8 +432,15 @@ fn unprivileged(ctx: &Ctx) -> Res {
         let r = rename(&u.m("closed/g"), &u.m("open/g"), NONE);
         fails(r, Errno::ACCESS, "out of a directory without w")
     })?;
-    same(sys::stx(&u.m("open/f2"))?.stx_uid, 0, "owner of the moved file")?;
-    check(!sys::exists(&u.u("closed")), "a refused rename copied its parent up")
+    same(
+        sys::stx(&u.m("open/f2"))?.stx_uid,
+        0,
+        "owner of the moved file",
+    )?;
+    check(
+        !sys::exists(&u.u("closed")),
+        "a refused rename copied its parent up",
+    )
 }
 
 tests! {

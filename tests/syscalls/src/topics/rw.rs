@@ -28,8 +28,16 @@ fn lower_stays(ctx: &Ctx) -> Res {
     same(sys::read(&u.u("f"))?, b"UPPER data", "the copy")?;
     same(sys::read(&u.l("f"))?, b"lower data", "the lower file")?;
     let after = sys::stx(&u.l("f"))?;
-    same(after.stx_mtime.tv_sec, before.stx_mtime.tv_sec, "mtime of the lower file")?;
-    same(after.stx_ctime.tv_nsec, before.stx_ctime.tv_nsec, "ctime of the lower file")?;
+    same(
+        after.stx_mtime.tv_sec,
+        before.stx_mtime.tv_sec,
+        "mtime of the lower file",
+    )?;
+    same(
+        after.stx_ctime.tv_nsec,
+        before.stx_ctime.tv_nsec,
+        "ctime of the lower file",
+    )?;
     u.work_is_empty()
 }
 
@@ -41,9 +49,21 @@ fn old_descriptor_reads_new_data(ctx: &Ctx) -> Res {
     rustix::io::pwrite(&w, b"NEW", 0)?;
     same(sys::pread(&r, 8, 0)?, b"NEW data", "after the copy-up")?;
     rustix::io::pwrite(&w, b" and longer", 8)?;
-    same(sys::pread(&r, 32, 0)?, b"NEW data and longer", "after it grew")?;
-    same(rustix::fs::fstat(&r)?.st_size, 19, "fstat through the old descriptor")?;
-    same(rustix::fs::seek(&r, SeekFrom::End(0))?, 19, "SEEK_END of the old descriptor")?;
+    same(
+        sys::pread(&r, 32, 0)?,
+        b"NEW data and longer",
+        "after it grew",
+    )?;
+    same(
+        rustix::fs::fstat(&r)?.st_size,
+        19,
+        "fstat through the old descriptor",
+    )?;
+    same(
+        rustix::fs::seek(&r, SeekFrom::End(0))?,
+        19,
+        "SEEK_END of the old descriptor",
+    )?;
     rustix::fs::ftruncate(&w, 2)?;
     same(sys::pread(&r, 8, 0)?, b"NE", "after it was cut")
 }
@@ -57,7 +77,11 @@ fn position_survives_copy_up(ctx: &Ctx) -> Res {
     rustix::io::pwrite(&w, b"abcdef", 4)?;
     rustix::io::read(&r, &mut buf)?;
     same(&buf, b"abcd", "the next read")?;
-    same(rustix::fs::seek(&r, SeekFrom::Current(0))?, 8, "the position")
+    same(
+        rustix::fs::seek(&r, SeekFrom::Current(0))?,
+        8,
+        "the position",
+    )
 }
 
 fn append(ctx: &Ctx) -> Res {
@@ -68,7 +92,11 @@ fn append(ctx: &Ctx) -> Res {
     rustix::io::write(&b, b"-b")?;
     rustix::io::pwrite(&a, b"-c", 0)?;
     same(sys::read(&u.m("f"))?, b"start-a-b-c", "appended")?;
-    same(rustix::fs::seek(&a, SeekFrom::Current(0))?, 7, "the position")
+    same(
+        rustix::fs::seek(&a, SeekFrom::Current(0))?,
+        7,
+        "the position",
+    )
 }
 
 fn vectors_and_flags(ctx: &Ctx) -> Res {
@@ -77,12 +105,20 @@ fn vectors_and_flags(ctx: &Ctx) -> Res {
     let fd = sys::open(&u.m("f"), OFlags::RDWR)?;
     rustix::io::pwritev(&fd, &[IoSlice::new(b"AB"), IoSlice::new(b"CD")], 1)?;
     let (mut x, mut y) = ([0u8; 3], [0u8; 9]);
-    let n = rustix::io::preadv(&fd, &mut [IoSliceMut::new(&mut x), IoSliceMut::new(&mut y)], 0)?;
+    let n = rustix::io::preadv(
+        &fd,
+        &mut [IoSliceMut::new(&mut x), IoSliceMut::new(&mut y)],
+        0,
+    )?;
     same((n, &x, &y[..7]), (10, b"0AB", &b"CD56789"[..]), "preadv")?;
     let tail = [IoSlice::new(b"tail")];
     rustix::io::pwritev2(&fd, &tail, 0, F::APPEND)?;
     rustix::io::pwritev2(&fd, &[IoSlice::new(b"Z")], 0, F::DSYNC)?;
-    same(sys::read(&u.u("f"))?, b"ZABCD56789tail", "RWF_APPEND and RWF_DSYNC")
+    same(
+        sys::read(&u.u("f"))?,
+        b"ZABCD56789tail",
+        "RWF_APPEND and RWF_DSYNC",
+    )
 }
 
 fn truncate_calls(ctx: &Ctx) -> Res {
@@ -130,7 +166,10 @@ fn big_file_is_copied_whole(ctx: &Ctx) -> Res {
     rustix::io::pwrite(&fd, b"!", 4 << 20)?;
     let mut want = data.clone();
     want[4 << 20] = b'!';
-    check(sys::read(&u.u("f"))? == want, "the copy differs from the file")?;
+    check(
+        sys::read(&u.u("f"))? == want,
+        "the copy differs from the file",
+    )?;
     check(sys::read(&u.l("f"))? == data, "the lower file changed")
 }
 
@@ -152,7 +191,11 @@ fn holes_are_kept(ctx: &Ctx) -> Res {
         &format!("holes are kept, seen {} blocks of 512", st.stx_blocks),
     )?;
     let r = sys::open(&u.m("f"), OFlags::RDONLY)?;
-    same(sys::pread(&r, 6, 8 << 20)?, b"middle", "data between the holes")?;
+    same(
+        sys::pread(&r, 6, 8 << 20)?,
+        b"middle",
+        "data between the holes",
+    )?;
     same(sys::pread(&r, 4, 0)?, b"HEAD", "data at the start")
 }
 
@@ -181,9 +224,17 @@ fn unlinked_while_open(ctx: &Ctx) -> Res {
     for (fd, want) in [(&copied, b"XY"), (&up, b"XY")] {
         rustix::io::pwrite(fd, b"XY", 0)?;
         same(sys::pread(fd, 2, 0)?, want, "an unlinked file takes writes")?;
-        same(rustix::fs::fstat(fd)?.st_nlink, 0, "link count of an unlinked file")?;
+        same(
+            rustix::fs::fstat(fd)?.st_nlink,
+            0,
+            "link count of an unlinked file",
+        )?;
         rustix::fs::fchmod(fd, rustix::fs::Mode::RUSR)?;
-        same(rustix::fs::fstat(fd)?.st_mode & 0o777, 0o400, "fchmod of an unlinked file")?;
+        same(
+            rustix::fs::fstat(fd)?.st_mode & 0o777,
+            0o400,
+            "fchmod of an unlinked file",
+        )?;
     }
     Ok(())
 }
@@ -196,18 +247,39 @@ fn direct_io(ctx: &Ctx) -> Res {
     u.mount()?;
     let mut page = Box::new(Page([0; 4096]));
     let r = sys::open(&u.m("f"), OFlags::RDONLY | OFlags::DIRECT)?;
-    same(rustix::io::pread(&r, &mut page.0[..], 4096)?, 4096, "bytes read from lower")?;
+    same(
+        rustix::io::pread(&r, &mut page.0[..], 4096)?,
+        4096,
+        "bytes read from lower",
+    )?;
     check(page.0[..] == pattern(8192)[4096..], "data of a direct read")?;
     let w = sys::open(&u.m("f"), OFlags::RDWR | OFlags::DIRECT)?;
     page.0.fill(b'D');
-    same(rustix::io::pwrite(&w, &page.0[..], 0)?, 4096, "bytes written")?;
+    same(
+        rustix::io::pwrite(&w, &page.0[..], 0)?,
+        4096,
+        "bytes written",
+    )?;
     let seen = sys::read(&u.m("f"))?;
-    check(seen[..4096] == [b'D'; 4096], "buffered read of the direct write")?;
-    check(seen[4096..] == pattern(8192)[4096..], "the rest of the file")?;
+    check(
+        seen[..4096] == [b'D'; 4096],
+        "buffered read of the direct write",
+    )?;
+    check(
+        seen[4096..] == pattern(8192)[4096..],
+        "the rest of the file",
+    )?;
     page.0.fill(0);
     rustix::io::pread(&r, &mut page.0[..], 0)?;
-    check(page.0 == [b'D'; 4096], "direct read through the old descriptor")?;
-    fails(rustix::io::pwrite(&w, &page.0[..100], 0), Errno::INVAL, "an unaligned direct write")
+    check(
+        page.0 == [b'D'; 4096],
+        "direct read through the old descriptor",
+    )?;
+    fails(
+        rustix::io::pwrite(&w, &page.0[..100], 0),
+        Errno::INVAL,
+        "an unaligned direct write",
+    )
 }
 
 fn sync_calls(ctx: &Ctx) -> Res {
@@ -229,7 +301,10 @@ fn sync_calls(ctx: &Ctx) -> Res {
     }
     let old = sys::open(&u.m("low"), OFlags::RDONLY)?;
     sys::write(&u.m("low"), "changed")?;
-    works(rustix::fs::fsync(&old), "fsync of a descriptor from before the copy-up")?;
+    works(
+        rustix::fs::fsync(&old),
+        "fsync of a descriptor from before the copy-up",
+    )?;
     check(!sys::exists(&u.u("d")), "fsync copied a directory up")
 }
 
@@ -270,7 +345,10 @@ fn bad_buffers(ctx: &Ctx) -> Res {
 
 fn deep_parents_are_copied(ctx: &Ctx) -> Res {
     let u = Union::new(ctx)?;
-    let deep = (0..40).map(|i| format!("d{i}")).collect::<Vec<_>>().join("/");
+    let deep = (0..40)
+        .map(|i| format!("d{i}"))
+        .collect::<Vec<_>>()
+        .join("/");
     std::fs::create_dir_all(u.l(&deep))?;
     sys::write(&u.l(&format!("{deep}/f")), "x")?;
     sys::chmod(&u.l("d0/d1"), 0o711)?;
@@ -279,10 +357,22 @@ fn deep_parents_are_copied(ctx: &Ctx) -> Res {
     sys::write(&u.m(&format!("{deep}/f")), "y")?;
     same(sys::mode(&u.u("d0/d1"))?, 0o711, "mode of a copied parent")?;
     let st = sys::stx(&u.u("d0/d1/d2"))?;
-    same((st.stx_uid, st.stx_gid), (1000, 1001), "owner of a copied parent")?;
+    same(
+        (st.stx_uid, st.stx_gid),
+        (1000, 1001),
+        "owner of a copied parent",
+    )?;
     let (a, b) = (sys::stx(&u.l("d0/d1/d2"))?, sys::stx(&u.u("d0/d1/d2"))?);
-    same(a.stx_atime.tv_sec, b.stx_atime.tv_sec, "atime of a copied parent")?;
-    same(sys::names(&u.u("d0"))?, vec!["d1"], "only the path is copied")
+    same(
+        a.stx_atime.tv_sec,
+        b.stx_atime.tv_sec,
+        "atime of a copied parent",
+    )?;
+    same(
+        sys::names(&u.u("d0"))?,
+        vec!["d1"],
+        "only the path is copied",
+    )
 }
 
 tests! {

@@ -41,11 +41,23 @@ fn fields(ctx: &Ctx) -> Res {
         let (m, r) = (sys::stx(&u.m(n))?, sys::stx(&real)?);
         same(m.stx_mode, r.stx_mode, "mode")?;
         same((m.stx_uid, m.stx_gid), (12, 34), "owner")?;
-        same((m.stx_size, m.stx_blocks), (r.stx_size, r.stx_blocks), "size")?;
+        same(
+            (m.stx_size, m.stx_blocks),
+            (r.stx_size, r.stx_blocks),
+            "size",
+        )?;
         same(m.stx_nlink, 1, "link count")?;
         same(m.stx_ino, r.stx_ino, "inode number")?;
-        same((m.stx_atime.tv_sec, m.stx_atime.tv_nsec), (1_000_000, 123_456_789), "atime")?;
-        same((m.stx_mtime.tv_sec, m.stx_mtime.tv_nsec), (2_000_000, 123_456_789), "mtime")?;
+        same(
+            (m.stx_atime.tv_sec, m.stx_atime.tv_nsec),
+            (1_000_000, 123_456_789),
+            "atime",
+        )?;
+        same(
+            (m.stx_mtime.tv_sec, m.stx_mtime.tv_nsec),
+            (2_000_000, 123_456_789),
+            "mtime",
+        )?;
         same(m.stx_ctime.tv_nsec, r.stx_ctime.tv_nsec, "ctime")?;
         same(m.stx_btime.tv_nsec, r.stx_btime.tv_nsec, "btime")?;
         same(m.stx_blksize, r.stx_blksize, "block size")?;
@@ -76,7 +88,11 @@ fn numbers_stay(ctx: &Ctx, u: &Union, same_fs: bool) -> Res {
         check(sys::exists(&u.u(n)), &format!("{n} was copied up"))?;
     }
     same(look()?, before.clone(), "right after the copy-up")?;
-    same(rustix::fs::fstat(&open)?.st_ino, before[0].0, "fstat of an old descriptor")?;
+    same(
+        rustix::fs::fstat(&open)?.st_ino,
+        before[0].0,
+        "fstat of an old descriptor",
+    )?;
     drop(open);
     sys::drop_caches(&ctx.tmp)?;
     let mut after = look()?;
@@ -94,7 +110,11 @@ fn numbers_same_fs(ctx: &Ctx) -> Res {
     for n in ["f", "d", "s", "p"] {
         let s = sys::stx(&u.m(n))?;
         same(dev(&s), dev(&root), "all on one st_dev")?;
-        same(s.stx_ino, sys::stx(&u.l(n))?.stx_ino, "st_ino of the origin")?;
+        same(
+            s.stx_ino,
+            sys::stx(&u.l(n))?.stx_ino,
+            "st_ino of the origin",
+        )?;
     }
     let before = sys::stx(&u.m("d"))?.stx_ino;
     u.again()?;
@@ -106,14 +126,25 @@ fn numbers_two_fs(ctx: &Ctx) -> Res {
     numbers_stay(ctx, &u, false)?;
     sys::write(&u.m("new"), "")?;
     let (root, d) = (sys::stx(&u.mnt)?, sys::stx(&u.m("d"))?);
-    same(dev(&d), dev(&root), "directories have the st_dev of the mount")?;
+    same(
+        dev(&d),
+        dev(&root),
+        "directories have the st_dev of the mount",
+    )?;
     let (new, f) = (sys::stx(&u.m("new"))?, sys::stx(&u.m("f"))?);
-    check(dev(&new) != dev(&f), "files of two filesystems have the same st_dev")?;
+    check(
+        dev(&new) != dev(&f),
+        "files of two filesystems have the same st_dev",
+    )?;
     check(
         dev(&f) != dev(&sys::stx(&u.l("f"))?),
         "a lower file has the st_dev of its filesystem",
     )?;
-    same(new.stx_ino, sys::stx(&u.u("new"))?.stx_ino, "st_ino of an upper file")
+    same(
+        new.stx_ino,
+        sys::stx(&u.u("new"))?.stx_ino,
+        "st_ino of an upper file",
+    )
 }
 
 fn numbers_unique_under_reclaim(ctx: &Ctx) -> Res {
@@ -148,15 +179,27 @@ fn link_counts(ctx: &Ctx) -> Res {
     u.mount()?;
     let n = |p: &str| -> Res<u32> { Ok(sys::stx(&u.m(p))?.stx_nlink) };
     same(n("two")?, 2, "a lower pair")?;
-    same(sys::stx(&u.m("two"))?.stx_ino, sys::stx(&u.m("two-b"))?.stx_ino, "its st_ino")?;
+    same(
+        sys::stx(&u.m("two"))?.stx_ino,
+        sys::stx(&u.m("two-b"))?.stx_ino,
+        "its st_ino",
+    )?;
     std::fs::hard_link(u.m("one"), u.m("one-b"))?;
     same((n("one")?, n("one-b")?), (2, 2), "after link")?;
-    same(sys::stx(&u.m("one"))?.stx_ino, sys::stx(&u.m("one-b"))?.stx_ino, "st_ino after link")?;
+    same(
+        sys::stx(&u.m("one"))?.stx_ino,
+        sys::stx(&u.m("one-b"))?.stx_ino,
+        "st_ino after link",
+    )?;
     std::fs::remove_file(u.m("one"))?;
     same(n("one-b")?, 1, "after unlink of the first name")?;
     let fd = sys::open(&u.m("one-b"), OFlags::RDONLY)?;
     std::fs::remove_file(u.m("one-b"))?;
-    same(rustix::fs::fstat(&fd)?.st_nlink, 0, "after unlink of the last name")?;
+    same(
+        rustix::fs::fstat(&fd)?.st_nlink,
+        0,
+        "after unlink of the last name",
+    )?;
     // Copy-up breaks a lower pair, as overlayfs documents without index.
     sys::write(&u.m("two"), "changed")?;
     same(sys::read(&u.m("two-b"))?, b"x", "the other name")?;
@@ -184,15 +227,26 @@ fn statfs_of_upper(ctx: &Ctx) -> Res {
     let up = rustix::fs::statfs(u.u(""))?;
     same(m.f_type as u64, 0x794c_7630, "magic number")?;
     same((m.f_blocks, m.f_bsize), (up.f_blocks, up.f_bsize), "size")?;
-    same((m.f_files, m.f_namelen), (up.f_files, up.f_namelen), "inodes and name length")?;
-    same(rustix::fs::statfs(u.m("f"))?.f_blocks, up.f_blocks, "statfs of a lower file")
+    same(
+        (m.f_files, m.f_namelen),
+        (up.f_files, up.f_namelen),
+        "inodes and name length",
+    )?;
+    same(
+        rustix::fs::statfs(u.m("f"))?.f_blocks,
+        up.f_blocks,
+        "statfs of a lower file",
+    )
 }
 
 fn statfs_without_upper(ctx: &Ctx) -> Res {
     let mut u = Union::layers(ctx, 2)?;
     u.upper = None;
     u.mount()?;
-    let (m, l) = (rustix::fs::statfs(&u.mnt)?, rustix::fs::statfs(&u.lowers[0])?);
+    let (m, l) = (
+        rustix::fs::statfs(&u.mnt)?,
+        rustix::fs::statfs(&u.lowers[0])?,
+    );
     same(m.f_type as u64, 0x794c_7630, "magic number")?;
     same(m.f_blocks, l.f_blocks, "size of the first lower")
 }
@@ -225,10 +279,22 @@ fn chmod_and_chown(ctx: &Ctx) -> Res {
         }
         same(sys::stx(&u.l(n))?.stx_uid, 0, "owner of the lower one")?;
     }
-    same(sys::names(&u.m("d"))?, ["inside"], "a copied directory is merged")?;
+    same(
+        sys::names(&u.m("d"))?,
+        ["inside"],
+        "a copied directory is merged",
+    )?;
     same(sys::read(&u.m("f"))?, b"data", "content")?;
-    same(std::fs::read_link(u.m("s"))?.to_string_lossy().as_ref(), "f", "readlink")?;
-    fails(sys::chmod(&u.m("none"), 0o600), Errno::NOENT, "chmod of a missing name")
+    same(
+        std::fs::read_link(u.m("s"))?.to_string_lossy().as_ref(),
+        "f",
+        "readlink",
+    )?;
+    fails(
+        sys::chmod(&u.m("none"), 0o600),
+        Errno::NOENT,
+        "chmod of a missing name",
+    )
 }
 
 fn fchmod_of_lower_descriptor(ctx: &Ctx) -> Res {
@@ -264,7 +330,11 @@ fn times_set(ctx: &Ctx) -> Res {
     // A copy-up keeps the times of the original.
     sys::chmod(&u.m("keep"), 0o600)?;
     let s = sys::stx(&u.m("keep"))?;
-    same((s.stx_atime.tv_sec, s.stx_mtime.tv_sec), (100, 200), "times of a copy")?;
+    same(
+        (s.stx_atime.tv_sec, s.stx_mtime.tv_sec),
+        (100, 200),
+        "times of a copy",
+    )?;
     let mut t = times(0, 0);
     t.last_access.tv_nsec = rustix::fs::UTIME_OMIT;
     t.last_modification.tv_nsec = rustix::fs::UTIME_NOW;
@@ -284,16 +354,26 @@ fn times_after_writes(ctx: &Ctx) -> Res {
     u.mount()?;
     let fd = sys::open(&u.m("f"), OFlags::RDWR)?;
     rustix::io::write(&fd, b"y")?;
-    check(sys::stx(&u.m("f"))?.stx_mtime.tv_sec > 200, "mtime after a write")?;
+    check(
+        sys::stx(&u.m("f"))?.stx_mtime.tv_sec > 200,
+        "mtime after a write",
+    )?;
     let f = rustix::fs::fstat(&fd)?;
-    same(f.st_mtime, sys::stx(&u.u("f"))?.stx_mtime.tv_sec, "as upper has it")?;
+    same(
+        f.st_mtime,
+        sys::stx(&u.u("f"))?.stx_mtime.tv_sec,
+        "as upper has it",
+    )?;
     sys::write(&u.m("d/new"), "")?;
     let t = sys::stx(&u.m("d"))?.stx_mtime;
     check(t.tv_sec > 200, "mtime of a directory after a create")?;
     std::thread::sleep(std::time::Duration::from_millis(20));
     std::fs::remove_file(u.m("d/new"))?;
     let t2 = sys::stx(&u.m("d"))?.stx_mtime;
-    check((t2.tv_sec, t2.tv_nsec) > (t.tv_sec, t.tv_nsec), "mtime after an unlink")
+    check(
+        (t2.tv_sec, t2.tv_nsec) > (t.tv_sec, t.tv_nsec),
+        "mtime after an unlink",
+    )
 }
 
 fn parent_times_survive_copy_up(ctx: &Ctx) -> Res {
@@ -306,8 +386,16 @@ fn parent_times_survive_copy_up(ctx: &Ctx) -> Res {
     u.mount()?;
     sys::write(&u.m("a/b/f"), "y")?;
     for n in ["a/b", "a"] {
-        same(sys::stx(&u.m(n))?.stx_mtime.tv_sec, 200, "mtime of a copied parent")?;
-        same(sys::stx(&u.u(n))?.stx_mtime.tv_sec, 200, "mtime of its copy")?;
+        same(
+            sys::stx(&u.m(n))?.stx_mtime.tv_sec,
+            200,
+            "mtime of a copied parent",
+        )?;
+        same(
+            sys::stx(&u.u(n))?.stx_mtime.tv_sec,
+            200,
+            "mtime of its copy",
+        )?;
     }
     Ok(())
 }
@@ -320,26 +408,50 @@ fn atime(ctx: &Ctx) -> Res {
     set_times(&u.u("up"), 100, 200)?;
     u.mount()?;
     sys::read(&u.m("low"))?;
-    same(sys::stx(&u.l("low"))?.stx_atime.tv_sec, 100, "atime of a lower file")?;
+    same(
+        sys::stx(&u.l("low"))?.stx_atime.tv_sec,
+        100,
+        "atime of a lower file",
+    )?;
     let noatime = sys::open(&u.m("up"), OFlags::RDONLY | OFlags::NOATIME)?;
     sys::pread(&noatime, 1, 0)?;
-    same(sys::stx(&u.m("up"))?.stx_atime.tv_sec, 100, "atime after O_NOATIME")?;
+    same(
+        sys::stx(&u.m("up"))?.stx_atime.tv_sec,
+        100,
+        "atime after O_NOATIME",
+    )?;
     sys::read(&u.m("up"))?;
-    check(sys::stx(&u.m("up"))?.stx_atime.tv_sec > 200, "relatime of an upper file")?;
-    check(sys::stx(&u.u("up"))?.stx_atime.tv_sec > 200, "as upper has it")
+    check(
+        sys::stx(&u.m("up"))?.stx_atime.tv_sec > 200,
+        "relatime of an upper file",
+    )?;
+    check(
+        sys::stx(&u.u("up"))?.stx_atime.tv_sec > 200,
+        "as upper has it",
+    )
 }
 
 fn statx_masks_and_flags(ctx: &Ctx) -> Res {
     use rustix::fs::{statx, StatxAttributes, StatxFlags};
     let u = Union::with_file(ctx, "x")?;
     let root = statx(CWD, &u.mnt, AtFlags::empty(), StatxFlags::MNT_ID)?;
-    check(root.stx_attributes.contains(StatxAttributes::MOUNT_ROOT), "STATX_ATTR_MOUNT_ROOT")?;
+    check(
+        root.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        "STATX_ATTR_MOUNT_ROOT",
+    )?;
     let f = statx(CWD, u.m("f"), AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID)?;
-    check(!f.stx_attributes.contains(StatxAttributes::MOUNT_ROOT), "the file is no mount root")?;
+    check(
+        !f.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        "the file is no mount root",
+    )?;
     same(f.stx_mnt_id, root.stx_mnt_id, "mount id")?;
     let fd = sys::open(&u.m("f"), OFlags::PATH)?;
     let e = statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
-    same(e.stx_ino, sys::stx(&u.m("f"))?.stx_ino, "statx of an O_PATH descriptor")
+    same(
+        e.stx_ino,
+        sys::stx(&u.m("f"))?.stx_ino,
+        "statx of an O_PATH descriptor",
+    )
 }
 
 tests! {

@@ -95,7 +95,11 @@ fn mount_allowed(ctx: &Ctx) -> Res {
         u.umount()
     })?;
     same(sys::read(&u.u("mine"))?, b"changed", "the copy in upper")?;
-    same(sys::stx(&u.u("mine"))?.stx_uid, 100_000, "its owner outside")?;
+    same(
+        sys::stx(&u.u("mine"))?.stx_uid,
+        100_000,
+        "its owner outside",
+    )?;
     same(sys::read(&u.l("mine"))?, b"mine", "the lower file")
 }
 
@@ -117,12 +121,20 @@ fn nothing_privileged(ctx: &Ctx) -> Res {
     in_range(|| {
         u.mount()?;
         let f = u.m("roots");
-        fails(sys::read(&f), Errno::ACCESS, "read of a file of the outer root")?;
+        fails(
+            sys::read(&f),
+            Errno::ACCESS,
+            "read of a file of the outer root",
+        )?;
         fails(sys::open(&f, OFlags::WRONLY), Errno::ACCESS, "write")?;
         fails(sys::chmod(&f, 0o666), Errno::PERM, "chmod")?;
         fails(sys::chown(&f, 0, 0), Errno::PERM, "chown")?;
         same(sys::stx(&f)?.stx_uid, 65534, "its owner is not mapped")?;
-        same(sys::names(&u.u(""))?, Vec::<String>::new(), "nothing was copied up")
+        same(
+            sys::names(&u.u(""))?,
+            Vec::<String>::new(),
+            "nothing was copied up",
+        )
     })?;
     same(sys::mode(&u.l("roots"))?, 0o600, "mode of the lower file")
 }
@@ -133,10 +145,21 @@ fn unmapped_owner_is_not_copied_up(ctx: &Ctx) -> Res {
     in_range(|| {
         u.mount()?;
         let f = u.m("roots");
-        same(sys::read(&f)?, b"secret", "a readable file of an unmapped owner")?;
+        same(
+            sys::read(&f)?,
+            b"secret",
+            "a readable file of an unmapped owner",
+        )?;
         let r = sys::open(&f, OFlags::WRONLY).and_then(|fd| rustix::io::write(&fd, b"x"));
-        check(r.is_err(), "a write to a file of an unmapped owner succeeded")?;
-        same(sys::names(&u.u(""))?, Vec::<String>::new(), "nothing was copied up")
+        check(
+            r.is_err(),
+            "a write to a file of an unmapped owner succeeded",
+        )?;
+        same(
+            sys::names(&u.u(""))?,
+            Vec::<String>::new(),
+            "nothing was copied up",
+        )
     })?;
     same(sys::read(&u.l("roots"))?, b"secret", "the lower file")
 }
@@ -147,8 +170,16 @@ fn no_trusted_xattrs(ctx: &Ctx) -> Res {
     in_range(|| {
         u.mount()?;
         let f = u.m("mine");
-        fails(sys::setx(&f, "trusted.x", b"1"), Errno::PERM, "setxattr of trusted.x")?;
-        fails(sys::getx(&f, "trusted.secret"), Errno::NODATA, "getxattr of trusted.secret")?;
+        fails(
+            sys::setx(&f, "trusted.x", b"1"),
+            Errno::PERM,
+            "setxattr of trusted.x",
+        )?;
+        fails(
+            sys::getx(&f, "trusted.secret"),
+            Errno::NODATA,
+            "getxattr of trusted.secret",
+        )?;
         same(sys::listx(&f)?, Vec::<String>::new(), "the list of xattrs")
     })
 }
@@ -163,12 +194,19 @@ fn whiteouts_without_trusted_xattrs(ctx: &Ctx) -> Res {
         std::fs::remove_dir(u.m("d"))?;
         same(sys::names(&u.mnt)?, vec!["roots"], "what is left")?;
         // A directory over a whiteout cannot be marked opaque here.
-        fails(sys::mkdir(&u.m("d")), Errno::IO, "mkdir over a whiteout without xattrs")?;
+        fails(
+            sys::mkdir(&u.m("d")),
+            Errno::IO,
+            "mkdir over a whiteout without xattrs",
+        )?;
         check(!sys::exists(&u.m("d")), "a failed mkdir left a directory")?;
         u.umount()
     })?;
     check(sys::is_whiteout(&u.u("mine")), "a whiteout in upper")?;
-    check(sys::is_whiteout(&u.u("d")), "a whiteout in upper for the directory")
+    check(
+        sys::is_whiteout(&u.u("d")),
+        "a whiteout in upper for the directory",
+    )
 }
 
 fn file_caps_worthless_outside(ctx: &Ctx) -> Res {
@@ -198,7 +236,9 @@ fn redirect_needs_privilege(ctx: &Ctx) -> Res {
         Err(Errno::PERM) => Ok(()),
         // A type that does not know the option yet.
         Err(Errno::INVAL) if fstype() != "overlay" => Ok(()),
-        r => Err(Failure::new(format!("redirect_dir=on: expected EPERM, seen {r:?}"))),
+        r => Err(Failure::new(format!(
+            "redirect_dir=on: expected EPERM, seen {r:?}"
+        ))),
     })
 }
 
@@ -228,7 +268,11 @@ fn owner_and_sticky_inside(ctx: &Ctx) -> Res {
         sys::chmod(&d, 0o1777)?;
         sys::as_user(1000, 1000, &[], || Ok(sys::write(&d.join("a"), "a")?))?;
         sys::as_user(1001, 1001, &[], || {
-            fails(std::fs::remove_file(d.join("a")), Errno::PERM, "unlink in a sticky directory")
+            fails(
+                std::fs::remove_file(d.join("a")),
+                Errno::PERM,
+                "unlink in a sticky directory",
+            )
         })?;
         same(sys::stx(&d.join("a"))?.stx_uid, 1000, "owner inside")
     })?;
