@@ -263,9 +263,9 @@ pub(crate) fn lower_shows(child: Child<'_>) -> bool {
 /// Asks the layers of a dentry that revalidate theirs.
 pub(crate) fn revalidate(dentry: &Dentry, flags: u32, weak: bool) -> Result<bool> {
     let inode = dentry.own_inode().ok_or(ESTALE)?;
-    let upper = inode.upper().into_iter();
     let lower = inode.data().lower.as_slice().iter();
-    for real in upper.chain(lower.filter_map(|path| path.dentry.get())) {
+    let lower = lower.filter_map(|path| path.dentry.get());
+    for real in Iterator::chain(inode.upper().into_iter(), lower) {
         if !real.revalidate(flags, weak)? {
             if weak {
                 return Ok(false);

@@ -77,29 +77,49 @@ struct Work {
     features: Features,
 }
 
-/// What a mount keeps: the data of the super block.
-#[pin_data(PinnedDrop)]
-pub(crate) struct Overlay {
-    config: Config,
-    shown: Shown,
-    creds: ARef<Credential>,
+/// The layers of a mount; they are unmounted together when dropped.
+#[derive(Default)]
+struct Layers {
     upper: Option<Layer>,
+    /// Topmost first.
     lower: KVec<Layer>,
-    filesystems: KVec<LayerFs>,
-    layout: Layout,
+}
+
+impl Drop for Layers {
+    fn drop(&mut self) {
+        let mut mounts = KVec::new();
+        let lower = core::mem::take(&mut self.lower);
+        for layer in Iterator::chain(self.upper.take().into_iter(), lower) {
+            // Where there is no memory to wait once for all, this mount is waited for.
+            let _ = mounts.push(layer.into_mount(), GFP_KERNEL);
+        }
+        PrivateMount::unmount_all(mounts);
+    }
+}
+
+/// What a mount keeps: the data of the super block. Dropped in the order of the fields: references
+/// into the layers go before the layers do.
+#[pin_data]
+pub(crate) struct Overlay {
+    /// A whiteout in the work directory that others are linked from.
+    #[pin]
+    pub(crate) whiteout: Mutex<Option<ARef<vfs::Dentry>>>,
     work: Option<Work>,
-    in_use: KVec<InUse>,
     /// Inodes that stand in the hash for the roots of all layers: a lookup that reaches one is
     /// refused.
     traps: KVec<ARef<Inode>>,
+    in_use: KVec<InUse>,
+    layers: Layers,
+    filesystems: KVec<LayerFs>,
+    layout: Layout,
+    creds: ARef<Credential>,
+    config: Config,
+    shown: Shown,
     name_len: i64,
     upper_xattrs: Atomic<bool>,
     share_whiteouts: Atomic<bool>,
     has_fsid: bool,
     last_ino: Atomic<u64>,
-    /// A whiteout in the work directory that others are linked from.
-    #[pin]
-    pub(crate) whiteout: Mutex<Option<ARef<vfs::Dentry>>>,
 }
 
 /// What `/proc/mounts` shows.
@@ -110,44 +130,25 @@ struct Shown {
     work: Option<CBuf>,
 }
 
-#[pinned_drop]
-impl PinnedDrop for Overlay {
-    fn drop(self: Pin<&mut Self>) {
-        let this = self.project();
-        // The upper mark is on the root of the upper mount: it goes before the mounts do.
-        this.traps.clear();
-        *this.whiteout.lock() = None;
-        *this.work = None;
-        this.in_use.clear();
-        let mut mounts = KVec::new();
-        let layers = core::mem::take(this.lower).into_iter().chain(this.upper.take());
-        for layer in layers {
-            // Where there is no memory to wait once for all, each mount is waited for.
-            let _ = mounts.push(layer.into_mount(), GFP_KERNEL);
-        }
-        PrivateMount::unmount_all(mounts);
-    }
-}
-
 impl Overlay {
     /// The upper layer.
     #[inline]
     pub(crate) fn upper(&self) -> Option<&Layer> {
-        self.upper.as_ref()
+        self.layers.upper.as_ref()
     }
 
     /// The layer with index `index`: 0 is upper, 1 the topmost lower layer.
     #[inline]
     pub(crate) fn layer(&self, index: u16) -> Option<&Layer> {
         match index {
-            UPPER => self.upper.as_ref(),
-            _ => self.lower.get(usize::from(index).wrapping_sub(1)),
+            UPPER => self.layers.upper.as_ref(),
+            _ => self.layers.lower.get(usize::from(index).wrapping_sub(1)),
         }
     }
 
     /// The lower layers, topmost first.
     pub(crate) fn lower_layers(&self) -> &[Layer] {
-        &self.lower
+        &self.layers.lower
     }
 
     /// The path that `path` stands for.
@@ -184,7 +185,7 @@ impl Overlay {
 
     /// The upper mount and the work directory; `EROFS` where the mount is read-only for good.
     pub(crate) fn work(&self) -> Result<(&Mount, &vfs::Dentry)> {
-        match (&self.upper, &self.work) {
+        match (&self.layers.upper, &self.work) {
             (Some(upper), Some(work)) => Ok((upper.mnt(), &work.dir)),
             _ => Err(EROFS),
         }
@@ -457,7 +458,8 @@ fn fill_with(
         return fc.invalid(fmt!("missing 'lowerdir'"));
     }
     // Declared before `build`, so that marks and traps are taken back before the mounts go.
-    let (mut upper, mut work) = (None, None);
+    let mut layers = Layers::default();
+    let mut work = None;
     let mut build = Builder {
         sb,
         fc,
@@ -472,14 +474,14 @@ fn fill_with(
         };
         let layer = build.open_upper(named)?;
         work = build.open_work(&layer, named, base)?;
-        upper = Some(layer);
+        layers.upper = Some(layer);
     } else if params.work.is_some() {
         fc.log(
             Level::Info,
             fmt!("option \"workdir\" is useless in a non-upper mount, ignore"),
         );
     }
-    if upper.is_none() && params.lower.len() == 1 {
+    if layers.upper.is_none() && params.lower.len() == 1 {
         return fc.invalid(fmt!(
             "at least 2 lowerdir are needed while upperdir nonexistent"
         ));
@@ -498,20 +500,20 @@ fn fill_with(
     let mut filesystems = KVec::new();
     filesystems.push(
         LayerFs {
-            sb: upper.as_ref().map_or(SbId::NONE, |upper| upper.mnt().sb().id()),
-            uuid: upper.as_ref().map_or([0; 16], |upper| upper.mnt().sb().uuid()),
+            sb: layers.upper.as_ref().map_or(SbId::NONE, |upper| upper.mnt().sb().id()),
+            uuid: layers.upper.as_ref().map_or([0; 16], |upper| upper.mnt().sb().uuid()),
             dev: AnonDev::new()?,
             bad_uuid: false,
             is_lower: false,
         },
         GFP_KERNEL,
     )?;
-    let mut lower = KVec::with_capacity(params.lower.len(), GFP_KERNEL)?;
+    layers.lower.reserve(params.lower.len(), GFP_KERNEL)?;
     for named in &params.lower {
-        let layer = build.open_lower(&mut filesystems, named, upper.is_some())?;
-        lower.push(layer, GFP_KERNEL)?;
+        let layer = build.open_lower(&mut filesystems, named, layers.upper.is_some())?;
+        layers.lower.push(layer, GFP_KERNEL)?;
     }
-    let distinct = filesystems.len() - usize::from(upper.is_none());
+    let distinct = filesystems.len() - usize::from(layers.upper.is_none());
     let layout = if distinct == 1 {
         Layout::OneFs
     } else {
@@ -524,7 +526,7 @@ fn fill_with(
     let upper_xattrs = work.as_ref().is_some_and(|work| work.features.xattrs);
     let mut has_fsid = false;
     let mut config = params.config;
-    if let (Some(layer), Uuid::Auto, true) = (&upper, config.uuid, upper_xattrs) {
+    if let (Some(layer), Uuid::Auto, true) = (&layers.upper, config.uuid, upper_xattrs) {
         match upper_uuid(layer.path(layer.mnt().root())) {
             Ok(Some(uuid)) => {
                 build.sb.set_uuid(&uuid);
@@ -541,16 +543,16 @@ fn fill_with(
         }
     }
 
-    if let (Some(layer), Some(base)) = (&upper, &params.work) {
+    if let (Some(layer), Some(base)) = (&layers.upper, &params.work) {
         build.check_overlap(layer.mnt().root(), "upperdir", false)?;
         build.check_overlap(base.path.as_ref().dentry, "workdir", false)?;
     }
-    for layer in &lower {
+    for layer in &layers.lower {
         build.check_overlap(layer.mnt().root(), "lowerdir", true)?;
     }
 
-    let mut stack = KVec::with_capacity(lower.len(), GFP_KERNEL)?;
-    for (index, layer) in lower.iter().enumerate() {
+    let mut stack = KVec::with_capacity(layers.lower.len(), GFP_KERNEL)?;
+    for (index, layer) in layers.lower.iter().enumerate() {
         let index = u16::try_from(index + 1)?;
         stack.push(LowerPath::new(layer.mnt().root().get(), index), GFP_KERNEL)?;
     }
@@ -558,7 +560,7 @@ fn fill_with(
     for named in core::mem::take(&mut params.lower) {
         names.push(named.name, GFP_KERNEL)?;
     }
-    let has_upper = upper.is_some();
+    let has_upper = layers.upper.is_some();
     let shown = Shown {
         lowerdir: params.lowerdir.take(),
         lower: names,
@@ -573,22 +575,21 @@ fn fill_with(
         ..
     } = build;
     sb.set_data(try_pin_init!(Overlay {
-        config,
-        shown,
-        creds,
-        upper,
-        lower,
+        whiteout <- new_mutex!(None, "rovl_whiteout"),
+        work,
+        traps,
+        in_use,
+        layers,
         filesystems,
         layout,
-        work,
-        in_use,
-        traps,
+        creds,
+        config,
+        shown,
         name_len,
         upper_xattrs: Atomic::new(upper_xattrs),
         share_whiteouts: Atomic::new(true),
         has_fsid,
         last_ino: Atomic::new(1),
-        whiteout <- new_mutex!(None, "rovl_whiteout"),
     }? Error))?;
     make_root(sb, stack)
 }

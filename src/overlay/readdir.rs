@@ -355,8 +355,9 @@ impl OpenDir {
 
 /// The listing kept with the inode, if it is up to date; one more user.
 fn get_kept(inode: &Inode) -> Option<Arc<Listing>> {
-    let mut kept = inode.data().listing.lock();
-    let kept = kept.as_mut()?;
+    let mut slot = inode.data().listing.lock();
+    let slot: &mut Option<Kept> = &mut slot;
+    let kept = slot.as_mut()?;
     if kept.listing.version != inode.version() {
         return None;
     }
@@ -380,7 +381,8 @@ fn keep(inode: &Inode, listing: Arc<Listing>, users: usize) -> Arc<Listing> {
 fn put_kept(inode: &Inode, listing: &Arc<Listing>) {
     let old = {
         let mut slot = inode.data().listing.lock();
-        match slot.as_mut() {
+        let slot: &mut Option<Kept> = &mut slot;
+        match slot {
             Some(kept) if Arc::ptr_eq(&kept.listing, listing) => {
                 kept.users = kept.users.saturating_sub(1);
                 if kept.users == 0 {
@@ -486,12 +488,12 @@ impl OpenDir {
 impl DirectoryOperations<Overlay> for OpenDir {
     type Data = Self;
 
-    fn open(open: OpenFile<'_>) -> Result<KBox<Self>> {
+    fn open(open: OpenFile<'_>) -> Result<Pin<KBox<Self>>> {
         let inode = open.inode();
         let path = inode.real_path()?;
         let real = cred::scope(inode.fs().creds(), |_| open_real(path))?;
         let real_is_upper = inode.upper().is_some_and(|upper| *upper == *path.dentry);
-        KBox::new_pinned(
+        KBox::pin_init(
             pin_init!(Self {
                 real,
                 real_is_upper,
@@ -504,6 +506,7 @@ impl DirectoryOperations<Overlay> for OpenDir {
                     "rovl_open_dir"
                 ),
             }),
+            GFP_KERNEL,
         )
     }
 
@@ -554,7 +557,7 @@ impl DirectoryOperations<Overlay> for OpenDir {
         }
     }
 
-    fn release(open: OpenFile<'_>, data: KBox<Self>) {
+    fn release(open: OpenFile<'_>, data: Pin<KBox<Self>>) {
         let listing = data.state.lock().listing.take();
         if let Some(listing) = listing {
             put_kept(open.inode(), &listing);

@@ -9,6 +9,7 @@ use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
     cred::Credential,
+    error::to_result,
     prelude::*,
     sync::aref::{ARef, AlwaysRefCounted},
 };

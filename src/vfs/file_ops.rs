@@ -226,7 +226,7 @@ pub(crate) trait DirectoryOperations<F: FileSystem>: Sized + 'static {
     type Data: Send + Sync;
 
     /// Opens.
-    fn open(open: OpenFile<'_, F>) -> Result<KBox<Self::Data>>;
+    fn open(open: OpenFile<'_, F>) -> Result<Pin<KBox<Self::Data>>>;
     /// Lists; the inode is locked, shared.
     fn iterate(open: OpenFile<'_, F>, data: &Self::Data, ctx: &mut DirContext<'_>) -> Result;
     /// Moves the position; returns it.
@@ -240,7 +240,7 @@ pub(crate) trait DirectoryOperations<F: FileSystem>: Sized + 'static {
         datasync: bool,
     ) -> Result;
     /// Closes, for the last time.
-    fn release(open: OpenFile<'_, F>, data: KBox<Self::Data>);
+    fn release(open: OpenFile<'_, F>, data: Pin<KBox<Self::Data>>);
 }
 
 fn done(result: Result) -> i32 {
@@ -493,9 +493,10 @@ impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
     };
 
     unsafe extern "C" fn open(_inode: RawInode, file: RawFile) -> i32 {
-        // SAFETY: charter 1, 3 and 8: `file` is being opened, its data is stored here.
+        // SAFETY: charter 1, 3 and 8: `file` is being opened, its data is stored here and does not
+        // move until `release`.
         from_result(|| unsafe {
-            let data = T::open(OpenFile::from_raw(file))?;
+            let data = Pin::into_inner_unchecked(T::open(OpenFile::from_raw(file))?);
             (*file).private_data = KBox::into_raw(data).cast();
             Ok(0)
         })
@@ -506,7 +507,7 @@ impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
         unsafe {
             T::release(
                 OpenFile::from_raw(file),
-                KBox::from_raw((*file).private_data.cast()),
+                Pin::new_unchecked(KBox::from_raw((*file).private_data.cast())),
             )
         };
         0

@@ -145,6 +145,12 @@ impl<F: FileSystem> Deref for OwnDentry<F> {
     }
 }
 
+impl<F: FileSystem> kernel::fmt::Display for OwnDentry<F> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl<F: FileSystem> PartialEq for OwnDentry<F> {
     fn eq(&self, other: &Self) -> bool {
         core::ptr::eq(self, other)

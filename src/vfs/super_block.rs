@@ -55,6 +55,11 @@ impl SuperBlock {
         self.0.get()
     }
 
+    /// Its identity.
+    pub(crate) fn id(&self) -> SbId {
+        SbId(self.as_ptr() as usize)
+    }
+
     fn flags(&self) -> usize {
         // SAFETY: charter 1; a word.
         unsafe { (&raw const (*self.as_ptr()).s_flags).read_volatile() }
