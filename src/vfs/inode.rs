@@ -152,7 +152,7 @@ impl Inode {
     /// Replaces the `S_*` flags in `mask` by those in `flags`.
     pub(crate) fn set_flags(&self, flags: u32, mask: u32) {
         // SAFETY: charter 1; the function updates atomically.
-        unsafe { bindings::inode_set_flags(self.as_ptr(), flags, mask) }
+        unsafe { bindings::inode_set_flags(self.as_ptr(), flags & mask, mask) }
     }
 
     /// The super block that the inode is on.

@@ -11,6 +11,8 @@
 #   sys.pl reconfigure DIR OPTION...  fspick, fsconfig
 #   sys.pl umount DIR                umount2, no flags
 #   sys.pl rename FLAGS OLD NEW       renameat2; FLAGS a number
+#   sys.pl renames                    the same for each line "FLAGS|OLD|NEW" of
+#       standard input; answers each with "ok" or the error
 #   sys.pl tmpfile DIR MODE [NAME]    open(O_TMPFILE), write "tmpfile\n", link
 #   sys.pl socket PATH                bind an AF_UNIX socket
 #   sys.pl open FLAGS PATH            open with the named flags, e.g. WRONLY|TRUNC
@@ -87,6 +89,14 @@ if ($command eq 'mount') {
 } elsif ($command eq 'rename') {
 	my ($flags, $old, $new) = @a;
 	call('rename', RENAMEAT2, AT_FDCWD, $old, AT_FDCWD, $new, 0 + $flags);
+} elsif ($command eq 'renames') {
+	$| = 1;
+	while (my $line = <STDIN>) {
+		chomp $line;
+		my ($flags, $old, $new) = split /\|/, $line;
+		my $r = syscall RENAMEAT2, AT_FDCWD, $old, AT_FDCWD, $new, 0 + $flags;
+		print $r < 0 ? "rename: $!\n" : "ok\n";
+	}
 } elsif ($command eq 'tmpfile') {
 	my ($dir, $mode, $name) = @a;
 	my $fd = call('tmpfile', OPEN, $dir, O_RDWR | O_TMPFILE, oct $mode);

@@ -148,16 +148,6 @@ pub fn same<A: PartialEq<B> + Debug, B: Debug>(seen: A, want: B, what: &str) -> 
 }
 
 #[track_caller]
-pub fn differ<A: PartialEq<B> + Debug, B: Debug>(seen: A, other: B, what: &str) -> Res {
-    if seen != other {
-        return Ok(());
-    }
-    Err(Failure::new(format!(
-        "{what}: expected anything but {other:?}"
-    )))
-}
-
-#[track_caller]
 pub fn check(cond: bool, what: &str) -> Res {
     if cond {
         return Ok(());

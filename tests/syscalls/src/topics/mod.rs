@@ -18,6 +18,7 @@ mod open;
 mod perm;
 mod race;
 mod readdir;
+mod refuse;
 mod rename;
 mod rw;
 mod stat;
@@ -26,6 +27,7 @@ mod xattr;
 
 pub const ALL: &[(&str, &[Test])] = &[
     ("mount", mount::TESTS),
+    ("refuse", refuse::TESTS),
     ("open", open::TESTS),
     ("rw", rw::TESTS),
     ("mmap", mmap::TESTS),

@@ -383,30 +383,43 @@ fn unix_sockets(ctx: &Ctx) -> Res {
     }
 }
 
-fn file_handle_round_trip_refused(ctx: &Ctx) -> Res {
-    // Without nfs_export a handle can be made (by name_to_handle_at with
-    // AT_HANDLE_FID) but none can be opened.
-    let u = filled(ctx)?;
-    let mut buf = [0u8; 8 + 128];
+fn handle_of(p: &std::path::Path, flags: i32) -> Result<Vec<u8>, Errno> {
+    let mut buf = vec![0u8; 8 + 128];
     buf[0] = 128;
     let mut mount_id = 0i32;
-    let path = sys::cstr(&u.m("low"));
+    let path = sys::cstr(p);
     // SAFETY: the buffer and the id outlive the call.
-    let r = unsafe {
+    sys::ret(unsafe {
         libc::syscall(
             libc::SYS_name_to_handle_at,
             libc::AT_FDCWD,
             path.as_ptr(),
             buf.as_mut_ptr(),
             &mut mount_id,
-            0,
+            flags,
         )
-    };
-    fails(
-        sys::ret(r),
-        Errno::OPNOTSUPP,
-        "name_to_handle_at without nfs_export",
-    )
+    })?;
+    Ok(buf)
+}
+
+fn file_handles(ctx: &Ctx) -> Res {
+    const AT_HANDLE_FID: i32 = 0x200;
+    // Without nfs_export a handle can be made to compare files by, but not
+    // one that could be opened.
+    let u = filled(ctx)?;
+    for n in ["low", "up", "d"] {
+        fails(
+            handle_of(&u.m(n), 0),
+            Errno::OPNOTSUPP,
+            "name_to_handle_at without nfs_export",
+        )?;
+        let a = works(handle_of(&u.m(n), AT_HANDLE_FID), "AT_HANDLE_FID")?;
+        let b = works(handle_of(&u.m(n), AT_HANDLE_FID), "AT_HANDLE_FID")?;
+        same(a, b, "the handle of one file")?;
+    }
+    let low = handle_of(&u.m("low"), AT_HANDLE_FID)?;
+    let up = handle_of(&u.m("up"), AT_HANDLE_FID)?;
+    check(low != up, "two files have one handle")
 }
 
 fn chdir_and_getcwd(ctx: &Ctx) -> Res {
@@ -433,7 +446,7 @@ tests! {
     Tmpfs: errnos, reading_copies_nothing, truncating, readonly_truncating, access_modes,
         getfl_and_setfl, reopen_through_proc, fd_path_is_in_the_mount, openat2_resolution,
         through_symlink, over_whiteout, longest_name, names_of_any_bytes,
-        noatime_needs_ownership, special_files, unix_sockets, file_handle_round_trip_refused,
+        noatime_needs_ownership, special_files, unix_sockets, file_handles,
         chdir_and_getcwd;
     Ext4: errnos, getfl_and_setfl, longest_name;
 }
