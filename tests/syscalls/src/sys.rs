@@ -339,14 +339,13 @@ pub fn drop_caches(dir: &Path) -> Res {
     let at = dir.join("cgroup");
     mkdir(&at)?;
     rustix::mount::mount("cgroup2", &at, "cgroup2", MountFlags::empty(), None)?;
-    for _ in 0..3 {
-        let fd = open(&at.join("memory.reclaim"), OFlags::WRONLY)?;
-        match rustix::io::write(&fd, b"4G") {
-            // It could not find that much.
-            Ok(_) | Err(Errno::AGAIN) => {}
-            Err(e) => return Err(e.into()),
-        }
+    let fd = open(&at.join("memory.reclaim"), OFlags::WRONLY)?;
+    match rustix::io::write(&fd, b"512M") {
+        // It could not find that much.
+        Ok(_) | Err(Errno::AGAIN) => {}
+        Err(e) => return Err(e.into()),
     }
+    drop(fd);
     rustix::mount::unmount(&at, rustix::mount::UnmountFlags::DETACH)?;
     Ok(std::fs::remove_dir(&at)?)
 }

@@ -161,6 +161,28 @@ fn copy_range_within_a_file(ctx: &Ctx) -> Res {
     )
 }
 
+fn copy_range_between_unions(ctx: &Ctx) -> Res {
+    let u = pair(ctx)?;
+    let root = ctx.root.join("second");
+    sys::mkdir(&root)?;
+    let v = Union::at(&root, 1)?;
+    sys::write(&v.l("dst"), "lower destination")?;
+    v.mount()?;
+    let src = sys::open(&u.m("src"), OFlags::RDONLY)?;
+    let dst = sys::open(&v.m("dst"), OFlags::RDWR)?;
+    let n = rustix::fs::copy_file_range(&src, None, &dst, None, 5000)?;
+    check(n > 0, "copy_file_range between two unions")?;
+    check(
+        sys::read(&v.m("dst"))?[..n] == pattern(100_000)[..n],
+        "content",
+    )?;
+    same(
+        sys::read(&v.l("dst"))?,
+        b"lower destination",
+        "the lower file",
+    )
+}
+
 fn copy_range_errnos(ctx: &Ctx) -> Res {
     let u = pair(ctx)?;
     sys::mkdir(&u.m("dir"))?;
@@ -543,7 +565,8 @@ fn unknown_ioctl(ctx: &Ctx) -> Res {
 
 tests! {
     Tmpfs: splice_both_ways, splice_uses_position, vmsplice_to_file, tee_then_splice, sendfile,
-        copy_range, copy_range_within_a_file, copy_range_errnos, clone_refused_without_reflink,
+        copy_range, copy_range_within_a_file,
+        copy_range_between_unions, copy_range_errnos, clone_refused_without_reflink,
         fallocate_modes, fallocate_errnos, seek_data_and_hole, fiemap_unsupported,
         fadvise_and_readahead, unknown_ioctl;
     Ext4: splice_both_ways, copy_range, clone_refused_without_reflink, fallocate_modes,

@@ -296,6 +296,52 @@ fn killed_in_copy_up(ctx: &Ctx) -> Res {
     u.work_is_empty()
 }
 
+fn copy_up_under_signals(ctx: &Ctx) -> Res {
+    let u = Union::split(ctx)?;
+    let data = pattern(40 << 20);
+    sys::write(&u.l("big"), &data)?;
+    u.mount()?;
+    sys::in_child(|| {
+        extern "C" fn nothing(_: libc::c_int) {}
+        // SAFETY: the handler does nothing; without SA_RESTART it interrupts
+        // every call that can be interrupted.
+        unsafe {
+            let mut act: libc::sigaction = std::mem::zeroed();
+            act.sa_sigaction = nothing as *const () as usize;
+            sys::ret(i64::from(libc::sigaction(
+                libc::SIGALRM,
+                &act,
+                std::ptr::null_mut(),
+            )))?;
+            let often = libc::timeval {
+                tv_sec: 0,
+                tv_usec: 2000,
+            };
+            let timer = libc::itimerval {
+                it_interval: often,
+                it_value: often,
+            };
+            let none = std::ptr::null_mut();
+            sys::ret(i64::from(libc::setitimer(libc::ITIMER_REAL, &timer, none)))?;
+        }
+        match sys::chmod(&u.m("big"), 0o600) {
+            Ok(()) => Ok(()),
+            Err(e) => {
+                same(e, Errno::INTR, "chmod under a storm of signals")?;
+                same(
+                    sys::names(&u.u(""))?,
+                    Vec::<String>::new(),
+                    "upper after EINTR",
+                )
+            }
+        }
+    })?;
+    u.work_is_empty()?;
+    sys::chmod(&u.m("big"), 0o600)?;
+    check(sys::read(&u.u("big"))? == data, "the copy")?;
+    u.work_is_empty()
+}
+
 fn frozen_upper_blocks_writers(ctx: &Ctx) -> Res {
     use std::os::fd::AsRawFd;
     const FIFREEZE: libc::c_ulong = 0xc004_5877;
@@ -328,6 +374,7 @@ fn frozen_upper_blocks_writers(ctx: &Ctx) -> Res {
 
 tests! {
     Tmpfs: no_space, no_space_for_data, no_inodes, no_quota, file_size_limit,
-        limit_does_not_stop_copy_up, too_big, killed_in_copy_up;
+        limit_does_not_stop_copy_up, too_big, killed_in_copy_up,
+        copy_up_under_signals;
     Ext4: file_size_limit, frozen_upper_blocks_writers;
 }

@@ -8,6 +8,7 @@ mod aio;
 mod data;
 mod exec;
 mod fileattr;
+mod firstwrite;
 mod limits;
 mod locks;
 mod mmap;
@@ -30,6 +31,7 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("refuse", refuse::TESTS),
     ("open", open::TESTS),
     ("rw", rw::TESTS),
+    ("firstwrite", firstwrite::TESTS),
     ("mmap", mmap::TESTS),
     ("data", data::TESTS),
     ("aio", aio::TESTS),

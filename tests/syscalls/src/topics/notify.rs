@@ -223,15 +223,14 @@ fn fanotify_mount_and_filesystem(ctx: &Ctx) -> Res {
 
 fn fanotify_permission(ctx: &Ctx) -> Res {
     let u = Union::with_file(ctx, "x")?;
-    let fd = match fan(CLASS_CONTENT) {
+    let fd = fan(CLASS_CONTENT)?;
+    match mark(&fd, MARK_ADD, OPEN_PERM, &u.m("f")) {
         Err(Errno::INVAL) => {
-            return Err(Failure::skip(
-                "this kernel has no fanotify permission events",
-            ))
+            let why = "this kernel has no fanotify permission events";
+            return Err(Failure::skip(why));
         }
         r => r?,
-    };
-    mark(&fd, MARK_ADD, OPEN_PERM, &u.m("f"))?;
+    }
     for (answer, want) in [(1u32, Ok(())), (2, Err(Errno::PERM))] {
         let p = u.m("f");
         let t = std::thread::spawn(move || sys::open(&p, OFlags::RDONLY).map(|_| ()));

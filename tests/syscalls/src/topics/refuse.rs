@@ -431,8 +431,26 @@ fn foreign_context_refused(ctx: &Ctx) -> Res {
     })
 }
 
+fn layers_in_use(ctx: &Ctx) -> Res {
+    let u = filled(ctx, 1)?;
+    u.mount()?;
+    let root = ctx.root.join("second");
+    sys::mkdir(&root)?;
+    let mut v = Union::at(&root, 1)?;
+    v.upper = u.upper.clone();
+    // Without index overlayfs only warns.
+    match v.try_mount() {
+        Ok(()) => {}
+        Err(e) => {
+            check(!is_overlayfs(), "overlayfs takes an upper in use")?;
+            same(e, Errno::BUSY, "an upper in use")?;
+        }
+    }
+    usable(&u, 1)
+}
+
 tests! {
     Tmpfs: refusals, doubled_directories, option_without_value, binary_and_path_types_refused,
-        fd_of_a_file_refused, limit_of_500, stacking_depth, upper_must_not_be_a_union,
+        fd_of_a_file_refused, limit_of_500, layers_in_use, stacking_depth, upper_must_not_be_a_union,
         foreign_context_refused;
 }
