@@ -219,7 +219,7 @@ fn opaque_directory(ctx: &Ctx) -> Res {
     )
 }
 
-fn marked_files(ctx: &Ctx, marked: bool) -> Res<Union> {
+fn xattr_whiteouts(ctx: &Ctx) -> Res {
     let u = Union::layers(ctx, 2)?;
     for i in 0..2 {
         sys::mkdir(&u.ln(i, "d"))?;
@@ -227,17 +227,10 @@ fn marked_files(ctx: &Ctx, marked: bool) -> Res<Union> {
     }
     sys::write(&u.ln(1, "d/b"), "below")?;
     sys::setx(&u.ln(0, "d/a"), "trusted.overlay.whiteout", b"y")?;
-    if marked {
-        for d in ["", "d"] {
-            sys::setx(&u.ln(0, d), "trusted.overlay.opaque", b"x")?;
-        }
+    for d in ["", "d"] {
+        sys::setx(&u.ln(0, d), "trusted.overlay.opaque", b"x")?;
     }
     u.mount()?;
-    Ok(u)
-}
-
-fn xattr_whiteouts(ctx: &Ctx) -> Res {
-    let u = marked_files(ctx, true)?;
     same(plain_names(&list(&u.m("d"))?), ["b"], "names")?;
     let r = sys::stx(&u.m("d/a")).map(|_| ());
     fails(r, Errno::NOENT, "the hidden file")?;
@@ -250,12 +243,6 @@ fn xattr_whiteouts(ctx: &Ctx) -> Res {
         ["a"],
         "names after an unlink",
     )
-}
-
-fn xattr_whiteouts_need_a_mark(ctx: &Ctx) -> Res {
-    let u = marked_files(ctx, false)?;
-    same(plain_names(&list(&u.m("d"))?), ["a", "b"], "names")?;
-    same(sys::stx(&u.m("d/a"))?.stx_size, 0, "a plain file")
 }
 
 fn file_over_directory(ctx: &Ctx) -> Res {
@@ -520,7 +507,7 @@ fn not_a_directory(ctx: &Ctx) -> Res {
 
 tests! {
     Tmpfs: merged, inodes_over_copy_up, pure_upper_and_pure_lower, moved_in_origin,
-        opaque_directory, xattr_whiteouts, xattr_whiteouts_need_a_mark, file_over_directory, small_buffers, seeking, rewind_sees_changes,
+        opaque_directory, xattr_whiteouts, file_over_directory, small_buffers, seeking, rewind_sees_changes,
         changes_while_reading, unlink_all_while_reading, many_entries,
         directory_copied_up_while_open, removed_while_open, parent_of_a_bind_mount,
         listing_needs_permission, not_a_directory;
