@@ -156,7 +156,7 @@ setting() {
 
 on_each_upper one_fs
 on_each_upper two_fs
-on_each_upper links
-on_each_upper times
+UPPERFS='tmpfs ext4' on_each_upper links
+UPPERFS='ext4 btrfs' on_each_upper times
 setting
 done_testing

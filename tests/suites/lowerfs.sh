@@ -22,7 +22,7 @@ image() {
 	local img=$IMAGES/lower.$((++NEW)) make low=$2
 	mkdir -p "$low"
 	case $1 in
-	squashfs) make="mksquashfs src $img -quiet -no-progress -noappend" ;;
+	squashfs) make="mksquashfs src $img -comp zstd -quiet -no-progress -noappend" ;;
 	erofs) make="mkfs.erofs $img src" ;;
 	iso9660) make="$(command -v xorrisofs || command -v genisoimage || echo xorrisofs) -quiet -R -o $img src" ;;
 	*)

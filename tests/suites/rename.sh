@@ -202,6 +202,6 @@ on_each_upper files
 UPPERFS='tmpfs ext4' on_each_upper exchange
 UPPERFS='tmpfs ext4' on_each_upper directories
 lower_links
-exec 8>&-
+exec 8>&- {RENAMES[1]}>&-
 wait "$RENAMES_PID"
 done_testing
