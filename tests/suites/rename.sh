@@ -5,7 +5,8 @@
 
 # One process makes all the renames: starting one for each takes half of the time.
 coproc RENAMES { sys renames; }
-exec 8>&"${RENAMES[1]}" 9<&"${RENAMES[0]}"
+to=${RENAMES[1]}
+exec 8>&"$to" 9<&"${RENAMES[0]}" {to}>&-
 ren() { # OLD NEW [FLAGS]
 	local answer
 	echo "${3:-0}|$PWD/$1|$PWD/$2" >&8
@@ -202,6 +203,6 @@ on_each_upper files
 UPPERFS='tmpfs ext4' on_each_upper exchange
 UPPERFS='tmpfs ext4' on_each_upper directories
 lower_links
-exec 8>&- {RENAMES[1]}>&-
+exec 8>&-
 wait "$RENAMES_PID"
 done_testing
