@@ -9,8 +9,9 @@ use crate::vfs::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// The most lower layers that a mount may have.
-pub(crate) const MAX_LOWER: usize = 500;
+/// The most lower layers that a mount may have: what an index can tell apart. Memory sets the limit
+/// in practice.
+pub(crate) const MAX_LOWER: usize = u16::MAX as usize - 1;
 
 /// Index of the upper layer.
 pub(crate) const UPPER: u16 = 0;

@@ -163,9 +163,9 @@ impl Params {
             fc.log(
                 Level::Error,
                 fmt!(
-                    "failed to resolve '{}': {}",
-                    Text(name.as_bytes()),
-                    e.to_errno()
+                    "{}: cannot resolve '{}': {e:?}",
+                    Text(key.to_bytes()),
+                    Text(name.as_bytes())
                 ),
             )
         })
@@ -192,19 +192,16 @@ impl Params {
         Ok(())
     }
 
-    /// `lowerdir=a:b:c`; empty: forget the layers given so far.
+    /// `lowerdir=a:b:c` in place of the layers given so far; empty: forget those.
     fn lower_list(&mut self, fc: &FsContext, key: &CStr, list: &CStr) -> Result {
         let list = list.to_bytes();
-        if list.is_empty() {
-            self.lower = KVec::new();
-            self.lowerdir = None;
-            return Ok(());
-        }
-        if self.lowerdir.is_some() {
+        if self.lowerdir.is_some() && !list.is_empty() {
             return fc.invalid(fmt!("lowerdir given more than once"));
         }
-        if !self.lower.is_empty() {
-            return fc.invalid(fmt!("lowerdir cannot follow lowerdir+"));
+        self.lower = KVec::new();
+        self.lowerdir = None;
+        if list.is_empty() {
+            return Ok(());
         }
         let parts = match split_list(list) {
             Ok(parts) => parts,
