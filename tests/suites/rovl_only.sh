@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Where rovl promises more than overlayfs, or less: refusals that name the option
-# and the reason in the mount context's log, options of features it lacks, layers
-# in use, more than 500 layers.
+# and the reason in the mount context's log, options of features it lacks,
+# conflicting ones (overlayfs lets the last win), layers in use, more than 500
+# layers.
 . "${0%/*}/lib.sh"
 
 if [ "$FSTYPE" != rovl ]; then
