@@ -12,6 +12,7 @@ mod firstwrite;
 mod limits;
 mod locks;
 mod mmap;
+mod model;
 mod mount;
 mod names;
 mod notify;
@@ -44,6 +45,7 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("perm", perm::TESTS),
     ("xattr", xattr::TESTS),
     ("acl", acl::TESTS),
+    ("model", model::TESTS),
     ("race", race::TESTS),
     ("notify", notify::TESTS),
     ("exec", exec::TESTS),
