@@ -46,6 +46,16 @@ check 'lowerdir+ twice' new lowerdir+=lower1 lowerdir+=lower2 upperdir=upper wor
 is 'lowerdir+ in mountinfo' 'rw,lowerdir+=lower1,lowerdir+=lower2,upperdir=upper,workdir=work' "$(super_options)"
 prints 'lowerdir+: the first is the top' one cat mnt/a
 umnt
+check 'lowerdir replaces earlier lower layers' new lowerdir+=lower1 lowerdir=lower2 upperdir=upper workdir=work
+prints 'replaced' two cat mnt/a
+umnt_if_mounted
+check 'default_permissions' new lowerdir=lower1 upperdir=upper workdir=work default_permissions
+is 'default_permissions in mountinfo' 'rw,lowerdir=lower1,upperdir=upper,workdir=work,default_permissions' "$(super_options)"
+umnt_if_mounted
+check 'override_creds' new lowerdir=lower1 upperdir=upper workdir=work override_creds
+umnt_if_mounted
+check 'nooverride_creds' new nooverride_creds lowerdir=lower1 upperdir=upper workdir=work
+umnt_if_mounted
 ln -s lower1 link
 check 'a symlink to a layer' new lowerdir=link upperdir=upper workdir=work
 umnt
