@@ -21,6 +21,51 @@
 
 #ifdef ROVL_DROP_IN
 MODULE_ALIAS_FS("overlay");
+
+/*
+ * The parameters of overlayfs, for software that reads or sets them. Each stands for the default of
+ * a feature that rovl does not have yet: it reads as off and cannot be turned on.
+ */
+static int rovl_set_off(const char *value, const struct kernel_param *kp)
+{
+	bool on;
+	int err = kstrtobool(value, &on);
+
+	if (err || !on)
+		return err;
+	pr_warn("overlay: parameter %s cannot be turned on: the feature is not supported yet\n",
+		kp->name);
+	return -EINVAL;
+}
+
+static int rovl_get_off(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "N\n");
+}
+
+static const struct kernel_param_ops rovl_off_ops = {
+	.set = rovl_set_off,
+	.get = rovl_get_off,
+};
+
+module_param_cb(redirect_dir, &rovl_off_ops, NULL, 0644);
+MODULE_PARM_DESC(redirect_dir, "Default of redirect_dir; off");
+module_param_cb(redirect_always_follow, &rovl_off_ops, NULL, 0644);
+MODULE_PARM_DESC(redirect_always_follow, "Follow redirects with redirect_dir=off; off");
+module_param_cb(xino_auto, &rovl_off_ops, NULL, 0644);
+MODULE_PARM_DESC(xino_auto, "Default of xino; off");
+module_param_cb(index, &rovl_off_ops, NULL, 0644);
+MODULE_PARM_DESC(index, "Default of index; off");
+module_param_cb(nfs_export, &rovl_off_ops, NULL, 0644);
+MODULE_PARM_DESC(nfs_export, "Default of nfs_export; off");
+module_param_cb(metacopy, &rovl_off_ops, NULL, 0644);
+MODULE_PARM_DESC(metacopy, "Default of metacopy; off");
+module_param_cb(check_copy_up, &rovl_off_ops, NULL, 0644);
+MODULE_PARM_DESC(check_copy_up, "Obsolete; does nothing");
+
+static unsigned short redirect_max = 256;
+module_param(redirect_max, ushort, 0644);
+MODULE_PARM_DESC(redirect_max, "Longest absolute redirect; none is made yet");
 #else
 MODULE_ALIAS_FS("rovl");
 #endif

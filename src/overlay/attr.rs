@@ -81,9 +81,7 @@ pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -
         let lower = inode.lower_path().ok_or(ESTALE)?;
         let mut origin = Stat::zeroed();
         let wanted = statx::INO | if is_dir { 0 } else { statx::NLINK };
-        cred::scope(fs.creds(), |_| {
-            lower.stat_nosec(&mut origin, wanted, flags)
-        })?;
+        cred::scope(fs.creds(), |_| lower.stat_nosec(&mut origin, wanted, flags))?;
         if ino::shows_origin(layout, is_dir, origin.nlink()) {
             stat.set_ino(origin.ino());
             layer = lower_layer();
@@ -181,7 +179,9 @@ pub(crate) fn set_acl(
 ) -> Result {
     let inode = dentry.own_positive()?;
     let fs = dentry.fs();
-    let upper_acl = fs.upper().is_some_and(|upper| upper.mnt().sb().has_posix_acl());
+    let upper_acl = fs
+        .upper()
+        .is_some_and(|upper| upper.mnt().sb().has_posix_acl());
     if !upper_acl || !inode.real_path()?.dentry.positive()?.has_set_acl() {
         return Err(EOPNOTSUPP);
     }

@@ -139,7 +139,11 @@ mod tests {
             (b"userxattr", None, Some(Verdict::Unsupported)),
             (b"volatile", Some(b"1"), Some(Verdict::UnexpectedValue)),
             (b"default_permissions", None, Some(Verdict::Accepted)),
-            (b"default_permissions", Some(b"x"), Some(Verdict::UnexpectedValue)),
+            (
+                b"default_permissions",
+                Some(b"x"),
+                Some(Verdict::UnexpectedValue),
+            ),
             (b"redirect_dir", Some(b"follow"), Some(Verdict::Unsupported)),
             (b"redirect_dir", Some(b"nofollow"), Some(Verdict::Accepted)),
             (b"nosuch", None, None),

@@ -68,7 +68,9 @@ pub(crate) fn copy_up_for_open(dentry: &Dentry, open_flags: u32) -> Result {
 
 /// Whether nothing is left to do: the object is in upper, under this dentry's name too.
 fn is_done(dentry: &Dentry) -> bool {
-    dentry.own_inode().is_some_and(|inode| inode.upper().is_some())
+    dentry
+        .own_inode()
+        .is_some_and(|inode| inode.upper().is_some())
         && (dentry.marks().test(UPPER_ALIAS) || dentry.is_disconnected())
 }
 
@@ -138,7 +140,11 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         stat.set_size(0);
     }
     let link = if stat.mode().is_lnk() {
-        Some(lower.dentry.with_link(|target| CBuf::new(target.to_bytes()))?)
+        Some(
+            lower
+                .dentry
+                .with_link(|target| CBuf::new(target.to_bytes()))?,
+        )
     } else {
         None
     };

@@ -63,7 +63,7 @@ pub(crate) fn drop_link(dentry: &Dentry, inode: &Inode) {
 /// What a new name gets.
 enum Entry<'a> {
     /// A new object and the inode prepared for it.
-    Object(NewInode, New<'a>, Mode),
+    Object(NewInode, New<'a>),
     /// A further link of this inode.
     Link(&'a Inode),
 }
@@ -79,13 +79,7 @@ pub(crate) fn symlink(idmap: &IdMap, child: Child<'_>, target: &CStr) -> Result 
 }
 
 /// An inode for a new entry of `dir`.
-fn prepare(
-    idmap: &IdMap,
-    dentry: &Dentry,
-    dir: &Inode,
-    mode: Mode,
-    rdev: u32,
-) -> Result<NewInode> {
+fn prepare(idmap: &IdMap, dentry: &Dentry, dir: &Inode, mode: Mode, rdev: u32) -> Result<NewInode> {
     let mut new = NewInode::unhashed(dentry.sb())?;
     new.set_kind(mode, rdev);
     new.init_owner(idmap, dir, mode);
@@ -112,7 +106,7 @@ fn create_object(
                 Some(target) => New::Symlink(target),
                 None => New::Node(mode, rdev),
             };
-            create_entry(child, Entry::Object(new, what, mode))
+            create_entry(child, Entry::Object(new, what))
         })
     })
 }
@@ -141,7 +135,7 @@ fn create_entry(child: Child<'_>, entry: Entry<'_>) -> Result {
         create_over_whiteout(child, &entry)?
     } else {
         let new = match &entry {
-            Entry::Object(_, new, _) => *new,
+            Entry::Object(_, new) => *new,
             Entry::Link(inode) => New::Link(inode.expect_upper()?),
         };
         Creating::start(mnt, dir, child.name())?.create(new)?
@@ -159,7 +153,7 @@ fn create_entry(child: Child<'_>, entry: Entry<'_>) -> Result {
 fn instantiate(child: Child<'_>, upper: ARef<vfs::Dentry>, entry: Entry<'_>) -> Result {
     child.marks().set(UPPER_ALIAS);
     match entry {
-        Entry::Object(new, _, _) => {
+        Entry::Object(new, _) => {
             let parameters = Parameters {
                 upper: Some(upper),
                 lower: LowerStack::Empty,
@@ -194,11 +188,11 @@ fn create_over_whiteout(child: Child<'_>, entry: &Entry<'_>) -> Result<ARef<vfs:
     // The ACLs are those of the union's directory: the work directory has none.
     let (new, inherited) = match entry {
         Entry::Link(inode) => (New::Link(inode.expect_upper()?), None),
-        Entry::Object(_, New::Node(mode, rdev), _) => {
+        Entry::Object(_, New::Node(mode, rdev)) => {
             let (mode, default, access) = Acl::inherit(child.dir(), *mode)?;
             (New::Node(mode, *rdev), Some((mode, default, access)))
         }
-        Entry::Object(_, new, _) => (*new, None),
+        Entry::Object(_, new) => (*new, None),
     };
     let is_dir = matches!(new, New::Node(mode, _) if mode.is_dir());
     let temp = Temp::create(mnt, work, new)?;
@@ -241,7 +235,9 @@ pub(crate) fn remove(child: Child<'_>, is_dir: bool) -> Result {
     {
         let _lock = inode.op_lock().lock_interruptible()?;
         let _write = fs.work()?.0.want_write()?;
-        cred::scope(fs.creds(), |_| remove_from_upper(child, inode, lower, &whiteouts))?;
+        cred::scope(fs.creds(), |_| {
+            remove_from_upper(child, inode, lower, &whiteouts)
+        })?;
         if is_dir {
             inode.clear_nlink();
         } else {
@@ -255,12 +251,7 @@ pub(crate) fn remove(child: Child<'_>, is_dir: bool) -> Result {
 }
 
 /// Removes the name's entry in upper; where `lower` has one too, a whiteout takes its place.
-fn remove_from_upper(
-    child: Child<'_>,
-    inode: &Inode,
-    lower: bool,
-    whiteouts: &[CBuf],
-) -> Result {
+fn remove_from_upper(child: Child<'_>, inode: &Inode, lower: bool, whiteouts: &[CBuf]) -> Result {
     let fs = child.fs();
     let (mnt, _) = fs.work()?;
     let dir = child.dir().expect_upper()?;

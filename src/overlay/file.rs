@@ -188,7 +188,9 @@ impl RegularOperations<Overlay> for RegularFile {
         modify(inode, || {
             file::remove_privs(open.file())?;
             let real = data.real(open)?;
-            cred::scope(inode.fs().creds(), |_| file::fallocate(real, mode, off, len))
+            cred::scope(inode.fs().creds(), |_| {
+                file::fallocate(real, mode, off, len)
+            })
         })
     }
 

@@ -57,8 +57,14 @@ mod tests {
     fn numbers() {
         assert_eq!(stat_numbers(Layout::OneFs, true), (Dev::Union, Ino::Real));
         assert_eq!(stat_numbers(Layout::OneFs, false), (Dev::Union, Ino::Real));
-        assert_eq!(stat_numbers(Layout::SeveralFs, true), (Dev::Union, Ino::Made));
-        assert_eq!(stat_numbers(Layout::SeveralFs, false), (Dev::Layer, Ino::Real));
+        assert_eq!(
+            stat_numbers(Layout::SeveralFs, true),
+            (Dev::Union, Ino::Made)
+        );
+        assert_eq!(
+            stat_numbers(Layout::SeveralFs, false),
+            (Dev::Layer, Ino::Real)
+        );
     }
 
     #[test]

@@ -180,7 +180,6 @@ impl Inode {
         self.rehash(&real);
         Ok(())
     }
-
 }
 
 /// What a looked-up or created inode is made of.
@@ -219,9 +218,7 @@ fn matches(found: &Inode, lower: Option<&vfs::Inode>, upper: Option<&vfs::Inode>
 fn hashed_by_lower(fs: &Overlay, lower: Option<&vfs::Inode>) -> bool {
     // Without upper nothing is copied up. The links of a lower file are copied up one by one, so
     // they must not share an inode.
-    lower.is_some_and(|lower| {
-        fs.upper().is_none() || lower.mode().is_dir() || lower.nlink() <= 1
-    })
+    lower.is_some_and(|lower| fs.upper().is_none() || lower.mode().is_dir() || lower.nlink() <= 1)
 }
 
 impl Parameters {
@@ -286,15 +283,19 @@ impl Parameters {
             real.nlink()
         };
         let (mode, rdev) = (real.mode(), real.rdev());
-        fill(new, fs, Fill {
-            upper,
-            lower,
-            by_lower,
-            ino,
-            nlink,
-            mode,
-            rdev,
-        })
+        fill(
+            new,
+            fs,
+            Fill {
+                upper,
+                lower,
+                by_lower,
+                ino,
+                nlink,
+                mode,
+                rdev,
+            },
+        )
         .map(NewInode::publish)
     }
 }

@@ -6,7 +6,9 @@ use super::{
     inode::{self, Parameters},
     layer::{Layer, LowerPath, LowerStack},
     lookup_fold::{Merge, Step, Take},
-    mount, names::own, origin, xattrs, Child, Dentry, Overlay,
+    mount,
+    names::own,
+    origin, xattrs, Child, Dentry, Overlay,
 };
 use crate::vfs::{
     self, cred,

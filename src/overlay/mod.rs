@@ -82,18 +82,22 @@ impl FileSystem for Overlay {
 
     fn tables(kind: Kind) -> Tables {
         match kind {
-            Kind::Regular => const {
-                Tables::with_file(
-                    InodeTable::of::<Overlay, Regular>(),
-                    FileTable::regular::<Overlay, file::RegularFile>(),
-                )
-            },
-            Kind::Directory => const {
-                Tables::with_file(
-                    InodeTable::of::<Overlay, Directory>(),
-                    FileTable::directory::<Overlay, readdir::OpenDir>(),
-                )
-            },
+            Kind::Regular => {
+                const {
+                    Tables::with_file(
+                        InodeTable::of::<Overlay, Regular>(),
+                        FileTable::regular::<Overlay, file::RegularFile>(),
+                    )
+                }
+            }
+            Kind::Directory => {
+                const {
+                    Tables::with_file(
+                        InodeTable::of::<Overlay, Directory>(),
+                        FileTable::directory::<Overlay, readdir::OpenDir>(),
+                    )
+                }
+            }
             Kind::Symlink => const { Tables::new(InodeTable::of::<Overlay, Symlink>()) },
             Kind::Special => const { Tables::new(InodeTable::of::<Overlay, Special>()) },
         }
@@ -136,7 +140,9 @@ impl FileSystem for Overlay {
 
     fn real<'a>(dentry: &'a Dentry, _metadata: bool) -> Option<&'a vfs::Dentry> {
         let inode = dentry.own_inode()?;
-        inode.upper().or_else(|| inode.data().lower.first()?.dentry.get())
+        inode
+            .upper()
+            .or_else(|| inode.data().lower.first()?.dentry.get())
     }
 }
 

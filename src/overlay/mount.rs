@@ -234,9 +234,12 @@ impl Overlay {
 
 /// Whether `dentry` is the root of a layer, or the upper or work directory, of this mount.
 pub(crate) fn is_trap(sb: &SuperBlock, dentry: &vfs::Dentry) -> bool {
-    dentry.inode().and_then(|key| NewInode::find(sb, key)).is_some_and(|inode| {
-        inode.is_dead() && inode.upper().is_none() && inode.data().lower.is_empty()
-    })
+    dentry
+        .inode()
+        .and_then(|key| NewInode::find(sb, key))
+        .is_some_and(|inode| {
+            inode.is_dead() && inode.upper().is_none() && inode.data().lower.is_empty()
+        })
 }
 
 /// The state of a mount that is being made.
@@ -297,9 +300,9 @@ impl Builder<'_, '_> {
     fn open_upper(&mut self, upper: &Named) -> Result<Layer> {
         let path = upper.path.as_ref();
         if path.mnt.is_readonly() {
-            return self.fc.invalid(fmt!(
-                "upper fs is r/o, try multi-lower layers mount"
-            ));
+            return self
+                .fc
+                .invalid(fmt!("upper fs is r/o, try multi-lower layers mount"));
         }
         self.check_name_len(path, &upper.name)?;
         self.trap(path.dentry, "upperdir")?;
@@ -340,12 +343,7 @@ impl Builder<'_, '_> {
     }
 
     /// The number of the filesystem that `sb` is, a new one if need be.
-    fn filesystem(
-        &self,
-        all: &mut KVec<LayerFs>,
-        sb: &SuperBlock,
-        has_upper: bool,
-    ) -> Result<u16> {
+    fn filesystem(&self, all: &mut KVec<LayerFs>, sb: &SuperBlock, has_upper: bool) -> Result<u16> {
         let known = all.iter().position(|fs| fs.sb == sb.id());
         let index = match known {
             Some(index) => index,
@@ -380,8 +378,12 @@ impl Builder<'_, '_> {
         Ok(u16::try_from(index)?)
     }
 
-    fn open_lower(&mut self, all: &mut KVec<LayerFs>, lower: &Named, has_upper: bool)
-        -> Result<Layer> {
+    fn open_lower(
+        &mut self,
+        all: &mut KVec<LayerFs>,
+        lower: &Named,
+        has_upper: bool,
+    ) -> Result<Layer> {
         let path = lower.path.as_ref();
         let fsid = self.filesystem(all, path.mnt.sb(), has_upper)?;
         self.trap(path.dentry, "lowerdir")?;
@@ -500,8 +502,14 @@ fn fill_with(
     let mut filesystems = KVec::new();
     filesystems.push(
         LayerFs {
-            sb: layers.upper.as_ref().map_or(SbId::NONE, |upper| upper.mnt().sb().id()),
-            uuid: layers.upper.as_ref().map_or([0; 16], |upper| upper.mnt().sb().uuid()),
+            sb: layers
+                .upper
+                .as_ref()
+                .map_or(SbId::NONE, |upper| upper.mnt().sb().id()),
+            uuid: layers
+                .upper
+                .as_ref()
+                .map_or([0; 16], |upper| upper.mnt().sb().uuid()),
             dev: AnonDev::new()?,
             bad_uuid: false,
             is_lower: false,
@@ -565,7 +573,11 @@ fn fill_with(
         lowerdir: params.lowerdir.take(),
         lower: names,
         upper: params.upper.take().map(|named| named.name),
-        work: params.work.take().filter(|_| has_upper).map(|named| named.name),
+        work: params
+            .work
+            .take()
+            .filter(|_| has_upper)
+            .map(|named| named.name),
     };
     let Builder {
         sb,
@@ -638,7 +650,11 @@ pub(crate) fn show_options(fs: &Overlay, out: &SeqFile) {
     let show = |key: &CStr, value: &CBuf| vfs::log::show_option(out, key, value.as_cstr());
     match &fs.shown.lowerdir {
         Some(list) => show(c"lowerdir", list),
-        None => fs.shown.lower.iter().for_each(|name| show(c"lowerdir+", name)),
+        None => fs
+            .shown
+            .lower
+            .iter()
+            .for_each(|name| show(c"lowerdir+", name)),
     }
     if let Some(name) = &fs.shown.upper {
         show(c"upperdir", name);

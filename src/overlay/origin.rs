@@ -7,12 +7,8 @@
 
 use super::{layer::LowerPath, names::own, xattrs, Overlay};
 use crate::vfs::{
-    cred,
-    handle::Handle,
-    log::warn_limited,
-    mount::PathRef,
-    super_block::HandleKind,
-    xattr, Dentry, Inode,
+    cred, handle::Handle, log::warn_limited, mount::PathRef, super_block::HandleKind, xattr,
+    Dentry, Inode,
 };
 use kernel::prelude::*;
 
@@ -119,7 +115,11 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
         Err(e) if e == ENODATA || e == EOPNOTSUPP => return Ok(None),
         Err(e) if e == ENOMEM => return Err(e),
         Err(e) => {
-            warn_limited!("failed to get origin of {} ({})\n", path.dentry, e.to_errno());
+            warn_limited!(
+                "failed to get origin of {} ({})\n",
+                path.dentry,
+                e.to_errno()
+            );
             return Ok(None);
         }
         Ok(value) => value,
@@ -199,14 +199,23 @@ mod tests {
             parse(&value).err()
         };
         assert_eq!(parse(&[]).err(), Some(NoOrigin::Unknown));
-        assert_eq!(parse(GOOD.get(..20).unwrap_or_default()).err(), Some(NoOrigin::Invalid));
-        assert_eq!(parse(GOOD.get(..24).unwrap_or_default()).err(), Some(NoOrigin::Invalid));
+        assert_eq!(
+            parse(GOOD.get(..20).unwrap_or_default()).err(),
+            Some(NoOrigin::Invalid)
+        );
+        assert_eq!(
+            parse(GOOD.get(..24).unwrap_or_default()).err(),
+            Some(NoOrigin::Invalid)
+        );
         assert_eq!(change(0, 1), Some(NoOrigin::Unknown));
         assert_eq!(change(1, 0), Some(NoOrigin::Invalid));
         assert_eq!(change(2, 26), Some(NoOrigin::Invalid));
         assert_eq!(change(2, 20), Some(NoOrigin::Invalid));
         assert_eq!(change(3, 8), Some(NoOrigin::Unknown));
-        assert_eq!(change(3, FLAG_CPU ^ FLAG_BIG_ENDIAN), Some(NoOrigin::Unknown));
+        assert_eq!(
+            change(3, FLAG_CPU ^ FLAG_BIG_ENDIAN),
+            Some(NoOrigin::Unknown)
+        );
         assert_eq!(change(3, FLAG_ANY_ENDIAN), None);
     }
 }

@@ -135,7 +135,9 @@ impl Params {
             return fc.invalid(fmt!("{name} is not a directory"));
         }
         if at.dentry.is_casefolded() {
-            return fc.invalid(fmt!("case-insensitive directory on {name} is not supported yet"));
+            return fc.invalid(fmt!(
+                "case-insensitive directory on {name} is not supported yet"
+            ));
         }
         if at.dentry.is_weird() {
             return fc.invalid(fmt!("filesystem on {name} not supported"));
@@ -178,9 +180,7 @@ impl Params {
             Slot::Work => &mut self.work,
             Slot::Lower => {
                 if self.lower.len() >= MAX_LOWER {
-                    return fc.invalid(fmt!(
-                        "too many lower directories, limit is {MAX_LOWER}"
-                    ));
+                    return fc.invalid(fmt!("too many lower directories, limit is {MAX_LOWER}"));
                 }
                 return Ok(self.lower.push(named, GFP_KERNEL)?);
             }

@@ -4,13 +4,8 @@
 //! passed through to their layer.
 
 use super::{
-    attr,
-    ino::Layout,
-    inode::IMPURE,
-    layer::Layer,
-    lookup,
-    names::own,
-    Dentry, Inode, OpenFile, Overlay,
+    attr, ino::Layout, inode::IMPURE, layer::Layer, lookup, names::own, Dentry, Inode, OpenFile,
+    Overlay,
 };
 use crate::vfs::{
     self, cred,
@@ -105,7 +100,11 @@ impl Listing {
                 0 => return Some((at, None)),
                 index => {
                     let index = index as usize - 1;
-                    if self.entries.get(index).is_some_and(|e| self.name(e) == name) {
+                    if self
+                        .entries
+                        .get(index)
+                        .is_some_and(|e| self.name(e) == name)
+                    {
                         return Some((at, Some(index)));
                     }
                 }
@@ -266,7 +265,10 @@ fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Result<u64> {
     let name = listing.name(entry);
     let known = entry.ino.load(Relaxed);
     let found = look_up(dentry, name).inspect_err(|e| {
-        warn_limited!("failed to look up an entry of {dentry} for ino ({})\n", e.to_errno());
+        warn_limited!(
+            "failed to look up an entry of {dentry} for ino ({})\n",
+            e.to_errno()
+        );
     })?;
     let ino = match found {
         None => GONE,
@@ -474,12 +476,14 @@ impl OpenDir {
         if parent_ino.is_none() && impure.is_none() {
             return ctx.pass_through(&self.real);
         }
-        let result = ctx.pass_mapped(&self.real, |entry| match (entry.name, parent_ino, &impure) {
-            (b"..", Some(ino), _) => ino,
-            (name, _, Some(listing)) => listing
-                .find(name)
-                .map_or(entry.ino, |known| known.ino.load(Relaxed)),
-            _ => entry.ino,
+        let result = ctx.pass_mapped(&self.real, |entry| {
+            match (entry.name, parent_ino, &impure) {
+                (b"..", Some(ino), _) => ino,
+                (name, _, Some(listing)) => listing
+                    .find(name)
+                    .map_or(entry.ino, |known| known.ino.load(Relaxed)),
+                _ => entry.ino,
+            }
         });
         result
     }

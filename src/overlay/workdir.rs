@@ -43,7 +43,10 @@ impl TempName {
         loop {
             at -= 1;
             if let Some(slot) = buf.get_mut(at) {
-                *slot = b"0123456789abcdef".get(id as usize & 15).copied().unwrap_or(b'0');
+                *slot = b"0123456789abcdef"
+                    .get(id as usize & 15)
+                    .copied()
+                    .unwrap_or(b'0');
             }
             id >>= 4;
             if id == 0 {
@@ -90,12 +93,14 @@ fn clean(mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u32) -> Result {
     if !dentry.is_dir() || level > 1 {
         return cleanup(mnt, parent, dentry);
     }
-    if Removing::start_dentry(mnt, parent, dentry)?.remove().is_ok() {
+    if Removing::start_dentry(mnt, parent, dentry)?
+        .remove()
+        .is_ok()
+    {
         return Ok(());
     }
     let level = level + 1;
-    let incompat =
-        level == INCOMPAT_LEVEL && NameSnapshot::take(dentry).as_bytes() == INCOMPAT;
+    let incompat = level == INCOMPAT_LEVEL && NameSnapshot::take(dentry).as_bytes() == INCOMPAT;
     for name in &names(PathRef { mnt, dentry })? {
         if incompat {
             pr_err!(

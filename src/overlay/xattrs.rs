@@ -124,7 +124,10 @@ pub(crate) fn set_own(
     }
     match xattr::set(path, name, value, SetFlags::ANY) {
         Err(e) if e == EOPNOTSUPP => {
-            pr_warn!("cannot set {} xattr on upper\n", vfs::log::Text(name.to_bytes()));
+            pr_warn!(
+                "cannot set {} xattr on upper\n",
+                vfs::log::Text(name.to_bytes())
+            );
             fs.set_upper_without_xattrs();
             missing
         }

@@ -8,7 +8,7 @@ use super::{
     Dentry,
 };
 use crate::bindings;
-use kernel::{error::to_result, fs::File, prelude::*};
+use kernel::{error::to_result, prelude::*};
 
 /// What `stat` knows of a file (`struct kstat`).
 #[repr(transparent)]

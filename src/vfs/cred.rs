@@ -120,10 +120,7 @@ pub(crate) fn current() -> ARef<Credential> {
 
 /// Runs `f` with the credentials that a security module wants a copy of `source` to be created with;
 /// the current ones where it wants none.
-pub(crate) fn scope_copy_up<R>(
-    source: &super::Dentry,
-    f: impl FnOnce() -> Result<R>,
-) -> Result<R> {
+pub(crate) fn scope_copy_up<R>(source: &super::Dentry, f: impl FnOnce() -> Result<R>) -> Result<R> {
     let mut new = core::ptr::null_mut();
     // SAFETY: charter 1 and 10.
     to_result(unsafe { bindings::rovl_security_inode_copy_up(source.as_ptr(), &mut new) })?;

@@ -90,8 +90,9 @@ impl Dentry {
     /// The inode of a positive dentry (charter 2).
     #[inline]
     pub(crate) fn inode(&self) -> Option<&Inode> {
+        let inode = read_field!(self, d_inode).cast::<Inode>();
         // SAFETY: charter 1 and 2: the inode stays while `self` is borrowed.
-        unsafe { read_field!(self, d_inode).cast::<Inode>().as_ref() }
+        unsafe { inode.as_ref() }
     }
 
     /// The inode of a dentry that must be positive; `ESTALE` where a layer changed underneath.

@@ -17,7 +17,6 @@ use kernel::{
 /// `O_*` flags that the kernel crate does not name.
 pub(crate) mod flags {
     use crate::bindings;
-    pub(crate) const O_LARGEFILE: u32 = bindings::O_LARGEFILE;
     pub(crate) const O_NOATIME: u32 = bindings::O_NOATIME;
     pub(crate) const O_TRUNC: u32 = bindings::O_TRUNC;
 }

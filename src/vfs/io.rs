@@ -31,12 +31,6 @@ impl Io {
         }
     }
 
-    /// Takes the demand for synchronous writing away from the request that is passed on.
-    pub(crate) fn without_sync(mut self) -> Self {
-        self.keep = !(bindings::ROVL_IOCB_SYNC as i32);
-        self
-    }
-
     /// Passes the request on to `real` with `cred`; afterwards (for asynchronous requests: on
     /// completion) `H` hears of it. Returns the bytes moved; `EIOCBQUEUED` for a queued request.
     pub(crate) fn pass<F: FileSystem, H: IoHooks<F>>(

@@ -64,11 +64,10 @@ pub(crate) mod xattr;
 
 pub(crate) use dentry::{Child, Dentry, NameSnapshot};
 pub(crate) use inode::{Inode, Mode};
-pub(crate) use mount::{Mount, Path, PathRef};
+pub(crate) use mount::{Mount, Path};
 pub(crate) use own::{NewInode, OwnDentry, OwnInode};
 pub(crate) use super_block::SuperBlock;
 
-use crate::bindings;
 use kernel::prelude::*;
 
 /// Turns a length-or-errno return value into a `Result`.

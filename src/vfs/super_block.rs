@@ -101,12 +101,6 @@ impl SuperBlock {
         unsafe { (*self.as_ptr()).s_uuid.b }
     }
 
-    /// The filesystem type's name.
-    pub(crate) fn type_name(&self) -> &CStr {
-        // SAFETY: charter 1; a super block keeps its type's module.
-        unsafe { CStr::from_char_ptr((*(*self.as_ptr()).s_type).name) }
-    }
-
     /// How file handles are encoded.
     pub(crate) fn handle_kind(&self) -> HandleKind {
         // SAFETY: charter 1.

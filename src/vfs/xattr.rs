@@ -159,22 +159,18 @@ pub(crate) struct Handlers(pub(super) *const *const bindings::xattr_handler);
 impl Handlers {
     /// `A` first, `B` for the names that `A` does not take.
     pub(crate) fn pair<F: FileSystem, A: Handler<F>, B: Handler<F>>() -> Self {
-        Self((&raw const *Pair::<F, A, B>::LIST).cast())
+        Self(Pair::<F, A, B>::LIST.as_ptr())
     }
 }
-
-struct List([*const bindings::xattr_handler; 3]);
-// SAFETY: pointers to constants.
-unsafe impl Sync for List {}
 
 struct Pair<F, A, B>(PhantomData<(F, A, B)>);
 
 impl<F: FileSystem, A: Handler<F>, B: Handler<F>> Pair<F, A, B> {
-    const LIST: &'static List = &List([
+    const LIST: &'static [*const bindings::xattr_handler; 3] = &[
         &Table::<F, A>::HANDLER,
         &Table::<F, B>::HANDLER,
         ptr::null(),
-    ]);
+    ];
 }
 
 struct Table<F, H>(PhantomData<(F, H)>);
