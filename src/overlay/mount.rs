@@ -14,6 +14,7 @@ use super::{
 };
 use crate::vfs::{
     self,
+    claim::Claim,
     context::{FsContext, Level},
     cred::{self, NewCred},
     dentry::WEAK_REVALIDATE,
@@ -44,31 +45,6 @@ struct LayerFs {
     /// Its UUID does not tell it from the others: no handle is decoded on it.
     bad_uuid: bool,
     is_lower: bool,
-}
-
-/// A directory marked as used by this mount.
-struct InUse {
-    dentry: ARef<vfs::Dentry>,
-    held: bool,
-}
-
-impl InUse {
-    fn new(dentry: &vfs::Dentry) -> Result<Self> {
-        Ok(Self {
-            held: dentry.positive()?.try_inuse(),
-            dentry: dentry.get(),
-        })
-    }
-}
-
-impl Drop for InUse {
-    fn drop(&mut self) {
-        if self.held {
-            if let Some(inode) = self.dentry.inode() {
-                inode.clear_inuse();
-            }
-        }
-    }
 }
 
 /// The work directory of a mount.
@@ -108,7 +84,7 @@ pub(crate) struct Overlay {
     /// Inodes that stand in the hash for the roots of all layers: a lookup that reaches one is
     /// refused.
     traps: KVec<ARef<Inode>>,
-    in_use: KVec<InUse>,
+    in_use: KVec<Claim>,
     layers: Layers,
     filesystems: KVec<LayerFs>,
     layout: Layout,
@@ -247,7 +223,7 @@ struct Builder<'a, 'sb> {
     sb: &'a mut NewSuper<'sb, Overlay>,
     fc: &'a FsContext,
     traps: KVec<ARef<Inode>>,
-    in_use: KVec<InUse>,
+    in_use: KVec<Claim>,
     name_len: i64,
     depth: i32,
 }
@@ -275,18 +251,40 @@ impl Builder<'_, '_> {
         }
     }
 
-    /// Another mount uses the directory: allowed, as container engines leak mounts, but said.
-    fn report_in_use(&self, what: &str) {
-        let message = "is in-use as upperdir/workdir of another mount, accessing files from both \
-                       mounts will result in undefined behavior";
-        self.fc.log(Level::Warning, fmt!("{what} {message}"));
-        pr_warn!("{what} {message}.\n");
+    /// Says that another mount uses a directory, and which.
+    fn report_in_use(&self, level: Level, dentry: &vfs::Dentry, what: &str) {
+        let message = "is in-use as upperdir/workdir of another mount";
+        let effect = "accessing files from both mounts will result in undefined behavior";
+        match Claim::holder(dentry) {
+            Some(dev) => {
+                let (major, minor) = (dev >> 20, dev & 0xfffff);
+                self.fc
+                    .log(level, fmt!("{what} {message} ({major}:{minor}), {effect}"));
+                pr_warn!("{what} {message} ({major}:{minor}), {effect}.\n");
+            }
+            None => {
+                self.fc.log(level, fmt!("{what} {message}, {effect}"));
+                pr_warn!("{what} {message}, {effect}.\n");
+            }
+        }
     }
 
+    /// Refuses a directory that another mount uses. The drop-in does as overlayfs does without an
+    /// index: container engines that leak mounts rely on a warning being all.
+    fn refuse_in_use(&self, dentry: &vfs::Dentry, what: &str) -> Result {
+        if cfg!(drop_in) {
+            self.report_in_use(Level::Warning, dentry, what);
+            return Ok(());
+        }
+        self.report_in_use(Level::Error, dentry, what);
+        Err(EBUSY)
+    }
+
+    /// Claims a directory for this mount alone.
     fn claim(&mut self, dentry: &vfs::Dentry, what: &str) -> Result {
-        let claim = InUse::new(dentry)?;
-        if !claim.held {
-            self.report_in_use(what);
+        let claim = Claim::new(dentry, self.sb.sb().dev())?;
+        if !claim.is_held() {
+            self.refuse_in_use(dentry, what)?;
         }
         Ok(self.in_use.push(claim, GFP_KERNEL)?)
     }
@@ -333,7 +331,13 @@ impl Builder<'_, '_> {
         let remote = base.dentry.revalidate_flags() != 0;
         let made = {
             let _write = layer.mnt().want_write()?;
-            workdir::prepare(layer.mnt(), base.dentry, work.name.as_bytes(), remote)?
+            workdir::prepare(
+                self.fc,
+                layer.mnt(),
+                base.dentry,
+                work.name.as_bytes(),
+                remote,
+            )?
         };
         let Some((dir, features)) = made else {
             return Ok(None);
@@ -388,7 +392,7 @@ impl Builder<'_, '_> {
         let fsid = self.filesystem(all, path.mnt.sb(), has_upper)?;
         self.trap(path.dentry, "lowerdir")?;
         if path.dentry.positive()?.is_inuse() {
-            self.report_in_use("lowerdir");
+            self.report_in_use(Level::Warning, path.dentry, "lowerdir");
         }
         let mnt = self.clone_mount(path, true, "lowerpath")?;
         Ok(Layer::new(mnt, fsid))
@@ -407,7 +411,11 @@ impl Builder<'_, '_> {
                 return Err(ELOOP);
             }
             if parent.positive()?.is_inuse() {
-                self.report_in_use(what);
+                if is_lower {
+                    self.report_in_use(Level::Warning, &parent, what);
+                } else {
+                    self.refuse_in_use(&parent, what)?;
+                }
             }
             at = parent;
         }

@@ -205,7 +205,7 @@ impl Params {
         }
         let parts = match split_list(list) {
             Ok(parts) => parts,
-            Err(bad) => return fc.invalid(fmt!("{}", bad.reason())),
+            Err(bad) => return fc.invalid(fmt!("lowerdir: {}", bad.reason())),
         };
         if parts.len() > MAX_LOWER {
             return fc.invalid(fmt!("too many lower directories, limit is {MAX_LOWER}"));

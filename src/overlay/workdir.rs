@@ -7,6 +7,7 @@ use super::{xattrs, Overlay};
 use crate::vfs::{
     acl::{Acl, AclType},
     attr::Iattr,
+    context::{FsContext, Level},
     dirop::{self, rename_flags, Creating, New, Removing, Renaming},
     file,
     log::{warn_limited, Text},
@@ -89,7 +90,7 @@ fn names(path: PathRef<'_>) -> Result<KVec<CBuf>> {
 }
 
 /// Removes what an earlier mount left, two levels deep: nothing deeper was made by a union.
-fn clean(mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u32) -> Result {
+fn clean(fc: &FsContext, mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u32) -> Result {
     if !dentry.is_dir() || level > 1 {
         return cleanup(mnt, parent, dentry);
     }
@@ -103,14 +104,13 @@ fn clean(mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u32) -> Result {
     let incompat = level == INCOMPAT_LEVEL && NameSnapshot::take(dentry).as_bytes() == INCOMPAT;
     for name in &names(PathRef { mnt, dentry })? {
         if incompat {
-            pr_err!(
-                "overlay with incompat feature '{}' cannot be mounted\n",
+            return fc.invalid(fmt!(
+                "overlay with incompat feature '{}' cannot be mounted",
                 Text(name.as_bytes())
-            );
-            return Err(EINVAL);
+            ));
         }
         if let Some(child) = dentry.lookup_positive(mnt, name.as_bytes(), false)? {
-            clean(mnt, dentry, &child, level)?;
+            clean(fc, mnt, dentry, &child, level)?;
         }
     }
     cleanup(mnt, parent, dentry)
@@ -121,7 +121,7 @@ fn clean(mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u32) -> Result {
 /// # Errors
 ///
 /// `EINVAL` where the old one is of a mount with features unknown here.
-fn make(mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>> {
+fn make(fc: &FsContext, mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>> {
     for retried in [false, true] {
         let creating = Creating::start(mnt, base, WORK)?;
         if creating.dentry().is_negative() {
@@ -142,7 +142,7 @@ fn make(mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>> {
             break;
         }
         let old = creating.keep();
-        clean(mnt, base, &old, 0)?;
+        clean(fc, mnt, base, &old, 0)?;
     }
     Err(EEXIST)
 }
@@ -202,12 +202,13 @@ fn renames_with_whiteout(mnt: &Mount, work: &Dentry) -> Result<bool> {
 ///
 /// `EINVAL` where the filesystem lacks what cannot be done without, or has features unknown here.
 pub(crate) fn prepare(
+    fc: &FsContext,
     mnt: &Mount,
     base: &Dentry,
     name: &[u8],
     remote: bool,
 ) -> Result<Option<(ARef<Dentry>, Features)>> {
-    let work = match make(mnt, base) {
+    let work = match make(fc, mnt, base) {
         Ok(work) => work,
         Err(e) if e == EINVAL => return Err(e),
         Err(e) => {
@@ -221,6 +222,7 @@ pub(crate) fn prepare(
     };
     let d_type = tells_types(PathRef { mnt, dentry: base })?;
     if !d_type {
+        fc.log(Level::Warning, fmt!("upper fs needs to support d_type"));
         pr_warn!("upper fs needs to support d_type.\n");
     }
     let path = PathRef { mnt, dentry: &work };
@@ -237,11 +239,10 @@ pub(crate) fn prepare(
         pr_warn!("failed to set xattr on upper\n");
     }
     if remote && !(d_type && whiteouts && xattrs) {
-        pr_err!(
+        return fc.invalid(fmt!(
             "upper fs missing required features: d_type {d_type}, RENAME_WHITEOUT {whiteouts}, \
-             xattrs {xattrs}\n"
-        );
-        return Err(EINVAL);
+             xattrs {xattrs}"
+        ));
     }
     Ok(Some((work, Features { tmpfile, xattrs })))
 }

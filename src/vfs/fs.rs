@@ -173,6 +173,9 @@ impl<F: FileSystem> Registration<F> {
         )
         .map_err(|_| EBUSY)?;
 
+        // SAFETY: no mount exists before the type is registered, and a second registration was refused.
+        unsafe { super::claim::init() };
+
         let mut args: bindings::kmem_cache_args = pin_init::zeroed();
         args.ctor = Some(inode_init_once);
         args.align = core::mem::align_of::<InodeBox<F>>() as u32;

@@ -42,6 +42,7 @@
 
 pub(crate) mod acl;
 pub(crate) mod attr;
+pub(crate) mod claim;
 pub(crate) mod context;
 pub(crate) mod cred;
 pub(crate) mod dentry;
