@@ -98,7 +98,13 @@ check() { # NAME COMMAND...
 
 # Two values are the same.
 is() { # NAME EXPECTED SEEN
-	if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "expected: ${2@Q}" "seen:     ${3@Q}"; fi
+	if [ "$2" = "$3" ]; then
+		ok "$1"
+	elif [[ $2 == *$'\n'* ]]; then
+		not_ok "$1" "expected (-) and seen (+):" "$(diff -U0 <(echo "$2") <(echo "$3") | tail -n +4)"
+	else
+		not_ok "$1" "expected: ${2@Q}" "seen:     ${3@Q}"
+	fi
 }
 
 # The command prints exactly this.

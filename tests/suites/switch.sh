@@ -16,8 +16,8 @@ state() {
 		find . -printf '%P|%y|%m|%U:%G|%s|%T@|%l\n' | grep -v '|d|' | sort
 		find . -type d -printf '%P|%y|%m|%U:%G|%T@\n' | sort
 		find . -type f -exec cksum {} + | sort -k3
-		find . \( -type f -o -type d -o -type l \) -exec getfattr -h -d -m - {} + 2>/dev/null
-		getfacl -Rn . 2>/dev/null
+		find . -print0 | sort -z | xargs -0 getfattr -h -d -m - 2>/dev/null
+		find . \( -type f -o -type d \) -print0 | sort -z | xargs -0 getfacl -n 2>/dev/null
 	)
 }
 inos() { (cd mnt && find . -printf '%P %i\n' | sort); }
@@ -103,7 +103,7 @@ both_ways() { # TYPE of upper
 	# The same changes leave the same upper.
 	disk() { (cd upper && find . -printf '%P|%y|%m|%U:%G|%s|%l|%n\n' | grep -v '|d|\||c|' | sort
 		find . -type d -printf '%P|%m|%U:%G\n' -o -type c -printf '%P|c\n' | sort
-		getfattr -R -h -d -m 'trusted|security|user|posix' . 2>/dev/null | grep -v 'overlay.\(origin\|uuid\)=') }
+		find . -print0 | sort -z | xargs -0 getfattr -h -d -m - 2>/dev/null | grep -v 'overlay.\(origin\|uuid\)=') }
 	layers 2
 	populate
 	use "$FSTYPE"
