@@ -9,9 +9,13 @@ use crate::vfs::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// The most lower layers that a mount may have: what an index can tell apart. Memory sets the limit
-/// in practice.
-pub(crate) const MAX_LOWER: usize = u16::MAX as usize - 1;
+/// The most lower layers that a mount may have: what an index can tell apart, so that memory sets the
+/// limit in practice; in the drop-in the limit of overlayfs.
+pub(crate) const MAX_LOWER: usize = if cfg!(drop_in) {
+    500
+} else {
+    u16::MAX as usize - 1
+};
 
 /// Index of the upper layer.
 pub(crate) const UPPER: u16 = 0;

@@ -39,7 +39,7 @@ pub(crate) mod own {
 pub(crate) enum Class {
     /// The union's own: hidden.
     Private,
-    /// An escaped one: shown with [`ESCAPE`] taken out.
+    /// An escaped one: shown to system administrators with [`ESCAPE`] taken out.
     Escaped,
     /// Any other `trusted.*`: shown to system administrators.
     Trusted,
@@ -86,7 +86,7 @@ pub(crate) fn filter_list(list: &mut [u8], sysadmin: impl Fn() -> bool) -> Resul
         let end = read + len;
         match classify(name) {
             Class::Private => {}
-            Class::Trusted if !sysadmin() => {}
+            Class::Trusted | Class::Escaped if !sysadmin() => {}
             Class::Escaped => {
                 let prefix = OWN_PREFIX.to_bytes().len();
                 list.copy_within(read..read + prefix, write);
@@ -128,8 +128,14 @@ mod tests {
     #[test]
     fn lists() -> Result {
         let mut list = *b"user.a\0trusted.overlay.opaque\0trusted.overlay.overlay.x\0trusted.t\0";
-        let len = filter_list(&mut list, || false)?;
-        assert_eq!(list.get(..len), Some(&b"user.a\0trusted.overlay.x\0"[..]));
+        let mut user = list;
+        let len = filter_list(&mut user, || false)?;
+        assert_eq!(user.get(..len), Some(&b"user.a\0"[..]));
+        let len = filter_list(&mut list, || true)?;
+        assert_eq!(
+            list.get(..len),
+            Some(&b"user.a\0trusted.overlay.x\0trusted.t\0"[..])
+        );
         let mut list = *b"trusted.t\0";
         assert_eq!(filter_list(&mut list, || true)?, 10);
         let mut list = *b"user.a";
