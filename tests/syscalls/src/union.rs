@@ -22,6 +22,8 @@ pub struct Union {
     pub work: PathBuf,
     pub mnt: PathBuf,
     pub options: String,
+    /// The type to mount with; the one under test unless a test says so.
+    pub fstype: String,
     pub flags: MountFlags,
 }
 
@@ -40,6 +42,7 @@ impl Union {
             work: root.join("w"),
             mnt: root.join("m"),
             options: String::new(),
+            fstype: fstype(),
             flags: MountFlags::empty(),
         };
         for d in ["u", "w", "m"] {
@@ -88,7 +91,7 @@ impl Union {
         rustix::mount::mount(
             "union",
             &self.mnt,
-            fstype().as_str(),
+            self.fstype.as_str(),
             self.flags,
             sys::as_c(&data),
         )

@@ -23,6 +23,7 @@ mod readdir;
 mod refuse;
 mod rename;
 mod rw;
+mod stack;
 mod stat;
 mod userns;
 mod xattr;
@@ -45,6 +46,7 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("perm", perm::TESTS),
     ("xattr", xattr::TESTS),
     ("acl", acl::TESTS),
+    ("stack", stack::TESTS),
     ("model", model::TESTS),
     ("race", race::TESTS),
     ("notify", notify::TESTS),

@@ -5,7 +5,7 @@
 
 use crate::harness::*;
 use crate::sys::{self, Sys};
-use crate::union::Union;
+use crate::union::{fstype, is_overlayfs, Union};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, OFlags, RenameFlags, CWD};
 use rustix::io::Errno;
@@ -421,6 +421,11 @@ fn compare(u: &Path, plain: &Path, when: &str) -> Res {
 }
 
 fn run(ctx: &Ctx, seed: u64, layers: usize, steps: u32) -> Res {
+    run_switched(ctx, seed, layers, steps, &[fstype()])
+}
+
+/// Every new mount is of the next of the types.
+fn run_switched(ctx: &Ctx, seed: u64, layers: usize, steps: u32, types: &[String]) -> Res {
     let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut u = Union::layers(ctx, layers)?;
     u.options.clear();
@@ -491,9 +496,11 @@ fn run(ctx: &Ctx, seed: u64, layers: usize, steps: u32) -> Res {
         if step % 40 == 39 {
             compare(&u.mnt, &plain, "trees").map_err(fail)?;
         }
-        if step % 200 == 199 {
+        if step % 50 == 49 {
             twins.clear();
-            u.again()?;
+            u.umount()?;
+            u.fstype = types[(step / 50) as usize % types.len()].clone();
+            u.mount()?;
             compare(&u.mnt, &plain, "trees after a new mount").map_err(fail)?;
         }
     }
@@ -578,6 +585,34 @@ fn seed_4(ctx: &Ctx) -> Res {
     run(ctx, 4, 3, 300)
 }
 
+/// An upper that two drivers of the format work on in turn.
+fn switched(ctx: &Ctx) -> Res {
+    if is_overlayfs() {
+        return Err(Failure::skip("needs a second type beside overlay"));
+    }
+    let known = || std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !known().lines().any(|l| l.ends_with("\toverlay")) {
+        let Some(dir) = std::env::var_os("MODDIR") else {
+            return Err(Failure::skip("overlay.ko is not at hand"));
+        };
+        let ko = PathBuf::from(dir).join("kernel/overlay.ko");
+        let done = std::process::Command::new("insmod").arg(&ko).status()?;
+        check(done.success(), &format!("insmod {}", ko.display()))?;
+    }
+    let types = [fstype(), "overlay".to_owned()];
+    for seed in 200..202 {
+        let root = ctx.root.join(seed.to_string());
+        sys::mkdir(&root)?;
+        let own = Ctx {
+            root,
+            tmp: ctx.tmp.clone(),
+            fs: ctx.fs,
+        };
+        run_switched(&own, seed, 2, 300, &types)?;
+    }
+    Ok(())
+}
+
 /// As many seeds as `MODEL_SEEDS` names, for long runs by hand.
 fn more_seeds(ctx: &Ctx) -> Res {
     let n: u64 = std::env::var("MODEL_SEEDS")
@@ -598,8 +633,8 @@ fn more_seeds(ctx: &Ctx) -> Res {
 }
 
 tests! {
-    Tmpfs: seed_1, seed_2, seed_3, more_seeds, many_threads;
-    Ext4: seed_4, many_threads;
+    Tmpfs: seed_1, seed_2, seed_3, more_seeds, many_threads, switched;
+    Ext4: seed_4, many_threads, switched;
     Xfs: seed_2;
     Btrfs: seed_4;
 }

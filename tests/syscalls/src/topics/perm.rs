@@ -404,6 +404,56 @@ fn copy_up_by_another_user(ctx: &Ctx) -> Res {
     same(sys::stx(&u.u("a"))?.stx_uid, 0, "owner of a parent")
 }
 
+fn touch_by_a_writer(ctx: &Ctx) -> Res {
+    let u = filled(ctx)?;
+    let now = rustix::fs::Timestamps {
+        last_access: rustix::fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        },
+        last_modification: rustix::fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        },
+    };
+    let touch = |n: &str| rustix::fs::utimensat(CWD, u.m(n), &now, AtFlags::empty());
+    sys::as_user(ME, ME, &[], || {
+        works(touch("l-world"), "the current time with write permission")?;
+        works(touch("u-world"), "the current time with write permission")?;
+        fails(
+            touch("l-readable"),
+            Errno::ACCESS,
+            "the current time without it",
+        )?;
+        fails(
+            touch("u-readable"),
+            Errno::ACCESS,
+            "the current time without it",
+        )
+    })?;
+    check(
+        sys::exists(&u.u("l-world")),
+        "a new time did not copy the file up",
+    )?;
+    check(
+        !sys::exists(&u.u("l-readable")),
+        "a refused change copied the file up",
+    )
+}
+
+fn chown_to_own_groups(ctx: &Ctx) -> Res {
+    let u = filled(ctx)?;
+    sys::as_user(ME, ME, &[2000], || {
+        works(sys::chown(&u.m("l-mine"), ME, 2000), "to a group one is in")?;
+        fails(
+            sys::chown(&u.m("u-mine"), ME, 3000),
+            Errno::PERM,
+            "to one one is not in",
+        )
+    })?;
+    same(sys::stx(&u.u("l-mine"))?.stx_gid, 2000, "group of the copy")
+}
+
 fn readonly_bind_of_the_mount(ctx: &Ctx) -> Res {
     use rustix::mount::{mount_bind, mount_remount, MountFlags};
     let u = filled(ctx)?;
@@ -437,7 +487,8 @@ tests! {
     Tmpfs: read_and_write, supplementary_groups, real_and_effective_ids, changes_by_strangers,
         search_permission, sticky_directories, root_ignores_modes, mounter_without_access,
         suid_cleared_by_write, suid_kept_for_root, setgid_cleared_by_chmod, file_caps_cleared,
-        caps_cleared_by_root_write, copy_up_by_another_user, readonly_bind_of_the_mount;
+        caps_cleared_by_root_write, copy_up_by_another_user, touch_by_a_writer,
+        chown_to_own_groups, readonly_bind_of_the_mount;
     Ext4: read_and_write, changes_by_strangers, suid_cleared_by_write, file_caps_cleared,
         copy_up_by_another_user, mounter_without_access;
     Xfs: suid_cleared_by_write, file_caps_cleared;
