@@ -11,7 +11,7 @@ use crate::vfs::{
     sync::OnceRef,
     Dentry, Mode,
 };
-use kernel::{fs::File, prelude::*, sync::aref::ARef};
+use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
 
 /// An open regular file.
 pub(crate) struct RegularFile {
@@ -68,6 +68,25 @@ impl RegularFile {
         };
         file::sync_flags(open.file(), real)?;
         Ok(real)
+    }
+
+    /// Passes a request on to the real file; for a write with the inode locked and its mode up to date,
+    /// as the layer's filesystem strips set-id bits by it.
+    #[inline]
+    fn pass(
+        &self,
+        open: OpenFile<'_>,
+        write: bool,
+        pass: impl FnOnce(&File, &Credential) -> Result<usize>,
+    ) -> Result<usize> {
+        let inode = open.inode();
+        let creds = inode.fs().creds();
+        if !write {
+            return pass(self.real(open)?, creds);
+        }
+        let _lock = inode.lock();
+        inode.refresh();
+        pass(self.real(open)?, creds)
     }
 
     /// Opens an unnamed file in the upper directory `parent`, with the current credentials; returns
@@ -128,25 +147,15 @@ impl RegularOperations<Overlay> for RegularFile {
         if io.is_empty() {
             return Ok(0);
         }
-        let inode = open.inode();
-        let creds = inode.fs().creds();
-        if !write {
-            return io.pass::<Overlay, Hooks>(data.real(open)?, creds);
-        }
-        let _lock = inode.lock();
-        inode.refresh();
-        io.pass::<Overlay, Hooks>(data.real(open)?, creds)
+        data.pass(open, write, |real, creds| {
+            io.pass::<Overlay, Hooks>(real, creds)
+        })
     }
 
     fn splice(open: OpenFile<'_>, data: &Self, io: Splice, write: bool) -> Result<usize> {
-        let inode = open.inode();
-        let creds = inode.fs().creds();
-        if !write {
-            return io.pass::<Overlay, Hooks>(data.real(open)?, creds);
-        }
-        let _lock = inode.lock();
-        inode.refresh();
-        io.pass::<Overlay, Hooks>(data.real(open)?, creds)
+        data.pass(open, write, |real, creds| {
+            io.pass::<Overlay, Hooks>(real, creds)
+        })
     }
 
     fn mmap(open: OpenFile<'_>, data: &Self, mapping: Mapping) -> Result {

@@ -7,7 +7,8 @@
 //! | module | responsibility |
 //! |---|---|
 //! | `params`, `config` | mount options: parsing; what is in effect |
-//! | `mount` | opening the layers, the root, `statfs`, `sync`, the options shown |
+//! | `mount` | opening and checking the layers, the root |
+//! | `union` | what a mount keeps; `statfs`, the options shown |
 //! | `layer` | a layer, a path in a layer, the stack of lower paths |
 //! | `lookup`, `lookup_fold` | lookup through the layers; its semantics as a pure fold |
 //! | `inode`, `ino` | the overlay inode, its states and hashing; inode numbers |
@@ -43,10 +44,11 @@ mod origin;
 mod params;
 mod readdir;
 mod rename;
+mod union;
 mod workdir;
 mod xattrs;
 
-pub(crate) use mount::Overlay;
+pub(crate) use union::Overlay;
 
 use crate::vfs::{
     self,
@@ -120,7 +122,7 @@ impl FileSystem for Overlay {
     }
 
     fn statfs(dentry: &Dentry) -> Result<StatFs> {
-        mount::statfs(dentry)
+        union::statfs(dentry)
     }
 
     fn sync(&self) -> Result {
@@ -131,7 +133,7 @@ impl FileSystem for Overlay {
     }
 
     fn show_options(&self, out: &SeqFile) {
-        mount::show_options(self, out)
+        union::show_options(self, out)
     }
 
     fn revalidate(dentry: &Dentry, flags: u32, weak: bool) -> Result<bool> {
