@@ -257,6 +257,27 @@ no_space() { # TYPE SIZE
 	umount small
 }
 
+# The mounter's right to pass quotas is not used.
+no_quota() {
+	layers
+	mkdir small
+	if ! mount -t tmpfs -o usrquota,usrquota_block_hardlimit=1M,mode=755 small small 2>"$SEEN"; then
+		skip 'EDQUOT' "no tmpfs with quota: $(head -n 1 "$SEEN")"
+		return
+	fi
+	mkdir small/upper small/work
+	head -c 4M /dev/urandom >lower1/big
+	LAYERS=lowerdir=lower1,upperdir=small/upper,workdir=small/work
+	mnt
+	fails 'a quota: copy-up' EDQUOT add mnt/big more
+	fails 'a quota: a new file' EDQUOT cp lower1/big mnt/new
+	rm mnt/new
+	is 'a quota: upper holds no part of it' '' "$(find small/upper small/work -type f)"
+	check 'a quota: the content is as before' cmp lower1/big mnt/big
+	umnt
+	umount small
+}
+
 on_each_upper triggers
 reading
 on_each_upper metadata
@@ -265,4 +286,5 @@ on_each_upper flags
 together
 no_space tmpfs 2M
 no_space ext4 8M
+no_quota
 done_testing

@@ -187,6 +187,27 @@ check 'a symlink as work/work is replaced' test -d work/work -a ! -L work/work
 prints 'and not followed' x cat lower1/keep
 umnt
 
+# ---- case-folding directories
+layers
+truncate -s 32M "$IMAGES/fold.img"
+mkdir fold
+if mkfs.ext4 -q -F -O casefold "$IMAGES/fold.img" 2>"$SEEN" && mount -o loop "$IMAGES/fold.img" fold 2>"$SEEN"; then
+	mkdir fold/lower fold/folded fold/lower/sub
+	chattr +F fold/folded fold/lower/sub
+	put fold/lower/plain x
+	put fold/lower/sub/f x
+	fails 'a folding lower and a plain upper' EINVAL sys mount "$FSTYPE" mnt lowerdir=fold/folded upperdir=upper workdir=work
+	fails 'a folding lower and a plain one' EINVAL sys mount "$FSTYPE" mnt lowerdir=lower1:fold/folded
+	check 'a plain folder on such a filesystem' sys mount "$FSTYPE" mnt lowerdir=fold/lower upperdir=upper workdir=work
+	prints 'its files' x cat mnt/plain
+	fails 'a folding directory in it' EREMOTE stat mnt/sub
+	fails 'what is in it' EREMOTE cat mnt/sub/f
+	umount mnt fold
+else
+	skip 'case-folding directories' "no ext4 that folds: $(head -n 1 "$SEEN")"
+fi
+rm "$IMAGES/fold.img"
+
 # ---- upper changed under a mount: undefined, but an errno and no crash
 layers
 for f in f g h i; do put upper/$f old; done

@@ -118,6 +118,19 @@ mount -t "$FSTYPE" -o "$LAYERS,nosuid" x mnt
 is 'nosuid on the mount' 1000 "$(u mnt/suid -u)"
 umnt
 
+# A lower mount's nosuid ends at the copy-up, as with overlayfs (2021-3847).
+layers
+mkdir nosuid
+mount -t tmpfs -o nosuid,mode=755 nosuid nosuid
+cp /bin/id nosuid/id && chmod 4755 nosuid/id
+LAYERS=lowerdir=nosuid,upperdir=upper,workdir=work
+mnt
+is 'a set-uid program of a nosuid lower mount' "$(stat -c %a nosuid/id)" "$(stat -c %a mnt/id)"
+touch mnt/id
+is 'keeps its mode when it is copied up' 4755 "$(stat -c %a upper/id)"
+umnt
+umount nosuid
+
 # ---- mounted by somebody whose rights are fewer: uid 1000 with CAP_SYS_ADMIN,
 # who may not pass by modes. (With an upper there is no such mount: the work
 # directory has mode 0.)
