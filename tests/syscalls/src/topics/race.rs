@@ -214,7 +214,7 @@ fn rename_against_unlink(ctx: &Ctx) -> Res {
                 _ => std::fs::remove_file(&y).map_err(|e| e.errno()),
             };
             match r {
-                Ok(()) | Err(Errno::NOENT) => {}
+                Ok(()) | Err(Errno::NOENT | Errno::EXIST) => {}
                 Err(e) => return Err(e),
             }
         }
@@ -309,7 +309,8 @@ fn stat_against_unlink(ctx: &Ctx) -> Res {
                     .and_then(|()| sys::stx(&p).map(|_| ())),
             };
             match r {
-                Ok(()) | Err(Errno::NOENT) => {}
+                // A create may meet the name that it raced with.
+                Ok(()) | Err(Errno::NOENT | Errno::EXIST) => {}
                 Err(x) => return Err(x),
             }
         }
