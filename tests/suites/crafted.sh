@@ -198,11 +198,17 @@ if mkfs.ext4 -q -F -O casefold "$IMAGES/fold.img" 2>"$SEEN" && mount -o loop "$I
 	put fold/lower/sub/f x
 	fails 'a folding lower and a plain upper' EINVAL sys mount "$FSTYPE" mnt lowerdir=fold/folded upperdir=upper workdir=work
 	fails 'a folding lower and a plain one' EINVAL sys mount "$FSTYPE" mnt lowerdir=lower1:fold/folded
-	check 'a plain folder on such a filesystem' sys mount "$FSTYPE" mnt lowerdir=fold/lower upperdir=upper workdir=work
-	prints 'its files' x cat mnt/plain
-	fails 'a folding directory in it' EREMOTE stat mnt/sub
-	fails 'what is in it' EREMOTE cat mnt/sub/f
-	umount mnt fold
+	# rovl takes no layer on a filesystem that could fold.
+	if [ "$FSTYPE" = rovl ]; then
+		fails 'a plain folder on such a filesystem' EINVAL sys mount rovl mnt lowerdir=fold/lower upperdir=upper workdir=work
+	else
+		check 'a plain folder on such a filesystem' sys mount "$FSTYPE" mnt lowerdir=fold/lower upperdir=upper workdir=work
+		prints 'its files' x cat mnt/plain
+		fails 'a folding directory in it' EREMOTE stat mnt/sub
+		fails 'what is in it' EREMOTE cat mnt/sub/f
+		umount mnt
+	fi
+	umount fold
 else
 	skip 'case-folding directories' "no ext4 that folds: $(head -n 1 "$SEEN")"
 fi
