@@ -128,9 +128,11 @@ impl Config {
 mod tests {
     use super::*;
 
+    type Case<'a> = (&'a [u8], Option<&'a [u8]>, Option<Verdict>);
+
     #[test]
     fn verdicts() {
-        let cases: [(&[u8], Option<&[u8]>, Option<Verdict>); 12] = [
+        let cases: [Case<'_>; 12] = [
             (b"index", Some(b"off"), Some(Verdict::Accepted)),
             (b"index", Some(b"on"), Some(Verdict::Unsupported)),
             (b"index", Some(b"maybe"), Some(Verdict::BadValue)),
