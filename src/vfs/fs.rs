@@ -15,7 +15,7 @@ use crate::bindings;
 use core::{
     cell::UnsafeCell,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, Ordering},
 };
 use kernel::{
     error::{from_result, to_result},
@@ -122,24 +122,26 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
 
 /// The registered type; unregistered when dropped.
 pub(crate) struct Registration<F: FileSystem> {
-    fs_type: Pin<KBox<UnsafeCell<bindings::file_system_type>>>,
     _fs: core::marker::PhantomData<fn() -> F>,
 }
 
-// SAFETY: the structure is used by the VFS alone, under its own locks.
-unsafe impl<F: FileSystem> Send for Registration<F> {}
-// SAFETY: as above.
-unsafe impl<F: FileSystem> Sync for Registration<F> {}
+/// Memory for the module's one filesystem type. Static, as the structure holds lockdep's keys.
+struct TypeSlot(UnsafeCell<bindings::file_system_type>);
+
+// SAFETY: filled by `Registration::new` alone, then used by the VFS under its own locks.
+unsafe impl Sync for TypeSlot {}
+
+static TYPE: TypeSlot = TypeSlot(UnsafeCell::new(pin_init::zeroed()));
+/// Whether [`TYPE`] is taken.
+static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 /// The inode cache of the module's one filesystem type.
 static CACHE: AtomicPtr<bindings::kmem_cache> = AtomicPtr::new(ptr::null_mut());
-/// The module's one filesystem type, while it is registered.
-static TYPE: AtomicPtr<bindings::file_system_type> = AtomicPtr::new(ptr::null_mut());
 
 /// Whether `sb` is a super block of the module's filesystem type.
 pub(super) fn is_ours(sb: &super::SuperBlock) -> bool {
     // SAFETY: charter 1; `s_type` is constant.
-    unsafe { (*sb.as_ptr()).s_type == TYPE.load(Ordering::Acquire) }
+    unsafe { (*sb.as_ptr()).s_type == TYPE.0.get() }
 }
 
 /// # Safety
@@ -163,15 +165,12 @@ impl<F: FileSystem> Registration<F> {
         fs_type.fs_flags = bindings::FS_USERNS_MOUNT as i32;
         fs_type.init_fs_context = Some(Self::init_fs_context);
         fs_type.kill_sb = Some(bindings::kill_anon_super);
-        let fs_type = KBox::pin(UnsafeCell::new(fs_type), GFP_KERNEL)?;
         // Charter 3 names inodes of one `F`: there is one registration at a time.
-        TYPE.compare_exchange(
-            ptr::null_mut(),
-            fs_type.get(),
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        )
-        .map_err(|_| EBUSY)?;
+        if REGISTERED.swap(true, Ordering::AcqRel) {
+            return Err(EBUSY);
+        }
+        // SAFETY: the slot was free: nobody uses it.
+        unsafe { TYPE.0.get().write(fs_type) };
 
         // SAFETY: no mount exists before the type is registered, and a second registration was refused.
         unsafe { super::claim::init() };
@@ -189,19 +188,18 @@ impl<F: FileSystem> Registration<F> {
             )
         };
         if cache.is_null() {
-            TYPE.store(ptr::null_mut(), Ordering::Release);
+            REGISTERED.store(false, Ordering::Release);
             return Err(ENOMEM);
         }
         CACHE.store(cache, Ordering::Release);
-        // SAFETY: the structure is pinned and lives until it is unregistered.
-        if let Err(e) = to_result(unsafe { bindings::register_filesystem(fs_type.get()) }) {
+        // SAFETY: the structure is static and filled.
+        if let Err(e) = to_result(unsafe { bindings::register_filesystem(TYPE.0.get()) }) {
             // SAFETY: nobody used the cache.
             unsafe { bindings::kmem_cache_destroy(cache) };
-            TYPE.store(ptr::null_mut(), Ordering::Release);
+            REGISTERED.store(false, Ordering::Release);
             return Err(e);
         }
         Ok(Self {
-            fs_type,
             _fs: core::marker::PhantomData,
         })
     }
@@ -220,11 +218,11 @@ impl<F: FileSystem> Drop for Registration<F> {
         // SAFETY: the type was registered; no mount of it is left, as mounts hold the module. The
         // barrier waits for inodes that are freed after their grace period.
         unsafe {
-            bindings::unregister_filesystem(self.fs_type.get());
+            bindings::unregister_filesystem(TYPE.0.get());
             bindings::rcu_barrier();
             bindings::kmem_cache_destroy(CACHE.load(Ordering::Acquire));
         }
-        TYPE.store(ptr::null_mut(), Ordering::Release);
+        REGISTERED.store(false, Ordering::Release);
     }
 }
 
