@@ -25,6 +25,7 @@ mod rename;
 mod rw;
 mod stack;
 mod stat;
+mod tree;
 mod userns;
 mod xattr;
 
