@@ -227,10 +227,9 @@ fails 'replaced in upper: unlink' ESTALE rm -f mnt/f
 fails 'replaced in upper: rename' ESTALE sys rename 0 mnt/g mnt/g2
 prints 'replaced in upper: what was replaced is still read' old cat mnt/h
 rm upper/i
-check 'removed from upper: the next lookup may fail, the next mount does not' bash -c 'rm -f mnt/i; true'
-rmdir upper/d
-check 'a directory removed from upper' bash -c 'ls mnt/d; touch mnt/d/x; rmdir mnt/d; true'
-check 'the rest still works' add mnt/low y
+# What these answer is open; the checks below them say that nothing broke.
+{ rm -f mnt/i; rmdir upper/d; ls mnt/d; touch mnt/d/x; rmdir mnt/d; } >"$SEEN" 2>&1
+check 'removed from upper: the rest still works' add mnt/low y
 umnt
 mnt
 is 'a new mount shows what is there' 'f g h low ' "$(cd mnt && echo [fgl]* h | xargs -n1 | sort | tr '\n' ' ')"
