@@ -32,9 +32,11 @@ fn layer_mask(mask: u32, mode: Mode, upper: bool) -> u32 {
 /// The two-step check: the caller on the overlay inode, then the mounter on the real one.
 pub(crate) fn permission(idmap: &IdMap, inode: &Inode, mask: u32) -> Result {
     inode.generic_permission(idmap, mask)?;
-    let real = inode.real_path()?;
+    // One look at upper: a copy-up may set it meanwhile.
+    let upper = inode.upper_path();
+    let real = upper.or_else(|| inode.lower_path()).ok_or(ESTALE)?;
     let real_inode = real.dentry.positive()?;
-    let mask = layer_mask(mask, real_inode.mode(), inode.upper().is_some());
+    let mask = layer_mask(mask, real_inode.mode(), upper.is_some());
     cred::scope(inode.fs().creds(), |_| {
         real_inode.permission(real.idmap(), mask)
     })
@@ -47,7 +49,9 @@ pub(crate) fn permission_rcu(
     mask: u32,
 ) -> Result<(), RcuError> {
     let (fs, data) = (inode.fs(), inode.data());
-    let (real, layer) = match (RcuDentry::of(&data.upper), data.lower.first()) {
+    // One look at upper: a copy-up may set it meanwhile.
+    let upper = RcuDentry::of(&data.upper);
+    let (real, layer) = match (upper, data.lower.first()) {
         (Some(dentry), _) => (dentry, fs.upper()),
         (None, Some(path)) => (
             RcuDentry::of(&path.dentry).ok_or(RcuError::WouldBlock)?,
@@ -55,10 +59,9 @@ pub(crate) fn permission_rcu(
         ),
         (None, None) => return Err(RcuError::WouldBlock),
     };
-    let upper = RcuDentry::of(&data.upper).is_some();
     let real = real.inode()?;
     inode.generic_permission(idmap, mask)?;
-    let mask = layer_mask(mask, real.mode(), upper);
+    let mask = layer_mask(mask, real.mode(), upper.is_some());
     let idmap = layer.ok_or(RcuError::WouldBlock)?.mnt().idmap();
     cred::scope(fs.creds(), |_| real.permission(idmap, mask))
 }
@@ -69,7 +72,12 @@ pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -
     let fs = dentry.fs();
     let (layout, is_dir) = (fs.layout(), inode.mode().is_dir());
     let parts = inode.parts();
-    let real = inode.real_path()?;
+    let real = if parts.upper {
+        inode.upper_path()
+    } else {
+        inode.lower_path()
+    };
+    let real = real.ok_or(ESTALE)?;
     cred::scope(fs.creds(), |_| real.stat_nosec(stat, mask, flags))?;
     stat.fill_attributes(inode);
 

@@ -143,10 +143,7 @@ fn create_entry(child: Child<'_>, entry: Entry<'_>) -> Result {
     let origin = matches!(&entry, Entry::Link(inode) if inode.parts().origin);
     child.dir().entries_changed(origin);
     let made = upper.clone();
-    instantiate(child, upper, entry).inspect_err(|_| {
-        // Best effort: the entry shows up after the next mount.
-        let _ = workdir::cleanup(mnt, dir, &made);
-    })
+    instantiate(child, upper, entry).inspect_err(|_| workdir::discard(mnt, dir, &made))
 }
 
 /// Makes a negative dentry positive.
@@ -216,7 +213,7 @@ fn create_over_whiteout(child: Child<'_>, entry: &Entry<'_>) -> Result<ARef<vfs:
     renaming.rename()?;
     let upper = temp.publish();
     if is_dir {
-        workdir::cleanup(mnt, work, &whiteout)?;
+        workdir::discard(mnt, work, &whiteout);
     }
     Ok(upper)
 }
@@ -317,11 +314,12 @@ pub(crate) fn clear_empty(child: Child<'_>, whiteouts: &[CBuf]) -> Result<ARef<v
     renaming.rename()?;
     let empty = temp.publish();
     for name in whiteouts {
-        if let Some(whiteout) = upper.dentry.lookup_positive(mnt, name.as_bytes(), false)? {
-            workdir::cleanup(mnt, upper.dentry, &whiteout)?;
+        // Past the point of no return: what cannot be removed is left to the next mount.
+        if let Ok(Some(whiteout)) = upper.dentry.lookup_positive(mnt, name.as_bytes(), false) {
+            workdir::discard(mnt, upper.dentry, &whiteout);
         }
     }
-    workdir::cleanup(mnt, work, upper.dentry)?;
+    workdir::discard(mnt, work, upper.dentry);
     // The inode's upper directory is another one now.
     child.unhash();
     Ok(empty)

@@ -159,7 +159,10 @@ impl RegularOperations<Overlay> for RegularFile {
     }
 
     fn mmap(open: OpenFile<'_>, data: &Self, mapping: Mapping) -> Result {
-        mapping.pass::<Overlay, Hooks>(data.real(open)?, open.inode().fs().creds())
+        // Nothing is opened with the address space's lock held: a descriptor that has not followed a
+        // copy-up yet maps what it had opened.
+        let real = data.upper.get().unwrap_or(&data.real);
+        mapping.pass::<Overlay, Hooks>(real, open.inode().fs().creds())
     }
 
     fn seek(open: OpenFile<'_>, data: &Self, offset: i64, how: i32) -> Result<i64> {

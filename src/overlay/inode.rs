@@ -277,7 +277,8 @@ impl Parameters {
             }
         };
         let ino = key.unwrap_or(real).ino();
-        let nlink = if real.mode().is_dir() {
+        // A link of a lower file that has an inode of its own counts for itself.
+        let nlink = if real.mode().is_dir() || key.is_none() {
             1
         } else {
             real.nlink()

@@ -58,6 +58,8 @@ pub(crate) struct Listing {
     names: KVVec<u8>,
     /// Open-addressing hash table of indexes into `entries`, plus one; a power of two of slots.
     slots: KVVec<u32>,
+    /// Keys the hash: names are chosen by users.
+    salt: readdir::NameSalt,
 }
 
 /// A listing kept with a directory's inode.
@@ -67,13 +69,6 @@ pub(crate) struct Kept {
     users: usize,
 }
 
-fn hash(name: &[u8]) -> usize {
-    let fnv = name.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    (fnv ^ (fnv >> 32)) as usize
-}
-
 impl Listing {
     fn new(version: u64) -> Self {
         Self {
@@ -81,6 +76,7 @@ impl Listing {
             entries: KVVec::new(),
             names: KVVec::new(),
             slots: KVVec::new(),
+            salt: readdir::NameSalt::random(),
         }
     }
 
@@ -94,7 +90,7 @@ impl Listing {
     /// The slot of `name`: where its index is, or where it would go.
     fn slot(&self, name: &[u8]) -> Option<(usize, Option<usize>)> {
         let mask = self.slots.len().checked_sub(1)?;
-        let mut at = hash(name) & mask;
+        let mut at = self.salt.hash(name) & mask;
         loop {
             match *self.slots.get(at)? {
                 0 => return Some((at, None)),
@@ -265,6 +261,8 @@ fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Result<u64> {
     let name = listing.name(entry);
     let known = entry.ino.load(Relaxed);
     let found = look_up(dentry, name).inspect_err(|e| {
+        // The next reading goes on behind it.
+        entry.ino.store(GONE, Relaxed);
         warn_limited!(
             "failed to look up an entry of {dentry} for ino ({})\n",
             e.to_errno()

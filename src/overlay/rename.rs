@@ -151,7 +151,7 @@ impl Plan<'_> {
         renaming.rename()?;
 
         if let Some(whiteout) = whiteout {
-            workdir::cleanup(mnt, old_upper, &whiteout)?;
+            workdir::discard(mnt, old_upper, &whiteout);
         }
         if let Some(inode) = new_inode.filter(|_| self.overwrite) {
             if inode.mode().is_dir() {

@@ -68,12 +68,19 @@ impl TempName {
 
 /// Removes an entry of an upper or work directory, best effort: what is left is cleaned at the next
 /// mount. The caller holds write access.
-pub(crate) fn cleanup(mnt: &Mount, parent: &Dentry, dentry: &Dentry) -> Result {
+fn cleanup(mnt: &Mount, parent: &Dentry, dentry: &Dentry) -> Result {
     let removing = Removing::start_dentry(mnt, parent, dentry)?;
     if let Err(e) = removing.remove() {
         warn_limited!("cleanup of '{dentry}' failed ({})\n", e.to_errno());
     }
     Ok(())
+}
+
+/// As [`cleanup`], where nothing depends on it.
+pub(crate) fn discard(mnt: &Mount, parent: &Dentry, dentry: &Dentry) {
+    if let Err(e) = cleanup(mnt, parent, dentry) {
+        warn_limited!("cleanup of '{dentry}' failed ({})\n", e.to_errno());
+    }
 }
 
 /// The names in a directory, without `.` and `..`.
@@ -294,10 +301,7 @@ impl Drop for Temp<'_> {
         if self.published {
             return;
         }
-        let dentry = &*self.dentry;
-        if let Err(e) = cleanup(self.mnt, self.work, dentry) {
-            warn_limited!("cleanup of '{dentry}' failed ({})\n", e.to_errno());
-        }
+        discard(self.mnt, self.work, &self.dentry);
     }
 }
 
@@ -343,7 +347,7 @@ pub(crate) fn cover(fs: &Overlay, dir: &Dentry, dentry: &Dentry) -> Result {
     Renaming::start_two(mnt, (work, temp.dentry()), (dir, dentry), flags)?.rename()?;
     temp.publish();
     if is_dir {
-        cleanup(mnt, work, dentry)?;
+        discard(mnt, work, dentry);
     }
     Ok(())
 }

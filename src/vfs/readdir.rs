@@ -29,6 +29,30 @@ pub(crate) mod dt {
     pub(crate) const REG: u32 = bindings::DT_REG;
 }
 
+/// A random key for hashes of names.
+#[derive(Clone, Copy)]
+pub(crate) struct NameSalt(usize);
+
+impl NameSalt {
+    /// A new key.
+    pub(crate) fn random() -> Self {
+        // SAFETY: no preconditions.
+        Self(unsafe { bindings::get_random_u64() } as usize)
+    }
+
+    /// The keyed hash of `name`: the dcache's `full_name_hash()`.
+    pub(crate) fn hash(self, name: &[u8]) -> usize {
+        // SAFETY: the name has the given length; the salt is hashed as a number, never followed.
+        unsafe {
+            bindings::full_name_hash(
+                self.0 as *const kernel::ffi::c_void,
+                name.as_ptr().cast(),
+                name.len() as u32,
+            ) as usize
+        }
+    }
+}
+
 /// The caller's listing: where it is, and room for entries.
 pub(crate) struct DirContext<'a>(&'a mut bindings::dir_context);
 
