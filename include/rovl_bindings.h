@@ -15,7 +15,9 @@
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
+#include <linux/fsnotify_backend.h>
 #include <linux/magic.h>
+#include <linux/mman.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
 #include <linux/posix_acl.h>
@@ -59,6 +61,8 @@ enum rovl_const {
 	ROVL_DCACHE_SPECIAL_TYPE = DCACHE_SPECIAL_TYPE,
 	ROVL_DCACHE_SYMLINK_TYPE = DCACHE_SYMLINK_TYPE,
 	ROVL_IOCB_NOWAIT = IOCB_NOWAIT,
+	ROVL_VM_SHARED = VM_SHARED,
+	ROVL_VM_MAYWRITE = VM_MAYWRITE,
 	ROVL_IOCB_SYNC = IOCB_DSYNC | IOCB_SYNC,
 	ROVL_MNT_READONLY = MNT_READONLY,
 	ROVL_MNT_NOATIME = MNT_NOATIME,

@@ -10,6 +10,7 @@
 #include <linux/cred.h>
 #include <linux/mutex.h>
 #include <linux/posix_acl.h>
+#include <linux/task_work.h>
 
 struct fs_context;
 struct seq_file;
@@ -50,9 +51,11 @@ int rovl_fh_kind(struct super_block *sb);
 void rovl_sb_set_uuid(struct super_block *sb, const u8 *uuid);
 void rovl_uuid_to_fsid(struct super_block *sb, struct kstatfs *buf);
 bool rovl_casefolded(struct dentry *dentry);
+bool rovl_is_watchable(struct dentry *dentry);
 bool rovl_is_idmapped(struct vfsmount *mnt);
 
 /* credentials and security */
+int rovl_run_before_return(struct callback_head *work, void (*func)(struct callback_head *));
 const struct cred *rovl_override_creds(const struct cred *cred);
 const struct cred *rovl_current_real_cred(void);
 void rovl_cred_drop_sys_resource(struct cred *cred);

@@ -6,6 +6,7 @@
 #include <linux/capability.h>
 #include <linux/exportfs.h>
 #include <linux/fs_context.h>
+#include <linux/magic.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/posix_acl.h>
@@ -18,6 +19,12 @@
 #include <linux/uuid.h>
 
 #include "rovl_helpers.h"
+
+/*
+ * Forced, for LLVM's own judgement compares target features that rustc and clang spell differently
+ * (see rust/helpers/helpers.c).
+ */
+#define rovl_inline __always_inline
 
 #ifdef ROVL_DROP_IN
 MODULE_ALIAS_FS("overlay");
@@ -70,17 +77,17 @@ MODULE_PARM_DESC(redirect_max, "Longest absolute redirect; none is made yet");
 MODULE_ALIAS_FS("rovl");
 #endif
 
-struct dentry *rovl_dget(struct dentry *dentry)
+rovl_inline struct dentry *rovl_dget(struct dentry *dentry)
 {
 	return dget(dentry);
 }
 
-bool rovl_d_unhashed(struct dentry *dentry)
+rovl_inline bool rovl_d_unhashed(struct dentry *dentry)
 {
 	return d_unhashed(dentry);
 }
 
-void rovl_dentry_change_flags(struct dentry *dentry, unsigned int clear, unsigned int set)
+rovl_inline void rovl_dentry_change_flags(struct dentry *dentry, unsigned int clear, unsigned int set)
 {
 	spin_lock(&dentry->d_lock);
 	dentry->d_flags = (dentry->d_flags & ~clear) | set;
@@ -113,19 +120,19 @@ bool rovl_has_hashed_alias(struct inode *inode, struct dentry *except)
 	return found;
 }
 
-bool rovl_inode_is_new(struct inode *inode)
+rovl_inline bool rovl_inode_is_new(struct inode *inode)
 {
 	return inode_state_read_once(inode) & I_NEW;
 }
 
-void rovl_inode_set_creating(struct inode *inode)
+rovl_inline void rovl_inode_set_creating(struct inode *inode)
 {
 	spin_lock(&inode->i_lock);
 	inode_state_set(inode, I_CREATING);
 	spin_unlock(&inode->i_lock);
 }
 
-void rovl_inode_rehash(struct inode *inode, struct inode *key)
+rovl_inline void rovl_inode_rehash(struct inode *inode, struct inode *key)
 {
 	if (inode_unhashed(inode)) {
 		inode->i_private = key;
@@ -177,12 +184,12 @@ bool rovl_is_inuse(struct inode *inode)
 	return inuse;
 }
 
-loff_t rovl_i_size_read(struct inode *inode)
+rovl_inline loff_t rovl_i_size_read(struct inode *inode)
 {
 	return i_size_read(inode);
 }
 
-void rovl_copyattr(struct inode *to, struct inode *from, struct mnt_idmap *idmap)
+rovl_inline void rovl_copyattr(struct inode *to, struct inode *from, struct mnt_idmap *idmap)
 {
 	spin_lock(&to->i_lock);
 	to->i_uid = vfsuid_into_kuid(i_uid_into_vfsuid(idmap, from));
@@ -195,7 +202,7 @@ void rovl_copyattr(struct inode *to, struct inode *from, struct mnt_idmap *idmap
 	spin_unlock(&to->i_lock);
 }
 
-void rovl_copy_mctime(struct inode *to, struct inode *from)
+rovl_inline void rovl_copy_mctime(struct inode *to, struct inode *from)
 {
 	struct timespec64 a = inode_get_mtime(to), b = inode_get_mtime(from);
 	struct timespec64 c = inode_get_ctime(to), d = inode_get_ctime(from);
@@ -206,22 +213,22 @@ void rovl_copy_mctime(struct inode *to, struct inode *from)
 	}
 }
 
-void rovl_copy_atime(struct inode *to, struct inode *from)
+rovl_inline void rovl_copy_atime(struct inode *to, struct inode *from)
 {
 	inode_set_atime_to_ts(to, inode_get_atime(from));
 }
 
-int rovl_get_write_access(struct inode *inode)
+rovl_inline int rovl_get_write_access(struct inode *inode)
 {
 	return get_write_access(inode);
 }
 
-void rovl_put_write_access(struct inode *inode)
+rovl_inline void rovl_put_write_access(struct inode *inode)
 {
 	put_write_access(inode);
 }
 
-bool rovl_is_whiteout(struct inode *inode)
+rovl_inline bool rovl_is_whiteout(struct inode *inode)
 {
 	return IS_WHITEOUT(inode);
 }
@@ -240,17 +247,17 @@ void rovl_oplock_class(struct mutex *lock, int depth)
 #endif
 }
 
-int rovl_oplock_interruptible(struct mutex *lock)
+rovl_inline int rovl_oplock_interruptible(struct mutex *lock)
 {
 	return mutex_lock_interruptible(lock);
 }
 
-void rovl_sb_start_write(struct super_block *sb)
+rovl_inline void rovl_sb_start_write(struct super_block *sb)
 {
 	sb_start_write(sb);
 }
 
-void rovl_sb_end_write(struct super_block *sb)
+rovl_inline void rovl_sb_end_write(struct super_block *sb)
 {
 	sb_end_write(sb);
 }
@@ -285,22 +292,45 @@ void rovl_uuid_to_fsid(struct super_block *sb, struct kstatfs *buf)
 	buf->f_fsid = uuid_to_fsid(sb->s_uuid.b);
 }
 
-bool rovl_casefolded(struct dentry *dentry)
+rovl_inline bool rovl_casefolded(struct dentry *dentry)
 {
 	return sb_has_encoding(dentry->d_sb) && IS_CASEFOLDED(d_inode(dentry));
 }
 
-bool rovl_is_idmapped(struct vfsmount *mnt)
+/*
+ * A list of what is known to be good: procfs and the like make names up, network filesystems change
+ * them without a word.
+ */
+bool rovl_is_watchable(struct dentry *dentry)
+{
+	struct super_block *sb = dentry->d_sb;
+
+	if (IS_ENCRYPTED(d_inode(dentry)))
+		return false;
+	return sb->s_type->fs_flags & FS_REQUIRES_DEV || sb->s_magic == TMPFS_MAGIC ||
+	       sb->s_magic == RAMFS_MAGIC || sb->s_magic == OVERLAYFS_SUPER_MAGIC;
+}
+
+rovl_inline bool rovl_is_idmapped(struct vfsmount *mnt)
 {
 	return is_idmapped_mnt(mnt);
 }
 
-const struct cred *rovl_override_creds(const struct cred *cred)
+/* Only a task that goes back to user space can restart its system call. */
+int rovl_run_before_return(struct callback_head *work, void (*func)(struct callback_head *))
+{
+	if (current->flags & (PF_KTHREAD | PF_USER_WORKER))
+		return -EAGAIN;
+	init_task_work(work, func);
+	return task_work_add(current, work, TWA_SIGNAL);
+}
+
+rovl_inline const struct cred *rovl_override_creds(const struct cred *cred)
 {
 	return override_creds(cred);
 }
 
-const struct cred *rovl_current_real_cred(void)
+rovl_inline const struct cred *rovl_current_real_cred(void)
 {
 	return current_real_cred();
 }
@@ -310,7 +340,7 @@ void rovl_cred_drop_sys_resource(struct cred *cred)
 	cap_lower(cred->cap_effective, CAP_SYS_RESOURCE);
 }
 
-bool rovl_ids_mapped(const struct kstat *stat)
+rovl_inline bool rovl_ids_mapped(const struct kstat *stat)
 {
 	return kuid_has_mapping(current_user_ns(), stat->uid) &&
 	       kgid_has_mapping(current_user_ns(), stat->gid);
@@ -347,12 +377,12 @@ bool rovl_capable_sysadmin_noaudit(void)
 	return ns_capable_noaudit(&init_user_ns, CAP_SYS_ADMIN);
 }
 
-void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file)
+rovl_inline void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file)
 {
 	init_sync_kiocb(kiocb, file);
 }
 
-void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags)
+rovl_inline void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags)
 {
 	spin_lock(&file->f_lock);
 	file->f_flags = (file->f_flags & ~mask) | (flags & mask);
@@ -360,12 +390,12 @@ void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flag
 	spin_unlock(&file->f_lock);
 }
 
-bool rovl_fatal_signal_pending(void)
+rovl_inline bool rovl_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
 }
 
-void rovl_posix_acl_release(struct posix_acl *acl)
+rovl_inline void rovl_posix_acl_release(struct posix_acl *acl)
 {
 	posix_acl_release(acl);
 }

@@ -12,6 +12,16 @@ pub(crate) enum Uuid {
     Null,
 }
 
+/// When a file that is opened for writing is copied up; rovl's own option.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum CopyUp {
+    /// By the first write, truncation or shared writable mapping.
+    #[default]
+    AtWrite,
+    /// When it is opened, as overlayfs does.
+    AtOpen,
+}
+
 /// The options in effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Config {
@@ -19,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) default_permissions: bool,
     /// See [`Uuid`].
     pub(crate) uuid: Uuid,
+    /// See [`CopyUp`].
+    pub(crate) copy_up: CopyUp,
 }
 
 /// What an option says.
@@ -34,7 +46,7 @@ pub(crate) enum Verdict {
     Unsupported,
 }
 
-/// An option of overlayfs with values: those that mean what rovl does, and the others.
+/// An option with values: those that mean what rovl does, and those of overlayfs that it can't do yet.
 struct Choice {
     key: &'static [u8],
     accepted: &'static [&'static [u8]],
@@ -56,6 +68,11 @@ const CHOICES: &[Choice] = &[
         key: b"uuid",
         accepted: &[b"auto", b"null"],
         unsupported: &[b"on", b"off"],
+    },
+    Choice {
+        key: b"copy_up",
+        accepted: &[b"write", b"open"],
+        unsupported: &[],
     },
     Choice {
         key: b"nfs_export",
@@ -113,12 +130,12 @@ impl Config {
         if !choice.accepted.contains(&value) {
             return Some(Verdict::BadValue);
         }
-        if key == b"uuid" {
-            self.uuid = if value == b"null" {
-                Uuid::Null
-            } else {
-                Uuid::Auto
-            };
+        match (key, value) {
+            (b"uuid", b"null") => self.uuid = Uuid::Null,
+            (b"uuid", _) => self.uuid = Uuid::Auto,
+            (b"copy_up", b"open") => self.copy_up = CopyUp::AtOpen,
+            (b"copy_up", _) => self.copy_up = CopyUp::AtWrite,
+            _ => {}
         }
         Some(Verdict::Accepted)
     }
@@ -132,7 +149,7 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        let cases: [Case<'_>; 12] = [
+        let cases: [Case<'_>; 13] = [
             (b"index", Some(b"off"), Some(Verdict::Accepted)),
             (b"index", Some(b"on"), Some(Verdict::Unsupported)),
             (b"index", Some(b"maybe"), Some(Verdict::BadValue)),
@@ -148,6 +165,7 @@ mod tests {
             ),
             (b"redirect_dir", Some(b"follow"), Some(Verdict::Unsupported)),
             (b"redirect_dir", Some(b"nofollow"), Some(Verdict::Accepted)),
+            (b"copy_up", Some(b"never"), Some(Verdict::BadValue)),
             (b"nosuch", None, None),
         ];
         for (key, value, verdict) in cases {
@@ -161,6 +179,9 @@ mod tests {
         assert_eq!(config.uuid, Uuid::Auto);
         config.option(b"uuid", Some(b"null"));
         config.option(b"default_permissions", None);
+        assert_eq!(config.copy_up, CopyUp::AtWrite);
+        config.option(b"copy_up", Some(b"open"));
+        assert_eq!(config.copy_up, CopyUp::AtOpen);
         assert_eq!(config.uuid, Uuid::Null);
         assert!(config.default_permissions);
     }

@@ -9,7 +9,7 @@
 
 use super::{
     inode::{self, COPIED_FLAGS},
-    lookup::UPPER_ALIAS,
+    lookup::{REMOVED, UPPER_ALIAS},
     names::{self, Class},
     origin,
     workdir::Temp,
@@ -47,23 +47,26 @@ pub(crate) fn copy_up(dentry: &Dentry) -> Result {
     copy_up_want(dentry, Want::Full)
 }
 
-/// Copies the file at `dentry` up where opening it with `open_flags` writes.
+/// Prepares opening the file at `dentry` with `open_flags`: where that truncates it is copied up, where
+/// it may write it is copied up later, by the first write, if it could be copied up now.
+///
+/// # Errors
+///
+/// `EROFS` where upper can't be written, so that nobody learns it only after the work is done.
 pub(crate) fn copy_up_for_open(dentry: &Dentry, open_flags: u32) -> Result {
     if !file::open_writes(open_flags) || is_done(dentry) {
         return Ok(());
     }
-    let special = dentry.own_positive()?.mode().is_special();
-    if special {
-        return Ok(());
+    let fs = dentry.fs();
+    if open_flags & file::flags::O_TRUNC != 0 {
+        return copy_up_want(dentry, Want::Truncated);
     }
-    copy_up_want(
-        dentry,
-        if open_flags & file::flags::O_TRUNC != 0 {
-            Want::Truncated
-        } else {
-            Want::Full
-        },
-    )
+    // Whether direct I/O is possible is a question to the file that will be written.
+    if fs.copies_up_at_open() || open_flags & file::flags::O_DIRECT != 0 || dentry.is_unhashed() {
+        return copy_up(dentry);
+    }
+    let _write = fs.work()?.0.want_write()?;
+    Ok(())
 }
 
 /// Whether nothing is left to do: the object is in upper, under this dentry's name too.
@@ -99,6 +102,8 @@ struct Planned<'a> {
     inode: &'a Inode,
     parent: &'a Inode,
     lower: PathRef<'a>,
+    /// The name was removed while the file was open: the copy gets none.
+    removed: bool,
     stat: Stat,
     /// Times of the parent, which creating an entry in it changes.
     parent_stat: Stat,
@@ -148,12 +153,13 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
     } else {
         None
     };
-    let plan = Planned {
+    let mut plan = Planned {
         fs,
         dentry,
         inode,
         parent,
         lower,
+        removed: false,
         stat,
         parent_stat,
         link,
@@ -164,8 +170,9 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
     if is_done(dentry) {
         return Ok(());
     }
-    if dentry.is_unhashed() {
-        // Removed since: there is no name to copy it up to.
+    plan.removed = dentry.marks().test(REMOVED);
+    if dentry.is_unhashed() && !plan.removed {
+        // Not the dentry of its name any more.
         return Err(ENOENT);
     }
     let _access = upper_mnt.write_access()?;
@@ -191,7 +198,7 @@ impl<'a> Planned<'a> {
     /// Creates the empty object.
     fn stage(&self) -> Result<Staged<'a>> {
         let (mnt, work) = self.fs.work()?;
-        {
+        if !self.removed {
             let _write = mnt.start_write();
             xattrs::set_impure(self.parent)?;
         }
@@ -328,9 +335,13 @@ impl<'a> Planned<'a> {
     /// Gives the object its name and the inode its upper dentry.
     fn publish(&self, filled: Filled<'a>) -> Result {
         let (mnt, work) = self.fs.work()?;
+        let _write = mnt.start_write();
+        if self.removed {
+            // Like any file that is removed while it is open. The work directory's entry removes itself.
+            return self.inode.set_upper(filled.0.path().dentry.get());
+        }
         let dir = self.parent.expect_upper()?;
         let name = NameSnapshot::take(self.dentry);
-        let _write = mnt.start_write();
         let upper = match filled.0 {
             Staged::Unnamed(file) => {
                 let temp = PathRef::of_file(&file).dentry;

@@ -7,7 +7,7 @@ use super::{
     file::RegularFile,
     inode::{self, Parameters, WHITEOUTS},
     layer::LowerStack,
-    lookup::{self, OPAQUE, UPPER_ALIAS},
+    lookup::{self, OPAQUE, REMOVED, UPPER_ALIAS},
     names::own,
     readdir,
     workdir::{self, Temp},
@@ -238,6 +238,7 @@ pub(crate) fn remove(child: Child<'_>, is_dir: bool) -> Result {
         if is_dir {
             inode.clear_nlink();
         } else {
+            child.marks().set(REMOVED);
             drop_link(child.dentry(), inode);
         }
     }

@@ -2,7 +2,7 @@
 
 //! Open regular files: every request is passed on to a file of the layer that has the data now.
 
-use super::{copy_up, Inode, OpenFile, Overlay};
+use super::{copy_up, OpenFile, Overlay};
 use crate::vfs::{
     cred,
     file::{self, whence, Range, Transfer},
@@ -11,7 +11,15 @@ use crate::vfs::{
     sync::OnceRef,
     Dentry, Mode,
 };
-use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
+use kernel::{
+    cred::Credential,
+    fs::File,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Relaxed},
+    },
+};
 
 /// An open regular file.
 pub(crate) struct RegularFile {
@@ -19,11 +27,14 @@ pub(crate) struct RegularFile {
     real: ARef<File>,
     /// Opened in upper since, where the file was copied up.
     upper: OnceRef<File>,
+    /// Why it could not be copied up for a mapping: an errno that waits for the mapping to be tried
+    /// again, or 0.
+    unmappable: Atomic<i32>,
 }
 
-/// Opens the real file, checked with the mounter's credentials.
-fn open_real(open: OpenFile<'_>, path: PathRef<'_>) -> Result<ARef<File>> {
-    let mut flags = open.flags() | file::flags::O_NOATIME;
+/// Opens the real file with `flags`, checked with the mounter's credentials.
+fn open_real(open: OpenFile<'_>, path: PathRef<'_>, flags: u32) -> Result<ARef<File>> {
+    let mut flags = flags | file::flags::O_NOATIME;
     let inode = path.dentry.positive()?;
     cred::scope(open.inode().fs().creds(), |_| {
         inode.permission(path.idmap(), file::open_mask(flags))?;
@@ -39,6 +50,7 @@ impl RegularFile {
         let file = Self {
             real,
             upper: OnceRef::new(),
+            unmappable: Atomic::new(0),
         };
         Ok(KBox::new(file, GFP_KERNEL)?)
     }
@@ -56,7 +68,7 @@ impl RegularFile {
                 Some(upper) => upper,
                 None => {
                     // Where another task was quicker its file is used, and this one closed.
-                    drop(self.upper.set(open_real(open, path)?));
+                    drop(self.upper.set(open_real(open, path, open.flags())?));
                     self.upper.get().ok_or(EIO)?
                 }
             };
@@ -68,6 +80,12 @@ impl RegularFile {
         };
         file::sync_flags(open.file(), real)?;
         Ok(real)
+    }
+
+    /// What is open now. Nothing is opened with the address space's lock held: a descriptor that has not
+    /// followed a copy-up yet maps what it had opened.
+    fn opened(&self) -> &File {
+        self.upper.get().unwrap_or(&self.real)
     }
 
     /// Passes a request on to the real file; for a write with the inode locked and its mode up to date,
@@ -84,6 +102,7 @@ impl RegularFile {
         if !write {
             return pass(self.real(open)?, creds);
         }
+        copy_up_for_write(open)?;
         let _lock = inode.lock();
         inode.refresh();
         pass(self.real(open)?, creds)
@@ -123,9 +142,20 @@ impl IoHooks<Overlay> for Hooks {
     }
 }
 
-/// Runs `f` on the real file as the mounter, with the inode locked and up to date before and after:
-/// for requests that change the file.
-fn modify<R>(inode: &Inode, f: impl FnOnce() -> Result<R>) -> Result<R> {
+/// The first write to a file that is not in upper copies it up.
+#[inline]
+fn copy_up_for_write(open: OpenFile<'_>) -> Result {
+    match open.inode().upper() {
+        Some(_) => Ok(()),
+        None => copy_up::copy_up(open.dentry()),
+    }
+}
+
+/// Runs `f` on the real file as the mounter, with the inode copied up, locked and up to date before and
+/// after: for requests that change the file.
+fn modify<R>(open: OpenFile<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
+    copy_up_for_write(open)?;
+    let inode = open.inode();
     let _lock = inode.lock();
     inode.refresh();
     let result = f();
@@ -139,13 +169,23 @@ impl RegularOperations<Overlay> for RegularFile {
     fn open(open: OpenFile<'_>) -> Result<KBox<Self>> {
         copy_up::copy_up_for_open(open.dentry(), open.flags())?;
         open.drop_open_flags();
-        let path = open.inode().real_path()?;
-        Self::new(open_real(open, path)?)
+        let inode = open.inode();
+        let (path, flags) = match inode.upper_path() {
+            Some(path) => (path, open.flags()),
+            None => {
+                let lower = inode.lower_path().ok_or(ESTALE)?;
+                (lower, file::for_reading(open.flags()))
+            }
+        };
+        Self::new(open_real(open, path, flags)?)
     }
 
     fn io(open: OpenFile<'_>, data: &Self, io: Io, write: bool) -> Result<usize> {
         if io.is_empty() {
             return Ok(0);
+        }
+        if write && io.is_nowait() && open.inode().upper().is_none() {
+            return Err(EAGAIN);
         }
         data.pass(open, write, |real, creds| {
             io.pass::<Overlay, Hooks>(real, creds)
@@ -158,10 +198,25 @@ impl RegularOperations<Overlay> for RegularFile {
         })
     }
 
+    fn is_mappable(_open: OpenFile<'_>, data: &Self) -> Result<bool> {
+        match data.unmappable.xchg(0, Relaxed) {
+            0 => Ok(file::is_writable(data.opened())),
+            errno => Err(Error::from_errno(errno)),
+        }
+    }
+
+    fn make_mappable(open: OpenFile<'_>, data: &Self) {
+        if let Err(e) = copy_up_for_write(open).and_then(|()| data.real(open).map(drop)) {
+            data.unmappable.store(e.to_errno(), Relaxed);
+        }
+    }
+
     fn mmap(open: OpenFile<'_>, data: &Self, mapping: Mapping) -> Result {
-        // Nothing is opened with the address space's lock held: a descriptor that has not followed a
-        // copy-up yet maps what it had opened.
-        let real = data.upper.get().unwrap_or(&data.real);
+        let real = data.opened();
+        // No mapping gets here without `is_mappable`, unless a driver makes it.
+        if mapping.is_shared_writable() && !file::is_writable(real) {
+            return Err(ENODEV);
+        }
         mapping.pass::<Overlay, Hooks>(real, open.inode().fs().creds())
     }
 
@@ -197,7 +252,7 @@ impl RegularOperations<Overlay> for RegularFile {
 
     fn fallocate(open: OpenFile<'_>, data: &Self, mode: i32, off: i64, len: i64) -> Result {
         let inode = open.inode();
-        modify(inode, || {
+        modify(open, || {
             file::remove_privs(open.file())?;
             let real = data.real(open)?;
             cred::scope(inode.fs().creds(), |_| {
@@ -226,10 +281,13 @@ impl RegularOperations<Overlay> for RegularFile {
     ) -> Result<i64> {
         let (source, target) = (from.inode(), to.inode());
         // Copying up to share extents would do the opposite.
-        if how == Transfer::Dedupe && (source.upper().is_none() || target.upper().is_none()) {
+        let writable = file::is_writable(to.file());
+        if how == Transfer::Dedupe
+            && (source.upper().is_none() || (target.upper().is_none() && !writable))
+        {
             return Err(EPERM);
         }
-        modify(target, || {
+        modify(to, || {
             if how != Transfer::Dedupe {
                 file::remove_privs(to.file())?;
             }

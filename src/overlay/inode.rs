@@ -5,7 +5,7 @@
 use super::{
     ino::Layout,
     layer::{LowerPath, LowerStack},
-    readdir::Kept,
+    memory::Memory,
     xattrs, Inode, NewInode, Overlay,
 };
 use crate::vfs::{
@@ -19,12 +19,11 @@ use crate::vfs::{
     Dentry, Mode, SuperBlock,
 };
 use kernel::{
-    new_spinlock,
     prelude::*,
     sync::{
         aref::ARef,
         atomic::{Atomic, Relaxed},
-        SpinLock,
+        Arc, SetOnce,
     },
 };
 
@@ -34,6 +33,9 @@ pub(crate) const IMPURE: usize = 1;
 pub(crate) const WHITEOUTS: usize = 2;
 /// Inode flag: the inode number stays the same over copy-up.
 pub(crate) const CONST_INO: usize = 4;
+
+/// Inode flag: the directory was listed since its entries last changed.
+pub(crate) const LISTED: usize = 8;
 
 /// Flags of an inode that are copied from the layer's inode.
 pub(crate) const COPIED_FLAGS: u32 = flags::SYNC | flags::NOATIME | PROTECTED_FLAGS;
@@ -53,13 +55,15 @@ pub(crate) struct Data {
     /// The objects in lower layers; fixed when the inode is published. For a copied-up file: its
     /// origin, which gives the inode number.
     pub(crate) lower: LowerStack,
-    /// [`IMPURE`], [`WHITEOUTS`], [`CONST_INO`].
+    /// [`IMPURE`], [`WHITEOUTS`], [`CONST_INO`], [`LISTED`].
     pub(crate) flags: Flags,
     /// Of a directory: counts changes that a kept listing must not miss.
     pub(crate) version: Atomic<u64>,
-    /// Of a directory: the listing kept since the last reading.
-    #[pin]
-    pub(crate) listing: SpinLock<Option<Kept>>,
+    /// Of a directory: what it remembers of its layers.
+    pub(crate) memory: SetOnce<Arc<Memory>>,
+    /// Of a directory: lower layers asked in vain, and how many of them make it learn their names.
+    pub(crate) asked: Atomic<u32>,
+    pub(crate) learn_at: Atomic<u32>,
 }
 
 impl InodeData for Data {
@@ -69,15 +73,18 @@ impl InodeData for Data {
             lower: LowerStack::Empty,
             flags: Flags::new(),
             version: Atomic::new(0),
-            listing <- new_spinlock!(None, "rovl_listing"),
+            memory: SetOnce::new(),
+            asked: Atomic::new(0),
+            learn_at: Atomic::new(0),
         })
     }
 
     fn release(&self) {
         self.upper.release();
         self.lower.release();
-        let listing = self.listing.lock().take();
-        drop(listing);
+        if let Some(memory) = self.memory.as_ref() {
+            memory.retire();
+        }
     }
 }
 
@@ -165,6 +172,7 @@ impl Inode {
         self.refresh();
         if self.lists_merged() || copied_up {
             self.data().version.add(1, Relaxed);
+            self.forget_listing();
         }
     }
 

@@ -23,6 +23,8 @@ use kernel::{prelude::*, sync::aref::ARef};
 pub(crate) const UPPER_ALIAS: usize = 1;
 /// Dentry mark: upper hides what the lower layers have (a whiteout where negative).
 pub(crate) const OPAQUE: usize = 2;
+/// Dentry mark: the name was removed; who still has the file open goes on with it.
+pub(crate) const REMOVED: usize = 8;
 /// Dentry mark: the directory's layers may hold xattr whiteouts.
 pub(crate) const XWHITEOUTS: usize = 4;
 
@@ -148,10 +150,14 @@ fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
         }
         found.opaque = merge.is_opaque();
     }
-    for (index, base) in lowers.iter().enumerate() {
+    let mut missed = 0;
+    for index in parent.holders(name) {
         if merge.is_done() {
             break;
         }
+        let Some(base) = lowers.get(index) else {
+            break;
+        };
         if unsupported {
             return Err(refuse_feature(child.dentry()));
         }
@@ -161,6 +167,7 @@ fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
         unsupported |= answer.unsupported;
         found.xwhiteouts |= answer.xwhiteouts;
         if merge.push(answer.step) == Take::No {
+            missed += usize::from(answer.step == Step::Miss);
             continue;
         }
         if let Some(lower) = answer.dentry {
@@ -172,6 +179,7 @@ fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
                 .push(LowerPath::new(lower, base.layer), GFP_KERNEL)?;
         }
     }
+    parent.missed(missed);
     if unsupported {
         return Err(refuse_feature(child.dentry()));
     }
@@ -246,18 +254,24 @@ pub(crate) fn lower_shows(child: Child<'_>) -> bool {
     if inode.upper().is_none() {
         return true;
     }
+    let dir = child.dir();
     cred::scope(fs.creds(), |_| {
-        for base in child.dir().data().lower.as_slice() {
-            let (Some(layer), Ok(dir)) = (fs.layer(base.layer), base.dentry()) else {
+        let mut missed = 0;
+        for index in dir.holders(child.name()) {
+            let base = dir.data().lower.as_slice().get(index);
+            let Some((layer, Ok(dir))) =
+                base.and_then(|base| Some((fs.layer(base.layer)?, base.dentry())))
+            else {
                 return true;
             };
             match dir.lookup_positive(layer.mnt(), child.name(), false) {
-                Ok(None) => {}
+                Ok(None) => missed += 1,
                 Ok(Some(found)) => return !xattrs::is_whiteout(layer.path(&found)),
                 // Something is there, it just cannot be looked at.
                 Err(_) => return true,
             }
         }
+        dir.missed(missed);
         false
     })
 }

@@ -17,6 +17,7 @@
 //! | `workdir` | the work directory, temporary entries, whiteouts |
 //! | `dir`, `rename` | creating, linking, removing, renaming |
 //! | `readdir` | merged listings |
+//! | `memory` | what directories remember of their layers |
 //! | `file` | open regular files |
 //! | `attr`, `xattrs`, `names` | attributes, permission, ACLs; extended attributes and their names |
 //!
@@ -38,6 +39,7 @@ mod inode;
 mod layer;
 mod lookup;
 mod lookup_fold;
+mod memory;
 mod mount;
 mod names;
 mod origin;
@@ -134,6 +136,14 @@ impl FileSystem for Overlay {
 
     fn show_options(&self, out: &SeqFile) {
         union::show_options(self, out)
+    }
+
+    fn cached_objects(&self) -> usize {
+        self.memories().objects()
+    }
+
+    fn free_cached_objects(&self, wanted: usize) -> usize {
+        self.memories().shrink(wanted)
     }
 
     fn revalidate(dentry: &Dentry, flags: u32, weak: bool) -> Result<bool> {

@@ -7,6 +7,7 @@ use super::{
     ino::Layout,
     inode,
     layer::{Layer, LowerPath},
+    memory::Memories,
     names::own,
     params::{Named, Params},
     union::{LayerFs, Layers, Shown, Work},
@@ -433,6 +434,7 @@ fn fill_with(
         share_whiteouts: Atomic::new(true),
         has_fsid,
         last_ino: Atomic::new(1),
+        memories: Memories::new()?,
     }? Error))?;
     make_root(sb, stack)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Listing directories: merged ones through a listing that is kept while it is used, the others
-//! passed through to their layer.
+//! Listing directories: merged ones through a listing of their own, the others passed through to their
+//! layer.
 
 use super::{
     attr, ino::Layout, inode::IMPURE, layer::Layer, lookup, names::own, Dentry, Inode, OpenFile,
@@ -62,13 +62,6 @@ pub(crate) struct Listing {
     salt: readdir::NameSalt,
 }
 
-/// A listing kept with a directory's inode.
-pub(crate) struct Kept {
-    listing: Arc<Listing>,
-    /// Open files that use it; it is dropped with the last one.
-    users: usize,
-}
-
 impl Listing {
     fn new(version: u64) -> Self {
         Self {
@@ -78,6 +71,16 @@ impl Listing {
             slots: KVVec::new(),
             salt: readdir::NameSalt::random(),
         }
+    }
+
+    /// The directory's version that it shows.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// How many names it has.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     fn name(&self, entry: &Entry) -> &[u8] {
@@ -119,7 +122,7 @@ impl Listing {
             return Ok(());
         }
         let size = (self.slots.len() * 2).max(64);
-        self.slots = KVVec::from_elem(0, size, GFP_KERNEL)?;
+        self.slots = KVVec::from_elem(0, size, GFP_KERNEL_ACCOUNT)?;
         for index in 0..self.entries.len() {
             let Some(entry) = self.entries.get(index) else {
                 break;
@@ -141,7 +144,8 @@ impl Listing {
         };
         let index = self.entries.len();
         let start = u32::try_from(self.names.len())?;
-        self.names.extend_from_slice(entry.name, GFP_KERNEL)?;
+        self.names
+            .extend_from_slice(entry.name, GFP_KERNEL_ACCOUNT)?;
         self.entries.push(
             Entry {
                 start,
@@ -153,7 +157,7 @@ impl Listing {
                 real_ino: entry.ino,
                 ino: Atomic::new(ino),
             },
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
         if let Some(slot) = self.slots.get_mut(at) {
             *slot = u32::try_from(index + 1)?;
@@ -328,9 +332,7 @@ impl OpenDir {
                 _ => None,
             }
         };
-        if let Some(old) = old {
-            put_kept(inode, &old);
-        }
+        drop(old);
     }
 
     /// The listing that this file goes through.
@@ -338,69 +340,17 @@ impl OpenDir {
         if let Some(listing) = &self.state.lock().listing {
             return Ok(listing.clone());
         }
-        let listing = match get_kept(inode) {
-            Some(listing) => listing,
-            None => {
-                let listing = read_merged(dentry, inode, true)?;
-                keep(inode, Arc::new(listing, GFP_KERNEL)?, 1)
-            }
-        };
+        let listing = inode.listing(|| read_merged(dentry, inode, true))?;
         let old = self.state.lock().listing.replace(listing.clone());
-        if let Some(old) = old {
-            put_kept(inode, &old);
-        }
+        drop(old);
         Ok(listing)
     }
-}
-
-/// The listing kept with the inode, if it is up to date; one more user.
-fn get_kept(inode: &Inode) -> Option<Arc<Listing>> {
-    let mut slot = inode.data().listing.lock();
-    let slot: &mut Option<Kept> = &mut slot;
-    let kept = slot.as_mut()?;
-    if kept.listing.version != inode.version() {
-        return None;
-    }
-    kept.users += 1;
-    Some(kept.listing.clone())
-}
-
-/// Keeps a listing with the inode.
-fn keep(inode: &Inode, listing: Arc<Listing>, users: usize) -> Arc<Listing> {
-    let new = Kept {
-        listing: listing.clone(),
-        users,
-    };
-    // The old one is dropped after the lock is released: it may be large.
-    let old = inode.data().listing.lock().replace(new);
-    drop(old);
-    listing
-}
-
-/// One user less; the last one drops it, as lower layers may change unseen.
-fn put_kept(inode: &Inode, listing: &Arc<Listing>) {
-    let old = {
-        let mut slot = inode.data().listing.lock();
-        let slot: &mut Option<Kept> = &mut slot;
-        match slot {
-            Some(kept) if Arc::ptr_eq(&kept.listing, listing) => {
-                kept.users = kept.users.saturating_sub(1);
-                if kept.users == 0 {
-                    slot.take()
-                } else {
-                    None
-                }
-            }
-            _ => None,
-        }
-    };
-    drop(old);
 }
 
 /// The entries of an impure upper directory whose inode numbers are those of their origins; `None`
 /// where there is none, and the directory is impure no longer.
 fn impure_listing(dentry: &Dentry, inode: &Inode) -> Result<Option<Arc<Listing>>> {
-    if let Some(listing) = get_kept(inode) {
+    if let Some(listing) = inode.remembered_listing() {
         return Ok(Some(listing));
     }
     let path = inode.upper_path().ok_or(EIO)?;
@@ -432,7 +382,9 @@ fn impure_listing(dentry: &Dentry, inode: &Inode) -> Result<Option<Arc<Listing>>
         inode.data().flags.clear(IMPURE);
         return Ok(None);
     }
-    Ok(Some(keep(inode, Arc::new(changed, GFP_KERNEL)?, 1)))
+    let changed = Arc::new(changed, GFP_KERNEL_ACCOUNT)?;
+    inode.remember_own(changed.clone())?;
+    Ok(Some(changed))
 }
 
 impl OpenDir {
@@ -556,13 +508,6 @@ impl DirectoryOperations<Overlay> for OpenDir {
         match data.upper_file(open)? {
             Some(upper) => file::fsync(upper, start, end, datasync),
             None => Ok(()),
-        }
-    }
-
-    fn release(open: OpenFile<'_>, data: Pin<KBox<Self>>) {
-        let listing = data.state.lock().listing.take();
-        if let Some(listing) = listing {
-            put_kept(open.inode(), &listing);
         }
     }
 }

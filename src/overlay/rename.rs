@@ -5,7 +5,7 @@
 use super::{
     copy_up,
     dir::{clear_empty, drop_link, is_pure_upper, is_upper_of, is_whiteout, set_opaque},
-    lookup::{self, OPAQUE},
+    lookup::{self, OPAQUE, REMOVED},
     readdir, workdir, xattrs, Child, Inode,
 };
 use crate::vfs::{
@@ -157,6 +157,7 @@ impl Plan<'_> {
             if inode.mode().is_dir() {
                 inode.clear_nlink();
             } else {
+                new.marks().set(REMOVED);
                 drop_link(new.dentry(), inode);
             }
         }

@@ -3,9 +3,10 @@
 //! What a mount keeps: layers, work directory, credentials; `statfs`, the options shown.
 
 use super::{
-    config::{Config, Uuid},
+    config::{Config, CopyUp, Uuid},
     ino::Layout,
     layer::{Layer, LowerPath, UPPER},
+    memory::Memories,
     workdir::Features,
     Dentry, Inode,
 };
@@ -23,7 +24,7 @@ use kernel::{
     sync::{
         aref::ARef,
         atomic::{Atomic, Relaxed},
-        Mutex,
+        Arc, Mutex,
     },
 };
 
@@ -87,6 +88,7 @@ pub(crate) struct Overlay {
     pub(super) share_whiteouts: Atomic<bool>,
     pub(super) has_fsid: bool,
     pub(super) last_ino: Atomic<u64>,
+    pub(super) memories: Arc<Memories>,
 }
 
 /// What `/proc/mounts` shows.
@@ -193,6 +195,16 @@ impl Overlay {
         self.last_ino.fetch_add(1u64, Relaxed).wrapping_add(1)
     }
 
+    /// Whether opening a file for writing copies it up.
+    pub(crate) fn copies_up_at_open(&self) -> bool {
+        self.config.copy_up == CopyUp::AtOpen
+    }
+
+    /// What its directories remember.
+    pub(crate) fn memories(&self) -> &Arc<Memories> {
+        &self.memories
+    }
+
     /// The longest name.
     pub(crate) fn name_len(&self) -> usize {
         usize::try_from(self.name_len).unwrap_or(0)
@@ -231,6 +243,9 @@ pub(crate) fn show_options(fs: &Overlay, out: &SeqFile) {
     }
     if fs.config.default_permissions {
         kernel::seq_print!(out, ",default_permissions");
+    }
+    if fs.config.copy_up == CopyUp::AtOpen {
+        kernel::seq_print!(out, ",copy_up=open");
     }
     if fs.shown.upper.is_some() && fs.config.uuid != Uuid::Auto && !fs.has_fsid {
         kernel::seq_print!(out, ",uuid=null");

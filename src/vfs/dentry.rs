@@ -155,6 +155,15 @@ impl Dentry {
         self.flags() & bindings::ROVL_DCACHE_OP_REAL != 0
     }
 
+    /// Whether [`Watch`](super::watch::Watch) sees all changes of the names in this directory, and a listing
+    /// shows them all: it is on a local filesystem of an ordinary kind, and not encrypted.
+    pub(crate) fn is_watchable(&self) -> bool {
+        // SAFETY: charter 1; callers pass positive dentries.
+        !self.is_negative()
+            && self.revalidate_flags() == 0
+            && unsafe { bindings::rovl_is_watchable(self.as_ptr()) }
+    }
+
     /// Whether the directory folds case.
     pub(crate) fn is_casefolded(&self) -> bool {
         // SAFETY: charter 1; callers pass positive dentries.

@@ -19,6 +19,7 @@ pub(crate) mod flags {
     use crate::bindings;
     pub(crate) const O_NOATIME: u32 = bindings::O_NOATIME;
     pub(crate) const O_TRUNC: u32 = bindings::O_TRUNC;
+    pub(crate) const O_DIRECT: u32 = bindings::O_DIRECT;
 }
 
 /// `SEEK_*` origins.
@@ -35,6 +36,7 @@ pub(crate) mod may {
     pub(crate) const WRITE: u32 = bindings::MAY_WRITE;
     pub(crate) const APPEND: u32 = bindings::MAY_APPEND;
     pub(crate) const OPEN: u32 = bindings::MAY_OPEN;
+    pub(crate) const EXEC: u32 = bindings::MAY_EXEC;
 }
 
 /// Takes over a reference to a file that a C function returned.
@@ -148,6 +150,17 @@ pub(crate) fn open_writes(flags: u32) -> bool {
     flags & bindings::O_ACCMODE != bindings::O_RDONLY || flags & bindings::O_TRUNC != 0
 }
 
+/// `flags` with the access mode of reading.
+pub(crate) fn for_reading(flags: u32) -> u32 {
+    (flags & !bindings::O_ACCMODE) | bindings::O_RDONLY
+}
+
+/// Whether `file` is open for writing.
+pub(crate) fn is_writable(file: &File) -> bool {
+    // SAFETY: charter 1; `f_mode` is constant once the file is open.
+    unsafe { (*file.as_ptr()).f_mode & bindings::ROVL_FMODE_WRITE != 0 }
+}
+
 /// The flags that `fcntl(F_SETFL)` changes.
 const SETFL: u32 =
     bindings::O_APPEND | bindings::O_NONBLOCK | bindings::O_NDELAY | bindings::O_DIRECT;
@@ -160,7 +173,7 @@ const SETFL: u32 =
 #[inline]
 pub(crate) fn sync_flags(user: &File, real: &File) -> Result {
     let (want, have) = (user.flags(), real.flags());
-    if (want ^ have) & !bindings::O_NOATIME == 0 {
+    if (want ^ have) & SETFL == 0 {
         return Ok(());
     }
     change_flags(real, want & SETFL)

@@ -12,6 +12,7 @@ use kernel::{
     error::{from_result, to_result},
     fs::File,
     prelude::*,
+    sync::aref::ARef,
 };
 
 /// A built table.
@@ -139,7 +140,7 @@ impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
     /// the regular file operations of `T`.
     pub(crate) fn instantiate<T: RegularOperations<F>>(
         &mut self,
-        inode: kernel::sync::aref::ARef<OwnInode<F>>,
+        inode: ARef<OwnInode<F>>,
         data: KBox<T::Data>,
     ) {
         let file = self.open.0.as_ptr();
@@ -191,6 +192,12 @@ pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
     fn io(open: OpenFile<'_, F>, data: &Self::Data, io: Io, write: bool) -> Result<usize>;
     /// Splices from or to a pipe.
     fn splice(open: OpenFile<'_, F>, data: &Self::Data, io: Splice, write: bool) -> Result<usize>;
+    /// Whether the file can be mapped, shared and writable: called before a mapping is begun, with the
+    /// address space locked, so nothing else may be locked. Where it can't, `make_mappable` is called
+    /// once the system call has let all locks go, and the call is restarted.
+    fn is_mappable(open: OpenFile<'_, F>, data: &Self::Data) -> Result<bool>;
+    /// Makes [`is_mappable`](Self::is_mappable) succeed or fail; may sleep.
+    fn make_mappable(open: OpenFile<'_, F>, data: &Self::Data);
     /// Maps.
     fn mmap(open: OpenFile<'_, F>, data: &Self::Data, mapping: Mapping) -> Result;
     /// Moves the position; returns it.
@@ -239,8 +246,6 @@ pub(crate) trait DirectoryOperations<F: FileSystem>: Sized + 'static {
         end: i64,
         datasync: bool,
     ) -> Result;
-    /// Closes, for the last time.
-    fn release(open: OpenFile<'_, F>, data: Pin<KBox<Self::Data>>);
 }
 
 fn done(result: Result) -> i32 {
@@ -279,6 +284,13 @@ unsafe fn opened<'a, F: FileSystem, D>(file: RawFile) -> (OpenFile<'a, F>, &'a D
     }
 }
 
+/// A call of [`RegularOperations::make_mappable`] before the task returns to user space.
+#[repr(C)]
+struct BeforeReturn {
+    work: bindings::callback_head,
+    file: ARef<File>,
+}
+
 struct Regular<F, T>(PhantomData<(F, T)>);
 
 #[allow(
@@ -294,6 +306,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
         write_iter: Some(Self::write_iter),
         splice_read: Some(Self::splice_read),
         splice_write: Some(Self::splice_write),
+        get_unmapped_area: Some(Self::get_unmapped_area),
         mmap: Some(Self::mmap),
         fsync: Some(Self::fsync),
         fallocate: Some(Self::fallocate),
@@ -395,6 +408,60 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             write,
         };
         ret_len(T::splice(open, data, io, write))
+    }
+
+    /// The one operation that a mapping asks before it takes anything apart, `MAP_FIXED` or not.
+    unsafe extern "C" fn get_unmapped_area(
+        file: RawFile,
+        addr: usize,
+        len: usize,
+        pgoff: usize,
+        flags: usize,
+    ) -> usize {
+        let shared = matches!(
+            flags as u32 & bindings::MAP_TYPE,
+            bindings::MAP_SHARED | bindings::MAP_SHARED_VALIDATE
+        );
+        // SAFETY: charter 1, 3 and 8.
+        let (open, data) = unsafe { opened::<F, T::Data>(file) };
+        if shared && file::is_writable(open.file()) {
+            let ready = T::is_mappable(open, data).and_then(|ready| match ready {
+                true => Ok(()),
+                false => Self::before_return(open.file()),
+            });
+            if let Err(e) = ready {
+                return e.to_errno() as usize;
+            }
+        }
+        // SAFETY: arguments of the callback, passed on.
+        unsafe { bindings::mm_get_unmapped_area(file, addr, len, pgoff, flags) }
+    }
+
+    /// Has `make_mappable` called; returns the error that restarts the system call.
+    fn before_return(file: &File) -> Result {
+        let call = BeforeReturn {
+            work: bindings::callback_head::default(),
+            file: file.into(),
+        };
+        let call = KBox::into_raw(KBox::new(call, GFP_KERNEL)?);
+        // SAFETY: the work is the first field of the box, which the call back takes back; where it is
+        // not queued it is still ours.
+        unsafe {
+            let queued = bindings::rovl_run_before_return(call.cast(), Some(Self::make_mappable));
+            if let Err(e) = to_result(queued) {
+                drop(KBox::from_raw(call));
+                return Err(e);
+            }
+        }
+        Err(kernel::error::code::ERESTARTNOINTR)
+    }
+
+    unsafe extern "C" fn make_mappable(work: *mut bindings::callback_head) {
+        // SAFETY: `before_return` gave the box away.
+        let call = unsafe { KBox::from_raw(work.cast::<BeforeReturn>()) };
+        // SAFETY: charter 1, 3 and 8: a file of this table, which the box references.
+        let (open, data) = unsafe { opened::<F, T::Data>(call.file.as_ptr()) };
+        T::make_mappable(open, data);
     }
 
     unsafe extern "C" fn mmap(file: RawFile, vma: *mut bindings::vm_area_struct) -> i32 {
@@ -503,13 +570,8 @@ impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
     }
 
     unsafe extern "C" fn release(_inode: RawInode, file: RawFile) -> i32 {
-        // SAFETY: charter 1, 3 and 8: the last call for `file`.
-        unsafe {
-            T::release(
-                OpenFile::from_raw(file),
-                Pin::new_unchecked(KBox::from_raw((*file).private_data.cast())),
-            )
-        };
+        // SAFETY: charter 8: the last call for `file`; the data did not move.
+        unsafe { free_box::<T::Data>((*file).private_data) };
         0
     }
 

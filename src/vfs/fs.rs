@@ -113,6 +113,12 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     /// Prints the mount options.
     fn show_options(&self, out: &SeqFile);
 
+    /// How many objects the filesystem could free under memory pressure, beside its inodes and dentries
+    /// (`nr_cached_objects`). Must not sleep.
+    fn cached_objects(&self) -> usize;
+    /// Frees about `wanted` of them; returns how many. Called in reclaim: must not allocate.
+    fn free_cached_objects(&self, wanted: usize) -> usize;
+
     /// Revalidates a dentry whose layers asked for it; `Ok(false)` drops the dentry. `weak` for a
     /// path that was reached without a name.
     fn revalidate(dentry: &OwnDentry<Self>, flags: u32, weak: bool) -> Result<bool>;
@@ -174,6 +180,7 @@ impl<F: FileSystem> Registration<F> {
 
         // SAFETY: no mount exists before the type is registered, and a second registration was refused.
         unsafe { super::claim::init() };
+        super::watch::start();
 
         let mut args: bindings::kmem_cache_args = pin_init::zeroed();
         args.ctor = Some(inode_init_once);
@@ -188,6 +195,7 @@ impl<F: FileSystem> Registration<F> {
             )
         };
         if cache.is_null() {
+            super::watch::stop();
             REGISTERED.store(false, Ordering::Release);
             return Err(ENOMEM);
         }
@@ -196,6 +204,7 @@ impl<F: FileSystem> Registration<F> {
         if let Err(e) = to_result(unsafe { bindings::register_filesystem(TYPE.0.get()) }) {
             // SAFETY: nobody used the cache.
             unsafe { bindings::kmem_cache_destroy(cache) };
+            super::watch::stop();
             REGISTERED.store(false, Ordering::Release);
             return Err(e);
         }
@@ -222,6 +231,7 @@ impl<F: FileSystem> Drop for Registration<F> {
             bindings::rcu_barrier();
             bindings::kmem_cache_destroy(CACHE.load(Ordering::Acquire));
         }
+        super::watch::stop();
         REGISTERED.store(false, Ordering::Release);
     }
 }
@@ -243,6 +253,8 @@ impl<F: FileSystem> SuperTable<F> {
         sync_fs: Some(Self::sync_fs),
         statfs: Some(Self::statfs),
         show_options: Some(Self::show_options),
+        nr_cached_objects: Some(Self::nr_cached_objects),
+        free_cached_objects: Some(Self::free_cached_objects),
         ..pin_init::zeroed()
     };
 
@@ -325,6 +337,25 @@ impl<F: FileSystem> SuperTable<F> {
                 .show_options(SeqFile::from_raw(out))
         };
         0
+    }
+
+    unsafe extern "C" fn nr_cached_objects(
+        sb: *mut bindings::super_block,
+        _control: *mut bindings::shrink_control,
+    ) -> kernel::ffi::c_long {
+        // SAFETY: charter 4: shrinkers run from the end of `fill_super` to before `put_super`.
+        let count = unsafe { &*(*sb).s_fs_info.cast::<F>() }.cached_objects();
+        count.try_into().unwrap_or(kernel::ffi::c_long::MAX)
+    }
+
+    unsafe extern "C" fn free_cached_objects(
+        sb: *mut bindings::super_block,
+        control: *mut bindings::shrink_control,
+    ) -> kernel::ffi::c_long {
+        // SAFETY: as above; the caller's request is valid.
+        let (fs, wanted) = unsafe { (&*(*sb).s_fs_info.cast::<F>(), (*control).nr_to_scan) };
+        let freed = fs.free_cached_objects(wanted);
+        freed.try_into().unwrap_or(kernel::ffi::c_long::MAX)
     }
 
     unsafe extern "C" fn d_real(

@@ -31,6 +31,12 @@ impl Io {
         }
     }
 
+    /// Whether the request must not wait.
+    pub(crate) fn is_nowait(&self) -> bool {
+        // SAFETY: the VFS passes valid requests.
+        unsafe { (*self.iocb).ki_flags & bindings::ROVL_IOCB_NOWAIT as i32 != 0 }
+    }
+
     /// Passes the request on to `real` with `cred`; afterwards (for asynchronous requests: on
     /// completion) `H` hears of it. Returns the bytes moved; `EIOCBQUEUED` for a queued request.
     pub(crate) fn pass<F: FileSystem, H: IoHooks<F>>(
@@ -117,6 +123,14 @@ impl Splice {
 pub(crate) struct Mapping(pub(super) *mut bindings::vm_area_struct);
 
 impl Mapping {
+    /// Whether it is shared and writable, or can be made writable.
+    pub(crate) fn is_shared_writable(&self) -> bool {
+        // SAFETY: charter 1; the vma is the VFS's.
+        let flags = unsafe { (*self.0).__bindgen_anon_2.vm_flags };
+        let wanted = (bindings::ROVL_VM_SHARED | bindings::ROVL_VM_MAYWRITE) as usize;
+        flags as usize & wanted == wanted
+    }
+
     /// Maps `real` instead, keeping the user's path visible. Where it fails the vma is as before.
     pub(crate) fn pass<F: FileSystem, H: IoHooks<F>>(
         self,

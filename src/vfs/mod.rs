@@ -61,6 +61,7 @@ pub(crate) mod rcu;
 pub(crate) mod readdir;
 pub(crate) mod super_block;
 pub(crate) mod sync;
+pub(crate) mod watch;
 pub(crate) mod xattr;
 
 pub(crate) use dentry::{Child, Dentry, NameSnapshot};

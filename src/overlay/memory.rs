@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a directory remembers of its layers, so that it need not ask them again: which lower layers
+//! hold which names, and its listing.
+//!
+//! Both are learnt when that has paid for itself, and hold while the layers' directories, which are
+//! [watched](Watch), stay as they were. All memories of a mount are counted and given back, oldest
+//! first, when memory is short.
+//!
+//! What the index answers: a lower layer that it does not name for a name has nothing of that name,
+//! since (1) the layer's directory was watched before it was read, (2) nothing was reported of it
+//! up to now, and (3) its filesystem lists every name that it can look up
+//! ([`is_watchable`](vfs::Dentry::is_watchable)). A layer that it names is asked: two names may share a
+//! hash.
+
+use super::{inode::LISTED, readdir::Listing, Inode};
+use crate::vfs::{
+    file::{self, may},
+    readdir::{self, NameSalt},
+    watch::Watch,
+};
+use core::ops::Range;
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    rbtree::{RBTree, RBTreeNodeReservation},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, SpinLock,
+    },
+};
+
+/// Layers asked in vain, for each layer of a directory, before its names are learnt: opening and
+/// reading a small directory costs about as much as so many lookups of a missing name.
+const PATIENCE: u32 = 8;
+/// Names that are read for each layer that was asked in vain: what one such question costs.
+const NAMES_PER_MISS: usize = 8;
+/// Most names of an index, 8 bytes each.
+const MAX_NAMES: usize = 1 << 20;
+/// Names that count as one object for the shrinker, whose other objects are inodes and dentries.
+const NAMES_PER_OBJECT: usize = 64;
+
+/// Which lower layers hold which names.
+struct Index {
+    salt: NameSalt,
+    /// A name's hash, then 16 bits for the position of a layer that holds it; sorted.
+    rows: KVVec<u64>,
+}
+
+impl Index {
+    fn key(&self, name: &[u8]) -> u64 {
+        ((self.salt.hash(name) as u64) & 0xffff_ffff) << 16
+    }
+
+    fn push(&mut self, name: &[u8], position: usize) -> Result {
+        let row = self.key(name) | u64::from(u16::try_from(position)?);
+        Ok(self.rows.push(row, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    fn find(&self, name: &[u8]) -> Range<usize> {
+        let key = self.key(name);
+        let start = self.rows.partition_point(|row| *row < key);
+        let rest = self.rows.get(start..).unwrap_or_default();
+        start
+            ..start
+                + rest
+                    .iter()
+                    .take_while(|row| **row >> 16 == key >> 16)
+                    .count()
+    }
+}
+
+/// The lower layers of a directory that may hold a name, topmost first.
+pub(crate) struct Holders {
+    index: Option<Arc<Index>>,
+    /// Positions in the lower stack, or rows of the index.
+    range: Range<usize>,
+}
+
+impl Iterator for Holders {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let at = self.range.next()?;
+        match &self.index {
+            None => Some(at),
+            Some(index) => Some((index.rows.get(at)? & 0xffff) as usize),
+        }
+    }
+}
+
+/// A listing and what it depends on.
+struct Kept {
+    listing: Arc<Listing>,
+    /// The upper directory, watched for changes that others make.
+    upper: Option<Watch>,
+    /// It depends on the lower directories.
+    merged: bool,
+}
+
+/// What is known at the moment.
+#[derive(Default)]
+struct Known {
+    /// Watches the lower directories.
+    lowers: Option<Arc<Watch>>,
+    index: Option<Arc<Index>>,
+    listing: Option<Kept>,
+}
+
+impl Known {
+    fn names(&self) -> usize {
+        let index = self.index.as_ref().map_or(0, |index| index.rows.len());
+        index + self.listing.as_ref().map_or(0, |kept| kept.listing.len())
+    }
+
+    fn changed(&self) -> bool {
+        self.lowers.as_ref().is_some_and(|watch| watch.changed())
+    }
+}
+
+/// What one directory remembers.
+#[pin_data]
+pub(crate) struct Memory {
+    /// Its place in [`Memories`].
+    age: u64,
+    all: Arc<Memories>,
+    #[pin]
+    known: SpinLock<Known>,
+}
+
+/// All memories of a mount that hold anything.
+#[pin_data]
+pub(crate) struct Memories {
+    #[pin]
+    by_age: SpinLock<RBTree<u64, Arc<Memory>>>,
+    /// Names that they hold.
+    names: Atomic<usize>,
+    last: Atomic<u64>,
+}
+
+impl Memories {
+    /// None yet.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                by_age <- new_spinlock!(RBTree::new(), "rovl_memories"),
+                names: Atomic::new(0),
+                last: Atomic::new(0),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// How many objects could be freed.
+    pub(crate) fn objects(&self) -> usize {
+        self.names.load(Relaxed) / NAMES_PER_OBJECT
+    }
+
+    /// Frees about `wanted` objects; returns how many.
+    pub(crate) fn shrink(&self, wanted: usize) -> usize {
+        let mut freed = 0;
+        while freed < wanted {
+            let oldest = {
+                let mut tree = self.by_age.lock();
+                tree.cursor_front_mut()
+                    .map(|cursor| cursor.remove_current().1)
+            };
+            let Some(oldest) = oldest else {
+                break;
+            };
+            freed += oldest.to_key_value().1.forget() / NAMES_PER_OBJECT + 1;
+        }
+        freed
+    }
+}
+
+impl Memory {
+    fn new(all: &Arc<Memories>) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                age: all.last.fetch_add(1u64, Relaxed),
+                all: all.clone(),
+                known <- new_spinlock!(Known::default(), "rovl_memory"),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// Changes what is known and keeps the books; what `change` takes out is dropped without the lock.
+    fn update<R>(&self, change: impl FnOnce(&mut Known) -> R) -> R {
+        let (result, before, after) = {
+            let mut known = self.known.lock();
+            let before = known.names();
+            let result = change(&mut known);
+            (result, before, known.names())
+        };
+        if after > before {
+            self.all.names.add(after - before, Relaxed);
+        } else {
+            let _ = self.all.names.fetch_sub(before - after, Relaxed);
+        }
+        result
+    }
+
+    /// Forgets all; returns how many names that were.
+    fn forget(&self) -> usize {
+        self.update(core::mem::take).names()
+    }
+
+    /// Forgets all for good: the directory's inode is torn down.
+    pub(crate) fn retire(&self) {
+        let node = self.all.by_age.lock().remove_node(&self.age);
+        drop(node);
+        self.forget();
+    }
+
+    /// Forgets what is out of date; whether anything is left to go by.
+    fn check(&self) {
+        let old = self.update(|known| {
+            if known.changed() {
+                core::mem::take(known)
+            } else {
+                Known::default()
+            }
+        });
+        drop(old);
+    }
+
+    /// Has the memory found when the system is short of it; where that fails, nothing is remembered.
+    fn enlist(self: &Arc<Self>) -> Result {
+        let Ok(room) = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT) else {
+            self.forget();
+            return Err(ENOMEM);
+        };
+        let old = {
+            let mut tree = self.all.by_age.lock();
+            tree.insert(room.into_node(self.age, self.clone()))
+        };
+        drop(old);
+        Ok(())
+    }
+
+    /// Remembers something that was learnt under `watch`, unless a change was seen meanwhile. `store`
+    /// returns what it replaces.
+    fn remember<T>(
+        self: &Arc<Self>,
+        watch: &Arc<Watch>,
+        store: impl FnOnce(&mut Known) -> Option<T>,
+    ) -> Result {
+        let old = self.update(|known| match &known.lowers {
+            Some(current) if Arc::ptr_eq(current, watch) => store(known),
+            _ => None,
+        });
+        drop(old);
+        self.enlist()
+    }
+
+    /// Ends a watch that nothing depends on.
+    fn unwatch(&self) {
+        let old = self.update(|known| match (&known.index, &known.listing) {
+            (None, None) => known.lowers.take(),
+            _ => None,
+        });
+        drop(old);
+    }
+
+    /// The watch over the lower directories; a new one where there is none that holds.
+    fn watch(&self, dir: &Inode) -> Result<Arc<Watch>> {
+        self.check();
+        if let Some(watch) = &self.known.lock().lowers {
+            return Ok(watch.clone());
+        }
+        let watch = Watch::new(dir.data().lower.as_slice().iter().map(|path| {
+            let dentry = path.dentry()?;
+            if dentry.is_watchable() {
+                dentry.positive()
+            } else {
+                Err(EOPNOTSUPP)
+            }
+        }))?;
+        let watch = Arc::new(watch, GFP_KERNEL_ACCOUNT)?;
+        let mut known = self.known.lock();
+        match &known.lowers {
+            // Another task was quicker.
+            Some(watch) => Ok(watch.clone()),
+            None => {
+                known.lowers = Some(watch.clone());
+                Ok(watch)
+            }
+        }
+    }
+}
+
+impl Inode {
+    fn memory(&self) -> Option<&Arc<Memory>> {
+        self.data().memory.as_ref()
+    }
+
+    fn make_memory(&self) -> Result<&Arc<Memory>> {
+        if self.memory().is_none() {
+            // Where another task is quicker its memory is used, and this one dropped.
+            self.data()
+                .memory
+                .populate(Memory::new(self.fs().memories())?);
+        }
+        self.memory().ok_or(ENOMEM)
+    }
+
+    /// The lower layers of this directory that may hold `name`.
+    pub(crate) fn holders(&self, name: &[u8]) -> Holders {
+        let index = self.memory().and_then(|memory| {
+            let known = memory.known.lock();
+            known.index.clone().filter(|_| !known.changed())
+        });
+        let range = match &index {
+            Some(index) => index.find(name),
+            None => 0..self.data().lower.len(),
+        };
+        Holders { index, range }
+    }
+
+    /// Notes that `layers` lower layers were asked in vain for a name in this directory; learns which
+    /// names they hold once that has cost as much. With the mounter's credentials.
+    pub(crate) fn missed(&self, layers: usize) {
+        let data = self.data();
+        if data.lower.len() < 2 || layers == 0 {
+            return;
+        }
+        let layers = u32::try_from(layers).unwrap_or(u32::MAX);
+        let asked = data.asked.fetch_add(layers, Relaxed).saturating_add(layers);
+        let learn_at = data
+            .learn_at
+            .load(Relaxed)
+            .max(PATIENCE * data.lower.len() as u32);
+        if asked < learn_at {
+            return;
+        }
+        // One task learns at a time.
+        if data.asked.xchg(0, Relaxed) < learn_at {
+            return;
+        }
+        let budget = (asked as usize)
+            .saturating_mul(NAMES_PER_MISS)
+            .min(MAX_NAMES);
+        if self.learn(budget).is_err() {
+            // Too many names, or they can't be had: it is tried again when it has cost more.
+            data.learn_at.store(asked.saturating_mul(4), Relaxed);
+            if let Some(memory) = self.memory() {
+                memory.unwatch();
+            }
+        }
+    }
+
+    /// Reads the names of all lower layers.
+    fn learn(&self, budget: usize) -> Result {
+        let memory = self.make_memory()?;
+        let watch = memory.watch(self)?;
+        let mut index = Index {
+            salt: NameSalt::random(),
+            rows: KVVec::new(),
+        };
+        let fs = self.fs();
+        for (position, path) in self.data().lower.as_slice().iter().enumerate() {
+            let path = fs.lower_path(path)?;
+            // Where looking a name up would be refused, it must go on being refused.
+            path.dentry
+                .positive()?
+                .permission(path.idmap(), may::EXEC)?;
+            readdir::read_all(&*file::open_checked(path, false)?, |entry| {
+                if index.rows.len() >= budget {
+                    return Err(E2BIG);
+                }
+                match entry.name {
+                    b"." | b".." => Ok(()),
+                    name => index.push(name, position),
+                }
+            })?;
+        }
+        index.rows.sort_unstable();
+        let index = Arc::new(index, GFP_KERNEL_ACCOUNT)?;
+        memory.remember(&watch, |known| known.index.replace(index))
+    }
+
+    /// The directory's listing: what is remembered, or else what `read` reads. It is remembered when it
+    /// is read a second time without a change in between. The directory is locked, shared at least.
+    pub(crate) fn listing(&self, read: impl FnOnce() -> Result<Listing>) -> Result<Arc<Listing>> {
+        if let Some(listing) = self.remembered_listing() {
+            return Ok(listing);
+        }
+        let flags = &self.data().flags;
+        if !flags.test(LISTED) {
+            flags.set(LISTED);
+            return Ok(Arc::new(read()?, GFP_KERNEL)?);
+        }
+        // Watched first, read then. Where it can't be watched it isn't remembered, that's all.
+        let watched = self.watch_all();
+        let listing = Arc::new(read()?, GFP_KERNEL_ACCOUNT)?;
+        if let Ok((memory, lowers, upper)) = watched {
+            let kept = Kept {
+                listing: listing.clone(),
+                upper,
+                merged: true,
+            };
+            memory.remember(&lowers, |known| known.listing.replace(kept))?;
+        }
+        Ok(listing)
+    }
+
+    /// Remembers a listing that depends on changes made through the mount alone.
+    pub(crate) fn remember_own(&self, listing: Arc<Listing>) -> Result {
+        let memory = self.make_memory()?;
+        let kept = Kept {
+            listing,
+            upper: None,
+            merged: false,
+        };
+        let old = memory.update(|known| known.listing.replace(kept));
+        drop(old);
+        memory.enlist()
+    }
+
+    /// The listing that is remembered, if it still holds.
+    pub(crate) fn remembered_listing(&self) -> Option<Arc<Listing>> {
+        let known = self.memory()?.known.lock();
+        let kept = known.listing.as_ref()?;
+        let lowers = known.lowers.as_ref().filter(|_| !known.changed());
+        let holds = kept.listing.version() == self.version()
+            && (!kept.merged || lowers.is_some())
+            && !kept.upper.as_ref().is_some_and(Watch::changed);
+        holds.then(|| kept.listing.clone())
+    }
+
+    fn watch_all(&self) -> Result<(&Arc<Memory>, Arc<Watch>, Option<Watch>)> {
+        let memory = self.make_memory()?;
+        let lowers = memory.watch(self)?;
+        let upper = match self.upper() {
+            Some(dentry) if dentry.is_watchable() => {
+                Some(Watch::new(core::iter::once(dentry.positive()))?)
+            }
+            Some(_) => return Err(EOPNOTSUPP),
+            None => None,
+        };
+        Ok((memory, lowers, upper))
+    }
+
+    /// Forgets the listing: the directory's entries changed.
+    pub(crate) fn forget_listing(&self) {
+        self.data().flags.clear(LISTED);
+        if let Some(memory) = self.memory() {
+            let old = memory.update(|known| known.listing.take());
+            drop(old);
+        }
+    }
+}
