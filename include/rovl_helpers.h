@@ -30,7 +30,9 @@ void rovl_inode_lockdep(struct inode *inode, bool dir, int depth);
 bool rovl_inuse_trylock(struct inode *inode);
 void rovl_inuse_unlock(struct inode *inode);
 bool rovl_is_inuse(struct inode *inode);
+bool rovl_is_encrypted(struct inode *inode);
 loff_t rovl_i_size_read(struct inode *inode);
+int rovl_getattr(const struct path *path, struct kstat *stat, u32 mask, unsigned int flags);
 void rovl_copyattr(struct inode *to, struct inode *from, struct mnt_idmap *idmap);
 void rovl_copy_mctime(struct inode *to, struct inode *from);
 void rovl_copy_atime(struct inode *to, struct inode *from);
@@ -51,7 +53,7 @@ int rovl_fh_kind(struct super_block *sb);
 void rovl_sb_set_uuid(struct super_block *sb, const u8 *uuid);
 void rovl_uuid_to_fsid(struct super_block *sb, struct kstatfs *buf);
 bool rovl_casefolded(struct dentry *dentry);
-bool rovl_is_watchable(struct dentry *dentry);
+bool rovl_is_ordinary(struct super_block *sb);
 bool rovl_is_idmapped(struct vfsmount *mnt);
 
 /* credentials and security */

@@ -184,6 +184,28 @@ bool rovl_is_inuse(struct inode *inode)
 	return inuse;
 }
 
+rovl_inline bool rovl_is_encrypted(struct inode *inode)
+{
+	return IS_ENCRYPTED(inode);
+}
+
+/* vfs_getattr_nosec() on what the caller, a getattr operation, got prepared by just that function. */
+rovl_inline int rovl_getattr(const struct path *path, struct kstat *stat, u32 mask,
+			     unsigned int flags)
+{
+	struct inode *inode = d_inode(path->dentry);
+
+	if (inode->i_sb->s_flags & SB_NOATIME)
+		stat->result_mask &= ~STATX_ATIME;
+	if (IS_DAX(inode))
+		stat->attributes |= STATX_ATTR_DAX;
+	if (inode->i_op->getattr)
+		return inode->i_op->getattr(mnt_idmap(path->mnt), path, stat, mask,
+					    flags & AT_STATX_SYNC_TYPE);
+	generic_fillattr(mnt_idmap(path->mnt), mask, inode, stat);
+	return 0;
+}
+
 rovl_inline loff_t rovl_i_size_read(struct inode *inode)
 {
 	return i_size_read(inode);
@@ -301,12 +323,8 @@ rovl_inline bool rovl_casefolded(struct dentry *dentry)
  * A list of what is known to be good: procfs and the like make names up, network filesystems change
  * them without a word.
  */
-bool rovl_is_watchable(struct dentry *dentry)
+bool rovl_is_ordinary(struct super_block *sb)
 {
-	struct super_block *sb = dentry->d_sb;
-
-	if (IS_ENCRYPTED(d_inode(dentry)))
-		return false;
 	return sb->s_type->fs_flags & FS_REQUIRES_DEV || sb->s_magic == TMPFS_MAGIC ||
 	       sb->s_magic == RAMFS_MAGIC || sb->s_magic == OVERLAYFS_SUPER_MAGIC;
 }

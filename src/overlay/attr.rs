@@ -66,19 +66,27 @@ pub(crate) fn permission_rcu(
     cred::scope(fs.creds(), |_| real.permission(idmap, mask))
 }
 
+/// The inode number that a copied-up object shows: its origin's; `None` where its own is to be shown.
+#[cold]
+fn origin_ino(inode: &Inode, flags: u32) -> Result<Option<u64>> {
+    let fs = inode.fs();
+    let is_dir = inode.mode().is_dir();
+    let lower = inode.lower_path().ok_or(ESTALE)?;
+    let mut origin = Stat::zeroed();
+    let wanted = statx::INO | if is_dir { 0 } else { statx::NLINK };
+    cred::scope(fs.creds(), |_| lower.stat_into(&mut origin, wanted, flags))?;
+    let shown = ino::shows_origin(fs.layout(), is_dir, origin.nlink());
+    Ok(shown.then(|| origin.ino()))
+}
+
 /// `stat(2)`.
 pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -> Result {
     let inode = dentry.own_positive()?;
     let fs = dentry.fs();
     let (layout, is_dir) = (fs.layout(), inode.mode().is_dir());
     let parts = inode.parts();
-    let real = if parts.upper {
-        inode.upper_path()
-    } else {
-        inode.lower_path()
-    };
-    let real = real.ok_or(ESTALE)?;
-    cred::scope(fs.creds(), |_| real.stat_nosec(stat, mask, flags))?;
+    let real = inode.real_path()?;
+    cred::scope(fs.creds(), |_| real.stat_into(stat, mask, flags))?;
     stat.fill_attributes(inode);
 
     let lower_layer = || inode.data().lower.first().map_or(0, |path| path.layer);
@@ -86,12 +94,8 @@ pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -
     if !parts.upper {
         layer = lower_layer();
     } else if parts.origin && (!is_dir || layout == ino::Layout::OneFs) {
-        let lower = inode.lower_path().ok_or(ESTALE)?;
-        let mut origin = Stat::zeroed();
-        let wanted = statx::INO | if is_dir { 0 } else { statx::NLINK };
-        cred::scope(fs.creds(), |_| lower.stat_nosec(&mut origin, wanted, flags))?;
-        if ino::shows_origin(layout, is_dir, origin.nlink()) {
-            stat.set_ino(origin.ino());
+        if let Some(ino) = origin_ino(inode, flags)? {
+            stat.set_ino(ino);
             layer = lower_layer();
         }
     }

@@ -21,7 +21,7 @@ use crate::vfs::{
     attr::{fl, statx, FileAttr, Iattr, Stat},
     cred,
     dirop::{self, Creating, New, Renaming},
-    file,
+    file::{self, LayerFile},
     inode::InodeGuard,
     log::warn_limited,
     mount::PathRef,
@@ -113,7 +113,7 @@ struct Planned<'a> {
 /// An object in upper that no name leads to yet.
 enum Staged<'a> {
     /// An unnamed file.
-    Unnamed(ARef<File>),
+    Unnamed(ARef<LayerFile>),
     /// An entry of the work directory.
     Work(Temp<'a>),
 }

@@ -176,10 +176,11 @@ fn create_over_whiteout(child: Child<'_>, entry: &Entry<'_>) -> Result<ARef<vfs:
     let (mnt, work) = fs.work()?;
     let dir = child.dir().expect_upper()?;
     let whiteout = dir.lookup(mnt, child.name())?;
-    if !xattrs::is_whiteout(PathRef {
+    let path = PathRef {
         mnt,
         dentry: &whiteout,
-    }) {
+    };
+    if !xattrs::is_whiteout(path, true) {
         return Err(ESTALE);
     }
     // The ACLs are those of the union's directory: the work directory has none.

@@ -5,7 +5,7 @@
 use super::{copy_up, OpenFile, Overlay};
 use crate::vfs::{
     cred,
-    file::{self, whence, Range, Transfer},
+    file::{self, whence, LayerFile, Range, Transfer},
     file_ops::{Flush, Io, IoHooks, Mapping, RegularOperations, Splice},
     mount::PathRef,
     sync::OnceRef,
@@ -24,16 +24,16 @@ use kernel::{
 /// An open regular file.
 pub(crate) struct RegularFile {
     /// Opened in the layer that had the data then.
-    real: ARef<File>,
+    real: ARef<LayerFile>,
     /// Opened in upper since, where the file was copied up.
-    upper: OnceRef<File>,
+    upper: OnceRef<LayerFile>,
     /// Why it could not be copied up for a mapping: an errno that waits for the mapping to be tried
     /// again, or 0.
     unmappable: Atomic<i32>,
 }
 
 /// Opens the real file with `flags`, checked with the mounter's credentials.
-fn open_real(open: OpenFile<'_>, path: PathRef<'_>, flags: u32) -> Result<ARef<File>> {
+fn open_real(open: OpenFile<'_>, path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
     let mut flags = flags | file::flags::O_NOATIME;
     let inode = path.dentry.positive()?;
     cred::scope(open.inode().fs().creds(), |_| {
@@ -46,7 +46,7 @@ fn open_real(open: OpenFile<'_>, path: PathRef<'_>, flags: u32) -> Result<ARef<F
 }
 
 impl RegularFile {
-    fn new(real: ARef<File>) -> Result<KBox<Self>> {
+    fn new(real: ARef<LayerFile>) -> Result<KBox<Self>> {
         let file = Self {
             real,
             upper: OnceRef::new(),
@@ -269,8 +269,7 @@ impl RegularOperations<Overlay> for RegularFile {
     }
 
     fn flush(open: OpenFile<'_>, data: &Self, flush: Flush) -> Result {
-        let real = data.real(open)?;
-        cred::scope(open.inode().fs().creds(), |_| flush.pass(real))
+        cred::scope(open.inode().fs().creds(), |_| flush.pass(data.opened()))
     }
 
     fn transfer(

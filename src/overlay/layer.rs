@@ -28,6 +28,8 @@ pub(crate) struct Layer {
     mnt: PrivateMount,
     /// Which of the mount's distinct filesystems it is on; 0 is upper's.
     pub(crate) fsid: u16,
+    /// Its filesystem lists all extended attributes.
+    ordinary: bool,
     marks: Flags,
 }
 
@@ -35,6 +37,7 @@ impl Layer {
     /// A layer shown by `mnt`.
     pub(crate) fn new(mnt: PrivateMount, fsid: u16) -> Self {
         Self {
+            ordinary: mnt.sb().is_ordinary(),
             mnt,
             fsid,
             marks: Flags::new(),
@@ -54,6 +57,11 @@ impl Layer {
             mnt: self.mnt(),
             dentry,
         }
+    }
+
+    /// Whether an attribute that a file's list does not name is not there.
+    pub(crate) fn lists_xattrs(&self) -> bool {
+        self.ordinary
     }
 
     /// Remembers that a directory marked `x` was seen.

@@ -6,7 +6,6 @@ use super::{
     inode::{self, Parameters},
     layer::{Layer, LowerPath, LowerStack},
     lookup_fold::{Merge, Step, Take},
-    mount,
     names::own,
     origin, xattrs, Child, Dentry, Overlay,
 };
@@ -15,7 +14,6 @@ use crate::vfs::{
     dentry::REVALIDATE,
     inode_ops::LookedUp,
     log::{warn_limited, Text},
-    SuperBlock,
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -52,7 +50,7 @@ impl Answer {
 /// Asks one layer for `name` in `base`. `last` is the layer below which there is none: what its
 /// directories would hide is not looked at.
 fn ask(
-    sb: &SuperBlock,
+    fs: &Overlay,
     layer: &Layer,
     base: &vfs::Dentry,
     name: &[u8],
@@ -81,20 +79,26 @@ fn ask(
         return refuse(EREMOTE, "unsupported object type");
     }
     let path = layer.path(&found);
-    if xattrs::is_whiteout(path) {
+    let is_dir = found.can_lookup();
+    if is_dir && fs.is_root(&found) {
+        return refuse(ELOOP, "overlapping layers");
+    }
+    if is_dir && last {
+        return Ok(Answer::new(Step::Dir, Some(found)));
+    }
+    let marked = (is_dir || found.is_reg()) && xattrs::may_have_own(layer, &found);
+    if xattrs::is_whiteout(path, marked) {
         return Ok(Answer::new(Step::Whiteout, None));
     }
-    if !found.can_lookup() {
+    if !marked {
+        let step = if is_dir { Step::Dir } else { Step::Leaf };
+        return Ok(Answer::new(step, Some(found)));
+    }
+    if !is_dir {
         let unsupported = xattrs::has_metacopy(path)?;
         let mut answer = Answer::new(Step::Leaf, Some(found));
         answer.unsupported = unsupported;
         return Ok(answer);
-    }
-    if mount::is_trap(sb, &found) {
-        return refuse(ELOOP, "overlapping layers");
-    }
-    if last {
-        return Ok(Answer::new(Step::Dir, Some(found)));
     }
     let mark = xattrs::dir_mark(path, own::OPAQUE);
     if mark == Some(b'y') {
@@ -126,7 +130,7 @@ fn refuse_feature(dentry: &Dentry) -> Error {
 }
 
 fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
-    let (sb, name) = (child.sb(), child.name());
+    let name = child.name();
     let parent = child.dir();
     let lowers = parent.data().lower.as_slice();
     let mut found = Found::default();
@@ -135,7 +139,7 @@ fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
     let mut unsupported = false;
 
     if let (Some(base), Some(layer)) = (parent.upper(), fs.upper()) {
-        let answer = ask(sb, layer, base, name, true, lowers.is_empty())?;
+        let answer = ask(fs, layer, base, name, true, lowers.is_empty())?;
         unsupported = answer.unsupported;
         if merge.push(answer.step) == Take::Yes {
             if let Some(upper) = answer.dentry {
@@ -163,7 +167,7 @@ fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
         }
         let layer = fs.layer(base.layer).ok_or(EIO)?;
         let last = index + 1 == lowers.len();
-        let answer = ask(sb, layer, base.dentry()?, name, false, last)?;
+        let answer = ask(fs, layer, base.dentry()?, name, false, last)?;
         unsupported |= answer.unsupported;
         found.xwhiteouts |= answer.xwhiteouts;
         if merge.push(answer.step) == Take::No {
@@ -266,7 +270,7 @@ pub(crate) fn lower_shows(child: Child<'_>) -> bool {
             };
             match dir.lookup_positive(layer.mnt(), child.name(), false) {
                 Ok(None) => missed += 1,
-                Ok(Some(found)) => return !xattrs::is_whiteout(layer.path(&found)),
+                Ok(Some(found)) => return !xattrs::is_whiteout(layer.path(&found), true),
                 // Something is there, it just cannot be looked at.
                 Err(_) => return true,
             }

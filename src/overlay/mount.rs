@@ -10,8 +10,8 @@ use super::{
     memory::Memories,
     names::own,
     params::{Named, Params},
-    union::{LayerFs, Layers, Shown, Work},
-    workdir, xattrs, Inode, NewInode, Overlay,
+    union::{LayerFs, Layers, Roots, Shown, Work},
+    workdir, xattrs, Overlay,
 };
 use crate::vfs::{
     self,
@@ -21,7 +21,6 @@ use crate::vfs::{
     dentry::WEAK_REVALIDATE,
     log::Text,
     mount::{PathRef, PrivateMount},
-    own::Found,
     super_block::{self, AnonDev, NewSuper, SbFlag, SbId, StatFs},
     xattr, CBuf, Mount, SuperBlock,
 };
@@ -32,21 +31,11 @@ use kernel::{
     sync::{aref::ARef, atomic::Atomic},
 };
 
-/// Whether `dentry` is the root of a layer, or the upper or work directory, of this mount.
-pub(crate) fn is_trap(sb: &SuperBlock, dentry: &vfs::Dentry) -> bool {
-    dentry
-        .inode()
-        .and_then(|key| NewInode::find(sb, key))
-        .is_some_and(|inode| {
-            inode.is_dead() && inode.upper().is_none() && inode.data().lower.is_empty()
-        })
-}
-
 /// The state of a mount that is being made.
 struct Builder<'a, 'sb> {
     sb: &'a mut NewSuper<'sb, Overlay>,
     fc: &'a FsContext,
-    traps: KVec<ARef<Inode>>,
+    roots: Roots,
     in_use: KVec<Claim>,
     name_len: i64,
     depth: i32,
@@ -65,14 +54,12 @@ impl Builder<'_, '_> {
         Ok(())
     }
 
-    fn trap(&mut self, dentry: &vfs::Dentry, what: &str) -> Result {
-        match NewInode::get(self.sb.sb(), dentry.positive()?)? {
-            Found::New(new) => Ok(self.traps.push(new.into_trap(), GFP_KERNEL)?),
-            Found::Old(_) => {
-                self.error(fmt!("conflicting {what} path"));
-                Err(ELOOP)
-            }
+    fn add_root(&mut self, dentry: &vfs::Dentry, what: &str) -> Result {
+        if self.roots.add(dentry.positive()?)? {
+            return Ok(());
         }
+        self.error(fmt!("conflicting {what} path"));
+        Err(ELOOP)
     }
 
     /// Says that another mount uses a directory, and which.
@@ -127,7 +114,7 @@ impl Builder<'_, '_> {
                 .invalid(fmt!("upper fs is r/o, try multi-lower layers mount"));
         }
         self.check_name_len(path, &upper.name)?;
-        self.trap(path.dentry, "upperdir")?;
+        self.add_root(path.dentry, "upperdir")?;
         let mnt = self.clone_mount(path, false, "upperpath")?;
         if mnt.sb().is_nosec() {
             self.sb.set_flag(SbFlag::NoSec);
@@ -151,7 +138,7 @@ impl Builder<'_, '_> {
                 .invalid(fmt!("workdir and upperdir must be separate subtrees"));
         }
         self.claim(base.dentry, "workdir")?;
-        self.trap(base.dentry, "workdir")?;
+        self.add_root(base.dentry, "workdir")?;
         let remote = base.dentry.revalidate_flags() != 0;
         let made = {
             let _write = layer.mnt().want_write()?;
@@ -166,7 +153,7 @@ impl Builder<'_, '_> {
         let Some((dir, features)) = made else {
             return Ok(None);
         };
-        self.trap(&dir, "workdir")?;
+        self.add_root(&dir, "workdir")?;
         Ok(Some(Work { dir, features }))
     }
 
@@ -214,7 +201,7 @@ impl Builder<'_, '_> {
     ) -> Result<Layer> {
         let path = lower.path.as_ref();
         let fsid = self.filesystem(all, path.mnt.sb(), has_upper)?;
-        self.trap(path.dentry, "lowerdir")?;
+        self.add_root(path.dentry, "lowerdir")?;
         if path.dentry.positive()?.is_inuse() {
             self.report_in_use(Level::Warning, path.dentry, "lowerdir");
         }
@@ -230,7 +217,7 @@ impl Builder<'_, '_> {
             if *parent == *at {
                 return Ok(());
             }
-            if is_lower && is_trap(self.sb.sb(), &parent) {
+            if is_lower && self.roots.contains(parent.positive()?) {
                 self.error(fmt!("overlapping {what} path"));
                 return Err(ELOOP);
             }
@@ -291,13 +278,13 @@ fn fill_with(
     if params.lower.is_empty() {
         return fc.invalid(fmt!("missing 'lowerdir'"));
     }
-    // Declared before `build`, so that marks and traps are taken back before the mounts go.
+    // Declared before `build`, so that claims are taken back before the mounts go.
     let mut layers = Layers::default();
     let mut work = None;
     let mut build = Builder {
         sb,
         fc,
-        traps: KVec::new(),
+        roots: Roots::default(),
         in_use: KVec::new(),
         name_len: 0,
         depth: 0,
@@ -413,7 +400,7 @@ fn fill_with(
     };
     let Builder {
         sb,
-        traps,
+        roots,
         in_use,
         name_len,
         ..
@@ -421,7 +408,7 @@ fn fill_with(
     sb.set_data(try_pin_init!(Overlay {
         whiteout <- new_mutex!(None, "rovl_whiteout"),
         work,
-        traps,
+        roots,
         in_use,
         layers,
         filesystems,

@@ -165,7 +165,7 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
 fn same_type(path: PathRef<'_>, origin: &Dentry) -> bool {
     match (path.dentry.inode(), origin.inode()) {
         (Some(upper), Some(lower)) => {
-            upper.mode().file_type() == lower.mode().file_type() || xattrs::is_whiteout(path)
+            upper.mode().file_type() == lower.mode().file_type() || xattrs::is_whiteout(path, true)
         }
         _ => false,
     }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::vfs::{
     self, cred,
-    file::{self, whence},
+    file::{self, whence, LayerFile},
     file_ops::DirectoryOperations,
     log::warn_limited,
     mount::{IdMap, PathRef},
@@ -286,10 +286,10 @@ fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Result<u64> {
 #[pin_data]
 pub(crate) struct OpenDir {
     /// Opened in the layer that answered for the directory then.
-    real: ARef<File>,
+    real: ARef<LayerFile>,
     real_is_upper: bool,
     /// Opened in upper since, where the directory was copied up.
-    upper: OnceRef<File>,
+    upper: OnceRef<LayerFile>,
     #[pin]
     state: SpinLock<State>,
 }
@@ -301,7 +301,7 @@ struct State {
     listing: Option<Arc<Listing>>,
 }
 
-fn open_real(path: PathRef<'_>) -> Result<ARef<File>> {
+fn open_real(path: PathRef<'_>) -> Result<ARef<LayerFile>> {
     file::open_checked(path, false)
 }
 
@@ -319,7 +319,7 @@ impl OpenDir {
             // Where another task was quicker its file is used, and this one closed.
             drop(self.upper.set(file));
         }
-        Ok(self.upper.get())
+        Ok(self.upper.get().map(|file| &**file))
     }
 
     /// Starts over: forgets a listing that is out of date, sees whether names are merged now.

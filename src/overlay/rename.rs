@@ -130,7 +130,7 @@ impl Plan<'_> {
             (Some(_), Some(replaced)) => *target == **replaced,
             (Some(inode), None) => is_upper_of(inode, target),
             (None, _) if target.is_negative() => self.flags & rename_flags::EXCHANGE == 0,
-            (None, _) => new.marks().test(OPAQUE) && xattrs::is_whiteout(layer.path(target)),
+            (None, _) => new.marks().test(OPAQUE) && xattrs::is_whiteout(layer.path(target), true),
         };
         if !as_expected || renaming.old().inode() == target.inode() {
             return Err(ESTALE);

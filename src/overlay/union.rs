@@ -8,11 +8,12 @@ use super::{
     layer::{Layer, LowerPath, UPPER},
     memory::Memories,
     workdir::Features,
-    Dentry, Inode,
+    Dentry,
 };
 use crate::vfs::{
     self,
     claim::Claim,
+    inode::InodeId,
     mount::{PathRef, PrivateMount},
     super_block::{self, AnonDev, SbId, StatFs},
     CBuf, Mount,
@@ -65,6 +66,30 @@ impl Drop for Layers {
     }
 }
 
+/// The roots of all layers, and the upper and work directories. A lookup that reaches one is refused:
+/// layers overlap.
+#[derive(Default)]
+pub(super) struct Roots(KVec<InodeId>);
+
+impl Roots {
+    /// Whether `inode` is one of them.
+    pub(super) fn contains(&self, inode: &vfs::Inode) -> bool {
+        self.0.binary_search(&inode.id()).is_ok()
+    }
+
+    /// Adds `inode`, which somebody keeps referenced; `false` where it is there.
+    pub(super) fn add(&mut self, inode: &vfs::Inode) -> Result<bool> {
+        let Err(at) = self.0.binary_search(&inode.id()) else {
+            return Ok(false);
+        };
+        self.0.reserve(1, GFP_KERNEL)?;
+        self.0
+            .insert_within_capacity(at, inode.id())
+            .map_err(|_| ENOMEM)?;
+        Ok(true)
+    }
+}
+
 /// What a mount keeps: the data of the super block. Dropped in the order of the fields: references
 /// into the layers go before the layers do.
 #[pin_data]
@@ -73,9 +98,7 @@ pub(crate) struct Overlay {
     #[pin]
     pub(crate) whiteout: Mutex<Option<ARef<vfs::Dentry>>>,
     pub(super) work: Option<Work>,
-    /// Inodes that stand in the hash for the roots of all layers: a lookup that reaches one is
-    /// refused.
-    pub(super) traps: KVec<ARef<Inode>>,
+    pub(super) roots: Roots,
     pub(super) in_use: KVec<Claim>,
     pub(super) layers: Layers,
     pub(super) filesystems: KVec<LayerFs>,
@@ -158,6 +181,13 @@ impl Overlay {
             (Some(upper), Some(work)) => Ok((upper.mnt(), &work.dir)),
             _ => Err(EROFS),
         }
+    }
+
+    /// Whether `dentry` is the root of a layer, or the upper or work directory.
+    pub(crate) fn is_root(&self, dentry: &vfs::Dentry) -> bool {
+        dentry
+            .inode()
+            .is_some_and(|inode| self.roots.contains(inode))
     }
 
     /// Whether the mount cannot be made writable.

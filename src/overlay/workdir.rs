@@ -195,7 +195,7 @@ fn renames_with_whiteout(mnt: &Mount, work: &Dentry) -> Result<bool> {
         return Ok(false);
     };
     let dentry = &whiteout;
-    let found = xattrs::is_whiteout(PathRef { mnt, dentry });
+    let found = xattrs::is_whiteout(PathRef { mnt, dentry }, true);
     if found {
         cleanup(mnt, work, dentry)?;
     }

@@ -5,7 +5,8 @@
 use super::{
     copy_up,
     inode::{self, PROTECTED_FLAGS},
-    names::{self, own},
+    layer::Layer,
+    names::{self, own, Class},
     Dentry, Inode, Overlay,
 };
 use crate::vfs::{
@@ -41,14 +42,35 @@ pub(crate) fn is_impure(path: PathRef<'_>) -> bool {
     dir_mark(path, own::IMPURE) == Some(b'y')
 }
 
-/// Whether an entry is a whiteout: a character device 0:0, or an empty file with the attribute.
-pub(crate) fn is_whiteout(path: PathRef<'_>) -> bool {
+/// Whether an entry is a whiteout: a character device 0:0, or an empty file with the attribute, where it
+/// may be `marked` so.
+pub(crate) fn is_whiteout(path: PathRef<'_>, marked: bool) -> bool {
     path.dentry.inode().is_some_and(|inode| {
         inode.is_whiteout_device()
-            || (path.dentry.is_reg()
+            || (marked
+                && path.dentry.is_reg()
                 && inode.size() == 0
                 && xattr::get(path, own::WHITEOUT, &mut []).is_ok())
     })
+}
+
+/// Whether an object of a layer may have attributes of the union's own: one look at the list of its
+/// attributes is cheaper than asking for each.
+pub(crate) fn may_have_own(layer: &Layer, dentry: &vfs::Dentry) -> bool {
+    if !layer.lists_xattrs() {
+        return true;
+    }
+    let mut buf = [0; 128];
+    match xattr::list(dentry, &mut buf) {
+        Ok(0) => false,
+        Ok(len) => buf
+            .get(..len)
+            .unwrap_or_default()
+            .split(|b| *b == 0)
+            .any(|name| names::classify(name) == Class::Private),
+        // A longer list, or none to be had.
+        Err(_) => true,
+    }
 }
 
 /// Whether a directory has a redirect.

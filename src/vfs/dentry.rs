@@ -156,12 +156,11 @@ impl Dentry {
     }
 
     /// Whether [`Watch`](super::watch::Watch) sees all changes of the names in this directory, and a listing
-    /// shows them all: it is on a local filesystem of an ordinary kind, and not encrypted.
+    /// shows them all.
     pub(crate) fn is_watchable(&self) -> bool {
-        // SAFETY: charter 1; callers pass positive dentries.
-        !self.is_negative()
-            && self.revalidate_flags() == 0
-            && unsafe { bindings::rovl_is_watchable(self.as_ptr()) }
+        self.revalidate_flags() == 0
+            && self.sb().is_ordinary()
+            && self.inode().is_some_and(|inode| !inode.is_encrypted())
     }
 
     /// Whether the directory folds case.

@@ -354,7 +354,7 @@ impl Drop for Renaming<'_> {
 /// # Errors
 ///
 /// `EOPNOTSUPP` where the filesystem cannot; the caller holds write access.
-pub(crate) fn tmpfile(parent: PathRef<'_>, mode: Mode) -> Result<ARef<kernel::fs::File>> {
+pub(crate) fn tmpfile(parent: PathRef<'_>, mode: Mode) -> Result<ARef<super::file::LayerFile>> {
     parent.dentry.must_be_dir()?;
     let path = parent.raw();
     let cred = super::cred::current();

@@ -11,7 +11,7 @@ use kernel::{
     error::{from_err_ptr, to_result},
     fs::File,
     prelude::*,
-    sync::aref::ARef,
+    sync::aref::{ARef, AlwaysRefCounted},
 };
 
 /// `O_*` flags that the kernel crate does not name.
@@ -39,12 +39,39 @@ pub(crate) mod may {
     pub(crate) const EXEC: u32 = bindings::MAY_EXEC;
 }
 
+/// A file of a layer that is held by an open file of ours, or by whoever moves data for one.
+///
+/// Unlike that of a [`File`], its last reference is given up at once, as in `close(2)`, and not by a task
+/// work: it is dropped in process context, where no lock is held but that of an inode of ours.
+#[repr(transparent)]
+pub(crate) struct LayerFile(File);
+
+// SAFETY: `f_ref` counts references.
+unsafe impl AlwaysRefCounted for LayerFile {
+    fn inc_ref(&self) {
+        self.0.inc_ref();
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: the caller gives its reference up; the type is transparent.
+        unsafe { bindings::__fput_sync(obj.as_ptr().cast()) }
+    }
+}
+
+impl core::ops::Deref for LayerFile {
+    type Target = File;
+    #[inline]
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
 /// Takes over a reference to a file that a C function returned.
 ///
 /// # Safety
 ///
 /// `file` is not null, the reference is the caller's, and nobody uses its position without the lock.
-pub(super) unsafe fn take(file: *mut bindings::file) -> ARef<File> {
+pub(super) unsafe fn take(file: *mut bindings::file) -> ARef<LayerFile> {
     // SAFETY: by the contract.
     unsafe { ARef::from_raw(NonNull::new_unchecked(file).cast()) }
 }
@@ -54,7 +81,7 @@ pub(super) unsafe fn take(file: *mut bindings::file) -> ARef<File> {
 /// # Errors
 ///
 /// What the filesystem or a security module returns.
-pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<File>> {
+pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
     path.dentry.positive()?;
     let raw = path.raw();
     let cred = super::cred::current();
@@ -70,7 +97,7 @@ pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<File>> {
 
 /// Opens `path` for reading or (`write`) writing after a permission check with the current
 /// credentials; without access time updates where that is allowed.
-pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<File>> {
+pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<LayerFile>> {
     let (mut flags, mask) = if write {
         (bindings::O_WRONLY, may::WRITE)
     } else {
@@ -93,7 +120,7 @@ pub(crate) fn inode_of(file: &File) -> &Inode {
 
 /// Opens the file at `path` of a layer on behalf of `user`, whose path it shows to users; checked
 /// and opened with the current credentials.
-pub(crate) fn open_backing(user: &File, path: PathRef<'_>, flags: u32) -> Result<ARef<File>> {
+pub(crate) fn open_backing(user: &File, path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
     path.dentry.positive()?;
     let raw = path.raw();
     let cred = super::cred::current();
@@ -114,7 +141,7 @@ pub(crate) fn open_backing_tmpfile(
     parent: PathRef<'_>,
     flags: u32,
     mode: Mode,
-) -> Result<ARef<File>> {
+) -> Result<ARef<LayerFile>> {
     parent.dentry.must_be_dir()?;
     let raw = parent.raw();
     let cred = super::cred::current();

@@ -14,6 +14,10 @@ use kernel::{
     types::Opaque,
 };
 
+/// The identity of an inode that somebody keeps referenced, to be compared.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct InodeId(usize);
+
 /// A file type and permission bits (`umode_t`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mode(pub(crate) u16);
@@ -192,6 +196,18 @@ impl Inode {
     pub(crate) fn permission(&self, idmap: &IdMap, mask: u32) -> Result {
         // SAFETY: charter 1.
         to_result(unsafe { bindings::inode_permission(idmap.as_ptr(), self.as_ptr(), mask as i32) })
+    }
+
+    /// Its identity.
+    #[inline]
+    pub(crate) fn id(&self) -> InodeId {
+        InodeId(self.as_ptr() as usize)
+    }
+
+    /// Whether names in it, or its data, are encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        // SAFETY: charter 1.
+        unsafe { bindings::rovl_is_encrypted(self.as_ptr()) }
     }
 
     /// `generic_permission()`: the mode and ACL check alone.

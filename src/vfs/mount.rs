@@ -293,12 +293,14 @@ impl<'a> PathRef<'a> {
         Ok(stat)
     }
 
-    /// Attributes, without the security hook; `flags` of `AT_STATX_*`.
-    pub(crate) fn stat_nosec(self, stat: &mut Stat, mask: u32, flags: u32) -> Result {
+    /// Attributes, without the security hook, into what a `getattr` operation was given or into zeros;
+    /// `flags` of `AT_STATX_*`.
+    #[inline]
+    pub(crate) fn stat_into(self, stat: &mut Stat, mask: u32, flags: u32) -> Result {
         self.dentry.positive()?;
         let path = self.raw();
-        // SAFETY: charter 1 and 10.
-        to_result(unsafe { bindings::vfs_getattr_nosec(&path, stat.as_ptr(), mask, flags) })
+        // SAFETY: charter 1 and 10; the dentry is positive.
+        to_result(unsafe { bindings::rovl_getattr(&path, stat.as_ptr(), mask, flags) })
     }
 
     /// `touch_atime()`: updates the access time as the mount's atime rules say.

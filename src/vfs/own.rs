@@ -109,11 +109,6 @@ impl<F: FileSystem> OwnInode<F> {
         // SAFETY: charter 1.
         unsafe { bindings::rovl_inode_rehash(self.as_ptr(), key.as_ptr()) }
     }
-
-    /// Whether the inode is marked dead: a layer root's trap, or a removed directory.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.flags() & bindings::S_DEAD != 0
-    }
 }
 
 /// A dentry of a super block of `F` (charter 3).
@@ -329,18 +324,6 @@ impl<F: FileSystem> NewInode<F> {
         })
     }
 
-    /// Finds the inode with key `key`, if there is one.
-    pub(crate) fn find(sb: &super::SuperBlock, key: &Inode) -> Option<ARef<OwnInode<F>>> {
-        if !is_ours(sb) {
-            return None;
-        }
-        let data = key.as_ptr().cast();
-        // SAFETY: charter 1; the call returns a reference or null.
-        let inode = unsafe { bindings::ilookup5(sb.as_ptr(), data as u64, Some(test_key), data) };
-        // SAFETY: as above; charter 3.
-        NonNull::new(inode).map(|inode| unsafe { ARef::from_raw(inode.cast()) })
-    }
-
     /// The inode.
     pub(crate) fn inode(&self) -> &OwnInode<F> {
         &self.inode
@@ -404,18 +387,6 @@ impl<F: FileSystem> NewInode<F> {
     pub(crate) fn set_creating(&mut self) {
         // SAFETY: charter 1.
         unsafe { bindings::rovl_inode_set_creating(self.inode.as_ptr()) }
-    }
-
-    /// Turns the inode into a dead directory: a trap for lookups that reach `key`.
-    pub(crate) fn into_trap(mut self) -> ARef<OwnInode<F>> {
-        let ptr = self.inode.as_ptr();
-        // SAFETY: by the type invariant nobody else uses the inode yet.
-        unsafe {
-            (*ptr).i_mode = Mode::DIR;
-            (*ptr).i_flags = bindings::S_DEAD;
-        }
-        self.unlock();
-        self.inode.clone()
     }
 
     fn unlock(&mut self) {

@@ -77,6 +77,13 @@ impl SuperBlock {
         self.flags() & bindings::ROVL_SB_POSIXACL as usize != 0
     }
 
+    /// Whether it is a local filesystem of a kind that is known to list all names of files and of extended
+    /// attributes that it has, and whose changes fsnotify sees.
+    pub(crate) fn is_ordinary(&self) -> bool {
+        // SAFETY: charter 1; constant.
+        unsafe { bindings::rovl_is_ordinary(self.as_ptr()) }
+    }
+
     /// How many stacked filesystems are below, itself included.
     pub(crate) fn stack_depth(&self) -> i32 {
         // SAFETY: charter 1; set while the super block is filled.
