@@ -43,7 +43,7 @@ bool rovl_is_whiteout(struct inode *inode);
 /* the per-inode operation lock, classed by stacking depth */
 void rovl_oplock_init(struct mutex *lock);
 void rovl_oplock_class(struct mutex *lock, int depth);
-int rovl_oplock_interruptible(struct mutex *lock);
+int rovl_oplock_killable(struct mutex *lock);
 
 /* super blocks and mounts */
 void rovl_sb_start_write(struct super_block *sb);
@@ -57,6 +57,7 @@ bool rovl_is_ordinary(struct super_block *sb);
 bool rovl_is_idmapped(struct vfsmount *mnt);
 
 /* credentials and security */
+bool rovl_can_splice(void);
 int rovl_run_before_return(struct callback_head *work, void (*func)(struct callback_head *));
 const struct cred *rovl_override_creds(const struct cred *cred);
 const struct cred *rovl_current_real_cred(void);

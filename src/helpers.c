@@ -9,6 +9,7 @@
 #include <linux/magic.h>
 #include <linux/module.h>
 #include <linux/mount.h>
+#include <linux/pipe_fs_i.h>
 #include <linux/posix_acl.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
@@ -269,9 +270,9 @@ void rovl_oplock_class(struct mutex *lock, int depth)
 #endif
 }
 
-rovl_inline int rovl_oplock_interruptible(struct mutex *lock)
+rovl_inline int rovl_oplock_killable(struct mutex *lock)
 {
-	return mutex_lock_interruptible(lock);
+	return mutex_lock_killable(lock);
 }
 
 rovl_inline void rovl_sb_start_write(struct super_block *sb)
@@ -332,6 +333,14 @@ bool rovl_is_ordinary(struct super_block *sb)
 rovl_inline bool rovl_is_idmapped(struct vfsmount *mnt)
 {
 	return is_idmapped_mnt(mnt);
+}
+
+/* A signal ends a splice, and sendfile() comes to us with its data in the task's own pipe. */
+bool rovl_can_splice(void)
+{
+	struct pipe_inode_info *pipe = current->splice_pipe;
+
+	return !signal_pending(current) && (!pipe || pipe_is_empty(pipe));
 }
 
 /* Only a task that goes back to user space can restart its system call. */

@@ -6,6 +6,7 @@ use super::{
     copy_up,
     ino::{self, Dev, Ino},
     inode::{self, COPIED_FLAGS, PROTECTED_FLAGS},
+    lookup::REMOVED,
     xattrs, Dentry, Inode, Overlay,
 };
 use crate::vfs::{
@@ -100,6 +101,10 @@ pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -
         }
     }
     let (dev, number) = ino::stat_numbers(layout, is_dir);
+    if !parts.upper && dentry.marks().test(REMOVED) {
+        // Removed while it was open; the layer's object has its name still.
+        stat.set_nlink(0);
+    }
     stat.set_dev(match dev {
         Dev::Union => dentry.sb().dev(),
         Dev::Layer => fs.layer_dev(layer)?,

@@ -33,6 +33,9 @@ use kernel::{fs::File, prelude::*, sync::aref::ARef};
 /// Bytes copied between two looks for a fatal signal.
 const CHUNK: i64 = 1 << 20;
 
+/// The longest file whose holes are not looked for where nothing says that it has any.
+const SMALL: i64 = 16 << 10;
+
 /// How much of an object is wanted in upper.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Want {
@@ -104,9 +107,9 @@ struct Planned<'a> {
     lower: PathRef<'a>,
     /// The name was removed while the file was open: the copy gets none.
     removed: bool,
-    stat: Stat,
+    stat: &'a Stat,
     /// Times of the parent, which creating an entry in it changes.
-    parent_stat: Stat,
+    parent_stat: &'a Stat,
     link: Option<CBuf>,
 }
 
@@ -136,11 +139,13 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
     let parent = parent.own_positive()?;
     let lower = inode.lower_path().ok_or(ESTALE)?;
     let upper_mnt = fs.work()?.0;
-    let mut stat = lower.stat(statx::BASIC)?;
+    let (mut stat, mut parent_stat) = (Stat::zeroed(), Stat::zeroed());
+    lower.stat(&mut stat, statx::BASIC)?;
     if !stat.ids_mapped() {
         return Err(EOVERFLOW);
     }
-    let parent_stat = parent.upper_path().ok_or(EROFS)?.stat(statx::TIMES)?;
+    let parent_path = parent.upper_path().ok_or(EROFS)?;
+    parent_path.stat(&mut parent_stat, statx::TIMES)?;
     if want == Want::Truncated {
         stat.set_size(0);
     }
@@ -160,13 +165,13 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         parent,
         lower,
         removed: false,
-        stat,
-        parent_stat,
+        stat: &stat,
+        parent_stat: &parent_stat,
         link,
     };
 
     // One copy-up of an object at a time; others wait and find it done.
-    let _lock = inode.op_lock().lock_interruptible()?;
+    let _lock = inode.op_lock().lock_killable()?;
     if is_done(dentry) {
         return Ok(());
     }
@@ -250,7 +255,8 @@ impl<'a> Planned<'a> {
         }
         file::verify_area(&from, false, 0, len)?;
         file::verify_area(to, true, 0, len)?;
-        let mut seek = file::can_seek(&from);
+        let dense = len <= SMALL && self.stat.occupied() >= len;
+        let mut seek = !dense && file::can_seek(&from);
         let (mut pos, mut data) = (0, -1);
         while pos < len {
             if file::fatal_signal_pending() {
@@ -269,7 +275,7 @@ impl<'a> Planned<'a> {
                 }
             }
             let part = usize::try_from((len - pos).min(CHUNK))?;
-            match file::splice(&from, to, pos, part)? {
+            match file::copy(&from, to, pos, part)? {
                 // The lower file was truncated underneath: what is missing stays a hole.
                 0 => break,
                 copied => pos += i64::try_from(copied)?,
@@ -287,13 +293,14 @@ impl<'a> Planned<'a> {
         // The links of a lower file are separate files in upper: they have no common origin.
         if mode.is_dir() || self.stat.nlink() == 1 {
             let value = origin::encode(self.lower.dentry.positive()?)?;
-            origin::record(self.fs, to, &value)?;
+            origin::record(self.fs, to, value.as_bytes())?;
         }
-        let lock = to.dentry.positive()?.lock();
-        if mode.is_reg() {
+        let inode = to.dentry.positive()?;
+        let lock = inode.lock();
+        if mode.is_reg() && inode.size() != self.stat.size() {
             Iattr::size(self.stat.size()).apply(to, &lock)?;
         }
-        set_attributes(to, &self.stat, &lock)
+        set_attributes(to, self.stat, &lock)
     }
 
     /// Copies `chattr` flags; append-only and immutable go into an attribute, as they would keep the
@@ -385,7 +392,7 @@ impl<'a> Planned<'a> {
         };
         if let Some(inode) = dir.inode() {
             let lock = inode.lock();
-            if let Err(e) = Iattr::times(&self.parent_stat).apply(path, &lock) {
+            if let Err(e) = Iattr::times(self.parent_stat).apply(path, &lock) {
                 warn_limited!("times of {dir} not restored ({})\n", e.to_errno());
             }
         }
@@ -394,11 +401,18 @@ impl<'a> Planned<'a> {
 
 /// Gives an upper object mode, owner and times of `stat`.
 pub(crate) fn set_attributes(to: PathRef<'_>, stat: &Stat, lock: &InodeGuard<'_>) -> Result {
+    let mut all = Iattr::owner(stat).and(Iattr::times(stat));
+    if !stat.mode().is_lnk() {
+        all = all.and(Iattr::mode(stat.mode()));
+    }
+    if all.apply(to, lock).is_ok() {
+        return Ok(());
+    }
+    // One by one: a filesystem that cannot keep these times can still keep the file.
     if !stat.mode().is_lnk() {
         Iattr::mode(stat.mode()).apply(to, lock)?;
     }
     Iattr::owner(stat).apply(to, lock)?;
-    // A filesystem that cannot keep these times can still keep the file.
     if let Err(e) = Iattr::times(stat).apply(to, lock) {
         warn_limited!("times of {} not set ({})\n", to.dentry, e.to_errno());
     }

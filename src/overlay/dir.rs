@@ -16,7 +16,7 @@ use super::{
 use crate::vfs::{
     self,
     acl::{Acl, AclType},
-    attr::{statx, Iattr},
+    attr::{statx, Iattr, Stat},
     cred,
     dentry::REVALIDATE,
     dirop::{rename_flags, Creating, New, Removing, Renaming},
@@ -117,7 +117,7 @@ pub(crate) fn link(old: &Dentry, new: Child<'_>) -> Result {
     copy_up::copy_up(old)?;
     copy_up::copy_up(new.parent())?;
     let inode = old.own_positive()?;
-    let _lock = inode.op_lock().lock_interruptible()?;
+    let _lock = inode.op_lock().lock_killable()?;
     let _write = fs.work()?.0.want_write()?;
     cred::scope(fs.creds(), |_| {
         if inode.parts().origin {
@@ -231,7 +231,7 @@ pub(crate) fn remove(child: Child<'_>, is_dir: bool) -> Result {
     };
     copy_up::copy_up(child.parent())?;
     {
-        let _lock = inode.op_lock().lock_interruptible()?;
+        let _lock = inode.op_lock().lock_killable()?;
         let _write = fs.work()?.0.want_write()?;
         cred::scope(fs.creds(), |_| {
             remove_from_upper(child, inode, lower, &whiteouts)
@@ -296,7 +296,8 @@ pub(crate) fn clear_empty(child: Child<'_>, whiteouts: &[CBuf]) -> Result<ARef<v
     let dir = child.dir().expect_upper()?;
     let inode = child.dentry().own_positive()?;
     let upper = inode.upper_path().ok_or(ESTALE)?;
-    let stat = upper.stat(statx::BASIC)?;
+    let mut stat = Stat::zeroed();
+    upper.stat(&mut stat, statx::BASIC)?;
     if !stat.mode().is_dir() {
         return Err(ESTALE);
     }

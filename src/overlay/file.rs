@@ -198,15 +198,32 @@ impl RegularOperations<Overlay> for RegularFile {
         })
     }
 
-    fn is_mappable(_open: OpenFile<'_>, data: &Self) -> Result<bool> {
-        match data.unmappable.xchg(0, Relaxed) {
-            0 => Ok(file::is_writable(data.opened())),
-            errno => Err(Error::from_errno(errno)),
+    fn is_mappable(open: OpenFile<'_>, data: &Self, shared: bool) -> Result<bool> {
+        match data.unmappable.load(Relaxed) {
+            0 => {}
+            errno => {
+                data.unmappable.store(0, Relaxed);
+                return Err(Error::from_errno(errno));
+            }
         }
+        // Others map what they had opened: an exec, which can't be restarted, maps through such a one.
+        if !file::is_writable(open.file()) {
+            return Ok(true);
+        }
+        Ok(match open.inode().upper().and_then(Dentry::inode) {
+            Some(upper) => file::inode_of(data.opened()) == upper,
+            None => !shared,
+        })
     }
 
-    fn make_mappable(open: OpenFile<'_>, data: &Self) {
-        if let Err(e) = copy_up_for_write(open).and_then(|()| data.real(open).map(drop)) {
+    fn make_mappable(open: OpenFile<'_>, data: &Self, shared: bool) {
+        let ready = || {
+            if shared {
+                copy_up_for_write(open)?;
+            }
+            data.real(open)
+        };
+        if let Err(e) = ready() {
             data.unmappable.store(e.to_errno(), Relaxed);
         }
     }

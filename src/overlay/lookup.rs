@@ -208,7 +208,7 @@ fn record_origin(
     }
     let value = origin::encode(lower.positive()?)?;
     let _write = layer.mnt().want_write()?;
-    origin::record(fs, path, &value)?;
+    origin::record(fs, path, value.as_bytes())?;
     xattrs::set_impure(child.dir())
 }
 

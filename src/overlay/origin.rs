@@ -7,8 +7,12 @@
 
 use super::{layer::LowerPath, names::own, xattrs, Overlay};
 use crate::vfs::{
-    cred, handle::Handle, log::warn_limited, mount::PathRef, super_block::HandleKind, xattr,
-    Dentry, Inode,
+    cred,
+    handle::{Handle, MAX_BYTES},
+    log::warn_limited,
+    mount::PathRef,
+    super_block::HandleKind,
+    xattr, Dentry, Inode,
 };
 use kernel::prelude::*;
 
@@ -69,30 +73,43 @@ fn parse(value: &[u8]) -> Result<Origin<'_>, NoOrigin> {
     })
 }
 
+/// A value: a header and the longest handle.
+pub(crate) struct Value([u8; HEADER + MAX_BYTES], usize);
+
+impl Value {
+    /// The bytes to be stored.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.get(..self.1).unwrap_or_default()
+    }
+}
+
 /// The value that names `lower`; empty where its filesystem has no handles.
 ///
 /// # Errors
 ///
-/// `EIO` where the filesystem fails to encode, `ENOMEM`.
-pub(crate) fn encode(lower: &Inode) -> Result<KVec<u8>> {
-    let mut value = KVec::new();
+/// `EIO` where the filesystem fails to encode.
+pub(crate) fn encode(lower: &Inode) -> Result<Value> {
+    let mut value = Value([0; HEADER + MAX_BYTES], 0);
     if lower.sb().handle_kind() == HandleKind::None {
         return Ok(value);
     }
     let handle = Handle::encode(lower)?;
-    let len = HEADER + 4 * handle.words().count();
-    let header = [
+    let len = HEADER + handle.as_bytes().len();
+    let (header, rest) = value.0.split_at_mut(HEADER);
+    let (start, uuid) = header.split_at_mut(5);
+    start.copy_from_slice(&[
         VERSION,
         MAGIC,
         u8::try_from(len).map_err(|_| EIO)?,
         FLAG_CPU,
         handle.kind(),
-    ];
-    value.extend_from_slice(&header, GFP_KERNEL)?;
-    value.extend_from_slice(&lower.sb().uuid(), GFP_KERNEL)?;
-    for word in handle.words() {
-        value.extend_from_slice(&word, GFP_KERNEL)?;
-    }
+    ]);
+    uuid.copy_from_slice(&lower.sb().uuid());
+    let bytes = handle.as_bytes();
+    rest.get_mut(..bytes.len())
+        .ok_or(EIO)?
+        .copy_from_slice(bytes);
+    value.1 = len;
     Ok(value)
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn rename(old: Child<'_>, new: Child<'_>, flags: u32) -> Result {
     let mut lock = None;
     match new_inode {
         Some(_) if !overwrite => copy_up::copy_up(new.dentry())?,
-        Some(inode) => lock = Some(inode.op_lock().lock_interruptible()?),
+        Some(inode) => lock = Some(inode.op_lock().lock_killable()?),
         None => {}
     }
     let _lock = lock;

@@ -38,6 +38,10 @@ impl Stat {
     pub(crate) fn size(&self) -> i64 {
         self.0.size
     }
+    /// Bytes that the data occupies.
+    pub(crate) fn occupied(&self) -> i64 {
+        (self.0.blocks as i64).saturating_mul(512)
+    }
     pub(crate) fn set_size(&mut self, size: i64) {
         self.0.size = size;
     }
@@ -112,6 +116,27 @@ impl Iattr {
         attr.0.__bindgen_anon_1.ia_uid = stat.0.uid;
         attr.0.__bindgen_anon_2.ia_gid = stat.0.gid;
         attr
+    }
+
+    /// This change and `other` in one.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        let both = other.0.ia_valid | self.0.ia_valid;
+        if other.0.ia_valid & bindings::ATTR_MODE != 0 {
+            self.0.ia_mode = other.0.ia_mode;
+        }
+        if other.0.ia_valid & bindings::ATTR_SIZE != 0 {
+            self.0.ia_size = other.0.ia_size;
+        }
+        if other.0.ia_valid & bindings::ATTR_UID != 0 {
+            self.0.__bindgen_anon_1 = other.0.__bindgen_anon_1;
+            self.0.__bindgen_anon_2 = other.0.__bindgen_anon_2;
+        }
+        if other.0.ia_valid & bindings::ATTR_MTIME != 0 {
+            self.0.ia_atime = other.0.ia_atime;
+            self.0.ia_mtime = other.0.ia_mtime;
+        }
+        self.0.ia_valid = both;
+        self
     }
 
     /// Access and modification time as in `stat`.

@@ -8,7 +8,7 @@ use super::{inode::Mode, mount::PathRef, to_len, to_off, Inode};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
-    error::{from_err_ptr, to_result},
+    error::{code::ERESTARTSYS, from_err_ptr, to_result},
     fs::File,
     prelude::*,
     sync::aref::{ARef, AlwaysRefCounted},
@@ -279,21 +279,47 @@ pub(crate) fn clone_range(from: &File, to: &File, len: i64) -> Result<i64> {
     to_off(unsafe { bindings::vfs_clone_file_range(from.as_ptr(), 0, to.as_ptr(), 0, len, 0) })
 }
 
+/// Bytes of the buffer that data is copied through where it can't be spliced.
+const BUFFER: usize = 64 << 10;
+
 /// Copies up to `len` bytes from `from` to `to`, both at `pos`, inside the kernel; returns how many,
-/// 0 at the end of `from`.
-pub(crate) fn splice(from: &File, to: &File, pos: i64, len: usize) -> Result<usize> {
+/// 0 at the end of `from`. Only a fatal signal ends it.
+pub(crate) fn copy(from: &File, to: &File, pos: i64, len: usize) -> Result<usize> {
     let (mut in_pos, mut out_pos) = (pos, pos);
-    // SAFETY: charter 1 and 10.
-    to_len(unsafe {
-        bindings::do_splice_direct(
-            from.as_ptr(),
-            &mut in_pos,
-            to.as_ptr(),
-            &mut out_pos,
-            len,
-            bindings::SPLICE_F_MOVE,
-        )
-    })
+    // SAFETY: no preconditions.
+    if unsafe { bindings::rovl_can_splice() } {
+        // SAFETY: charter 1 and 10.
+        let ret = to_len(unsafe {
+            bindings::do_splice_direct(
+                from.as_ptr(),
+                &mut in_pos,
+                to.as_ptr(),
+                &mut out_pos,
+                len,
+                bindings::SPLICE_F_MOVE,
+            )
+        });
+        match ret {
+            Err(e) if e == ERESTARTSYS && !fatal_signal_pending() => {}
+            other => return other,
+        }
+    }
+    // SAFETY: charter 1; `f_op` is constant.
+    let (read, write) = unsafe { (&*(*from.as_ptr()).f_op, &*(*to.as_ptr()).f_op) };
+    if read.read_iter.is_none() || read.read.is_some() || write.write_iter.is_none() {
+        return Err(EINTR);
+    }
+    let len = len.min(BUFFER);
+    let mut buf: KVVec<u8> = KVVec::with_capacity(len, GFP_KERNEL)?;
+    let at: *mut kernel::ffi::c_void = buf.as_mut_ptr().cast();
+    let (mut in_pos, mut out_pos) = (pos, pos);
+    // SAFETY: charter 1 and 10; the buffer has room for `len` bytes, and only what was read is written.
+    unsafe {
+        match to_len(bindings::kernel_read(from.as_ptr(), at, len, &mut in_pos))? {
+            0 => Ok(0),
+            read => to_len(bindings::kernel_write(to.as_ptr(), at, read, &mut out_pos)),
+        }
+    }
 }
 
 /// Checks locks and security for a transfer of `len` bytes at `pos`; `write` for the target's side.

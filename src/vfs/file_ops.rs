@@ -192,12 +192,12 @@ pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
     fn io(open: OpenFile<'_, F>, data: &Self::Data, io: Io, write: bool) -> Result<usize>;
     /// Splices from or to a pipe.
     fn splice(open: OpenFile<'_, F>, data: &Self::Data, io: Splice, write: bool) -> Result<usize>;
-    /// Whether the file can be mapped, shared and writable: called before a mapping is begun, with the
-    /// address space locked, so nothing else may be locked. Where it can't, `make_mappable` is called
-    /// once the system call has let all locks go, and the call is restarted.
-    fn is_mappable(open: OpenFile<'_, F>, data: &Self::Data) -> Result<bool>;
+    /// Whether the file can be mapped, `shared` and writable or otherwise: called before a mapping is
+    /// begun, with the address space locked, so nothing else may be locked. Where it can't,
+    /// `make_mappable` is called once the system call has let all locks go, and the call is restarted.
+    fn is_mappable(open: OpenFile<'_, F>, data: &Self::Data, shared: bool) -> Result<bool>;
     /// Makes [`is_mappable`](Self::is_mappable) succeed or fail; may sleep.
-    fn make_mappable(open: OpenFile<'_, F>, data: &Self::Data);
+    fn make_mappable(open: OpenFile<'_, F>, data: &Self::Data, shared: bool);
     /// Maps.
     fn mmap(open: OpenFile<'_, F>, data: &Self::Data, mapping: Mapping) -> Result;
     /// Moves the position; returns it.
@@ -289,6 +289,7 @@ unsafe fn opened<'a, F: FileSystem, D>(file: RawFile) -> (OpenFile<'a, F>, &'a D
 struct BeforeReturn {
     work: bindings::callback_head,
     file: ARef<File>,
+    shared: bool,
 }
 
 struct Regular<F, T>(PhantomData<(F, T)>);
@@ -424,24 +425,24 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
         );
         // SAFETY: charter 1, 3 and 8.
         let (open, data) = unsafe { opened::<F, T::Data>(file) };
-        if shared && file::is_writable(open.file()) {
-            let ready = T::is_mappable(open, data).and_then(|ready| match ready {
-                true => Ok(()),
-                false => Self::before_return(open.file()),
-            });
-            if let Err(e) = ready {
-                return e.to_errno() as usize;
-            }
+        let shared = shared && file::is_writable(open.file());
+        let ready = T::is_mappable(open, data, shared).and_then(|ready| match ready {
+            true => Ok(()),
+            false => Self::before_return(open.file(), shared),
+        });
+        if let Err(e) = ready {
+            return e.to_errno() as usize;
         }
         // SAFETY: arguments of the callback, passed on.
         unsafe { bindings::mm_get_unmapped_area(file, addr, len, pgoff, flags) }
     }
 
     /// Has `make_mappable` called; returns the error that restarts the system call.
-    fn before_return(file: &File) -> Result {
+    fn before_return(file: &File, shared: bool) -> Result {
         let call = BeforeReturn {
             work: bindings::callback_head::default(),
             file: file.into(),
+            shared,
         };
         let call = KBox::into_raw(KBox::new(call, GFP_KERNEL)?);
         // SAFETY: the work is the first field of the box, which the call back takes back; where it is
@@ -461,7 +462,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
         let call = unsafe { KBox::from_raw(work.cast::<BeforeReturn>()) };
         // SAFETY: charter 1, 3 and 8: a file of this table, which the box references.
         let (open, data) = unsafe { opened::<F, T::Data>(call.file.as_ptr()) };
-        T::make_mappable(open, data);
+        T::make_mappable(open, data, call.shared);
     }
 
     unsafe extern "C" fn mmap(file: RawFile, vma: *mut bindings::vm_area_struct) -> i32 {

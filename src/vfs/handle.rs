@@ -9,6 +9,8 @@ use crate::bindings;
 use core::ptr;
 use kernel::{prelude::*, sync::aref::ARef};
 
+/// Bytes of the longest handle.
+pub(crate) const MAX_BYTES: usize = WORDS * 4;
 /// Words of the longest handle.
 const WORDS: usize = bindings::ROVL_MAX_HANDLE_SZ as usize / 4;
 
@@ -70,12 +72,10 @@ impl Handle {
         self.kind
     }
 
-    /// The bytes, one word at a time.
-    pub(crate) fn words(&self) -> impl Iterator<Item = [u8; 4]> + '_ {
-        self.words
-            .iter()
-            .take(self.len)
-            .map(|word| word.to_ne_bytes())
+    /// The bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the first `len` words are initialised, as are their bytes; `len` is in range.
+        unsafe { core::slice::from_raw_parts(self.words.as_ptr().cast(), self.len * 4) }
     }
 
     /// Finds a dentry of the handle's inode on `mnt`; it may be disconnected. `None` for a stale

@@ -282,15 +282,13 @@ impl<'a> PathRef<'a> {
     }
 
     /// Attributes, with the permission hooks of the current credentials; `mask` of `STATX_*`.
-    pub(crate) fn stat(self, mask: u32) -> Result<Stat> {
+    pub(crate) fn stat(self, stat: &mut Stat, mask: u32) -> Result {
         self.dentry.positive()?;
-        let mut stat = Stat::zeroed();
         let path = self.raw();
         // SAFETY: charter 1 and 10.
         to_result(unsafe {
             bindings::vfs_getattr(&path, stat.as_ptr(), mask, bindings::AT_STATX_SYNC_AS_STAT)
-        })?;
-        Ok(stat)
+        })
     }
 
     /// Attributes, without the security hook, into what a `getattr` operation was given or into zeros;

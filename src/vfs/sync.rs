@@ -169,10 +169,10 @@ impl OpLock {
         unsafe { bindings::rovl_oplock_class(self.mutex.get(), depth) }
     }
 
-    /// Takes the lock; `EINTR` where a signal came first.
-    pub(crate) fn lock_interruptible(&self) -> Result<OpGuard<'_>> {
+    /// Takes the lock; `EINTR` where a fatal signal came first.
+    pub(crate) fn lock_killable(&self) -> Result<OpGuard<'_>> {
         // SAFETY: the mutex is initialised.
-        to_result(unsafe { bindings::rovl_oplock_interruptible(self.mutex.get()) })?;
+        to_result(unsafe { bindings::rovl_oplock_killable(self.mutex.get()) })?;
         Ok(OpGuard(self))
     }
 
