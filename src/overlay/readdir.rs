@@ -37,6 +37,8 @@ const GONE: u64 = u64::MAX;
 struct Entry {
     /// Where the name is in the listing's bytes.
     start: u32,
+    /// Of the name.
+    hash: u32,
     len: u16,
     /// `d_type`.
     kind: u8,
@@ -91,19 +93,17 @@ impl Listing {
     }
 
     /// The slot of `name`: where its index is, or where it would go.
-    fn slot(&self, name: &[u8]) -> Option<(usize, Option<usize>)> {
+    #[inline]
+    fn slot(&self, name: &[u8], hash: u32) -> Option<(usize, Option<usize>)> {
         let mask = self.slots.len().checked_sub(1)?;
-        let mut at = self.salt.hash(name) & mask;
+        let mut at = hash as usize & mask;
         loop {
             match *self.slots.get(at)? {
                 0 => return Some((at, None)),
                 index => {
                     let index = index as usize - 1;
-                    if self
-                        .entries
-                        .get(index)
-                        .is_some_and(|e| self.name(e) == name)
-                    {
+                    let same = |e: &Entry| e.hash == hash && self.name(e) == name;
+                    if self.entries.get(index).is_some_and(same) {
                         return Some((at, Some(index)));
                     }
                 }
@@ -113,24 +113,23 @@ impl Listing {
     }
 
     fn find(&self, name: &[u8]) -> Option<&Entry> {
-        self.entries.get(self.slot(name)?.1?)
+        let hash = self.salt.hash(name) as u32;
+        self.entries.get(self.slot(name, hash)?.1?)
     }
 
-    /// Makes room for one more name.
-    fn reserve(&mut self) -> Result {
-        if (self.entries.len() + 1) * 2 <= self.slots.len() {
-            return Ok(());
-        }
-        let size = (self.slots.len() * 2).max(64);
+    /// Makes room for more names.
+    #[cold]
+    fn grow(&mut self) -> Result {
+        let size = (self.slots.len() * 4).max(64);
+        let mask = size - 1;
         self.slots = KVVec::from_elem(0, size, GFP_KERNEL_ACCOUNT)?;
-        for index in 0..self.entries.len() {
-            let Some(entry) = self.entries.get(index) else {
-                break;
-            };
-            if let Some((at, None)) = self.slot(self.name(entry)) {
-                if let Some(slot) = self.slots.get_mut(at) {
-                    *slot = u32::try_from(index + 1)?;
-                }
+        for (index, entry) in (1u32..).zip(&self.entries) {
+            let mut at = entry.hash as usize & mask;
+            while self.slots.get(at).is_some_and(|slot| *slot != 0) {
+                at = (at + 1) & mask;
+            }
+            if let Some(slot) = self.slots.get_mut(at) {
+                *slot = index;
             }
         }
         Ok(())
@@ -138,17 +137,21 @@ impl Listing {
 
     /// Adds a name unless it is there; `Ok(None)` then.
     fn add(&mut self, entry: &readdir::Entry<'_>, upper: bool, ino: u64) -> Result<Option<usize>> {
-        self.reserve()?;
-        let Some((at, None)) = self.slot(entry.name) else {
+        let index = self.entries.len();
+        if (index + 1) * 2 > self.slots.len() {
+            self.grow()?;
+        }
+        let hash = self.salt.hash(entry.name) as u32;
+        let Some((at, None)) = self.slot(entry.name, hash) else {
             return Ok(None);
         };
-        let index = self.entries.len();
         let start = u32::try_from(self.names.len())?;
         self.names
             .extend_from_slice(entry.name, GFP_KERNEL_ACCOUNT)?;
         self.entries.push(
             Entry {
                 start,
+                hash,
                 len: u16::try_from(entry.name.len())?,
                 kind: (entry.kind & 0xff) as u8,
                 upper,
@@ -163,6 +166,15 @@ impl Listing {
             *slot = u32::try_from(index + 1)?;
         }
         Ok(Some(index))
+    }
+
+    /// Ends the adding of names: gives back what only that needs. No name can be found any more.
+    fn complete(mut self) -> Self {
+        self.slots = KVVec::new();
+        // What can't be given back stays.
+        let _ = self.entries.shrink_to(0, GFP_KERNEL_ACCOUNT);
+        let _ = self.names.shrink_to(0, GFP_KERNEL_ACCOUNT);
+        self
     }
 
     /// Looks whether the character devices from `first` on are whiteouts.
@@ -247,7 +259,7 @@ fn read_merged(dentry: &Dentry, inode: &Inode, numbers: bool) -> Result<Listing>
         let layer = fs.layer(path.layer).ok_or(EIO)?;
         listing.read_layer(layer.path(path.dentry()?), view(layer, false))?;
     }
-    Ok(listing)
+    Ok(listing.complete())
 }
 
 /// The entry `name` of `dentry` as the union shows it; `None` where it is not there.

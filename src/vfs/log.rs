@@ -2,7 +2,7 @@
 
 //! Rate-limited kernel log lines and the printing of names.
 
-use super::{Dentry, NameSnapshot};
+use super::Dentry;
 use crate::bindings;
 use core::fmt;
 use kernel::prelude::*;
@@ -40,15 +40,20 @@ impl kernel::fmt::Display for Text<'_> {
     }
 }
 
-/// A dentry, printed as `parent/name`.
+/// A dentry, printed as `parent/name`. The kernel log formats with interrupts off: nothing may sleep.
 impl kernel::fmt::Display for Dentry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parent = self.parent();
-        if *parent != *self {
-            fmt_bytes(f, NameSnapshot::take(&parent).as_bytes())?;
-            f.write_str("/")?;
-        }
-        fmt_bytes(f, NameSnapshot::take(self).as_bytes())
+        let mut buf = [0u8; 2 * bindings::NAME_MAX as usize + 2];
+        // SAFETY: charter 1; the buffer has the given length. `%pd2` reads names and parent under RCU.
+        let len = unsafe {
+            bindings::scnprintf(
+                buf.as_mut_ptr().cast(),
+                buf.len(),
+                c"%pd2".as_char_ptr(),
+                self.as_ptr(),
+            )
+        };
+        fmt_bytes(f, buf.get(..len as usize).unwrap_or_default())
     }
 }
 

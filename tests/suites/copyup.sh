@@ -14,7 +14,7 @@ triggers() {
 	layers 2
 	local n=0 t words
 	local -a commands=(
-		'add F more' 'put F new' 'poke F new' 'sys open WRONLY F' 'sys open RDWR F' 'sys open RDONLY|TRUNC F'
+		'add F more' 'put F new' 'poke F new' 'sys open RDONLY|TRUNC F' 'sys open WRONLY|TRUNC F'
 		'truncate -s 1 F' 'truncate -s 9999 F' 'chmod 600 F' 'chmod 644 F' 'chown 1:2 F' 'chown 0:0 F' 'chgrp 3 F'
 		'touch F' 'touch -a F' 'touch -d 2001-01-01 F' 'setfattr -n trusted.x -v y F' 'setfacl -m u:9:rw F'
 		'ln F F.link' 'mv F F.moved' 'setcap cap_chown+ep F' 'fallocate -l 4096 F' 'dd if=/dev/zero of=F bs=1 count=1 conv=notrunc status=none'
@@ -59,6 +59,37 @@ triggers() {
 	is 'no mark of work is left' '' "$(leftovers)"
 	umnt
 }
+
+# Opening for writing: overlayfs copies up then, rovl at the first write unless it
+# is told to do as overlayfs does.
+opening() { # TYPE [OPTION]
+	local expect=copied t
+	[ "$FSTYPE" = overlay ] || [ $# -gt 1 ] || expect=not_copied
+	layers
+	local -a flags=(WRONLY RDWR 'WRONLY|APPEND' 'RDWR|CREAT' 'RDWR|NOATIME')
+	for t in "${!flags[@]}"; do put "lower1/f$t" content; done
+	put lower1/first content
+	mnt "${@:2}"
+	ON+="${2:+ [$2]}"
+	for t in "${!flags[@]}"; do
+		check "open(${flags[t]})" sys open "${flags[t]}" "mnt/f$t"
+		$expect "open(${flags[t]})" "f$t"
+	done
+	exec 5<>mnt/first
+	read -r -n 3 line <&5
+	is 'reading through a writer' con "$line"
+	$expect 'opening and reading' first
+	printf X >&5
+	copied 'the first write' first
+	is 'it goes where the reading ended' conXent "$(<mnt/first)"
+	exec 5<&-
+	add mnt/f0 more
+	is 'a write after open and close' $'content\nmore' "$(<upper/f0)"
+	is 'no mark of work is left' '' "$(leftovers)"
+	umnt
+	ON=" [$1]"
+}
+as_overlayfs() { opening "$1" copy_up=open; }
 
 # What must not copy up.
 reading() {
@@ -279,6 +310,8 @@ no_quota() {
 }
 
 on_each_upper triggers
+on_each_upper opening
+[ "$FSTYPE" = overlay ] || on_each_upper as_overlayfs
 reading
 on_each_upper metadata
 on_each_upper data

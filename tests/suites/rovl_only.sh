@@ -38,7 +38,7 @@ for o in redirect_dir=on redirect_dir=follow index=on nfs_export=on metacopy=on 
 	says "refused: $o" EINVAL "${o%%[=+]*}" "${BASIC[@]}" "$o"
 done
 says 'refused: data-only layers' EINVAL 'data' lowerdir=lower1::lower2 upperdir=upper workdir=work
-for o in redirect_dir=nonsense index= metacopy= xino=2; do
+for o in redirect_dir=nonsense index= metacopy= xino=2 copy_up=never copy_up= copy_up=Open copy_up; do
 	says "refused: $o" EINVAL "${o%%=*}" "${BASIC[@]}" "$o"
 done
 
@@ -86,6 +86,29 @@ umount m2
 sys mount rovl m2 lowerdir=lower1 upperdir=upper workdir=work
 mkdir m2/u m2/w upper2 work2
 says 'an upper on rovl' EINVAL 'upper' lowerdir=lower2 upperdir=m2/u workdir=m2/w
+
+# ---- copy-up at open, as overlayfs does it, or at the first write
+layers
+put lower1/f x
+shown() { grep " $D/mnt " /proc/mounts | grep -o ',copy_up=[^,]*' | grep -o '[a-z].*[a-z]'; }
+mnt copy_up=open
+is 'copy_up=open is shown' copy_up=open "$(shown)"
+check 'and survives a remount' sys reconfigure mnt
+is 'as it was' copy_up=open "$(shown)"
+sys open RDWR mnt/f
+check 'opening copies up' test -f upper/f
+umnt
+rm upper/f
+for o in copy_up=write ''; do
+	mnt ${o:+"$o"}
+	is "${o:-the default} is not shown" '' "$(shown)"
+	sys open RDWR mnt/f
+	check "${o:-the default}: opening does not copy up" absent upper/f
+	umnt
+done
+mnt copy_up=open copy_up=write
+is 'the last one counts' '' "$(shown)"
+umnt
 
 # ---- layers in use: EBUSY, with the mount that uses them
 says 'upper in use' EBUSY "upper.*(use|busy).*" lowerdir=lower1 upperdir=upper workdir=work2

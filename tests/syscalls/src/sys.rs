@@ -188,6 +188,42 @@ pub fn in_child(f: impl FnOnce() -> Res) -> Res {
     }
 }
 
+/// Leaves `signal` pending.
+pub fn block_signal(signal: i32) -> Sys<()> {
+    // SAFETY: the set is initialised and outlives the call.
+    ret(i64::from(unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal);
+        libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut())
+    }))
+    .map(drop)
+}
+
+/// From now on a signal interrupts this process every other millisecond.
+pub fn signal_storm() -> Sys<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: the handler does nothing; without SA_RESTART it interrupts every
+    // call that can be interrupted.
+    unsafe {
+        let mut act: libc::sigaction = std::mem::zeroed();
+        act.sa_sigaction = nothing as *const () as usize;
+        let none = std::ptr::null_mut();
+        ret(i64::from(libc::sigaction(libc::SIGALRM, &act, none)))?;
+        let often = libc::timeval {
+            tv_sec: 0,
+            tv_usec: 2000,
+        };
+        let timer = libc::itimerval {
+            it_interval: often,
+            it_value: often,
+        };
+        let none = std::ptr::null_mut();
+        ret(i64::from(libc::setitimer(libc::ITIMER_REAL, &timer, none)))?;
+    }
+    Ok(())
+}
+
 /// Waits for a child; its wait status.
 pub fn wait(pid: i32) -> Sys<i32> {
     let mut st = 0;

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-struct Iocb {
+pub(super) struct Iocb {
     data: u64,
     key: u32,
     rw_flags: u32,
@@ -29,35 +29,35 @@ struct Iocb {
 
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug)]
-struct Event {
+pub(super) struct Event {
     data: u64,
     obj: u64,
-    res: i64,
+    pub(super) res: i64,
     res2: i64,
 }
 
 const PREAD: u16 = 0;
-const PWRITE: u16 = 1;
+pub(super) const PWRITE: u16 = 1;
 const FSYNC: u16 = 2;
 const FDSYNC: u16 = 3;
 
-struct Aio(u64);
+pub(super) struct Aio(u64);
 
 impl Aio {
-    fn new() -> Sys<Aio> {
+    pub(super) fn new() -> Sys<Aio> {
         let mut id = 0u64;
         // SAFETY: `id` outlives the call.
         sys::ret(unsafe { libc::syscall(libc::SYS_io_setup, 64, &mut id) })?;
         Ok(Aio(id))
     }
 
-    fn submit(&self, cbs: &mut [Iocb]) -> Sys<i64> {
+    pub(super) fn submit(&self, cbs: &mut [Iocb]) -> Sys<i64> {
         let ptrs: Vec<*mut Iocb> = cbs.iter_mut().map(|c| c as *mut Iocb).collect();
         // SAFETY: the kernel copies the blocks; the buffers outlive the wait.
         sys::ret(unsafe { libc::syscall(libc::SYS_io_submit, self.0, ptrs.len(), ptrs.as_ptr()) })
     }
 
-    fn collect(&self, n: usize) -> Sys<Vec<Event>> {
+    pub(super) fn collect(&self, n: usize) -> Sys<Vec<Event>> {
         let mut ev = vec![Event::default(); n];
         let none = std::ptr::null::<libc::timespec>();
         // SAFETY: room for `n` events.
@@ -77,7 +77,7 @@ impl Drop for Aio {
     }
 }
 
-fn block(op: u16, fd: &OwnedFd, data: u64, buf: *const u8, len: usize, at: i64) -> Iocb {
+pub(super) fn block(op: u16, fd: &OwnedFd, data: u64, buf: *const u8, len: usize, at: i64) -> Iocb {
     Iocb {
         data,
         opcode: op,
@@ -90,7 +90,7 @@ fn block(op: u16, fd: &OwnedFd, data: u64, buf: *const u8, len: usize, at: i64) 
 }
 
 #[repr(align(4096))]
-struct Page([u8; 4096]);
+pub(super) struct Page(pub(super) [u8; 4096]);
 
 fn direct(ctx: &Ctx) -> OFlags {
     // tmpfs takes the flag too but completes at once.
@@ -188,11 +188,11 @@ fn aio_errors(ctx: &Ctx) -> Res {
     )
 }
 
-fn ring() -> Res<IoUring> {
+pub(super) fn ring() -> Res<IoUring> {
     IoUring::new(64).map_err(|e| Failure::new(format!("io_uring_setup: {e}")))
 }
 
-fn push(r: &mut IoUring, e: &squeue::Entry) -> Res {
+pub(super) fn push(r: &mut IoUring, e: &squeue::Entry) -> Res {
     // SAFETY: the buffers outlive the wait for their completions.
     unsafe { r.submission().push(e) }.map_err(|_| Failure::new("the ring is full".to_owned()))
 }
@@ -205,7 +205,7 @@ fn submit_and_close(r: &IoUring, fd: OwnedFd) -> Res {
     Ok(())
 }
 
-fn results(r: &mut IoUring, n: usize) -> Res<Vec<i32>> {
+pub(super) fn results(r: &mut IoUring, n: usize) -> Res<Vec<i32>> {
     r.submit_and_wait(n)?;
     let mut v: Vec<(u64, i32)> = Vec::new();
     while v.len() < n {

@@ -207,7 +207,7 @@ const FICLONE: libc::c_ulong = 0x4004_9409;
 const FICLONERANGE: libc::c_ulong = 0x4020_940d;
 const FIDEDUPERANGE: libc::c_ulong = 0xc018_9436;
 
-fn clone(src: &OwnedFd, dst: &OwnedFd) -> Sys<i64> {
+pub(super) fn clone(src: &OwnedFd, dst: &OwnedFd) -> Sys<i64> {
     // SAFETY: the ioctl takes a descriptor.
     sys::ret(i64::from(unsafe {
         libc::ioctl(dst.as_raw_fd(), FICLONE, src.as_raw_fd())

@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// The lower layer on the test's own tmpfs, upper and work on one mounted
 /// with `opts`.
-fn small_upper(ctx: &Ctx, opts: &str) -> Res<Union> {
+pub(super) fn small_upper(ctx: &Ctx, opts: &str) -> Res<Union> {
     let mut u = Union::new(ctx)?;
     let small = ctx.tmp.join("small");
     sys::mkdir(&small)?;
@@ -302,28 +302,7 @@ fn copy_up_under_signals(ctx: &Ctx) -> Res {
     sys::write(&u.l("big"), &data)?;
     u.mount()?;
     sys::in_child(|| {
-        extern "C" fn nothing(_: libc::c_int) {}
-        // SAFETY: the handler does nothing; without SA_RESTART it interrupts
-        // every call that can be interrupted.
-        unsafe {
-            let mut act: libc::sigaction = std::mem::zeroed();
-            act.sa_sigaction = nothing as *const () as usize;
-            sys::ret(i64::from(libc::sigaction(
-                libc::SIGALRM,
-                &act,
-                std::ptr::null_mut(),
-            )))?;
-            let often = libc::timeval {
-                tv_sec: 0,
-                tv_usec: 2000,
-            };
-            let timer = libc::itimerval {
-                it_interval: often,
-                it_value: often,
-            };
-            let none = std::ptr::null_mut();
-            sys::ret(i64::from(libc::setitimer(libc::ITIMER_REAL, &timer, none)))?;
-        }
+        sys::signal_storm()?;
         match sys::chmod(&u.m("big"), 0o600) {
             Ok(()) => Ok(()),
             Err(e) => {

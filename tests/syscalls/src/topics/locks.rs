@@ -16,7 +16,7 @@ fn filled(ctx: &Ctx) -> Res<Union> {
     Ok(u)
 }
 
-fn posix(fd: &OwnedFd, cmd: i32, kind: i32, start: i64, len: i64) -> Sys<libc::flock> {
+pub(super) fn posix(fd: &OwnedFd, cmd: i32, kind: i32, start: i64, len: i64) -> Sys<libc::flock> {
     let mut l = libc::flock {
         l_type: kind as i16,
         l_whence: libc::SEEK_SET as i16,
@@ -194,7 +194,7 @@ fn shown_in_proc_locks(ctx: &Ctx) -> Res {
     )
 }
 
-fn lease(fd: &OwnedFd, kind: i32) -> Sys<i64> {
+pub(super) fn lease(fd: &OwnedFd, kind: i32) -> Sys<i64> {
     // SAFETY: no memory is involved.
     sys::ret(i64::from(unsafe {
         libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, kind)
@@ -231,13 +231,7 @@ fn lease_is_broken_by_open(ctx: &Ctx) -> Res {
     let u = filled(ctx)?;
     for n in ["low", "up"] {
         let r = sys::open(&u.m(n), OFlags::RDONLY)?;
-        // SAFETY: the signal is only collected below.
-        unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            libc::sigaddset(&mut set, libc::SIGIO);
-            libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
-        }
+        sys::block_signal(libc::SIGIO)?;
         lease(&r, libc::F_RDLCK)?;
         let e = sys::open(&u.m(n), OFlags::WRONLY | OFlags::NONBLOCK).map(|_| ());
         fails(
@@ -245,7 +239,7 @@ fn lease_is_broken_by_open(ctx: &Ctx) -> Res {
             Errno::AGAIN,
             &format!("opening {n} for writing under a read lease"),
         )?;
-        // SAFETY: as above.
+        // SAFETY: the signal is blocked.
         let sig = unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut set);

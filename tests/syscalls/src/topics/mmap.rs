@@ -17,9 +17,44 @@ pub struct Map {
 
 impl Map {
     pub fn new(fd: &OwnedFd, len: usize, prot: ProtFlags, flags: MapFlags) -> Result<Map, Errno> {
+        Map::part(fd, 0, len, prot, flags)
+    }
+
+    pub fn part(
+        fd: &OwnedFd,
+        offset: u64,
+        len: usize,
+        prot: ProtFlags,
+        flags: MapFlags,
+    ) -> Result<Map, Errno> {
         // SAFETY: a fresh address; the mapping is owned by the value.
-        let at = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, prot, flags, fd, 0) }?;
+        let at = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, prot, flags, fd, offset) }?;
         Ok(Map { at: at.cast(), len })
+    }
+
+    pub fn anonymous(len: usize) -> Result<Map, Errno> {
+        let none = std::ptr::null_mut();
+        // SAFETY: a fresh address; the mapping is owned by the value.
+        let at = unsafe { rustix::mm::mmap_anonymous(none, len, RW, MapFlags::PRIVATE) }?;
+        Ok(Map { at: at.cast(), len })
+    }
+
+    /// Maps `fd` at a fixed place in this mapping.
+    pub fn replace(
+        &self,
+        off: usize,
+        len: usize,
+        fd: &OwnedFd,
+        flags: MapFlags,
+    ) -> Result<(), Errno> {
+        assert!(off + len <= self.len);
+        // SAFETY: inside the mapping, which goes on to be owned by the value.
+        unsafe { rustix::mm::mmap(self.at.add(off).cast(), len, RW, flags, fd, 0) }.map(drop)
+    }
+
+    pub fn protect(&self, prot: rustix::mm::MprotectFlags) -> Result<(), Errno> {
+        // SAFETY: the mapping is alive.
+        unsafe { rustix::mm::mprotect(self.at.cast(), self.len, prot) }
     }
 
     pub fn get(&self, off: usize, len: usize) -> Vec<u8> {

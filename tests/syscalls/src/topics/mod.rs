@@ -8,7 +8,10 @@ mod aio;
 mod data;
 mod exec;
 mod fileattr;
+mod firstfail;
+mod firstmap;
 mod firstwrite;
+mod lazy;
 mod limits;
 mod locks;
 mod mmap;
@@ -34,7 +37,10 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("refuse", refuse::TESTS),
     ("open", open::TESTS),
     ("rw", rw::TESTS),
+    ("lazy", lazy::TESTS),
     ("firstwrite", firstwrite::TESTS),
+    ("firstmap", firstmap::TESTS),
+    ("firstfail", firstfail::TESTS),
     ("mmap", mmap::TESTS),
     ("data", data::TESTS),
     ("aio", aio::TESTS),
