@@ -190,6 +190,12 @@ rovl_inline bool rovl_is_encrypted(struct inode *inode)
 	return IS_ENCRYPTED(inode);
 }
 
+rovl_inline void rovl_inode_times(struct inode *inode, struct kstat *stat)
+{
+	stat->atime = inode_get_atime(inode);
+	stat->mtime = inode_get_mtime(inode);
+}
+
 /* vfs_getattr_nosec() on what the caller, a getattr operation, got prepared by just that function. */
 rovl_inline int rovl_getattr(const struct path *path, struct kstat *stat, u32 mask,
 			     unsigned int flags)

@@ -145,7 +145,10 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         return Err(EOVERFLOW);
     }
     let parent_path = parent.upper_path().ok_or(EROFS)?;
-    parent_path.stat(&mut parent_stat, statx::TIMES)?;
+    match parent_path.dentry.inode() {
+        Some(inode) if inode.sb().is_ordinary() => parent_stat.set_times(inode),
+        _ => parent_path.stat(&mut parent_stat, statx::TIMES)?,
+    }
     if want == Want::Truncated {
         stat.set_size(0);
     }
@@ -405,7 +408,7 @@ pub(crate) fn set_attributes(to: PathRef<'_>, stat: &Stat, lock: &InodeGuard<'_>
     if !stat.mode().is_lnk() {
         all = all.and(Iattr::mode(stat.mode()));
     }
-    if all.apply(to, lock).is_ok() {
+    if all.without_known(lock.inode()).apply(to, lock).is_ok() {
         return Ok(());
     }
     // One by one: a filesystem that cannot keep these times can still keep the file.

@@ -64,6 +64,12 @@ impl Stat {
         self.0.nlink = nlink;
     }
 
+    /// Takes access and modification time from `inode`, of a local filesystem.
+    pub(crate) fn set_times(&mut self, inode: &Inode) {
+        // SAFETY: charter 1.
+        unsafe { bindings::rovl_inode_times(inode.as_ptr(), self.as_ptr()) }
+    }
+
     /// Whether the current user namespace can express owner and group.
     pub(crate) fn ids_mapped(&self) -> bool {
         // SAFETY: the structure is valid.
@@ -156,6 +162,29 @@ impl Iattr {
     /// Clearing of the set-group-id bit.
     pub(crate) fn kill_sgid() -> Self {
         Self::new(bindings::ATTR_KILL_SGID)
+    }
+
+    /// Takes out what `inode` has already.
+    pub(crate) fn without_known(mut self, inode: &Inode) -> Self {
+        // SAFETY: charter 1; the caller holds the inode's lock.
+        let (mode, uid, gid) = unsafe {
+            let inode = inode.as_ptr();
+            ((*inode).i_mode, (*inode).i_uid.val, (*inode).i_gid.val)
+        };
+        // SAFETY: both members of each union are one number.
+        let (new_uid, new_gid) = unsafe {
+            (
+                self.0.__bindgen_anon_1.ia_uid.val,
+                self.0.__bindgen_anon_2.ia_gid.val,
+            )
+        };
+        if self.0.ia_valid & bindings::ATTR_MODE != 0 && self.0.ia_mode == mode {
+            self.0.ia_valid &= !bindings::ATTR_MODE;
+        }
+        if self.0.ia_valid & bindings::ATTR_UID != 0 && (new_uid, new_gid) == (uid, gid) {
+            self.0.ia_valid &= !(bindings::ATTR_UID | bindings::ATTR_GID);
+        }
+        self
     }
 
     /// Whether the size changes.
