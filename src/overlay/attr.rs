@@ -6,6 +6,7 @@ use super::{
     copy_up,
     ino::{self, Dev, Ino},
     inode::{self, COPIED_FLAGS, PROTECTED_FLAGS},
+    layer::Layer,
     lookup::REMOVED,
     xattrs, Dentry, Inode, Overlay,
 };
@@ -23,7 +24,7 @@ use kernel::prelude::*;
 
 /// Access to a file of type `mode` in a layer: writing to a lower one means reading it, for copy-up.
 fn layer_mask(mask: u32, mode: Mode, upper: bool) -> u32 {
-    if upper || mode.is_special() || mask & may::WRITE == 0 {
+    if mask & may::WRITE == 0 || upper || mode.is_special() {
         mask
     } else {
         (mask & !(may::WRITE | may::APPEND)) | may::READ
@@ -34,12 +35,12 @@ fn layer_mask(mask: u32, mode: Mode, upper: bool) -> u32 {
 pub(crate) fn permission(idmap: &IdMap, inode: &Inode, mask: u32) -> Result {
     inode.generic_permission(idmap, mask)?;
     // One look at upper: a copy-up may set it meanwhile.
-    let upper = inode.upper_path();
-    let real = upper.or_else(|| inode.lower_path()).ok_or(ESTALE)?;
-    let real_inode = real.dentry.positive()?;
-    let mask = layer_mask(mask, real_inode.mode(), upper.is_some());
+    let upper = inode.upper();
+    let lower = || inode.data().lower.first()?.dentry.get();
+    let real = upper.or_else(lower).ok_or(ESTALE)?.positive()?;
+    let mask = layer_mask(mask, real.mode(), upper.is_some());
     cred::scope(inode.fs().creds(), |_| {
-        real_inode.permission(real.idmap(), mask)
+        real.permission(Layer::idmap(), mask)
     })
 }
 
@@ -49,22 +50,17 @@ pub(crate) fn permission_rcu(
     inode: RcuInode<'_, Overlay>,
     mask: u32,
 ) -> Result<(), RcuError> {
-    let (fs, data) = (inode.fs(), inode.data());
+    let data = inode.data();
     // One look at upper: a copy-up may set it meanwhile.
     let upper = RcuDentry::of(&data.upper);
-    let (real, layer) = match (upper, data.lower.first()) {
-        (Some(dentry), _) => (dentry, fs.upper()),
-        (None, Some(path)) => (
-            RcuDentry::of(&path.dentry).ok_or(RcuError::WouldBlock)?,
-            fs.layer(path.layer),
-        ),
-        (None, None) => return Err(RcuError::WouldBlock),
-    };
+    let lower = || RcuDentry::of(&data.lower.first()?.dentry);
+    let real = upper.or_else(lower).ok_or(RcuError::WouldBlock)?;
     let real = real.inode()?;
     inode.generic_permission(idmap, mask)?;
     let mask = layer_mask(mask, real.mode(), upper.is_some());
-    let idmap = layer.ok_or(RcuError::WouldBlock)?.mnt().idmap();
-    cred::scope(fs.creds(), |_| real.permission(idmap, mask))
+    cred::scope(inode.fs().creds(), |_| {
+        real.permission(Layer::idmap(), mask)
+    })
 }
 
 /// The inode number that a copied-up object shows: its origin's; `None` where its own is to be shown.

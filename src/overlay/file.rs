@@ -4,7 +4,7 @@
 
 use super::{copy_up, OpenFile, Overlay};
 use crate::vfs::{
-    cred,
+    self, cred,
     file::{self, whence, LayerFile, Range, Transfer},
     file_ops::{Flush, Io, IoHooks, Mapping, RegularOperations, Splice},
     mount::PathRef,
@@ -59,27 +59,28 @@ impl RegularFile {
     /// follows it.
     #[inline]
     fn real<'a>(&'a self, open: OpenFile<'_>) -> Result<&'a File> {
-        let path = open.inode().real_path()?;
-        let inode = path.dentry.positive()?;
-        let real = if file::inode_of(&self.real) == inode {
-            &*self.real
-        } else {
-            let upper = match self.upper.get() {
-                Some(upper) => upper,
-                None => {
-                    // Where another task was quicker its file is used, and this one closed.
-                    drop(self.upper.set(open_real(open, path, open.flags())?));
-                    self.upper.get().ok_or(EIO)?
-                }
-            };
-            if file::inode_of(upper) != inode {
-                // Somebody else changed upper.
-                return Err(EIO);
-            }
-            upper
+        let real = match open.inode().upper().and_then(Dentry::inode) {
+            Some(upper) if file::inode_of(&self.real) != upper => self.follow(open, upper)?,
+            _ => &*self.real,
         };
         file::sync_flags(open.file(), real)?;
         Ok(real)
+    }
+
+    /// The file of upper, opened anew unless it is open already.
+    #[cold]
+    fn follow(&self, open: OpenFile<'_>, upper: &vfs::Inode) -> Result<&File> {
+        if self.upper.get().is_none() {
+            let path = open.inode().upper_path().ok_or(EIO)?;
+            // Where another task was quicker its file is used, and this one closed.
+            drop(self.upper.set(open_real(open, path, open.flags())?));
+        }
+        let file = self.upper.get().ok_or(EIO)?;
+        if file::inode_of(file) != upper {
+            // Somebody else changed upper.
+            return Err(EIO);
+        }
+        Ok(file)
     }
 
     /// What is open now. Nothing is opened with the address space's lock held: a descriptor that has not

@@ -171,7 +171,6 @@ impl Inode {
     pub(crate) fn entries_changed(&self, copied_up: bool) {
         self.refresh();
         if self.lists_merged() || copied_up {
-            self.data().version.add(1, Relaxed);
             self.forget_listing();
         }
     }
@@ -186,6 +185,9 @@ impl Inode {
         let real = upper.positive()?.get();
         self.data().upper.set(upper).map_err(|_| EIO)?;
         self.rehash(&real);
+        if self.mode().is_dir() {
+            self.forget_listing();
+        }
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! Layers, paths in layers, and the stack of lower paths of an inode.
 
 use crate::vfs::{
-    mount::{PathRef, PrivateMount},
+    mount::{IdMap, PathRef, PrivateMount},
     sync::{Flags, OnceRef},
     Dentry, Mount,
 };
@@ -48,6 +48,11 @@ impl Layer {
     #[inline]
     pub(crate) fn mnt(&self) -> &Mount {
         &self.mnt
+    }
+
+    /// The id mapping of every layer: mapped ones are refused.
+    pub(crate) fn idmap() -> &'static IdMap {
+        IdMap::nop()
     }
 
     /// The path of `dentry` in this layer.

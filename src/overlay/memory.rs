@@ -30,11 +30,13 @@ use kernel::{
     },
 };
 
-/// Layers asked in vain, for each layer of a directory, before its names are learnt: opening and
-/// reading a small directory costs about as much as so many lookups of a missing name.
-const PATIENCE: u32 = 8;
+/// Layers asked in vain, for each layer of a directory, before its names are learnt: opening, watching
+/// and closing a directory costs about as much as so many lookups of a missing name.
+const PATIENCE: u32 = 24;
 /// Names that are read for each layer that was asked in vain: what one such question costs.
-const NAMES_PER_MISS: usize = 8;
+const NAMES_PER_MISS: usize = 3;
+/// Bytes of a directory's size for each of its names, about, and rather too many.
+const SIZE_OF_NAME: i64 = 64;
 /// Most names of an index, 8 bytes each.
 const MAX_NAMES: usize = 1 << 20;
 /// Names that count as one object for the shrinker, whose other objects are inodes and dentries.
@@ -354,6 +356,12 @@ impl Inode {
 
     /// Reads the names of all lower layers.
     fn learn(&self, budget: usize) -> Result {
+        let lowers = self.data().lower.as_slice().iter();
+        let inodes = lowers.filter_map(|path| path.dentry.get()?.inode());
+        let about: i64 = inodes.map(|inode| inode.size() / SIZE_OF_NAME).sum();
+        if about > i64::try_from(budget)? {
+            return Err(E2BIG);
+        }
         let memory = self.make_memory()?;
         let watch = memory.watch(self)?;
         let mut index = Index {
@@ -378,6 +386,9 @@ impl Inode {
             })?;
         }
         index.rows.sort_unstable();
+        // Names of one layer that share a hash.
+        let mut last = None;
+        index.rows.retain(|row| last.replace(*row) != Some(*row));
         let index = Arc::new(index, GFP_KERNEL_ACCOUNT)?;
         memory.remember(&watch, |known| known.index.replace(index))
     }
@@ -395,7 +406,7 @@ impl Inode {
         }
         // Watched first, read then. Where it can't be watched it isn't remembered, that's all.
         let watched = self.watch_all();
-        let listing = Arc::new(read()?, GFP_KERNEL_ACCOUNT)?;
+        let listing = Arc::new(read()?.trim(), GFP_KERNEL_ACCOUNT)?;
         if let Ok((memory, lowers, upper)) = watched {
             let kept = Kept {
                 listing: listing.clone(),
@@ -426,6 +437,7 @@ impl Inode {
         let kept = known.listing.as_ref()?;
         let lowers = known.lowers.as_ref().filter(|_| !known.changed());
         let holds = kept.listing.version() == self.version()
+            && kept.listing.is_complete()
             && (!kept.merged || lowers.is_some())
             && !kept.upper.as_ref().is_some_and(Watch::changed);
         holds.then(|| kept.listing.clone())
@@ -444,8 +456,9 @@ impl Inode {
         Ok((memory, lowers, upper))
     }
 
-    /// Forgets the listing: the directory's entries changed.
+    /// Makes all listings out of date: the directory's entries changed, or it is in upper now.
     pub(crate) fn forget_listing(&self) {
+        self.data().version.add(1, Relaxed);
         self.data().flags.clear(LISTED);
         if let Some(memory) = self.memory() {
             let old = memory.update(|known| known.listing.take());

@@ -14,7 +14,7 @@ use crate::vfs::{
     log::warn_limited,
     mount::{IdMap, PathRef},
     readdir::{self, dt, DirContext},
-    sync::OnceRef,
+    sync::{Flags, OnceRef},
     xattr, CBuf,
 };
 use kernel::{
@@ -62,7 +62,12 @@ pub(crate) struct Listing {
     slots: KVVec<u32>,
     /// Keys the hash: names are chosen by users.
     salt: readdir::NameSalt,
+    /// [`SKIPPED`].
+    flags: Flags,
 }
+
+/// Listing flag: an entry could not be looked up, and is not shown to this reader.
+const SKIPPED: usize = 1;
 
 impl Listing {
     fn new(version: u64) -> Self {
@@ -72,12 +77,18 @@ impl Listing {
             names: KVVec::new(),
             slots: KVVec::new(),
             salt: readdir::NameSalt::random(),
+            flags: Flags::new(),
         }
     }
 
     /// The directory's version that it shows.
     pub(crate) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Whether it shows all that could be seen.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.flags.test(SKIPPED)
     }
 
     /// How many names it has.
@@ -122,6 +133,10 @@ impl Listing {
     fn grow(&mut self) -> Result {
         let size = (self.slots.len() * 4).max(64);
         let mask = size - 1;
+        if self.entries.is_empty() {
+            self.entries.reserve(size / 2, GFP_KERNEL_ACCOUNT)?;
+            self.names.reserve(size * 8, GFP_KERNEL_ACCOUNT)?;
+        }
         self.slots = KVVec::from_elem(0, size, GFP_KERNEL_ACCOUNT)?;
         for (index, entry) in (1u32..).zip(&self.entries) {
             let mut at = entry.hash as usize & mask;
@@ -168,8 +183,9 @@ impl Listing {
         Ok(Some(index))
     }
 
-    /// Ends the adding of names: gives back what only that needs. No name can be found any more.
-    fn complete(mut self) -> Self {
+    /// Gives back what only the adding of names needs, before the listing is kept. No name can be found
+    /// any more.
+    pub(crate) fn trim(mut self) -> Self {
         self.slots = KVVec::new();
         // What can't be given back stays.
         let _ = self.entries.shrink_to(0, GFP_KERNEL_ACCOUNT);
@@ -259,7 +275,7 @@ fn read_merged(dentry: &Dentry, inode: &Inode, numbers: bool) -> Result<Listing>
         let layer = fs.layer(path.layer).ok_or(EIO)?;
         listing.read_layer(layer.path(path.dentry()?), view(layer, false))?;
     }
-    Ok(listing.complete())
+    Ok(listing)
 }
 
 /// The entry `name` of `dentry` as the union shows it; `None` where it is not there.
@@ -279,6 +295,7 @@ fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Result<u64> {
     let found = look_up(dentry, name).inspect_err(|e| {
         // The next reading goes on behind it.
         entry.ino.store(GONE, Relaxed);
+        listing.flags.set(SKIPPED);
         warn_limited!(
             "failed to look up an entry of {dentry} for ino ({})\n",
             e.to_errno()

@@ -156,9 +156,10 @@ impl Dentry {
     }
 
     /// Whether [`Watch`](super::watch::Watch) sees all changes of the names in this directory, and a listing
-    /// shows them all.
+    /// shows them all. Not so for a union: what changes below it is no event of its own.
     pub(crate) fn is_watchable(&self) -> bool {
         self.revalidate_flags() == 0
+            && !self.is_union()
             && self.sb().is_ordinary()
             && self.inode().is_some_and(|inode| !inode.is_encrypted())
     }

@@ -86,6 +86,7 @@ impl DirContext<'_> {
         })
     }
 
+    #[inline]
     fn emit_at(&mut self, entry: Entry<'_>) -> bool {
         let Some(actor) = self.0.actor else {
             return false;
@@ -132,15 +133,15 @@ impl DirContext<'_> {
 }
 
 #[repr(C)]
-struct Closure<'a> {
+struct Closure<'a, E> {
     ctx: bindings::dir_context,
-    emit: &'a mut dyn FnMut(Entry<'_>) -> ControlFlow<(), i32>,
+    emit: &'a mut E,
 }
 
 /// # Safety
 ///
-/// `ctx` is in a `Closure` that nobody else uses; `name` has `len` bytes.
-unsafe extern "C" fn actor(
+/// `ctx` is in a `Closure` of type `E` that nobody else uses; `name` has `len` bytes.
+unsafe extern "C" fn actor<E: FnMut(Entry<'_>) -> ControlFlow<(), i32>>(
     ctx: *mut bindings::dir_context,
     name: *const kernel::ffi::c_char,
     len: kernel::ffi::c_int,
@@ -152,7 +153,7 @@ unsafe extern "C" fn actor(
     // filesystem a name of `len` bytes.
     let (this, name) = unsafe {
         (
-            &mut *ctx.cast::<Closure<'_>>(),
+            &mut *ctx.cast::<Closure<'_, E>>(),
             core::slice::from_raw_parts(name.cast(), len as usize),
         )
     };
@@ -170,15 +171,15 @@ unsafe extern "C" fn actor(
     }
 }
 
-fn iterate(
+fn iterate<E: FnMut(Entry<'_>) -> ControlFlow<(), i32>>(
     file: &File,
     pos: i64,
     count: i32,
-    emit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<(), i32>,
+    emit: &mut E,
 ) -> (Result, i64) {
     let mut closure = Closure {
         ctx: bindings::dir_context {
-            actor: Some(actor),
+            actor: Some(actor::<E>),
             pos,
             count,
             dt_flags_mask: 0,

@@ -87,6 +87,27 @@ sys mount rovl m2 lowerdir=lower1 upperdir=upper workdir=work
 mkdir m2/u m2/w upper2 work2
 says 'an upper on rovl' EINVAL 'upper' lowerdir=lower2 upperdir=m2/u workdir=m2/w
 
+# ---- layers in use: EBUSY, with the mount that uses them
+says 'upper in use' EBUSY "upper.*(use|busy).*" lowerdir=lower1 upperdir=upper workdir=work2
+says 'work in use' EBUSY "work.*(use|busy).*" lowerdir=lower1 upperdir=upper2 workdir=work
+says 'an upper inside an upper in use' EBUSY "upper.*(use|busy).*" lowerdir=lower2 upperdir=upper/u workdir=upper/w
+is 'the first mount still works' 0 "$(put m2/x y; echo $?)"
+umount m2
+check 'free after umount' sys mount rovl mnt "${BASIC[@]}"
+umnt
+
+# ---- more than 500 layers
+layers 600
+many=()
+for ((i = 1; i <= 600; i++)); do
+	: >"lower$i/f$i"
+	many+=("lowerdir+=lower$i")
+done
+check '600 lower layers' sys mount rovl mnt "${many[@]}" upperdir=upper workdir=work
+is '600 layers: listing' 600 "$(names mnt | wc -l)"
+check '600 layers: the last' test -f mnt/f600
+! mountpoint -q mnt || umnt
+
 # ---- copy-up at open, as overlayfs does it, or at the first write
 layers
 put lower1/f x
@@ -109,27 +130,6 @@ done
 mnt copy_up=open copy_up=write
 is 'the last one counts' '' "$(shown)"
 umnt
-
-# ---- layers in use: EBUSY, with the mount that uses them
-says 'upper in use' EBUSY "upper.*(use|busy).*" lowerdir=lower1 upperdir=upper workdir=work2
-says 'work in use' EBUSY "work.*(use|busy).*" lowerdir=lower1 upperdir=upper2 workdir=work
-says 'an upper inside an upper in use' EBUSY "upper.*(use|busy).*" lowerdir=lower2 upperdir=upper/u workdir=upper/w
-is 'the first mount still works' 0 "$(put m2/x y; echo $?)"
-umount m2
-check 'free after umount' sys mount rovl mnt "${BASIC[@]}"
-umnt
-
-# ---- more than 500 layers
-layers 600
-many=()
-for ((i = 1; i <= 600; i++)); do
-	: >"lower$i/f$i"
-	many+=("lowerdir+=lower$i")
-done
-check '600 lower layers' sys mount rovl mnt "${many[@]}" upperdir=upper workdir=work
-is '600 layers: listing' 600 "$(names mnt | wc -l)"
-check '600 layers: the last' test -f mnt/f600
-! mountpoint -q mnt || umnt
 
 is 'the module has an alias for mount -t' fs-rovl "$(modinfo -F alias "${ROVL_KO:-rovl}" | grep fs-)"
 
