@@ -111,6 +111,9 @@ fn split_list(list: &[u8]) -> Result<KVec<&[u8]>, BadList> {
 
 /// Takes the backslashes out.
 fn unescape(name: &[u8]) -> Result<CBuf> {
+    if !name.contains(&b'\\') {
+        return CBuf::new(name);
+    }
     let mut out: KVec<u8> = KVec::with_capacity(name.len(), GFP_KERNEL)?;
     let mut bytes = name.iter();
     while let Some(byte) = bytes.next() {
