@@ -39,7 +39,7 @@ test: ready ## all tests in the guest (FSTYPE=overlay, KERNEL=debug, ONLY='glob'
 profile: ready ## where an operation's instructions go, by symbol (OP=stat, FS='rovl overlay raw', LAYERS=3, BACKING=...)
 	@scripts/profile
 
-bench: ready ## costs beside overlayfs and raw (ONLY=stat,readdir LAYERS=3,30 BACKING=ext4/ext4 COMPARE=old.json)
+bench: ready ## costs beside overlayfs and raw (ONLY=stat,readdir LAYERS=3,30 BACKING=ext4/ext4 COMPARE=old.json PLOTS=dir)
 	@scripts/bench
 
 check: ready ## format, lints, layering, documents

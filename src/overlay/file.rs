@@ -105,7 +105,7 @@ impl RegularFile {
         }
         copy_up_for_write(open)?;
         let _lock = inode.lock();
-        inode.refresh();
+        inode.refresh_mode();
         pass(self.real(open)?, creds)
     }
 

@@ -166,6 +166,15 @@ impl Inode {
         }
     }
 
+    /// As [`refresh`](Self::refresh), where owner or mode, all that set-id bits depend on, are not up to date.
+    #[inline]
+    pub(crate) fn refresh_mode(&self) {
+        let upper = self.upper().and_then(Dentry::inode);
+        if upper.is_some_and(|upper| !upper.has_mode_of(self)) {
+            self.refresh();
+        }
+    }
+
     /// Notes a change of a directory's entries in upper; `copied_up` where an entry with an origin
     /// is concerned. The directory is locked.
     pub(crate) fn entries_changed(&self, copied_up: bool) {

@@ -198,6 +198,19 @@ impl Inode {
         to_result(unsafe { bindings::inode_permission(idmap.as_ptr(), self.as_ptr(), mask as i32) })
     }
 
+    /// Whether owner, group and mode are those of `other`.
+    #[inline]
+    pub(crate) fn has_mode_of(&self, other: &Inode) -> bool {
+        let of = |inode: &Inode| {
+            (
+                read_field!(inode, i_mode),
+                read_field!(inode, i_uid).val,
+                read_field!(inode, i_gid).val,
+            )
+        };
+        of(self) == of(other)
+    }
+
     /// Its identity.
     #[inline]
     pub(crate) fn id(&self) -> InodeId {

@@ -131,6 +131,36 @@ mnt copy_up=open copy_up=write
 is 'the last one counts' '' "$(shown)"
 umnt
 
+# ---- a directory that was asked for 60 missing names, as those of the suite memory
+# are, asks no layer for another one: ext4 keeps a dentry for every name it lacks.
+layers 20
+if make_fs ext4 lower; then
+	mkdir lower/{1..20} lower/{1..20}/d
+	LAYERS=lowerdir=$(echo lower/{1..20} | tr ' ' :),upperdir=upper,workdir=work
+	mnt
+	misses=0
+	# The dentries that asking DIR for COUNT missing names has made.
+	ask() {
+		local i before after
+		read -r before _ </proc/sys/fs/dentry-state
+		for ((i = 0; i < $2; i++)); do [ ! -e "$1/miss$((++misses))" ] || not_ok 'a missing name' 'is there'; done
+		read -r after _ </proc/sys/fs/dentry-state
+		made=$((after - before))
+	}
+	ask mnt/d 10
+	check "at first every layer is asked ($made dentries)" test $made -ge 200
+	ask mnt/d 50
+	ask mnt/d 100
+	check "then none ($made dentries)" test $made -lt 150
+	put lower/7/d/new x
+	ask mnt/d 10
+	check "after a change all of them are, again ($made dentries)" test $made -ge 200
+	umnt
+	umount lower
+else
+	skip 'directories learn' "$WHY"
+fi
+
 is 'the module has an alias for mount -t' fs-rovl "$(modinfo -F alias "${ROVL_KO:-rovl}" | grep fs-)"
 
 done_testing
