@@ -58,9 +58,7 @@ pub(crate) fn permission_rcu(
     let real = real.inode()?;
     inode.generic_permission(idmap, mask)?;
     let mask = layer_mask(mask, real.mode(), upper.is_some());
-    cred::scope(inode.fs().creds(), |_| {
-        real.permission(Layer::idmap(), mask)
-    })
+    cred::scope(inode.creds()?, |_| real.permission(Layer::idmap(), mask))
 }
 
 /// The inode number that a copied-up object shows: its origin's; `None` where its own is to be shown.

@@ -18,9 +18,11 @@ use core::{
     sync::atomic::{AtomicBool, AtomicPtr, Ordering},
 };
 use kernel::{
+    cred::Credential,
     error::{from_result, to_result},
     prelude::*,
     seq_file::SeqFile,
+    sync::aref::ARef,
     ThisModule,
 };
 
@@ -98,7 +100,7 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     fn xattr_handlers() -> super::xattr::Handlers;
 
     /// The credentials that layers are used with.
-    fn creds(&self) -> &kernel::cred::Credential;
+    fn creds(&self) -> &Credential;
 
     /// Fills a super block as `context` says; ends with [`NewSuper::set_root`].
     fn fill_super(
@@ -412,19 +414,55 @@ impl<F: FileSystem> SuperTable<F> {
     }
 }
 
-/// Takes the super block's data back.
+/// The data of a super block (charter 4), and what RCU-walk reads of it.
+#[pin_data]
+#[repr(C)]
+pub(super) struct SuperBox<F> {
+    /// First, so that `s_fs_info` points to it.
+    #[pin]
+    pub(super) data: F,
+    /// `F::creds()`, which outlives `data` by a grace period.
+    pub(super) creds: Option<ARef<Credential>>,
+    rcu: bindings::callback_head,
+}
+
+impl<F: FileSystem> SuperBox<F> {
+    /// A box around `data`, without credentials yet.
+    pub(super) fn new(data: impl PinInit<F, Error>) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            data <- data,
+            creds: None,
+            rcu: bindings::callback_head::default(),
+        }? Error)
+    }
+}
+
+/// # Safety
+///
+/// `head` is that of a `SuperBox<F>` whose `data` was dropped, a grace period ago.
+unsafe extern "C" fn free_super_box<F>(head: *mut bindings::callback_head) {
+    // SAFETY: by the contract.
+    unsafe {
+        let data = kernel::container_of!(head, SuperBox<F>, rcu);
+        (*data).creds = None;
+        drop(KBox::from_raw(
+            data.cast::<core::mem::ManuallyDrop<SuperBox<F>>>(),
+        ));
+    }
+}
+
+/// Drops the super block's data.
 ///
 /// # Safety
 ///
-/// `sb` is a super block of `F` whose data nobody but RCU-walk uses.
+/// `sb` is a super block of `F` whose data nobody but RCU-walk uses any more; called once.
 unsafe fn drop_data<F: FileSystem>(sb: *mut bindings::super_block) {
-    // SAFETY: by the contract and charter 4. A walk that came in before a lazy unmount may still
-    // read the data (charter 6); none can come in any more.
+    // SAFETY: by the contract and charter 4. A walk that came in before a lazy unmount may still read the
+    // credentials and the pointer (charter 6), so the box is freed after a grace period.
     unsafe {
-        if let Some(data) = NonNull::new((*sb).s_fs_info.cast::<F>()) {
-            bindings::synchronize_rcu_expedited();
-            (*sb).s_fs_info = ptr::null_mut();
-            drop(Pin::new_unchecked(KBox::from_raw(data.as_ptr())));
+        if let Some(data) = NonNull::new((*sb).s_fs_info.cast::<SuperBox<F>>()) {
+            ptr::drop_in_place(&raw mut (*data.as_ptr()).data);
+            bindings::call_rcu(&raw mut (*data.as_ptr()).rcu, Some(free_super_box::<F>));
         }
     }
 }
@@ -459,6 +497,7 @@ pub(super) unsafe extern "C" fn fill_super<F: FileSystem>(
             );
             if result.is_err() && (*sb).s_root.is_null() {
                 drop_data::<F>(sb);
+                (*sb).s_fs_info = ptr::null_mut();
             }
             result.map(|()| 0)
         }

@@ -21,9 +21,10 @@
 //!    block of `F`, so it was allocated by [`fs`]'s `alloc_inode` and is embedded in an
 //!    `InodeBox<F>`; its `F::Inode` is initialised from allocation to `free_inode`.
 //!    A dentry of such a super block has its `d_fsdata` used as a flag word only.
-//! 4. **Super block data.** `s_fs_info` is a `Box<F>` from the moment `fill_super` stores it until
-//!    `put_super` (or the failure of `fill_super`) takes it back, after the last inode that the data
-//!    itself does not reference was evicted and after one more grace period.
+//! 4. **Super block data.** `s_fs_info` is a box with the `F` from the moment `fill_super` stores it until
+//!    `put_super` (or the failure of `fill_super`) drops the `F`, after the last inode that the data
+//!    itself does not reference was evicted. The box, with the credentials that RCU-walk reads, is
+//!    freed one grace period later.
 //! 5. **Names and parents.** A dentry's name and parent are stable while its parent's `i_rwsem` is
 //!    held (shared, for a dentry in lookup; exclusive, for one being changed): that is what a
 //!    [`Child`] stands for. Everywhere else names are copied by a [`NameSnapshot`] and parents are

@@ -2,10 +2,16 @@
 
 //! What RCU-walk may touch (charter 6): values without references, and the one way out.
 
-use super::{fs::FileSystem, inode::Mode, mount::IdMap, sync::OnceRef, Dentry, OwnInode};
+use super::{
+    fs::{FileSystem, SuperBox},
+    inode::Mode,
+    mount::IdMap,
+    sync::OnceRef,
+    Dentry, OwnInode,
+};
 use crate::bindings;
 use core::marker::PhantomData;
-use kernel::prelude::*;
+use kernel::{cred::Credential, prelude::*};
 
 /// Why an operation in RCU-walk did not succeed.
 pub(crate) enum RcuError {
@@ -55,11 +61,16 @@ impl<'a, F: FileSystem> RcuInode<'a, F> {
         unsafe { OwnInode::<F>::from_raw(self.0).data() }
     }
 
-    /// The filesystem's own data of the super block.
+    /// The credentials that layers are used with: all that RCU-walk sees of the super block's data.
     #[inline]
-    pub(crate) fn fs(self) -> &'a F {
-        // SAFETY: charter 6: path walking keeps the mount, so the super block, alive.
-        unsafe { OwnInode::<F>::from_raw(self.0).fs() }
+    pub(crate) fn creds(self) -> Result<&'a Credential, RcuError> {
+        // SAFETY: charter 4 and 6: the box is freed after a grace period, and its credentials with it; they
+        // were set before the first inode was made.
+        unsafe {
+            let sb = (*self.0).i_sb;
+            let data = (*sb).s_fs_info.cast::<SuperBox<F>>();
+            (*data).creds.as_deref().ok_or(RcuError::WouldBlock)
+        }
     }
 
     /// The mode and ACL check of the inode itself.

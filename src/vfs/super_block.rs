@@ -2,7 +2,12 @@
 
 //! A super block of any filesystem, and one of ours being filled.
 
-use super::{fs::FileSystem, mount::PathRef, own::NewInode, Dentry, OwnDentry};
+use super::{
+    fs::{FileSystem, SuperBox},
+    mount::PathRef,
+    own::NewInode,
+    Dentry, OwnDentry,
+};
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{error::to_result, prelude::*, sync::aref::ARef, types::Opaque};
@@ -258,9 +263,13 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
     ///
     /// `ENOMEM`.
     pub(crate) fn set_data(&mut self, data: impl PinInit<F, Error>) -> Result {
-        let data = KBox::pin_init(data, GFP_KERNEL)?;
-        // SAFETY: the box stays where it is until `put_super` (charter 4).
-        self.raw().s_fs_info = KBox::into_raw(unsafe { Pin::into_inner_unchecked(data) }).cast();
+        let data = KBox::pin_init(SuperBox::new(data), GFP_KERNEL)?;
+        // SAFETY: the box stays where it is until it is freed (charter 4). Nobody reads it yet.
+        unsafe {
+            let data = KBox::into_raw(Pin::into_inner_unchecked(data));
+            (*data).creds = Some((*data).data.creds().into());
+            self.raw().s_fs_info = data.cast();
+        }
         Ok(())
     }
 
