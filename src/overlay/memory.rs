@@ -50,6 +50,21 @@ struct Index {
 }
 
 impl Index {
+    fn new() -> Self {
+        Self {
+            salt: NameSalt::random(),
+            rows: KVVec::new(),
+        }
+    }
+
+    /// Ends the adding of names.
+    fn sort(&mut self) {
+        self.rows.sort_unstable();
+        // Names of one layer that share a hash.
+        let mut last = None;
+        self.rows.retain(|row| last.replace(*row) != Some(*row));
+    }
+
     fn key(&self, name: &[u8]) -> u64 {
         ((self.salt.hash(name) as u64) & 0xffff_ffff) << 16
     }
@@ -334,7 +349,7 @@ impl Inode {
         let learn_at = data
             .learn_at
             .load(Relaxed)
-            .max(PATIENCE * data.lower.len() as u32);
+            .max(PATIENCE.saturating_mul(data.lower.len() as u32));
         if asked < learn_at {
             return;
         }
@@ -364,10 +379,7 @@ impl Inode {
         }
         let memory = self.make_memory()?;
         let watch = memory.watch(self)?;
-        let mut index = Index {
-            salt: NameSalt::random(),
-            rows: KVVec::new(),
-        };
+        let mut index = Index::new();
         let fs = self.fs();
         for (position, path) in self.data().lower.as_slice().iter().enumerate() {
             let path = fs.lower_path(path)?;
@@ -385,10 +397,7 @@ impl Inode {
                 }
             })?;
         }
-        index.rows.sort_unstable();
-        // Names of one layer that share a hash.
-        let mut last = None;
-        index.rows.retain(|row| last.replace(*row) != Some(*row));
+        index.sort();
         let index = Arc::new(index, GFP_KERNEL_ACCOUNT)?;
         memory.remember(&watch, |known| known.index.replace(index))
     }
@@ -464,5 +473,65 @@ impl Inode {
             let old = memory.update(|known| known.listing.take());
             drop(old);
         }
+    }
+}
+
+#[kernel::macros::kunit_tests(rovl_memory)]
+mod tests {
+    use super::*;
+
+    fn holders(index: &Arc<Index>, name: &[u8]) -> Holders {
+        Holders {
+            range: index.find(name),
+            index: Some(index.clone()),
+        }
+    }
+
+    #[test]
+    fn layers_of_a_name() -> Result {
+        let mut index = Index::new();
+        for position in [4usize, 0, 2, 2] {
+            for i in 0..500u32 {
+                index.push(&i.to_ne_bytes(), position)?;
+            }
+        }
+        index.push(b"everywhere but in 3", 7)?;
+        index.sort();
+        let index = Arc::new(index, GFP_KERNEL)?;
+        for i in 0..500u32 {
+            // Each layer once, topmost first; others at most where a hash is shared.
+            let found = holders(&index, &i.to_ne_bytes());
+            let mut wanted = [0, 2, 4].into_iter().peekable();
+            let mut last = None;
+            for position in found {
+                assert!(last.replace(position) < Some(position));
+                if wanted.peek() == Some(&position) {
+                    wanted.next();
+                }
+            }
+            assert!(wanted.next().is_none());
+        }
+        assert!(holders(&index, b"everywhere but in 3").any(|at| at == 7));
+        Ok(())
+    }
+
+    #[test]
+    fn absent_names() -> Result {
+        let mut index = Index::new();
+        for i in 0..1000u32 {
+            index.push(&i.to_ne_bytes(), 0)?;
+        }
+        index.sort();
+        let index = Arc::new(index, GFP_KERNEL)?;
+        // A thousand names in 32 bits: a few shared hashes at the very most.
+        let asked: usize = (1000..2000u32)
+            .map(|i| holders(&index, &i.to_ne_bytes()).count())
+            .sum();
+        assert!(asked < 10);
+        assert_eq!(
+            holders(&Arc::new(Index::new(), GFP_KERNEL)?, b"a").count(),
+            0
+        );
+        Ok(())
     }
 }

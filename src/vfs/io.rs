@@ -128,7 +128,7 @@ impl Mapping {
         // SAFETY: charter 1; the vma is the VFS's.
         let flags = unsafe { (*self.0).__bindgen_anon_2.vm_flags };
         let wanted = (bindings::ROVL_VM_SHARED | bindings::ROVL_VM_MAYWRITE) as usize;
-        flags as usize & wanted == wanted
+        flags & wanted == wanted
     }
 
     /// Maps `real` instead, keeping the user's path visible. Where it fails the vma is as before.
