@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Copy-up, and an open for writing that may do without.
+
+use anyhow::{ensure, Result};
+use rustix::fs::{chmod, open, rename, Mode, OFlags};
+use rustix::io::pwrite;
+
+use super::{look, RW};
+use crate::op::{Object, Op};
+use crate::tree::{Tree, KIB, MIB};
+
+const GROUP: &str = "copyup";
+
+/// Once to each of several lower files.
+fn op(name: &str, size: u64, components: usize, body: fn(&Object) -> Result<()>) -> Op {
+    let (label, objects, repeats, max_layers) = match size {
+        0..MIB => (
+            format!("{}k", size / KIB),
+            if components > 2 { 8 } else { 40 },
+            5,
+            usize::MAX,
+        ),
+        MIB => ("1m".into(), 4, 3, usize::MAX),
+        _ => (format!("{}m", size / MIB), 1, 2, 30),
+    };
+    let deep = if components > 2 { "-deep" } else { "" };
+    Op::each(
+        format!("{name}-{label}{deep}"),
+        GROUP,
+        objects,
+        move |n| Tree::pool_path(components, n),
+        move |_, o| body(o),
+    )
+    .tree(Tree::Pool { size, components })
+    .repeats(repeats)
+    .max_layers(max_layers)
+    .changes()
+    .per("file")
+    .prepare(look)
+}
+
+fn write(o: &Object) -> Result<()> {
+    let file = open(&o.path, OFlags::WRONLY, RW)?;
+    ensure!(pwrite(file, b"y", 0)? == 1, "nothing written");
+    Ok(())
+}
+
+pub fn ops() -> Vec<Op> {
+    let mut ops = Vec::new();
+    for size in [4 * KIB, MIB, 64 * MIB] {
+        for components in [2, 8] {
+            ops.push(op("copyup-chmod", size, components, |o| {
+                Ok(chmod(&o.path, Mode::RWXU)?)
+            }));
+            ops.push(op("copyup-write", size, components, write));
+            ops.push(op("copyup-rename", size, components, |o| {
+                Ok(rename(&o.path, &o.other)?)
+            }));
+        }
+        ops.push(op("open-rdonly", size, 2, |o| {
+            Ok(open(&o.path, OFlags::RDONLY, RW).map(drop)?)
+        }));
+        ops.push(op("open-rdwr", size, 2, |o| {
+            Ok(open(&o.path, OFlags::RDWR, RW).map(drop)?)
+        }));
+    }
+    ops
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The operations: one entry each.
+
+use anyhow::{bail, Result};
+use rustix::fs::{stat, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::op::{Object, Op, Site};
+
+mod change;
+mod copyup;
+mod io;
+mod lookup;
+mod memory;
+mod mount;
+mod readdir;
+mod tree;
+
+pub fn all() -> Vec<Op> {
+    let tables = [
+        lookup::ops(),
+        io::ops(),
+        readdir::ops(),
+        change::ops(),
+        copyup::ops(),
+        mount::ops(),
+        tree::ops(),
+        memory::ops(),
+    ];
+    tables.into_iter().flatten().collect()
+}
+
+const RW: Mode = Mode::from_raw_mode(0o644);
+const RWX: Mode = Mode::from_raw_mode(0o755);
+const CREATE: OFlags = OFlags::CREATE.union(OFlags::EXCL).union(OFlags::WRONLY);
+
+/// A call that has to fail.
+fn absent<T>(result: Result<T, Errno>) -> Result<()> {
+    match result {
+        Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(e.into()),
+        Ok(_) => bail!("it exists"),
+    }
+}
+
+/// To prepare: the name is known, the rest is left to do.
+fn look(_: &mut Site, o: &Object) -> Result<()> {
+    Ok(stat(&o.path).map(drop)?)
+}

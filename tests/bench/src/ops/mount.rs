@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mounts of unions with all the layers, each with an upper layer of its own.
+
+use std::fs::create_dir_all;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use rustix::mount::{unmount, UnmountFlags};
+
+use crate::op::{Object, Op, Site};
+use crate::tree::Tree;
+
+const GROUP: &str = "mount";
+
+fn dir(s: &Site, o: &Object) -> Result<PathBuf> {
+    Ok(s.scratch.join(o.path.to_str()?))
+}
+
+pub fn make_dirs(s: &mut Site, o: &Object) -> Result<()> {
+    for name in ["upper", "work", "mnt"] {
+        create_dir_all(dir(s, o)?.join(name))?;
+    }
+    Ok(())
+}
+
+pub fn mount(s: &Site, o: &Object) -> Result<()> {
+    let dir = dir(s, o)?;
+    s.world.mount(s.fs, &dir, &dir.join("mnt"))
+}
+
+pub fn umount(s: &Site, o: &Object) -> Result<()> {
+    Ok(unmount(dir(s, o)?.join("mnt"), UnmountFlags::empty())?)
+}
+
+pub fn op(
+    name: &str,
+    group: &'static str,
+    objects: usize,
+    body: fn(&Site, &Object) -> Result<()>,
+) -> Op {
+    Op::each(
+        name,
+        group,
+        objects,
+        move |n| format!("union{}", n % objects),
+        body,
+    )
+    .tree(Tree::Standard)
+    .no_raw()
+}
+
+pub fn ops() -> Vec<Op> {
+    vec![
+        op("mount", GROUP, 10, mount)
+            .prepare(make_dirs)
+            .finish(|s, o| umount(s, o)),
+        op("umount", GROUP, 10, umount).prepare(|s, o| {
+            make_dirs(s, o)?;
+            mount(s, o)
+        }),
+    ]
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the lower layers hold.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rustix::fs::{mknodat, setxattr, FileType, Mode, XattrFlags, CWD};
+
+pub const KIB: u64 = 1 << 10;
+pub const MIB: u64 = 1 << 20;
+
+/// Names that the layers have together in a merged directory of [`Tree::Standard`] and [`Tree::Pool`].
+pub const NAMES: usize = 1000;
+/// Paths of merged directories in [`Tree::Standard`].
+pub const CHAINS: usize = 8;
+/// Symbolic links in [`Tree::Standard`].
+pub const LINKS: usize = 200;
+/// Directories in [`Tree::Directories`].
+pub const DIRECTORIES: usize = 2000;
+/// The extended attribute of the files of [`Tree::Standard`].
+pub const XATTR: &str = "user.bench";
+/// Files that the layers over an image have together.
+const EXTRA: usize = 100;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tree {
+    Empty,
+    /// In all layers: the directory `d`, in which each has its share of [`NAMES`] files `nN` and [`LINKS`] symbolic
+    /// links `lN`, and directories `cN/2/3/.../7`. In the lowest: `d/file` (1 MiB), `d/link`, and a file at the end of
+    /// paths of 2, 4 and 8 components.
+    Standard,
+    /// In all layers: `d` with its share of [`NAMES`] files. In turn in each layer: a file `d/pN` of this size, or with
+    /// 8 components `d/cN/3/4/5/6/7/p`, below directories that all layers have.
+    Pool {
+        size: u64,
+        components: usize,
+    },
+    /// Directories `mN` that all layers have, each with its share of so many names.
+    Merged(usize),
+    /// The same with 1000 names in each layer.
+    Wide,
+    /// Directories `lN` of the lowest layer with so many names.
+    Plain(usize),
+    /// Directories `eN` that all layers have.
+    Directories,
+    /// Directories `sN` that all layers have, with files `pN` of 4 KiB in turn in each.
+    Parallel {
+        directories: usize,
+    },
+    /// The lowest layer is a Debian system, as an erofs image.
+    Debian,
+    /// The lowest layer is part of the kernel source in a git repository, as an erofs image.
+    Source,
+}
+
+impl Tree {
+    /// The path of file N of a pool.
+    pub fn pool_path(components: usize, n: usize) -> String {
+        match components {
+            2 => format!("d/p{n}"),
+            _ => format!("{}/p", pool_dir(components, n)),
+        }
+    }
+
+    /// The erofs image that is the lowest layer.
+    pub fn image(self) -> Option<&'static str> {
+        match self {
+            Tree::Debian => Some("debian.erofs"),
+            Tree::Source => Some("source.erofs"),
+            _ => None,
+        }
+    }
+}
+
+fn pool_dir(components: usize, n: usize) -> String {
+    let inner: String = (3..components).map(|i| format!("/{i}")).collect();
+    format!("d/c{n}{inner}")
+}
+
+/// A path of 2, 4 or 8 components.
+pub fn chain_path(components: usize, n: usize) -> String {
+    let inner: String = (2..components).map(|i| format!("/{i}")).collect();
+    format!("c{}{inner}/file", n % CHAINS)
+}
+
+/// Directories with so many names.
+pub fn copies(names: usize) -> usize {
+    (4000 / names).clamp(1, 16)
+}
+
+/// One layer, the topmost being 0; or all of them in one directory, which is filled from the lowest upwards.
+pub struct Layer<'a> {
+    pub dir: &'a Path,
+    pub index: usize,
+    pub count: usize,
+}
+
+impl Layer<'_> {
+    fn lowest(&self) -> bool {
+        self.index + 1 == self.count
+    }
+
+    /// Things are dealt to the layers in turn.
+    fn has(&self, n: usize) -> bool {
+        n % self.count == self.index
+    }
+
+    fn mkdir(&self, path: &str) -> Result<()> {
+        fs::create_dir_all(self.dir.join(path))
+            .with_context(|| format!("making the directory {path}"))
+    }
+
+    fn file(&self, path: &str, size: u64) -> Result<()> {
+        write(&self.dir.join(path), size)
+    }
+
+    fn xattr(&self, path: &str) -> Result<()> {
+        setxattr(self.dir.join(path), XATTR, b"value", XattrFlags::empty())
+            .with_context(|| format!("an extended attribute of {path}"))
+    }
+
+    pub fn fill(&self, tree: Tree, pool: usize) -> Result<()> {
+        match tree {
+            Tree::Empty => (),
+            Tree::Standard => self.standard()?,
+            Tree::Pool { size, components } => {
+                self.share()?;
+                for n in 0..pool {
+                    if components > 2 {
+                        self.mkdir(&pool_dir(components, n))?;
+                    }
+                    if self.has(n) {
+                        self.file(&Tree::pool_path(components, n), size)?;
+                    }
+                }
+            }
+            Tree::Merged(total) => {
+                for copy in 0..copies(total) {
+                    names(
+                        &self.dir.join(format!("m{copy}")),
+                        (0..total).filter(|n| self.has(*n)),
+                    )?;
+                }
+            }
+            Tree::Wide => names(
+                &self.dir.join("m0"),
+                self.index * 1000..(self.index + 1) * 1000,
+            )?,
+            Tree::Plain(total) => {
+                if self.lowest() {
+                    for copy in 0..copies(total) {
+                        names(&self.dir.join(format!("l{copy}")), 0..total)?;
+                    }
+                }
+            }
+            Tree::Directories => {
+                for n in 0..DIRECTORIES {
+                    self.mkdir(&format!("e{n}"))?;
+                }
+            }
+            Tree::Parallel { directories } => {
+                for d in 0..directories {
+                    self.mkdir(&format!("s{d}"))?;
+                    for n in (0..pool).filter(|n| self.has(*n)) {
+                        self.file(&format!("s{d}/p{n}"), 4 * KIB)?;
+                    }
+                }
+            }
+            Tree::Debian => self.extra("etc")?,
+            Tree::Source => self.extra("ext4")?,
+        }
+        Ok(())
+    }
+
+    fn standard(&self) -> Result<()> {
+        self.share()?;
+        for n in (0..NAMES).filter(|n| self.has(*n)) {
+            self.xattr(&format!("d/n{n}"))?;
+        }
+        for n in (0..LINKS).filter(|n| self.has(*n)) {
+            symlink("file", self.dir.join(format!("d/l{n}")))?;
+        }
+        for n in 0..CHAINS {
+            self.mkdir(&format!("c{n}/2/3/4/5/6/7"))?;
+        }
+        if self.lowest() {
+            self.file("d/file", MIB)?;
+            self.xattr("d/file")?;
+            symlink("file", self.dir.join("d/link"))?;
+            for n in 0..CHAINS {
+                for components in [2, 4, 8] {
+                    self.file(&chain_path(components, n), 0)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn share(&self) -> Result<()> {
+        self.mkdir("d")?;
+        for n in (0..NAMES).filter(|n| self.has(*n)) {
+            self.file(&format!("d/n{n}"), 0)?;
+        }
+        Ok(())
+    }
+
+    /// A layer over an image has a few files in one of its directories.
+    fn extra(&self, dir: &str) -> Result<()> {
+        self.mkdir(dir)?;
+        for n in (0..EXTRA).filter(|n| self.has(*n)) {
+            self.file(&format!("{dir}/extra{n}"), 4 * KIB)?;
+        }
+        Ok(())
+    }
+}
+
+/// A new file, without holes.
+pub fn write(path: &Path, size: u64) -> Result<()> {
+    let content = [b'x'; 64 * KIB as usize];
+    let mut left = size as usize;
+    let mut file =
+        File::create(path).with_context(|| format!("making the file {}", path.display()))?;
+    while left > 0 {
+        let part = left.min(content.len());
+        file.write_all(&content[..part])?;
+        left -= part;
+    }
+    Ok(())
+}
+
+/// A directory with empty files `nN`.
+pub fn names(dir: &Path, numbers: impl Iterator<Item = usize>) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("making the directory {}", dir.display()))?;
+    for n in numbers {
+        let path = dir.join(format!("n{n}"));
+        mknodat(
+            CWD,
+            &path,
+            FileType::RegularFile,
+            Mode::from_raw_mode(0o644),
+            0,
+        )
+        .with_context(|| format!("making the file {}", path.display()))?;
+    }
+    Ok(())
+}
