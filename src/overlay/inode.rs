@@ -15,7 +15,7 @@ use crate::vfs::{
     log::warn_limited,
     mount::PathRef,
     own::Found,
-    sync::{Flags, OnceRef},
+    sync::{Flags, OnceArc, OnceRef},
     Dentry, Mode, SuperBlock,
 };
 use kernel::{
@@ -23,7 +23,6 @@ use kernel::{
     sync::{
         aref::ARef,
         atomic::{Atomic, Relaxed},
-        Arc, SetOnce,
     },
 };
 
@@ -58,12 +57,11 @@ pub(crate) struct Data {
     /// [`IMPURE`], [`WHITEOUTS`], [`CONST_INO`], [`LISTED`].
     pub(crate) flags: Flags,
     /// Of a directory: counts changes that a kept listing must not miss.
-    pub(crate) version: Atomic<u64>,
-    /// Of a directory: what it remembers of its layers.
-    pub(crate) memory: SetOnce<Arc<Memory>>,
-    /// Of a directory: lower layers asked in vain, and how many of them make it learn their names.
+    pub(crate) version: Atomic<u32>,
+    /// Of a directory: lower layers asked in vain since its names were last learnt.
     pub(crate) asked: Atomic<u32>,
-    pub(crate) learn_at: Atomic<u32>,
+    /// Of a directory: what it remembers of its layers.
+    pub(crate) memory: OnceArc<Memory>,
 }
 
 impl InodeData for Data {
@@ -73,16 +71,15 @@ impl InodeData for Data {
             lower: LowerStack::Empty,
             flags: Flags::new(),
             version: Atomic::new(0),
-            memory: SetOnce::new(),
             asked: Atomic::new(0),
-            learn_at: Atomic::new(0),
+            memory: OnceArc::new(),
         })
     }
 
     fn release(&self) {
         self.upper.release();
         self.lower.release();
-        if let Some(memory) = self.memory.as_ref() {
+        if let Some(memory) = self.memory.get() {
             memory.retire();
         }
     }
@@ -185,7 +182,7 @@ impl Inode {
     }
 
     /// The version of a directory's entries.
-    pub(crate) fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u32 {
         self.data().version.load(Relaxed)
     }
 
@@ -396,7 +393,7 @@ pub(crate) fn root(
         rdev: 0,
         by_lower: false,
         upper,
-        lower: LowerStack::from_vec(lower),
+        lower: LowerStack::from_vec(lower)?,
     };
     let new = fill(NewInode::unhashed(sb)?, fs, with)?;
     new.inode().data().flags.set(WHITEOUTS);

@@ -115,20 +115,24 @@ pub(crate) enum LowerStack {
     Empty,
     /// In one lower layer.
     One(LowerPath),
-    /// A directory merged from several.
-    Many(KVec<LowerPath>),
+    /// A directory merged from several; boxed, for most inodes are not.
+    Many(KBox<KVec<LowerPath>>),
 }
 
 impl LowerStack {
     /// Takes the paths of `paths`.
-    pub(crate) fn from_vec(mut paths: KVec<LowerPath>) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn from_vec(mut paths: KVec<LowerPath>) -> Result<Self> {
         if paths.len() > 1 {
-            return Self::Many(paths);
+            return Ok(Self::Many(KBox::new(paths, GFP_KERNEL_ACCOUNT)?));
         }
-        match paths.pop() {
+        Ok(match paths.pop() {
             Some(path) => Self::One(path),
             None => Self::Empty,
-        }
+        })
     }
 
     /// The paths.

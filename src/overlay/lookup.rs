@@ -235,7 +235,7 @@ pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<Overlay>> {
         }
         let parameters = Parameters {
             upper: found.upper,
-            lower: LowerStack::from_vec(found.lower),
+            lower: LowerStack::from_vec(found.lower)?,
             prepared: None,
         };
         parameters.inode(child.sb(), fs).map(Some)

@@ -26,7 +26,7 @@ use kernel::{
     rbtree::{RBTree, RBTreeNodeReservation},
     sync::{
         atomic::{Atomic, Relaxed},
-        Arc, SpinLock,
+        Arc, ArcBorrow, SpinLock,
     },
 };
 
@@ -142,6 +142,8 @@ pub(crate) struct Memory {
     /// Its place in [`Memories`].
     age: u64,
     all: Arc<Memories>,
+    /// Layers to be asked in vain before names are learnt, since learning failed; or 0.
+    learn_at: Atomic<u32>,
     #[pin]
     known: SpinLock<Known>,
 }
@@ -198,6 +200,7 @@ impl Memory {
             pin_init!(Self {
                 age: all.last.fetch_add(1u64, Relaxed),
                 all: all.clone(),
+                learn_at: Atomic::new(0),
                 known <- new_spinlock!(Known::default(), "rovl_memory"),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -245,14 +248,14 @@ impl Memory {
     }
 
     /// Has the memory found when the system is short of it; where that fails, nothing is remembered.
-    fn enlist(self: &Arc<Self>) -> Result {
+    fn enlist(self: ArcBorrow<'_, Self>) -> Result {
         let Ok(room) = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT) else {
             self.forget();
             return Err(ENOMEM);
         };
         let old = {
             let mut tree = self.all.by_age.lock();
-            tree.insert(room.into_node(self.age, self.clone()))
+            tree.insert(room.into_node(self.age, self.into()))
         };
         drop(old);
         Ok(())
@@ -261,7 +264,7 @@ impl Memory {
     /// Remembers something that was learnt under `watch`, unless a change was seen meanwhile. `store`
     /// returns what it replaces.
     fn remember<T>(
-        self: &Arc<Self>,
+        self: ArcBorrow<'_, Self>,
         watch: &Arc<Watch>,
         store: impl FnOnce(&mut Known) -> Option<T>,
     ) -> Result {
@@ -310,16 +313,14 @@ impl Memory {
 }
 
 impl Inode {
-    fn memory(&self) -> Option<&Arc<Memory>> {
-        self.data().memory.as_ref()
+    fn memory(&self) -> Option<ArcBorrow<'_, Memory>> {
+        self.data().memory.get()
     }
 
-    fn make_memory(&self) -> Result<&Arc<Memory>> {
+    fn make_memory(&self) -> Result<ArcBorrow<'_, Memory>> {
         if self.memory().is_none() {
             // Where another task is quicker its memory is used, and this one dropped.
-            self.data()
-                .memory
-                .populate(Memory::new(self.fs().memories())?);
+            self.data().memory.set(Memory::new(self.fs().memories())?);
         }
         self.memory().ok_or(ENOMEM)
     }
@@ -346,38 +347,35 @@ impl Inode {
         }
         let layers = u32::try_from(layers).unwrap_or(u32::MAX);
         let asked = data.asked.fetch_add(layers, Relaxed).saturating_add(layers);
-        let learn_at = data
-            .learn_at
-            .load(Relaxed)
-            .max(PATIENCE.saturating_mul(data.lower.len() as u32));
-        if asked < learn_at {
+        let enough = PATIENCE.saturating_mul(data.lower.len() as u32);
+        if asked < enough {
             return;
         }
+        let Ok(memory) = self.make_memory() else {
+            return;
+        };
         // One task learns at a time.
-        if data.asked.xchg(0, Relaxed) < learn_at {
+        if asked < memory.learn_at.load(Relaxed) || data.asked.xchg(0, Relaxed) < enough {
             return;
         }
         let budget = (asked as usize)
             .saturating_mul(NAMES_PER_MISS)
             .min(MAX_NAMES);
-        if self.learn(budget).is_err() {
+        if self.learn(memory, budget).is_err() {
             // Too many names, or they can't be had: it is tried again when it has cost more.
-            data.learn_at.store(asked.saturating_mul(4), Relaxed);
-            if let Some(memory) = self.memory() {
-                memory.unwatch();
-            }
+            memory.learn_at.store(asked.saturating_mul(4), Relaxed);
+            memory.unwatch();
         }
     }
 
     /// Reads the names of all lower layers.
-    fn learn(&self, budget: usize) -> Result {
+    fn learn(&self, memory: ArcBorrow<'_, Memory>, budget: usize) -> Result {
         let lowers = self.data().lower.as_slice().iter();
         let inodes = lowers.filter_map(|path| path.dentry.get()?.inode());
         let about: i64 = inodes.map(|inode| inode.size() / SIZE_OF_NAME).sum();
         if about > i64::try_from(budget)? {
             return Err(E2BIG);
         }
-        let memory = self.make_memory()?;
         let watch = memory.watch(self)?;
         let mut index = Index::new();
         let fs = self.fs();
@@ -398,6 +396,8 @@ impl Inode {
             })?;
         }
         index.sort();
+        // What can't be given back stays.
+        let _ = index.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
         let index = Arc::new(index, GFP_KERNEL_ACCOUNT)?;
         memory.remember(&watch, |known| known.index.replace(index))
     }
@@ -442,7 +442,8 @@ impl Inode {
 
     /// The listing that is remembered, if it still holds.
     pub(crate) fn remembered_listing(&self) -> Option<Arc<Listing>> {
-        let known = self.memory()?.known.lock();
+        let memory = self.memory()?;
+        let known = memory.known.lock();
         let kept = known.listing.as_ref()?;
         let lowers = known.lowers.as_ref().filter(|_| !known.changed());
         let holds = kept.listing.version() == self.version()
@@ -452,7 +453,7 @@ impl Inode {
         holds.then(|| kept.listing.clone())
     }
 
-    fn watch_all(&self) -> Result<(&Arc<Memory>, Arc<Watch>, Option<Watch>)> {
+    fn watch_all(&self) -> Result<(ArcBorrow<'_, Memory>, Arc<Watch>, Option<Watch>)> {
         let memory = self.make_memory()?;
         let lowers = memory.watch(self)?;
         let upper = match self.upper() {
@@ -497,6 +498,8 @@ mod tests {
         }
         index.push(b"everywhere but in 3", 7)?;
         index.sort();
+        // What can't be given back stays.
+        let _ = index.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
         let index = Arc::new(index, GFP_KERNEL)?;
         for i in 0..500u32 {
             // Each layer once, topmost first; others at most where a hash is shared.
@@ -522,6 +525,8 @@ mod tests {
             index.push(&i.to_ne_bytes(), 0)?;
         }
         index.sort();
+        // What can't be given back stays.
+        let _ = index.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
         let index = Arc::new(index, GFP_KERNEL)?;
         // A thousand names in 32 bits: a few shared hashes at the very most.
         let asked: usize = (1000..2000u32)

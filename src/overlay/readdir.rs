@@ -55,7 +55,7 @@ struct Entry {
 /// names of an impure directory whose inode numbers differ from the real ones.
 pub(crate) struct Listing {
     /// The directory's version that it shows.
-    version: u64,
+    version: u32,
     entries: KVVec<Entry>,
     names: KVVec<u8>,
     /// Open-addressing hash table of indexes into `entries`, plus one; a power of two of slots.
@@ -70,7 +70,7 @@ pub(crate) struct Listing {
 const SKIPPED: usize = 1;
 
 impl Listing {
-    fn new(version: u64) -> Self {
+    fn new(version: u32) -> Self {
         Self {
             version,
             entries: KVVec::new(),
@@ -82,7 +82,7 @@ impl Listing {
     }
 
     /// The directory's version that it shows.
-    pub(crate) fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u32 {
         self.version
     }
 

@@ -10,6 +10,7 @@ use kernel::{
     sync::{
         aref::{ARef, AlwaysRefCounted},
         atomic::{Acquire, Atomic, Full, Relaxed},
+        Arc, ArcBorrow,
     },
     types::Opaque,
 };
@@ -136,6 +137,49 @@ impl<T: AlwaysRefCounted> OnceRef<T> {
 impl<T: AlwaysRefCounted> Drop for OnceRef<T> {
     fn drop(&mut self) {
         self.release();
+    }
+}
+
+/// An [`Arc`] that is set at most once; a word.
+///
+/// # Invariants
+///
+/// The word is 0 or a pointer that came from `Arc::into_raw`, whose reference this value owns.
+pub(crate) struct OnceArc<T>(Atomic<usize>, PhantomData<Arc<T>>);
+
+impl<T: Send + Sync> OnceArc<T> {
+    /// Unset.
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(0), PhantomData)
+    }
+
+    /// The value, if set.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<ArcBorrow<'_, T>> {
+        match self.0.load(Acquire) {
+            0 => None,
+            // SAFETY: by the type invariant; the reference is given back by `drop` alone.
+            word => Some(unsafe { ArcBorrow::from_raw(word as *const T) }),
+        }
+    }
+
+    /// Sets the value, unless one is set.
+    pub(crate) fn set(&self, value: Arc<T>) {
+        let ptr = Arc::into_raw(value);
+        if self.0.cmpxchg(0, ptr as usize, Full).is_err() {
+            // SAFETY: the reference was not stored.
+            drop(unsafe { Arc::from_raw(ptr) });
+        }
+    }
+}
+
+impl<T> Drop for OnceArc<T> {
+    fn drop(&mut self) {
+        let word = self.0.load(Relaxed);
+        if word != 0 {
+            // SAFETY: by the type invariant the reference is ours.
+            drop(unsafe { Arc::from_raw(word as *const T) });
+        }
     }
 }
 
