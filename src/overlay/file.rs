@@ -200,21 +200,19 @@ impl RegularOperations<Overlay> for RegularFile {
     }
 
     fn is_mappable(open: OpenFile<'_>, data: &Self, shared: bool) -> Result<bool> {
-        match data.unmappable.load(Relaxed) {
-            0 => {}
-            errno => {
-                data.unmappable.store(0, Relaxed);
-                return Err(Error::from_errno(errno));
-            }
-        }
         // Others map what they had opened: an exec, which can't be restarted, maps through such a one.
-        if !file::is_writable(open.file()) {
+        let ready = !file::is_writable(open.file())
+            || match open.inode().upper().and_then(Dentry::inode) {
+                Some(upper) => file::inode_of(data.opened()) == upper,
+                None => !shared,
+            };
+        if ready {
             return Ok(true);
         }
-        Ok(match open.inode().upper().and_then(Dentry::inode) {
-            Some(upper) => file::inode_of(data.opened()) == upper,
-            None => !shared,
-        })
+        match data.unmappable.xchg(0, Relaxed) {
+            0 => Ok(false),
+            errno => Err(Error::from_errno(errno)),
+        }
     }
 
     fn make_mappable(open: OpenFile<'_>, data: &Self, shared: bool) {
