@@ -66,7 +66,7 @@ pub(crate) struct Listing {
     flags: Flags,
 }
 
-/// Listing flag: an entry could not be looked up, and is not shown to this reader.
+/// Listing flag: an entry was not found when it was looked up, and is not shown to this reader.
 const SKIPPED: usize = 1;
 
 impl Listing {
@@ -292,17 +292,21 @@ fn look_up(dentry: &Dentry, name: &[u8]) -> Result<Option<ARef<Dentry>>> {
 fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Result<u64> {
     let name = listing.name(entry);
     let known = entry.ino.load(Relaxed);
-    let found = look_up(dentry, name).inspect_err(|e| {
-        // The next reading goes on behind it.
+    let found = look_up(dentry, name);
+    if !matches!(found, Ok(Some(_))) {
+        // This reader goes on behind it. Another one may see it: the layers and what the dcache knows of
+        // them disagree, which passes.
         entry.ino.store(GONE, Relaxed);
         listing.flags.set(SKIPPED);
+    }
+    let found = found.inspect_err(|e| {
         warn_limited!(
             "failed to look up an entry of {dentry} for ino ({})\n",
             e.to_errno()
         );
     })?;
     let ino = match found {
-        None => GONE,
+        None => return Ok(GONE),
         Some(_) if known != UNKNOWN_INO => known,
         Some(found) if found.own_positive()?.parts().origin => attr::ino(&found)?,
         Some(_) => entry.real_ino,
