@@ -261,16 +261,18 @@ impl Memory {
         Ok(())
     }
 
-    /// Remembers something that was learnt under `watch`, unless a change was seen meanwhile. `store`
+    /// Remembers `value`, which was learnt under `watch`, unless a change was seen meanwhile. `store`
     /// returns what it replaces.
     fn remember<T>(
         self: ArcBorrow<'_, Self>,
         watch: &Arc<Watch>,
-        store: impl FnOnce(&mut Known) -> Option<T>,
+        value: T,
+        store: impl FnOnce(&mut Known, T) -> Option<T>,
     ) -> Result {
         let old = self.update(|known| match &known.lowers {
-            Some(current) if Arc::ptr_eq(current, watch) => store(known),
-            _ => None,
+            Some(current) if Arc::ptr_eq(current, watch) => store(known, value),
+            // Not dropped here, with the lock held.
+            _ => Some(value),
         });
         drop(old);
         self.enlist()
@@ -399,7 +401,7 @@ impl Inode {
         // What can't be given back stays.
         let _ = index.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
         let index = Arc::new(index, GFP_KERNEL_ACCOUNT)?;
-        memory.remember(&watch, |known| known.index.replace(index))
+        memory.remember(&watch, index, |known, index| known.index.replace(index))
     }
 
     /// The directory's listing: what is remembered, or else what `read` reads. It is remembered when it
@@ -422,7 +424,7 @@ impl Inode {
                 upper,
                 merged: true,
             };
-            memory.remember(&lowers, |known| known.listing.replace(kept))?;
+            memory.remember(&lowers, kept, |known, kept| known.listing.replace(kept))?;
         }
         Ok(listing)
     }
