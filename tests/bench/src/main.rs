@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{ensure, Context, Result};
 use clap::Parser;
 
-use op::{Fs, Op};
+use op::{Fs, Metric, Op};
 use records::{median, Record, Records};
 use scale::Parallel;
 use tree::Tree;
@@ -254,6 +254,11 @@ fn run_loop(args: &Loop) -> Result<()> {
     ensure!(
         op.raw || args.fs != Fs::Raw,
         "{} can't be done on raw",
+        op.name
+    );
+    ensure!(
+        op.metric == Metric::Instructions,
+        "{} is not about instructions",
         op.name
     );
     let world = World::new(args.backing, args.layers, op.tree, op.objects + args.count)?;

@@ -22,7 +22,7 @@ fn op(name: &str, size: u64, components: usize, body: fn(&Object) -> Result<()>)
             usize::MAX,
         ),
         MIB => ("1m".into(), 4, 3, usize::MAX),
-        _ => (format!("{}m", size / MIB), 1, 2, 30),
+        _ => (format!("{}m", size / MIB), 1, 3, 30),
     };
     let deep = if components > 2 { "-deep" } else { "" };
     Op::each(

@@ -65,7 +65,8 @@ fn readlink(s: &Site, o: &Object) -> Result<()> {
 }
 
 pub fn ops() -> Vec<Op> {
-    let file = |n| format!("d/n{}", n % NAMES);
+    // The same in each batch, from all layers.
+    let file = |n| format!("d/n{}", n % COLD * (NAMES / COLD));
     let link = |n| format!("d/l{}", n % LINKS);
     let missing = |n| format!("d/missing{}", n % COLD);
     let mut ops = vec![

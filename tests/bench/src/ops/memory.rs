@@ -13,7 +13,7 @@ use crate::op::{Object, Op, Site};
 use crate::tree::{Tree, DIRECTORIES};
 
 const GROUP: &str = "memory";
-const FILES: usize = 10_000;
+const FILES: usize = 6000;
 const OPEN: usize = 4000;
 const LISTED: usize = 100_000;
 
@@ -89,7 +89,7 @@ pub fn ops() -> Vec<Op> {
         .cold()
         .tree(Tree::Merged(LISTED))
         .per("directory"),
-        mount_op("memory-mount", GROUP, 300, mount)
+        mount_op("memory-mount", GROUP, 200, mount)
             .prepare(make_dirs)
             .finish(|s, o| umount(s, o))
             .per("mount"),

@@ -54,7 +54,7 @@ fn of(letter: char, total: usize, name: &str) -> Op {
     match letter {
         _ if total < 10_000 => op,
         'm' => op.repeats(3),
-        _ => op.repeats(3).max_layers(30),
+        _ => op.repeats(3).max_layers(10),
     }
 }
 

@@ -73,8 +73,8 @@ pub fn ops() -> Vec<Op> {
     vec![
         op("find", Tree::Debian, find),
         op("find-cold", Tree::Debian, find).cold(),
-        op("tar", Tree::Debian, tar).repeats(2),
-        op("tar-cold", Tree::Debian, tar).cold().repeats(2),
+        op("tar", Tree::Debian, tar),
+        op("tar-cold", Tree::Debian, tar).cold(),
         op("dpkg-unpack", Tree::Debian, unpack).changes(),
         op("git-status", Tree::Source, git_status),
         op("git-status-cold", Tree::Source, git_status).cold(),

@@ -191,6 +191,29 @@ fn clone_into(ctx: &Ctx) -> Res {
     copied(&u, "f", b"a longer source")
 }
 
+/// The data waits in a pipe of the task's own while the file is copied up.
+fn much_by_sendfile(ctx: &Ctx) -> Res {
+    let u = Union::new(ctx)?;
+    sys::write(&u.l("f"), pattern(300_000))?;
+    u.mount()?;
+    let data: Vec<u8> = pattern(1 << 20).into_iter().rev().collect();
+    sys::write(&u.m("source"), &data)?;
+    let fd = sys::open(&u.m("f"), OFlags::RDWR)?;
+    rustix::fs::seek(&fd, SeekFrom::Start(1000))?;
+    let src = sys::open(&u.m("source"), OFlags::RDONLY)?;
+    let mut sent = 0;
+    while sent < data.len() {
+        let n = rustix::fs::sendfile(&fd, &src, None, data.len() - sent)?;
+        check(n > 0, "sendfile sends nothing")?;
+        sent += n;
+    }
+    let mut want = pattern(1000);
+    want.extend_from_slice(&data);
+    check(sys::read(&u.m("f"))? == want, "content")?;
+    check(sys::read(&u.u("f"))? == want, "content of the copy")?;
+    check(sys::read(&u.l("f"))? == pattern(300_000), "the lower file")
+}
+
 const NO_CHANGES: &[(&str, Step)] = &[
     ("read", |fd, _| same(sys::pread(fd, 20, 0)?, LOWER, "read")),
     ("lseek", |fd, _| {
@@ -536,11 +559,11 @@ fn option_is_shown(ctx: &Ctx) -> Res {
 }
 
 tests! {
-    Tmpfs: each_change, each_change_after_copy_up_at_open, each_other_use, each_way_to_open,
-        seen_by_all_descriptors, stat_stays, attributes_of_the_copy,
+    Tmpfs: each_change, each_change_after_copy_up_at_open, much_by_sendfile, each_other_use,
+        each_way_to_open, seen_by_all_descriptors, stat_stays, attributes_of_the_copy,
         set_uid_is_lost_by_the_first_write, direct_io_switched_on, refused_at_open,
         option_is_shown;
-    Ext4: each_change, each_other_use, each_way_to_open, stat_stays, direct_io_switched_on;
+    Ext4: each_change, much_by_sendfile, each_other_use, each_way_to_open, stat_stays, direct_io_switched_on;
     Xfs: each_change, each_way_to_open, clone_into, direct_io_switched_on;
     Btrfs: each_change, each_other_use, clone_into, stat_stays;
 }
