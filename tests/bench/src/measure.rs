@@ -19,8 +19,10 @@ pub fn now() -> i64 {
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
-/// Frees the dentries and inodes that nothing uses. What was looked at lately is only passed over the first time.
+/// Frees the dentries and inodes that nothing uses. Dirty inodes are kept, and what was looked at lately is passed over
+/// the first time.
 fn drop_caches() -> Result<()> {
+    rustix::fs::sync();
     for _ in 0..2 {
         fs::write("/proc/sys/vm/drop_caches", "2").context("dropping the caches")?;
     }

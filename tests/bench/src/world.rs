@@ -21,6 +21,8 @@ use crate::op::{Fs, Site, Stage};
 use crate::tree::{Layer, Tree, MIB};
 
 const BASE: &str = "/mnt/bench";
+/// Three times the largest directory is on it, and more.
+const EXT4_INODES: usize = 1 << 20;
 /// Where scripts/bench puts what is made on the host.
 pub const IMAGES: &str = "/rovl/build/bench/images";
 
@@ -133,7 +135,11 @@ impl World {
         fs::create_dir(base.join("mnt"))?;
         if self.uses(Store::Ext4) {
             File::create(base.join("ext4.img"))?.set_len(4096 * MIB)?;
-            run("mkfs.ext4", &["-q", &format!("{BASE}/ext4.img")])?;
+            let inodes = EXT4_INODES.to_string();
+            run(
+                "mkfs.ext4",
+                &["-q", "-N", &inodes, &format!("{BASE}/ext4.img")],
+            )?;
             // Nothing in the background.
             self.mount_image("ext4", "noinit_itable")?;
         }
@@ -252,6 +258,10 @@ impl World {
     /// layers' content on their filesystem, or with `changes` a copy of it on the upper layer's.
     pub fn open(&self, fs: Fs, changes: bool, stage: Option<&Stage>) -> Result<Site<'_>> {
         let scratch = self.upper.join(fs.name());
+        if scratch.exists() {
+            // An operation failed before.
+            fs::remove_dir_all(&scratch)?;
+        }
         fs::create_dir(&scratch)?;
         let root = match fs {
             Fs::Raw if changes => scratch.join("flat"),
