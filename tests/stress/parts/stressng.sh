@@ -21,10 +21,11 @@ one() {
 	# A stressor that was killed leaves files.
 	rm -rf mnt/stress
 	case $rc in
-	0) grep -q 'skipped: *[1-9]' "$SEEN" && return 2 ;;
+	0) ! grep -q 'skipped: *[1-9]' "$SEEN" || return 2 ;;
 	3 | 4) return 2 ;;
-	*) grep -qiE 'unrecognized option|unknown option' "$SEEN" && return 2 || return 1 ;;
+	*) ! grep -qiE 'unrecognized option|unknown option' "$SEEN" || return 2 ;;
 	esac
+	return $((rc != 0))
 }
 reason() { sed -n 's/^stress-ng: [a-z]*: *\[[0-9]*\] //p' "$SEEN" | grep -vE 'dispatching|setting to|metrics|stressor +bogo' | head -n 1; }
 
