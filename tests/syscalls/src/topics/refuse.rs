@@ -292,6 +292,7 @@ fn doubled_directories(ctx: &Ctx) -> Res {
     // overlayfs lets the last one win; a refusal has to say so.
     match fsconfig_set_string(&fs, "upperdir", u.u("")) {
         Ok(()) => {
+            check(is_overlayfs(), "rovl refuses a doubled upperdir")?;
             attach(&fs, &u.mnt)?;
             usable(&u, 1)
         }
