@@ -466,10 +466,12 @@ fn copy_xattr(from: PathRef<'_>, to: PathRef<'_>, name: &CStr) -> Result {
         };
     }
     let value = match xattr::get_all(from, name) {
-        // An empty value grants nothing and cannot be read.
-        Err(e) if name == c"security.capability" && (e == EINVAL || e == ENODATA) => return Ok(()),
         // Removed since it was listed.
         Err(e) if e == ENODATA => return Ok(()),
+        // An empty value grants nothing and cannot be read.
+        Err(e) if name == c"security.capability" && (e == EINVAL || e == EOPNOTSUPP) => {
+            return Ok(());
+        }
         other => other?,
     };
     match xattr::set(to, name, &value, SetFlags::ANY) {

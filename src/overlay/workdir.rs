@@ -123,12 +123,22 @@ fn clean(fc: &FsContext, mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u
     cleanup(mnt, parent, dentry)
 }
 
+/// Why there is no work directory.
+enum NoWork {
+    /// The old one is of a mount with features unknown here.
+    Incompatible,
+    /// It could not be made; a mount is possible without.
+    Failed(Error),
+}
+
+impl From<Error> for NoWork {
+    fn from(e: Error) -> Self {
+        Self::Failed(e)
+    }
+}
+
 /// Makes an empty work directory in `base`, without inherited mode bits or ACLs.
-///
-/// # Errors
-///
-/// `EINVAL` where the old one is of a mount with features unknown here.
-fn make(fc: &FsContext, mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>> {
+fn make(fc: &FsContext, mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>, NoWork> {
     for retried in [false, true] {
         let creating = Creating::start(mnt, base, WORK)?;
         if creating.dentry().is_negative() {
@@ -136,7 +146,7 @@ fn make(fc: &FsContext, mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>> {
             let path = PathRef { mnt, dentry: &work };
             for kind in [AclType::Default, AclType::Access] {
                 match Acl::remove(path, kind) {
-                    Err(e) if e != ENODATA && e != EOPNOTSUPP => return Err(e),
+                    Err(e) if e != ENODATA && e != EOPNOTSUPP => return Err(e.into()),
                     _ => {}
                 }
             }
@@ -149,9 +159,12 @@ fn make(fc: &FsContext, mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>> {
             break;
         }
         let old = creating.keep();
-        clean(fc, mnt, base, &old, 0)?;
+        match clean(fc, mnt, base, &old, 0) {
+            Err(e) if e == EINVAL => return Err(NoWork::Incompatible),
+            other => other?,
+        }
     }
-    Err(EEXIST)
+    Err(EEXIST.into())
 }
 
 /// What the upper filesystem can do.
@@ -217,8 +230,8 @@ pub(crate) fn prepare(
 ) -> Result<Option<(ARef<Dentry>, Features)>> {
     let work = match make(fc, mnt, base) {
         Ok(work) => work,
-        Err(e) if e == EINVAL => return Err(e),
-        Err(e) => {
+        Err(NoWork::Incompatible) => return Err(EINVAL),
+        Err(NoWork::Failed(e)) => {
             pr_warn!(
                 "failed to create directory {}/work (errno: {}); mounting read-only\n",
                 Text(name),

@@ -198,16 +198,21 @@ if mkfs.ext4 -q -F -O casefold "$IMAGES/fold.img" 2>"$SEEN" && mount -o loop "$I
 	put fold/lower/sub/f x
 	fails 'a folding lower and a plain upper' EINVAL sys mount "$FSTYPE" mnt lowerdir=fold/folded upperdir=upper workdir=work
 	fails 'a folding lower and a plain one' EINVAL sys mount "$FSTYPE" mnt lowerdir=lower1:fold/folded
-	# rovl takes no layer on a filesystem that could fold.
-	if [ "$FSTYPE" = rovl ]; then
-		fails 'a plain folder on such a filesystem' EINVAL sys mount rovl mnt lowerdir=fold/lower upperdir=upper workdir=work
-	else
-		check 'a plain folder on such a filesystem' sys mount "$FSTYPE" mnt lowerdir=fold/lower upperdir=upper workdir=work
-		prints 'its files' x cat mnt/plain
-		fails 'a folding directory in it' EREMOTE stat mnt/sub
-		fails 'what is in it' EREMOTE cat mnt/sub/f
-		umount mnt
-	fi
+	check 'a plain folder on such a filesystem' sys mount "$FSTYPE" mnt lowerdir=fold/lower upperdir=upper workdir=work
+	prints 'its files' x cat mnt/plain
+	fails 'another case' ENOENT stat mnt/PLAIN
+	fails 'a folding directory in it' EREMOTE stat mnt/sub
+	fails 'what is in it' EREMOTE cat mnt/sub/f
+	umount mnt
+	mkdir fold/upper fold/work
+	check 'such a filesystem as upper' sys mount "$FSTYPE" mnt lowerdir=fold/lower upperdir=fold/upper workdir=fold/work
+	check 'a file is copied up' bash -c 'echo y >>mnt/plain'
+	prints 'there' "$(printf 'x\ny')" cat fold/upper/plain
+	check 'a new file, and one in another case' touch mnt/new mnt/NEW
+	check 'a whiteout' rm mnt/new
+	fails 'the name is gone' ENOENT stat mnt/new
+	check 'the other is not' stat mnt/NEW
+	umount mnt
 	umount fold
 else
 	skip 'case-folding directories' "no ext4 that folds: $(head -n 1 "$SEEN")"
