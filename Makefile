@@ -5,7 +5,7 @@ KERNEL ?= base
 export KERNEL
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build overlay install modules_install shell demo test profile bench check doc clean
+.PHONY: help setup build overlay install modules_install shell demo test cover profile bench check doc clean
 
 help: ## this list
 	@sed -n 's/^\([a-z_]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -38,6 +38,9 @@ test: ready ## all tests in the guest (FSTYPE=overlay, KERNEL=debug, ONLY='glob'
 
 profile: ready ## where an operation's instructions go, by symbol (OP=stat, FS='rovl overlay raw', LAYERS=3, BACKING=...)
 	@scripts/profile
+
+cover: ready ## which lines of src/overlay/ the tests reach
+	@scripts/cover
 
 bench: ready ## costs beside overlayfs and raw (ONLY=stat,readdir LAYERS=3,30 BACKING=ext4/ext4 COMPARE=old.json PLOTS=dir)
 	@scripts/bench
