@@ -96,3 +96,12 @@ with_cargo() {
 	CARGO_HOME=$home CARGO_TARGET_DIR=$BUILD/cargo RUSTC=$RUSTC RUSTDOC=/usr/bin/rustdoc \
 		RUSTFMT=/usr/bin/rustfmt cargo "$@"
 }
+
+# guest_program CRATE: builds the program of tests/CRATE, statically, since the guest has another C library;
+# it is build/tests/rovl-CRATE.
+guest_program() {
+	quiet "$BUILD/log/$1.log" with_cargo build --release --locked --manifest-path "$TOP/tests/$1/Cargo.toml" \
+		--config "$TOP/tests/$1/.cargo/config.toml"
+	mkdir -p "$BUILD/tests"
+	cp "$BUILD/cargo/x86_64-unknown-linux-gnu/release/rovl-$1" "$BUILD/tests/"
+}

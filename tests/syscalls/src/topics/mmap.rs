@@ -312,8 +312,39 @@ fn locked_and_advised(ctx: &Ctx) -> Res {
     )
 }
 
+/// 2019-15794: a mapping that the layer refuses leaves descriptor, file and neighbours as they were.
+fn refused_by_the_layer(ctx: &Ctx) -> Res {
+    let mut u = Union::layers(ctx, 2)?;
+    u.upper = None;
+    // The files of sysfs have the operation, and say no.
+    u.lowers[0] = "/sys/kernel".into();
+    u.mount()?;
+    let fd = sys::open(&u.m("uevent_seqnum"), OFlags::RDONLY)?;
+    let place = Map::anonymous(3 * 4096)?;
+    place.put(0, b"before");
+    place.put(2 * 4096, b"behind");
+    let count = || -> Res<usize> {
+        let maps = std::fs::read_to_string("/proc/self/maps")?;
+        Ok(maps.lines().filter(|l| l.contains("uevent")).count())
+    };
+    for _ in 0..100 {
+        let none = Map::new(&fd, 4096, ProtFlags::READ, MapFlags::PRIVATE);
+        fails(none, Errno::NODEV, "a mapping")?;
+        let none = Map::new(&fd, 4096, ProtFlags::READ, MapFlags::SHARED);
+        fails(none, Errno::NODEV, "a shared mapping")?;
+        let none = place.replace(4096, 4096, &fd, MapFlags::PRIVATE | MapFlags::FIXED);
+        fails(none, Errno::NODEV, "a mapping in the place of another")?;
+    }
+    same(count()?, 0, "mappings of the file")?;
+    same(place.get(0, 6), b"before", "the page before")?;
+    same(place.get(2 * 4096, 6), b"behind", "the page behind")?;
+    check(!sys::pread(&fd, 20, 0)?.is_empty(), "the file can be read")?;
+    drop(fd);
+    u.umount()
+}
+
 tests! {
-    Tmpfs: read_lower, private_writes_stay_private, shared_write, mapping_outlives_descriptor,
+    Tmpfs: refused_by_the_layer, read_lower, private_writes_stay_private, shared_write, mapping_outlives_descriptor,
         mapped_before_copy_up, protection_errnos, fork_shares, sigbus_past_the_end,
         truncated_under_mapping, maps_show_the_mount, locked_and_advised;
     Ext4: shared_write, mapped_before_copy_up, msync_and_fsync_reach_upper,

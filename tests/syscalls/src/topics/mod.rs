@@ -11,6 +11,7 @@ mod fileattr;
 mod firstfail;
 mod firstmap;
 mod firstwrite;
+mod fixed;
 mod lazy;
 mod limits;
 mod locks;
@@ -56,6 +57,7 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("stack", stack::TESTS),
     ("model", model::TESTS),
     ("race", race::TESTS),
+    ("fixed", fixed::TESTS),
     ("notify", notify::TESTS),
     ("exec", exec::TESTS),
     ("limits", limits::TESTS),

@@ -13,7 +13,7 @@ use std::thread;
 const THREADS: usize = 6;
 
 /// Runs `f(i)` in many threads that start together.
-fn together<T: Send + 'static>(
+pub(super) fn together<T: Send + 'static>(
     n: usize,
     f: impl Fn(usize) -> T + Send + Sync + 'static,
 ) -> Res<Vec<T>> {
