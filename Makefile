@@ -5,7 +5,7 @@ KERNEL ?= base
 export KERNEL
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build overlay install modules_install shell demo test mutants cover profile bench check doc clean
+.PHONY: help setup build overlay modules_install install shell demo test stress mutants profile cover bench check doc clean
 
 help: ## this list
 	@sed -n 's/^\([a-z_]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -35,6 +35,9 @@ demo: build ## a Debian tree used, changed and kept intact under a rovl mount
 
 test: ready ## all tests in the guest (FSTYPE=overlay, KERNEL=debug, ONLY='glob', UPPERFS='ext4 ...')
 	@scripts/test
+
+stress: ready ## storms, fsx, fio, stress-ng, pjdfstest (DURATION=20 SEED=1 CPUS=2 PART='glob' SHORT=1; KERNEL, FSTYPE, UPPERFS)
+	@scripts/stress
 
 mutants: ready ## breaks the rules of Documentation/security.rst one by one, to see their tests fail (ONLY='glob')
 	@scripts/mutants

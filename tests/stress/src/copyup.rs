@@ -135,8 +135,8 @@ fn check(
             "{}: link count",
             subject.name
         );
-        for task in 0..tasks {
-            match triggers[task][at] {
+        for (task, triggers) in triggers.iter().enumerate() {
+            match triggers[at] {
                 Trigger::Mode => ensure!(meta.mode() & 0o7777 == 0o640, "{}: mode", subject.name),
                 Trigger::Owner => ensure!(
                     (meta.uid(), meta.gid()) == (7, 8),
