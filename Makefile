@@ -5,7 +5,7 @@ KERNEL ?= base
 export KERNEL
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build overlay install modules_install shell demo test profile bench check doc clean
+.PHONY: help setup build overlay install modules_install shell demo test profile bench faults check doc clean
 
 help: ## this list
 	@sed -n 's/^\([a-z_]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,6 +41,9 @@ profile: ready ## where an operation's instructions go, by symbol (OP=stat, FS='
 
 bench: ready ## costs beside overlayfs and raw (ONLY=stat,readdir LAYERS=3,30 BACKING=ext4/ext4 COMPARE=old.json PLOTS=dir)
 	@scripts/bench
+
+faults: ready ## failing allocations, failing devices, power cuts, fatal signals (PART='alloc block power signals' SEED=1 SHORT=1 COUNT= TIME= UPPERFS=)
+	@scripts/faults
 
 check: ready ## format, lints, layering, documents
 	@scripts/check
