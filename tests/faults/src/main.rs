@@ -3,7 +3,10 @@
 //! signals. Runs in the guest, as root; see Documentation/testing.rst.
 
 mod alloc;
+mod block;
+mod power;
 mod report;
+mod signals;
 mod snap;
 mod sys;
 mod union;
@@ -22,7 +25,11 @@ struct Settings {
     #[arg(long, default_value = "rovl")]
     fstype: String,
     /// Parts: alloc, block, power, signals.
-    #[arg(long, value_delimiter = ' ', default_value = "alloc block power signals")]
+    #[arg(
+        long,
+        value_delimiter = ' ',
+        default_value = "alloc block power signals"
+    )]
     part: Vec<String>,
     /// Filesystems of the upper layer; each part has its own.
     #[arg(long, value_delimiter = ' ')]
@@ -54,7 +61,11 @@ impl Settings {
     /// The filesystems of a part, unless told otherwise.
     fn filesystems(&self, usual: &[&str]) -> Vec<String> {
         let wanted = |fs: &&&str| self.upperfs.is_empty() || self.upperfs.iter().any(|u| u == *fs);
-        usual.iter().filter(wanted).map(|fs| (*fs).to_owned()).collect()
+        usual
+            .iter()
+            .filter(wanted)
+            .map(|fs| (*fs).to_owned())
+            .collect()
     }
 
     /// Whether a test is to run.
@@ -75,7 +86,10 @@ impl Settings {
             return 1;
         }
         let spread = n / 4;
-        1 + (self.seed as u32).wrapping_mul(2_654_435_761).wrapping_add(n) % (spread + 1)
+        1 + (self.seed as u32)
+            .wrapping_mul(2_654_435_761)
+            .wrapping_add(n)
+            % (spread + 1)
     }
 
     /// When a part's filesystem has had its time.
@@ -101,6 +115,9 @@ fn run(settings: &Settings) -> Result<bool> {
         report.part(part);
         let result = match part {
             "alloc" => alloc::run(settings, &mut report),
+            "block" => block::run(settings, &mut report),
+            "signals" => signals::run(settings, &mut report),
+            "power" => power::run(settings, &mut report),
             other => Err(anyhow::anyhow!("no part {other}")),
         };
         if let Err(e) = result {

@@ -146,7 +146,10 @@ pub struct Mapped(String);
 impl Mapped {
     /// Creates it with a table.
     pub fn create(name: &str, table: &str) -> Result<Self> {
-        run("dmsetup", &["create", "--noudevsync", name, "--table", table])?;
+        run(
+            "dmsetup",
+            &["create", "--noudevsync", name, "--table", table],
+        )?;
         Ok(Self(name.to_owned()))
     }
 
@@ -180,7 +183,20 @@ pub fn mkfs(fstype: &str, image: &Path, size: u64) -> Result<()> {
     File::create(image)?.set_len(size)?;
     let image = text(image);
     match fstype {
-        "ext4" => run("mkfs.ext4", &["-q", "-F", "-b", "4096", "-m", "0", "-E", "nodiscard", image]),
+        "ext4" => run(
+            "mkfs.ext4",
+            &[
+                "-q",
+                "-F",
+                "-b",
+                "4096",
+                "-m",
+                "0",
+                "-E",
+                "nodiscard",
+                image,
+            ],
+        ),
         "xfs" => run("mkfs.xfs", &["-q", "-f", "-K", image]),
         other => bail!("no image of a {other}"),
     }

@@ -45,7 +45,9 @@ impl Arm {
             file: OnceCell::new(),
             left: Cell::new(None),
         };
-        if let Ok(file) = rustix::fs::open("/proc/thread-self/fail-nth", OFlags::RDWR, Mode::empty()) {
+        if let Ok(file) =
+            rustix::fs::open("/proc/thread-self/fail-nth", OFlags::RDWR, Mode::empty())
+        {
             let _ = arm.file.set(file);
         }
         arm
@@ -86,7 +88,8 @@ impl Arm {
         };
         self.write(0);
         let digits = text[..len].iter().take_while(|b| b.is_ascii_digit());
-        self.left.set(Some(digits.fold(0, |n, b| n * 10 + u32::from(b - b'0'))));
+        self.left
+            .set(Some(digits.fold(0, |n, b| n * 10 + u32::from(b - b'0'))));
     }
 
     /// Runs `f` armed.
@@ -230,7 +233,12 @@ fn difference(found: &State, want: &State) -> Vec<String> {
 }
 
 /// What is wrong with a failing n-th allocation, and whether it was met.
-fn probe(bench: &Bench<'_>, reference: &Reference, n: u32, wrong: &mut Vec<String>) -> Result<bool> {
+fn probe(
+    bench: &Bench<'_>,
+    reference: &Reference,
+    n: u32,
+    wrong: &mut Vec<String>,
+) -> Result<bool> {
     bench.set_up()?;
     let ended = bench.call(n)?;
     let state = bench.state().context("afterwards")?;
@@ -251,7 +259,13 @@ fn probe(bench: &Bench<'_>, reference: &Reference, n: u32, wrong: &mut Vec<Strin
                 let before = difference(&state, &reference.before);
                 wrong.extend(before.iter().map(|line| format!("between ({e}): {line}")));
             }
-            wrong.extend(bench.union.leftovers()?.iter().map(|l| format!("left: {l}")));
+            wrong.extend(
+                bench
+                    .union
+                    .leftovers()?
+                    .iter()
+                    .map(|l| format!("left: {l}")),
+            );
         }
     }
     if !ended.injected && ended.result.is_err() {
@@ -260,7 +274,10 @@ fn probe(bench: &Bench<'_>, reference: &Reference, n: u32, wrong: &mut Vec<Strin
     let again = |when: &str, wrong: &mut Vec<String>| -> Result<()> {
         match bench.call(0)?.result {
             Ok(text) if text == reference.text => {}
-            Ok(text) => wrong.push(format!("again, {when}: '{text}', wanted '{}'", reference.text)),
+            Ok(text) => wrong.push(format!(
+                "again, {when}: '{text}', wanted '{}'",
+                reference.text
+            )),
             Err(e) => wrong.push(format!("again, {when}: {e}")),
         }
         let state = bench.state()?;
@@ -281,7 +298,11 @@ fn probe(bench: &Bench<'_>, reference: &Reference, n: u32, wrong: &mut Vec<Strin
         let next = bench.state()?;
         if expected.is_some() {
             let lines = difference(&next, expected);
-            wrong.extend(lines.iter().map(|line| format!("on the next mount: {line}")));
+            wrong.extend(
+                lines
+                    .iter()
+                    .map(|line| format!("on the next mount: {line}")),
+            );
         }
         let left = bench.union.leftovers()?;
         wrong.extend(left.iter().map(|l| format!("left by the next mount: {l}")));
@@ -339,7 +360,11 @@ fn scenario(settings: &Settings, bench: &Bench<'_>, out: &mut Outcome) -> Result
 
 /// Slab objects of ours that are in use. Looking after the modules are gone would be too late.
 fn objects(fstype: &str) -> Result<u64> {
-    let cache = if fstype == "rovl" { "rovl_inode" } else { "ovl_inode" };
+    let cache = if fstype == "rovl" {
+        "rovl_inode"
+    } else {
+        "ovl_inode"
+    };
     let slabs = fs::read_to_string("/proc/slabinfo")?;
     let line = slabs.lines().find(|l| l.split(' ').next() == Some(cache));
     match line.and_then(|l| l.split_whitespace().nth(1)) {
@@ -356,7 +381,10 @@ fn unload(settings: &Settings, out: &mut Outcome) -> Result<()> {
     out.figures = format!("{} inodes active before", objects(&settings.fstype)?);
     sys::run("rmmod", &[&settings.fstype])?;
     let slabs = fs::read_to_string("/proc/slabinfo")?;
-    for line in slabs.lines().filter(|l| l.starts_with("rovl") || l.starts_with("ovl_")) {
+    for line in slabs
+        .lines()
+        .filter(|l| l.starts_with("rovl") || l.starts_with("ovl_"))
+    {
         if settings.fstype == "rovl" && line.starts_with("rovl") {
             out.wrong(format!("a cache is left: {line}"));
         }
@@ -444,16 +472,20 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             Ok(())
         });
         std::env::set_current_dir("/")?;
-        report.test(&format!("{fstype}: nothing keeps the layers mounted"), |_| {
-            sys::umount(&base)?;
-            let _file = Scratch(base.clone());
-            if let Some(device) = &device {
-                // Refused while a superblock is left.
-                let flags = OFlags::RDONLY | OFlags::EXCL;
-                rustix::fs::open(device.0.as_str(), flags, Mode::empty()).context(fstype.clone())?;
-            }
-            Ok(())
-        });
+        report.test(
+            &format!("{fstype}: nothing keeps the layers mounted"),
+            |_| {
+                sys::umount(&base)?;
+                let _file = Scratch(base.clone());
+                if let Some(device) = &device {
+                    // Refused while a superblock is left.
+                    let flags = OFlags::RDONLY | OFlags::EXCL;
+                    rustix::fs::open(device.0.as_str(), flags, Mode::empty())
+                        .context(fstype.clone())?;
+                }
+                Ok(())
+            },
+        );
         drop(device);
         let _ = fs::remove_file(&image);
     }

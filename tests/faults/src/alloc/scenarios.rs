@@ -7,8 +7,8 @@ use crate::union::{Union, ACL};
 use anyhow::Result;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
-    self, AtFlags, FallocateFlags, FileType, Gid, IFlags, Mode, OFlags, RawDir, RenameFlags, Timespec,
-    Timestamps, Uid, XattrFlags, CWD,
+    self, AtFlags, FallocateFlags, FileType, Gid, IFlags, Mode, OFlags, RawDir, RenameFlags,
+    Timespec, Timestamps, Uid, XattrFlags, CWD,
 };
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
@@ -105,7 +105,10 @@ fn write(arm: &Arm, path: &str, flags: OFlags, at: u64) -> Result<String, Errno>
 
 fn stat(arm: &Arm, path: &str) -> Result<String, Errno> {
     let stat = arm.run(|| fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW))?;
-    Ok(format!("{:o} {} {}", stat.st_mode, stat.st_size, stat.st_nlink))
+    Ok(format!(
+        "{:o} {} {}",
+        stat.st_mode, stat.st_size, stat.st_nlink
+    ))
 }
 
 /// A path that does not exist, and must not seem to for want of memory.
@@ -118,11 +121,13 @@ fn missing(arm: &Arm, path: &str) -> Result<String, Errno> {
 }
 
 fn chmod(arm: &Arm, path: &str) -> Result<String, Errno> {
-    arm.run(|| fs::chmod(path, Mode::from_raw_mode(0o640))).map(done)
+    arm.run(|| fs::chmod(path, Mode::from_raw_mode(0o640)))
+        .map(done)
 }
 
 fn rename(arm: &Arm, old: &str, new: &str, flags: RenameFlags) -> Result<String, Errno> {
-    arm.run(|| fs::renameat_with(CWD, old, CWD, new, flags)).map(done)
+    arm.run(|| fs::renameat_with(CWD, old, CWD, new, flags))
+        .map(done)
 }
 
 fn mkdir(arm: &Arm, path: &str) -> Result<String, Errno> {
@@ -130,11 +135,13 @@ fn mkdir(arm: &Arm, path: &str) -> Result<String, Errno> {
 }
 
 fn node(arm: &Arm, path: &str, kind: FileType) -> Result<String, Errno> {
-    arm.run(|| fs::mknodat(CWD, path, kind, Mode::RUSR, fs::makedev(1, 3))).map(done)
+    arm.run(|| fs::mknodat(CWD, path, kind, Mode::RUSR, fs::makedev(1, 3)))
+        .map(done)
 }
 
 fn link(arm: &Arm, old: &str, new: &str) -> Result<String, Errno> {
-    arm.run(|| fs::linkat(CWD, old, CWD, new, AtFlags::empty())).map(done)
+    arm.run(|| fs::linkat(CWD, old, CWD, new, AtFlags::empty()))
+        .map(done)
 }
 
 fn unlink(arm: &Arm, path: &str) -> Result<String, Errno> {
@@ -146,11 +153,13 @@ fn rmdir(arm: &Arm, path: &str) -> Result<String, Errno> {
 }
 
 fn create(arm: &Arm, path: &str) -> Result<String, Errno> {
-    arm.run(|| open(path, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)).map(done)
+    arm.run(|| open(path, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY))
+        .map(done)
 }
 
 fn xattr(arm: &Arm, path: &str, name: &str, value: &[u8]) -> Result<String, Errno> {
-    arm.run(|| fs::setxattr(path, name, value, XattrFlags::empty())).map(done)
+    arm.run(|| fs::setxattr(path, name, value, XattrFlags::empty()))
+        .map(done)
 }
 
 fn utimes(arm: &Arm, path: &str) -> Result<String, Errno> {
@@ -162,7 +171,8 @@ fn utimes(arm: &Arm, path: &str) -> Result<String, Errno> {
         last_access: time,
         last_modification: time,
     };
-    arm.run(|| fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)).map(done)
+    arm.run(|| fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW))
+        .map(done)
 }
 
 fn sync(arm: &Arm, path: &str, sync: fn(&OwnedFd) -> Result<(), Errno>) -> Result<String, Errno> {
@@ -196,7 +206,8 @@ fn mapping(arm: &Arm, path: &str) -> Result<String, Errno> {
 }
 
 fn remount(arm: &Arm, flags: MountFlags) -> Result<String, Errno> {
-    arm.run(|| rustix::mount::mount_remount("m", flags, "")).map(done)
+    arm.run(|| rustix::mount::mount_remount("m", flags, ""))
+        .map(done)
 }
 
 /// How the mounted union is: writable or not.
@@ -256,7 +267,10 @@ fn layers(union: &Union) -> Result<()> {
 
 fn many_layers(arm: &Arm) -> Result<String, Errno> {
     let more: String = (2..60).map(|i| format!(":top/l{i}")).collect();
-    mount(arm, &format!("lowerdir=l1:l0{more},upperdir=top/upper,workdir=top/work"))
+    mount(
+        arm,
+        &format!("lowerdir=l1:l0{more},upperdir=top/upper,workdir=top/work"),
+    )
 }
 
 fn long_ago(union: &Union) -> Result<()> {
@@ -273,7 +287,12 @@ fn flags_below(union: &Union) -> Result<()> {
 
 fn default_acl(union: &Union) -> Result<()> {
     let dir = union.upper();
-    Ok(fs::setxattr(dir, "system.posix_acl_default", ACL, XattrFlags::empty())?)
+    Ok(fs::setxattr(
+        dir,
+        "system.posix_acl_default",
+        ACL,
+        XattrFlags::empty(),
+    )?)
 }
 
 const RW: OFlags = OFlags::RDWR;
@@ -282,7 +301,9 @@ const NONE: RenameFlags = RenameFlags::empty();
 /// All of them.
 pub const SCENARIOS: &[Scenario] = &[
     plain("stat: a lower file", |a| stat(a, "m/file")),
-    plain("stat: three directories down", |a| stat(a, "m/dir/deep/er/file")),
+    plain("stat: three directories down", |a| {
+        stat(a, "m/dir/deep/er/file")
+    }),
     plain("stat: in a merged directory", |a| stat(a, "m/merged/bb")),
     plain("stat: no such name", |a| missing(a, "m/merged/none")),
     plain("stat: behind a whiteout", |a| missing(a, "m/gone")),
@@ -312,10 +333,13 @@ pub const SCENARIOS: &[Scenario] = &[
     }),
     plain("read: a lower file", |a| read(a, "m/file")),
     plain("read: an upper file", |a| read(a, "m/up")),
-    plain("open for writing, nothing written", |a| a.run(|| open("m/file", RW)).map(done)),
+    plain("open for writing, nothing written", |a| {
+        a.run(|| open("m/file", RW)).map(done)
+    }),
     plain("getxattr", |a| {
         let mut value = [0u8; 256];
-        a.run(|| fs::getxattr("m/file", "trusted.mark", &mut value)).map(|len| len.to_string())
+        a.run(|| fs::getxattr("m/file", "trusted.mark", &mut value))
+            .map(|len| len.to_string())
     }),
     plain("listxattr", |a| {
         let mut list = [0u8; 256];
@@ -325,37 +349,53 @@ pub const SCENARIOS: &[Scenario] = &[
     plain("reading an ACL", |a| {
         let mut value = [0u8; 256];
         let name = "system.posix_acl_access";
-        a.run(|| fs::getxattr("m/acl", name, &mut value)).map(|len| len.to_string())
+        a.run(|| fs::getxattr("m/acl", name, &mut value))
+            .map(|len| len.to_string())
     }),
-    plain("statfs", |a| a.run(|| fs::statfs("m")).map(|s| s.f_namelen.to_string())),
+    plain("statfs", |a| {
+        a.run(|| fs::statfs("m")).map(|s| s.f_namelen.to_string())
+    }),
     plain("write: a lower file", |a| write(a, "m/file", RW, 100)),
-    plain("write: a lower file, data larger than a page", |a| write(a, "m/big", RW, 65_000)),
-    plain("write: three directories down", |a| write(a, "m/dir/deep/er/file", RW, 0)),
-    plain("write: append to a lower file", |a| write(a, "m/acl", RW | OFlags::APPEND, 0)),
+    plain("write: a lower file, data larger than a page", |a| {
+        write(a, "m/big", RW, 65_000)
+    }),
+    plain("write: three directories down", |a| {
+        write(a, "m/dir/deep/er/file", RW, 0)
+    }),
+    plain("write: append to a lower file", |a| {
+        write(a, "m/acl", RW | OFlags::APPEND, 0)
+    }),
     plain("write: an upper file", |a| write(a, "m/up", RW, 10)),
     Scenario {
         options: ",copy_up=open",
         ..plain("write: copied up at open", |a| write(a, "m/file", RW, 100))
     },
-    plain("open with O_TRUNC", |a| a.run(|| open("m/file", RW | OFlags::TRUNC)).map(done)),
+    plain("open with O_TRUNC", |a| {
+        a.run(|| open("m/file", RW | OFlags::TRUNC)).map(done)
+    }),
     plain("open a lower file with O_TRUNC and write", |a| {
         write(a, "m/file", RW | OFlags::TRUNC, 0)
     }),
     plain("fallocate", |a| {
         let none = FallocateFlags::empty();
-        a.run(|| fs::fallocate(open("m/acl", RW)?, none, 0, 20_000)).map(done)
+        a.run(|| fs::fallocate(open("m/acl", RW)?, none, 0, 20_000))
+            .map(done)
     }),
-    plain("ftruncate", |a| a.run(|| fs::ftruncate(open("m/file", RW)?, 3)).map(done)),
+    plain("ftruncate", |a| {
+        a.run(|| fs::ftruncate(open("m/file", RW)?, 3)).map(done)
+    }),
     plain("splice into a lower file", |a| {
         let (from, to) = rustix::pipe::pipe()?;
         rustix::io::write(&to, b"piped")?;
         let file = open("m/acl", RW)?;
         let flags = rustix::pipe::SpliceFlags::empty();
-        a.run(|| rustix::pipe::splice(&from, None, &file, None, 5, flags)).map(done)
+        a.run(|| rustix::pipe::splice(&from, None, &file, None, 5, flags))
+            .map(done)
     }),
     plain("copy_file_range into a lower file", |a| {
         let (from, to) = (open("m/up", OFlags::RDONLY)?, open("m/acl", RW)?);
-        a.run(|| fs::copy_file_range(&from, None, &to, None, 10)).map(|n| n.to_string())
+        a.run(|| fs::copy_file_range(&from, None, &to, None, 10))
+            .map(|n| n.to_string())
     }),
     plain("mmap: shared, written", |a| mapping(a, "m/file")),
     plain("mmap: shared, an upper file", |a| mapping(a, "m/up")),
@@ -365,7 +405,9 @@ pub const SCENARIOS: &[Scenario] = &[
         a.run(|| rustix::io::pwrite(&file, b"gone", 0)).map(done)
     }),
     plain("fsync", |a| sync(a, "m/up", |f| fs::fsync(f))),
-    plain("fdatasync: after copy-up", |a| sync(a, "m/file", |f| fs::fdatasync(f))),
+    plain("fdatasync: after copy-up", |a| {
+        sync(a, "m/file", |f| fs::fdatasync(f))
+    }),
     plain("syncfs", |a| sync(a, "m/up", |f| fs::syncfs(f))),
     plain("fsync: a merged directory", |a| {
         let dir = open("m/merged", OFlags::RDONLY)?;
@@ -384,33 +426,57 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     plain("chown", |a| {
         let (user, group) = (Uid::from_raw(1001), Gid::from_raw(1002));
-        a.run(|| fs::chown("m/small", Some(user), Some(group))).map(done)
+        a.run(|| fs::chown("m/small", Some(user), Some(group)))
+            .map(done)
     }),
     plain("utimensat: a lower file", |a| utimes(a, "m/acl")),
     plain("utimensat: a symlink", |a| utimes(a, "m/symlink")),
     plain("chattr: a lower file", |a| {
-        a.run(|| fs::ioctl_setflags(open("m/acl", OFlags::RDONLY)?, IFlags::NOATIME)).map(done)
+        a.run(|| fs::ioctl_setflags(open("m/acl", OFlags::RDONLY)?, IFlags::NOATIME))
+            .map(done)
     }),
-    plain("setxattr: a lower file", |a| xattr(a, "m/acl", "user.new", b"value")),
-    plain("setxattr: an escaped name", |a| xattr(a, "m/up", "trusted.overlay.overlay.x", b"v")),
-    plain("removexattr", |a| a.run(|| fs::removexattr("m/file", "user.colour")).map(done)),
-    plain("setting an ACL", |a| xattr(a, "m/small", "system.posix_acl_access", ACL)),
-    plain("setting a default ACL", |a| xattr(a, "m/merged", "system.posix_acl_default", ACL)),
+    plain("setxattr: a lower file", |a| {
+        xattr(a, "m/acl", "user.new", b"value")
+    }),
+    plain("setxattr: an escaped name", |a| {
+        xattr(a, "m/up", "trusted.overlay.overlay.x", b"v")
+    }),
+    plain("removexattr", |a| {
+        a.run(|| fs::removexattr("m/file", "user.colour")).map(done)
+    }),
+    plain("setting an ACL", |a| {
+        xattr(a, "m/small", "system.posix_acl_access", ACL)
+    }),
+    plain("setting a default ACL", |a| {
+        xattr(a, "m/merged", "system.posix_acl_default", ACL)
+    }),
     plain("create", |a| create(a, "m/new")),
-    plain("create: below lower directories", |a| create(a, "m/dir/deep/er/new")),
-    plain("create: in a merged directory", |a| create(a, "m/merged/new")),
+    plain("create: below lower directories", |a| {
+        create(a, "m/dir/deep/er/new")
+    }),
+    plain("create: in a merged directory", |a| {
+        create(a, "m/merged/new")
+    }),
     plain("create: over a whiteout", |a| create(a, "m/gone")),
     Scenario {
         prepare: Some(default_acl),
-        ..plain("create: over a whiteout, with an inherited ACL", |a| create(a, "m/gone"))
+        ..plain("create: over a whiteout, with an inherited ACL", |a| {
+            create(a, "m/gone")
+        })
     },
     plain("mkdir", |a| mkdir(a, "m/new")),
     plain("mkdir: in a lower directory", |a| mkdir(a, "m/only0/new")),
     plain("mkdir: over a whiteout", |a| mkdir(a, "m/gone")),
     plain("mknod: a FIFO", |a| node(a, "m/new", FileType::Fifo)),
-    plain("mknod: a device, over a whiteout", |a| node(a, "m/gone", FileType::CharacterDevice)),
-    plain("symlink", |a| a.run(|| fs::symlink("target", "m/new")).map(done)),
-    plain("symlink: over a whiteout", |a| a.run(|| fs::symlink("target", "m/gone")).map(done)),
+    plain("mknod: a device, over a whiteout", |a| {
+        node(a, "m/gone", FileType::CharacterDevice)
+    }),
+    plain("symlink", |a| {
+        a.run(|| fs::symlink("target", "m/new")).map(done)
+    }),
+    plain("symlink: over a whiteout", |a| {
+        a.run(|| fs::symlink("target", "m/gone")).map(done)
+    }),
     plain("link: an upper file", |a| link(a, "m/up", "m/new")),
     plain("link: a lower file", |a| link(a, "m/file", "m/new")),
     plain("link: across directories, parents copied up", |a| {
@@ -418,12 +484,18 @@ pub const SCENARIOS: &[Scenario] = &[
     }),
     plain("link: over a whiteout", |a| link(a, "m/file", "m/gone")),
     plain("unnamed file, linked", |a| tmpfile(a, "m", "m/new")),
-    plain("unnamed file: in a lower directory", |a| tmpfile(a, "m/only0", "m/only0/new")),
+    plain("unnamed file: in a lower directory", |a| {
+        tmpfile(a, "m/only0", "m/only0/new")
+    }),
     plain("unlink: an upper file", |a| unlink(a, "m/up")),
     plain("unlink: a lower file", |a| unlink(a, "m/file")),
     plain("unlink: one of two names", |a| unlink(a, "m/twice")),
-    plain("unlink: below lower directories", |a| unlink(a, "m/dir/deep/er/file")),
-    plain("unlink: an upper name in a merged directory", |a| unlink(a, "m/merged/u")),
+    plain("unlink: below lower directories", |a| {
+        unlink(a, "m/dir/deep/er/file")
+    }),
+    plain("unlink: an upper name in a merged directory", |a| {
+        unlink(a, "m/merged/u")
+    }),
     plain("unlink: a copied-up file", |a| {
         fs::chmod("m/file", Mode::RUSR)?;
         unlink(a, "m/file")
@@ -435,35 +507,61 @@ pub const SCENARIOS: &[Scenario] = &[
         fs::chmod("m/rmdir", Mode::RWXU)?;
         rmdir(a, "m/rmdir")
     }),
-    plain("rename: an upper file", |a| rename(a, "m/up", "m/new", NONE)),
-    plain("rename: a lower file", |a| rename(a, "m/file", "m/new", NONE)),
-    plain("rename: onto an upper file", |a| rename(a, "m/file", "m/up", NONE)),
-    plain("rename: onto a lower file", |a| rename(a, "m/up", "m/file", NONE)),
-    plain("rename: lower onto lower", |a| rename(a, "m/file", "m/acl", NONE)),
-    plain("rename: over a whiteout", |a| rename(a, "m/up", "m/gone", NONE)),
-    plain("rename: a lower file over a whiteout", |a| rename(a, "m/file", "m/gone", NONE)),
-    plain("rename: to another directory", |a| rename(a, "m/dir/second", "m/merged/new", NONE)),
-    plain("rename: a directory", |a| rename(a, "m/updir", "m/new", NONE)),
-    plain("rename: a directory over a whiteout", |a| rename(a, "m/updir", "m/gone", NONE)),
+    plain("rename: an upper file", |a| {
+        rename(a, "m/up", "m/new", NONE)
+    }),
+    plain("rename: a lower file", |a| {
+        rename(a, "m/file", "m/new", NONE)
+    }),
+    plain("rename: onto an upper file", |a| {
+        rename(a, "m/file", "m/up", NONE)
+    }),
+    plain("rename: onto a lower file", |a| {
+        rename(a, "m/up", "m/file", NONE)
+    }),
+    plain("rename: lower onto lower", |a| {
+        rename(a, "m/file", "m/acl", NONE)
+    }),
+    plain("rename: over a whiteout", |a| {
+        rename(a, "m/up", "m/gone", NONE)
+    }),
+    plain("rename: a lower file over a whiteout", |a| {
+        rename(a, "m/file", "m/gone", NONE)
+    }),
+    plain("rename: to another directory", |a| {
+        rename(a, "m/dir/second", "m/merged/new", NONE)
+    }),
+    plain("rename: a directory", |a| {
+        rename(a, "m/updir", "m/new", NONE)
+    }),
+    plain("rename: a directory over a whiteout", |a| {
+        rename(a, "m/updir", "m/gone", NONE)
+    }),
     plain("rename: a directory into a merged one", |a| {
         rename(a, "m/updir", "m/merged/new", NONE)
     }),
     plain("rename: over a merged directory with whiteouts", |a| {
         rename(a, "m/updir", "m/emptied", NONE)
     }),
-    plain("rename: NOREPLACE", |a| rename(a, "m/file", "m/new", RenameFlags::NOREPLACE)),
-    plain("rename: EXCHANGE", |a| rename(a, "m/file", "m/up", RenameFlags::EXCHANGE)),
+    plain("rename: NOREPLACE", |a| {
+        rename(a, "m/file", "m/new", RenameFlags::NOREPLACE)
+    }),
+    plain("rename: EXCHANGE", |a| {
+        rename(a, "m/file", "m/up", RenameFlags::EXCHANGE)
+    }),
     plain("rename: EXCHANGE with a directory", |a| {
         rename(a, "m/updir", "m/merged/a", RenameFlags::EXCHANGE)
     }),
     plain("remount: read-only", |a| remount(a, MountFlags::RDONLY)),
     plain("umount", |a| {
-        a.run(|| rustix::mount::unmount("m", UnmountFlags::empty())).map(done)
+        a.run(|| rustix::mount::unmount("m", UnmountFlags::empty()))
+            .map(done)
     }),
     plain("umount: after changes", |a| {
         fs::unlink("m/file")?;
         fs::chmod("m/acl", Mode::RUSR)?;
-        a.run(|| rustix::mount::unmount("m", UnmountFlags::empty())).map(done)
+        a.run(|| rustix::mount::unmount("m", UnmountFlags::empty()))
+            .map(done)
     }),
     unmounted("mount", |a| mount_usual(a, "")),
     unmounted("mount: new system calls, descriptors", new_api),
@@ -471,7 +569,9 @@ pub const SCENARIOS: &[Scenario] = &[
     unmounted("mount: an escaped name", |a| {
         mount(a, "lowerdir=l\\1:l\\0,upperdir=top/upper,workdir=top/work")
     }),
-    unmounted("mount: default_permissions", |a| mount_usual(a, ",default_permissions")),
+    unmounted("mount: default_permissions", |a| {
+        mount_usual(a, ",default_permissions")
+    }),
     Scenario {
         prepare: Some(layers),
         ..unmounted("mount: 60 layers", many_layers)
