@@ -266,11 +266,10 @@ fn layers(union: &Union) -> Result<()> {
 }
 
 fn many_layers(arm: &Arm) -> Result<String, Errno> {
-    let more: String = (2..60).map(|i| format!(":top/l{i}")).collect();
-    mount(
-        arm,
-        &format!("lowerdir=l1:l0{more},upperdir=top/upper,workdir=top/work"),
-    )
+    let more: Vec<_> = (2..60).map(|i| format!("top/l{i}")).collect();
+    let lowers = format!("l1:l0:{}", more.join(":"));
+    let usual = "upperdir=top/upper,workdir=top/work";
+    mount(arm, &format!("lowerdir={lowers},{usual}"))
 }
 
 fn long_ago(union: &Union) -> Result<()> {
