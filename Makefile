@@ -5,7 +5,7 @@ KERNEL ?= base
 export KERNEL
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build overlay modules_install install shell demo test stress mutants profile cover bench check doc clean
+.PHONY: help setup build overlay modules_install install shell demo test stress mutants profile cover bench faults check doc clean
 
 help: ## this list
 	@sed -n 's/^\([a-z_]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -50,6 +50,9 @@ cover: ready ## which lines of src/overlay/ the tests reach
 
 bench: ready ## costs beside overlayfs and raw (ONLY=stat,readdir LAYERS=3,30 BACKING=ext4/ext4 COMPARE=old.json PLOTS=dir)
 	@scripts/bench
+
+faults: ready ## failing allocations, failing devices, power cuts, fatal signals (PART='alloc block power signals' SEED=1 SHORT=1 COUNT= TIME= UPPERFS=)
+	@scripts/faults
 
 check: ready ## format, lints, layering, documents
 	@scripts/check
