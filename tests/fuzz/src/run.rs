@@ -105,21 +105,23 @@ impl Run<'_> {
         rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
         let tmpfs = |dir: &str| rustix::mount::mount("none", dir, "tmpfs", MountFlags::empty(), c"mode=755");
         tmpfs(&setup.dir)?;
-        let fast = format!("{}/t", setup.dir);
-        std::fs::create_dir(&fast)?;
-        let home = if case.upper_fs != "tmpfs" {
+        // A symlink to / must not lead out of here.
+        std::env::set_current_dir(&setup.dir)?;
+        for dir in ["proc", "t", "o"] {
+            std::fs::create_dir(dir)?;
+        }
+        rustix::mount::mount_bind("/proc", "proc")?;
+        if case.upper_fs != "tmpfs" {
             let Some(image) = setup.images.get(&case.upper_fs) else {
                 anyhow::bail!("there is no image of {}", case.upper_fs);
             };
-            image.clone()
+            rustix::mount::mount_bind(&**image, "o")?;
         } else if case.split {
-            let other = format!("{}/o", setup.dir);
-            std::fs::create_dir(&other)?;
-            tmpfs(&other)?;
-            other
-        } else {
-            fast.clone()
-        };
+            tmpfs("o")?;
+        }
+        rustix::process::chroot(".")?;
+        let fast = "/t".to_owned();
+        let home = if case.split || case.upper_fs != "tmpfs" { "/o".to_owned() } else { fast.clone() };
         for (name, fs) in NAMES.iter().zip(&setup.types) {
             let lower = if case.split { &fast } else { &home };
             let side = Side::new(case, type_of(fs, case), format!("{home}/{name}"), format!("{lower}/{name}"));

@@ -126,8 +126,8 @@ fn object(
     match view {
         View::Merged => {
             stat_fields(&stat, ids, |name, value| fields.push((name, value)));
-            // A made number of a directory can be another one by now.
-            if let Some(ino) = listed_ino.filter(|_| !(ids.split && kind == libc::S_IFDIR)) {
+            // With several filesystems they need not be the same, but may be by accident.
+            if let Some(ino) = listed_ino.filter(|_| !ids.split) {
                 fields.push(("d_ino", (ino == stat.stx_ino).into()));
             }
         }

@@ -31,6 +31,9 @@ impl Gen {
             }
             let name = if self.chance(1) { LONG.repeat(15) } else { name.to_owned() };
             let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
+            if out.iter().any(|e| e.path == path) {
+                continue;
+            }
             let what = self.what(out, depth, marked);
             let is_dir = matches!(what, What::Dir);
             self.know(&path, is_dir);

@@ -105,7 +105,7 @@ impl Gen {
             return self.known[i].0.clone();
         }
         let long = LONG.repeat(40);
-        self.pick(&["a", "../b", ".", "..", "nowhere", "a/b", "x y", "/", "", &long]).to_owned()
+        self.pick(&["a", "../b", ".", "..", "nowhere", "a/b", "x y", "./a", &long]).to_owned()
     }
 
     /// The value of an ACL attribute, well-formed for the most part.
