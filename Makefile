@@ -5,7 +5,7 @@ KERNEL ?= base
 export KERNEL
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build overlay install modules_install shell demo test profile bench check doc clean
+.PHONY: help setup build overlay install modules_install shell demo test fuzz profile bench check doc clean
 
 help: ## this list
 	@sed -n 's/^\([a-z_]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -35,6 +35,9 @@ demo: build ## a Debian tree used, changed and kept intact under a rovl mount
 
 test: ready ## all tests in the guest (FSTYPE=overlay, KERNEL=debug, ONLY='glob', UPPERFS='ext4 ...')
 	@scripts/test
+
+fuzz: ready ## random layers and operations beside overlayfs (SEED=1 COUNT=200 OPS=200 TIME=600 UPPERFS='tmpfs ext4' CORPUS=ops|layers REPLAY=case.json COVERAGE=1)
+	@scripts/fuzz
 
 profile: ready ## where an operation's instructions go, by symbol (OP=stat, FS='rovl overlay raw', LAYERS=3, BACKING=...)
 	@scripts/profile

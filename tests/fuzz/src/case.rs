@@ -51,6 +51,12 @@ pub struct Case {
     /// Topmost first.
     pub lowers: Vec<Vec<Entry>>,
     pub upper: Vec<Entry>,
+    /// What lies in the work directory before the mount.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub work: Vec<Entry>,
+    /// The layers are not what a kernel writes.
+    #[serde(default)]
+    pub hostile: bool,
     pub steps: Vec<Step>,
 }
 

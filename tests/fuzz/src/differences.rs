@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// A line of the file.
 struct Rule {
-    /// All of these have to hold: `lazy`, `split`, the name of upper's filesystem.
+    /// All of these have to hold: `lazy`, `split`, `hostile`, the name of upper's filesystem.
     when: Vec<String>,
     /// An operation, `merged` or `upper`; `*` is any.
     place: String,
@@ -31,7 +31,10 @@ pub struct Active<'a> {
 impl Differences {
     pub fn parse(file: &str) -> Result<Self> {
         let mut rules = Vec::new();
-        for line in file.lines().filter(|l| !l.starts_with('#') && !l.trim().is_empty()) {
+        for line in file
+            .lines()
+            .filter(|l| !l.starts_with('#') && !l.trim().is_empty())
+        {
             let parts: Vec<_> = line.split('|').map(str::trim).collect();
             let [when, place, what, reason] = parts[..] else {
                 bail!("not 'when | where | what | reason': {line}");
@@ -63,17 +66,29 @@ impl Differences {
             "always" => true,
             "lazy" => !case.copy_up_open,
             "split" => case.split,
+            "hostile" => case.hostile,
             fs => case.upper_fs == fs,
         };
-        let rules = self.0.iter().enumerate().filter(|(_, rule)| rule.when.iter().all(holds)).collect();
-        Active { rules, used: BTreeMap::new() }
+        let rules = self
+            .0
+            .iter()
+            .enumerate()
+            .filter(|(_, rule)| rule.when.iter().all(holds))
+            .collect();
+        Active {
+            rules,
+            used: BTreeMap::new(),
+        }
     }
 }
 
 impl Active<'_> {
     /// Whether a difference in `what` is wanted at `place`.
     pub fn wanted(&mut self, place: &str, what: &str) -> bool {
-        let hit = self.rules.iter().find(|(_, r)| (r.place == "*" || r.place == place) && r.what == what);
+        let hit = self
+            .rules
+            .iter()
+            .find(|(_, r)| (r.place == "*" || r.place == place) && r.what == what);
         if let Some((number, _)) = hit {
             *self.used.entry(*number).or_default() += 1;
         }
@@ -82,7 +97,13 @@ impl Active<'_> {
 
     /// The same for objects of trees. `copied up` stands for what only the second tree has, as a copy of a lower
     /// object, and for marks of a directory that has such copies.
-    pub fn wanted_in_tree(&mut self, place: &str, a: Option<&Item>, b: Option<&Item>, what: &str) -> bool {
+    pub fn wanted_in_tree(
+        &mut self,
+        place: &str,
+        a: Option<&Item>,
+        b: Option<&Item>,
+        what: &str,
+    ) -> bool {
         if self.wanted(place, what) {
             return true;
         }

@@ -16,9 +16,16 @@ pub struct Kmsg {
 
 impl Kmsg {
     pub fn new(trouble: Option<&str>) -> Result<Self> {
-        let fd = rustix::fs::open("/dev/kmsg", OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+        let fd = rustix::fs::open(
+            "/dev/kmsg",
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         rustix::fs::seek(&fd, SeekFrom::End(0))?;
-        Ok(Self { fd, trouble: trouble.map(Regex::new).transpose()? })
+        Ok(Self {
+            fd,
+            trouble: trouble.map(Regex::new).transpose()?,
+        })
     }
 
     /// The messages since the last call.

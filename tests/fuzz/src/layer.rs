@@ -11,19 +11,30 @@ use rustix::io::Errno;
 
 /// Makes the entries below `root`, in their order. What a filesystem does not have (xattrs, flags, devices) is
 /// left out: it is missing on both sides.
-pub fn build(root: &str, entries: &[Entry]) -> Sys<()> {
+/// So is what can't be made, in a hostile layer.
+pub fn build(root: &str, entries: &[Entry], hostile: bool) -> Sys<()> {
     for e in entries {
         match make(root, e) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOTTY) => {}
+            Err(_) if hostile => {}
             Err(e) => return Err(e),
         }
     }
     // The times of a directory change while entries are made in it, and flags may forbid that.
     for e in entries.iter().rev() {
         let path = below(root, &e.path);
-        let at = Timespec { tv_sec: e.time, tv_nsec: 0 };
-        let times = Timestamps { last_access: at, last_modification: at };
-        rustix::fs::utimensat(CWD, &*path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+        let at = Timespec {
+            tv_sec: e.time,
+            tv_nsec: 0,
+        };
+        let times = Timestamps {
+            last_access: at,
+            last_modification: at,
+        };
+        match rustix::fs::utimensat(CWD, &*path, &times, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(e) if !hostile => return Err(e),
+            _ => {}
+        }
         if e.flags != 0 && matches!(e.what, What::Dir | What::File { .. }) {
             let fd = rustix::fs::open(&*path, OFlags::RDONLY, Mode::empty())?;
             let mut flags = e.flags;
@@ -37,12 +48,16 @@ fn make(root: &str, e: &Entry) -> Sys<()> {
     let path = below(root, &e.path);
     let path = &*path;
     match &e.what {
+        // The root of the layer.
+        What::Dir if e.path.is_empty() => {}
         What::Dir => rustix::fs::mkdirat(CWD, path, Mode::from_bits_retain(0o700))?,
         What::File { size, pieces } => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
             let fd = rustix::fs::open(path, flags, Mode::from_bits_retain(0o600))?;
             for (at, len, fill) in pieces {
-                let data: Vec<u8> = (*at..*at + u64::from(*len)).map(|i| pattern(*fill, i)).collect();
+                let data: Vec<u8> = (*at..*at + u64::from(*len))
+                    .map(|i| pattern(*fill, i))
+                    .collect();
                 rustix::io::pwrite(&fd, &data, *at)?;
             }
             rustix::fs::ftruncate(&fd, *size)?;
@@ -63,8 +78,17 @@ fn make(root: &str, e: &Entry) -> Sys<()> {
             return Ok(());
         }
         What::XattrWhiteout => {
-            rustix::fs::open(path, OFlags::WRONLY | OFlags::CREATE, Mode::from_bits_retain(0o600))?;
-            return rustix::fs::lsetxattr(path, "trusted.overlay.whiteout", b"", XattrFlags::empty());
+            rustix::fs::open(
+                path,
+                OFlags::WRONLY | OFlags::CREATE,
+                Mode::from_bits_retain(0o600),
+            )?;
+            return rustix::fs::lsetxattr(
+                path,
+                "trusted.overlay.whiteout",
+                b"",
+                XattrFlags::empty(),
+            );
         }
     }
     let (uid, gid) = (Uid::from_raw(e.uid), Gid::from_raw(e.gid));
@@ -75,6 +99,8 @@ fn make(root: &str, e: &Entry) -> Sys<()> {
     for (name, value) in &e.xattrs {
         match rustix::fs::lsetxattr(path, &*bytes(name), &bytes(value), XattrFlags::empty()) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
+            // A value that this filesystem does not take.
+            Err(Errno::INVAL | Errno::RANGE | Errno::NOSPC) => {}
             Err(e) => return Err(e),
         }
     }

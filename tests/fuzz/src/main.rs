@@ -87,9 +87,14 @@ fn steps(mnt: String) -> Result<()> {
         umask: 0o022,
         lowers: Vec::new(),
         upper: Vec::new(),
+        work: Vec::new(),
+        hostile: false,
         steps: Vec::new(),
     };
-    let fs = side::Type { name: String::new(), options: String::new() };
+    let fs = side::Type {
+        name: String::new(),
+        options: String::new(),
+    };
     let mut side = side::Side::new(&case, fs, String::new(), String::new());
     side.mnt = mnt;
     let mut sides = [side];
@@ -108,11 +113,20 @@ fn load(path: &str) -> Result<case::Case> {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(options) => std::process::exit(i32::from(!session::run(&options)?)),
-        Command::Replay { place, cases } => std::process::exit(i32::from(!session::replay(&place, &cases)?)),
+        Command::Replay { place, cases } => {
+            std::process::exit(i32::from(!session::replay(&place, &cases)?))
+        }
         Command::Script { case } => print!("{}", script::script(&load(&case)?)),
         Command::Generate { seed, steps } => {
-            let wish = generate::Wish { upper_fs: "tmpfs", steps };
-            println!("{}", serde_json::to_string_pretty(&generate::case(seed, &wish))?);
+            let wish = generate::Wish {
+                upper_fs: "tmpfs",
+                steps,
+                hostile: false,
+            };
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&generate::case(seed, &wish))?
+            );
         }
         Command::Steps { mnt } => steps(mnt)?,
     }

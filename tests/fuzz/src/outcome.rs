@@ -18,13 +18,21 @@ pub struct Outcome {
 
 impl From<Errno> for Outcome {
     fn from(e: Errno) -> Self {
-        Self { result: Err(e), fields: Vec::new(), data: Vec::new() }
+        Self {
+            result: Err(e),
+            fields: Vec::new(),
+            data: Vec::new(),
+        }
     }
 }
 
 impl From<i64> for Outcome {
     fn from(n: i64) -> Self {
-        Self { result: Ok(n), fields: Vec::new(), data: Vec::new() }
+        Self {
+            result: Ok(n),
+            fields: Vec::new(),
+            data: Vec::new(),
+        }
     }
 }
 

@@ -42,7 +42,12 @@ pub struct Failure {
 
 impl Failure {
     fn new(step: usize, place: &str, what: &str, text: String) -> Self {
-        Self { step, place: place.to_owned(), what: what.to_owned(), text }
+        Self {
+            step,
+            place: place.to_owned(),
+            what: what.to_owned(),
+            text,
+        }
     }
 
     /// Failures with the same signature are taken for the same.
@@ -71,10 +76,13 @@ const NAMES: [&str; 2] = ["a", "b"];
 pub fn type_of(name: &str, case: &Case) -> Type {
     let options = match name {
         "rovl" if case.copy_up_open => ",copy_up=open",
-        "overlay" => ",index=off,metacopy=off,nfs_export=off,redirect_dir=nofollow,uuid=null,xino=off",
+        "overlay" => ",index=off,metacopy=off,nfs_export=off,redirect_dir=nofollow,xino=off",
         _ => "",
     };
-    Type { name: name.to_owned(), options: options.to_owned() }
+    Type {
+        name: name.to_owned(),
+        options: options.to_owned(),
+    }
 }
 
 struct Run<'a> {
@@ -87,10 +95,20 @@ struct Run<'a> {
 /// Runs a case in this process, whose mount namespace is its own. `progress` is told the number of each step.
 pub fn run(case: &Case, setup: &Setup, log: bool, progress: &Map) -> Report {
     let active = setup.differences.active(case);
-    let mut run = Run { case, sides: Vec::new(), active, report: Report::default() };
+    let mut run = Run {
+        case,
+        sides: Vec::new(),
+        active,
+        report: Report::default(),
+    };
     let failure = match run.whole(setup, log, progress) {
         Ok(failure) => failure,
-        Err(e) => Some(Failure::new(run.report.steps, "fuzzer", "error", format!("{e:#}"))),
+        Err(e) => Some(Failure::new(
+            run.report.steps,
+            "fuzzer",
+            "error",
+            format!("{e:#}"),
+        )),
     };
     run.report.failure = failure;
     run.report.used = run.active.used;
@@ -102,8 +120,13 @@ impl Run<'_> {
         let case = self.case;
         // SAFETY: this process has one thread.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?;
-        rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-        let tmpfs = |dir: &str| rustix::mount::mount("none", dir, "tmpfs", MountFlags::empty(), c"mode=755");
+        rustix::mount::mount_change(
+            "/",
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+        )?;
+        let tmpfs = |dir: &str| {
+            rustix::mount::mount("none", dir, "tmpfs", MountFlags::empty(), c"mode=755")
+        };
         tmpfs(&setup.dir)?;
         // A symlink to / must not lead out of here.
         std::env::set_current_dir(&setup.dir)?;
@@ -121,22 +144,37 @@ impl Run<'_> {
         }
         rustix::process::chroot(".")?;
         let fast = "/t".to_owned();
-        let home = if case.split || case.upper_fs != "tmpfs" { "/o".to_owned() } else { fast.clone() };
+        let home = if case.split || case.upper_fs != "tmpfs" {
+            "/o".to_owned()
+        } else {
+            fast.clone()
+        };
         for (name, fs) in NAMES.iter().zip(&setup.types) {
             let lower = if case.split { &fast } else { &home };
-            let side = Side::new(case, type_of(fs, case), format!("{home}/{name}"), format!("{lower}/{name}"));
+            let side = Side::new(
+                case,
+                type_of(fs, case),
+                format!("{home}/{name}"),
+                format!("{lower}/{name}"),
+            );
             side.make(case)?;
             for (i, entries) in case.lowers.iter().enumerate() {
-                layer::build(&side.lower(i), entries)?;
+                layer::build(&side.lower(i), entries, case.hostile)?;
             }
-            layer::build(&side.upper(), &case.upper)?;
+            layer::build(&side.upper(), &case.upper, case.hostile)?;
+            layer::build(&side.work(), &case.work, case.hostile)?;
             self.sides.push(side);
         }
         let before = self.lowers()?;
         rustix::process::umask(rustix::fs::Mode::from_bits_retain(case.umask));
         let mounted: Vec<_> = self.sides.iter_mut().map(Side::mount).collect();
         if mounted[0] != mounted[1] {
-            return Ok(Some(Failure::new(0, "mount", "result", format!("{:?} {:?}", mounted[0], mounted[1]))));
+            return Ok(Some(Failure::new(
+                0,
+                "mount",
+                "result",
+                format!("{:?} {:?}", mounted[0], mounted[1]),
+            )));
         }
         if mounted[0].is_err() {
             return Ok(None);
@@ -154,9 +192,15 @@ impl Run<'_> {
             let outcomes = exec::step(&mut self.sides, step);
             let kind = step.op.kind();
             self.report.steps += 1;
-            self.report.pairs.insert((kind.to_owned(), outcomes[0].class().to_owned()));
+            self.report
+                .pairs
+                .insert((kind.to_owned(), outcomes[0].class().to_owned()));
             if log {
-                self.report.log.push(format!("{} = {}", serde_json::to_string(step)?, outcomes[0]));
+                self.report.log.push(format!(
+                    "{} = {}",
+                    serde_json::to_string(step)?,
+                    outcomes[0]
+                ));
             }
             if let Some(failure) = self.step_failure(i, kind, outcomes) {
                 return Ok(Some(failure));
@@ -169,7 +213,12 @@ impl Run<'_> {
         })
     }
 
-    fn step_failure(&mut self, i: usize, kind: &str, mut outcomes: Vec<Outcome>) -> Option<Failure> {
+    fn step_failure(
+        &mut self,
+        i: usize,
+        kind: &str,
+        mut outcomes: Vec<Outcome>,
+    ) -> Option<Failure> {
         loop {
             let what = outcomes[0].differs(&outcomes[1])?;
             if !self.active.wanted(kind, &what) {
@@ -190,7 +239,11 @@ impl Run<'_> {
         let mut all = Vec::new();
         for side in &self.sides {
             for i in 0..side.lowers {
-                all.push(tree::read(&side.lower(i), View::Lower, &mut crate::side::Ids::default())?);
+                all.push(tree::read(
+                    &side.lower(i),
+                    View::Lower,
+                    &mut crate::side::Ids::default(),
+                )?);
             }
         }
         Ok(all)
@@ -199,7 +252,11 @@ impl Run<'_> {
     fn trees(&mut self, view: View) -> Sys<[Vec<Item>; 2]> {
         let mut read = |i: usize| {
             let side = &mut self.sides[i];
-            let root = if view == View::Merged { side.mnt.clone() } else { side.upper() };
+            let root = if view == View::Merged {
+                side.mnt.clone()
+            } else {
+                side.upper()
+            };
             tree::read(&root, view, &mut side.ids)
         };
         Ok([read(0)?, read(1)?])
@@ -207,9 +264,15 @@ impl Run<'_> {
 
     fn compare(&mut self, step: usize, place: &str, trees: &[Vec<Item>; 2]) -> Option<Failure> {
         let active = &mut self.active;
-        let list = tree::compare(&trees[0], &trees[1], |a, b, what| active.wanted_in_tree(place, a, b, what));
+        let list = tree::compare(&trees[0], &trees[1], |a, b, what| {
+            active.wanted_in_tree(place, a, b, what)
+        });
         let first = list.first()?;
-        let text: Vec<_> = list.iter().take(8).map(|d| format!("{}: {}: {}", d.path, d.what, d.text)).collect();
+        let text: Vec<_> = list
+            .iter()
+            .take(8)
+            .map(|d| format!("{}: {}: {}", d.path, d.what, d.text))
+            .collect();
         Some(Failure::new(step, place, &first.what, text.join("\n")))
     }
 
@@ -228,7 +291,12 @@ impl Run<'_> {
         for (i, side) in self.sides.iter_mut().enumerate() {
             side.close_all();
             if let Err(e) = side.unmount() {
-                return Ok(Some(Failure::new(step, "unmount", NAMES[i], sys::name(e).to_owned())));
+                return Ok(Some(Failure::new(
+                    step,
+                    "unmount",
+                    NAMES[i],
+                    sys::name(e).to_owned(),
+                )));
             }
         }
         for (i, (old, new)) in before.iter().zip(self.lowers()?).enumerate() {
@@ -242,10 +310,20 @@ impl Run<'_> {
                 return Ok(Some(Failure::new(step, "work directory", NAMES[i], left)));
             }
         }
-        let other: Vec<_> = setup.types.iter().rev().map(|name| type_of(name, self.case)).collect();
+        let other: Vec<_> = setup
+            .types
+            .iter()
+            .rev()
+            .map(|name| type_of(name, self.case))
+            .collect();
         for (side, fs) in self.sides.iter_mut().zip(&other) {
             if let Err(e) = side.mount_as(fs) {
-                return Ok(Some(Failure::new(step, "other's mount", &fs.name, sys::name(e).to_owned())));
+                return Ok(Some(Failure::new(
+                    step,
+                    "other's mount",
+                    &fs.name,
+                    sys::name(e).to_owned(),
+                )));
             }
         }
         let merged = self.trees(View::Merged)?;
@@ -264,7 +342,11 @@ fn leftover(dir: &str) -> Result<Option<String>> {
         use std::os::unix::fs::{FileTypeExt, MetadataExt};
         let meta = entry.metadata()?;
         if !(meta.file_type().is_char_device() && meta.rdev() == 0) {
-            return Ok(Some(format!("{:?} {:?}", entry.file_name(), meta.file_type())));
+            return Ok(Some(format!(
+                "{:?} {:?}",
+                entry.file_name(),
+                meta.file_type()
+            )));
         }
     }
     Ok(None)
@@ -272,7 +354,9 @@ fn leftover(dir: &str) -> Result<Option<String>> {
 
 /// Removes what a case left on an image.
 pub fn clean(case: &Case, setup: &Setup) {
-    let Some(home) = setup.images.get(&case.upper_fs) else { return };
+    let Some(home) = setup.images.get(&case.upper_fs) else {
+        return;
+    };
     for name in NAMES {
         remove(&format!("{home}/{name}"));
     }
@@ -283,7 +367,9 @@ fn remove(path: &str) {
         return;
     }
     // Something is immutable.
-    let _ = std::process::Command::new("chattr").args(["-R", "-f", "-i", "-a", path]).output();
+    let _ = std::process::Command::new("chattr")
+        .args(["-R", "-f", "-i", "-a", path])
+        .output();
     let _ = std::fs::remove_dir_all(path);
 }
 
@@ -308,8 +394,14 @@ pub fn isolated(case: &Case, setup: &Setup, log: bool) -> Result<Report> {
     let mut said = Vec::new();
     let mut buf = [0u8; 65536];
     let hung = loop {
-        let mut fds = [rustix::event::PollFd::new(&rd, rustix::event::PollFlags::IN)];
-        let limit = rustix::time::Timespec { tv_sec: setup.hang as i64, tv_nsec: 0 };
+        let mut fds = [rustix::event::PollFd::new(
+            &rd,
+            rustix::event::PollFlags::IN,
+        )];
+        let limit = rustix::time::Timespec {
+            tv_sec: setup.hang as i64,
+            tv_nsec: 0,
+        };
         match rustix::event::poll(&mut fds, Some(&limit)) {
             Ok(0) => {
                 let now = u32::from_le_bytes(std::array::from_fn(|i| progress.get(i)));

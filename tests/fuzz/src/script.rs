@@ -77,7 +77,10 @@ fn entry(out: &mut String, root: &str, e: &Entry) {
         What::XattrWhiteout => format!(": >{path}; setfattr -n trusted.overlay.whiteout {path}"),
     };
     let _ = writeln!(out, "{line}");
-    if matches!(e.what, What::Whiteout | What::XattrWhiteout | What::Link { .. }) {
+    if matches!(
+        e.what,
+        What::Whiteout | What::XattrWhiteout | What::Link { .. }
+    ) {
         return;
     }
     if (e.uid, e.gid) != (0, 0) {
@@ -87,7 +90,12 @@ fn entry(out: &mut String, root: &str, e: &Entry) {
         let _ = writeln!(out, "chmod {:o} {path}", e.mode);
     }
     for (name, value) in &e.xattrs {
-        let _ = writeln!(out, "setfattr -h -n {} -v {} {path}", word(name), hex(value));
+        let _ = writeln!(
+            out,
+            "setfattr -h -n {} -v {} {path}",
+            word(name),
+            hex(value)
+        );
     }
 }
 
@@ -102,11 +110,17 @@ fn times(out: &mut String, root: &str, entries: &[Entry]) {
 }
 
 fn letters(flags: u32) -> String {
-    [(0x10, 'i'), (0x20, 'a'), (0x40, 'd'), (0x80, 'A'), (0x8, 'S')]
-        .iter()
-        .filter(|(bit, _)| flags & bit != 0)
-        .map(|(_, letter)| letter)
-        .collect()
+    [
+        (0x10, 'i'),
+        (0x20, 'a'),
+        (0x40, 'd'),
+        (0x80, 'A'),
+        (0x8, 'S'),
+    ]
+    .iter()
+    .filter(|(bit, _)| flags & bit != 0)
+    .map(|(_, letter)| letter)
+    .collect()
 }
 
 /// A path that tools follow, and an option for one whose symlink they must not.
@@ -134,38 +148,84 @@ fn command(op: &Op) -> Option<String> {
         Op::Rmdir { path } => format!("rmdir {}", m(path)),
         Op::Unlink { path } => format!("unlink {}", m(path)),
         Op::Symlink { target, path } => format!("ln -sT {} {}", word(target), m(path)),
-        Op::Link { old: At::Path(old), new } => format!("ln -LT {} {}", m(old), m(new)),
-        Op::Link { old: At::Link(old), new } => format!("ln -PT {} {}", m(old), m(new)),
+        Op::Link {
+            old: At::Path(old),
+            new,
+        } => format!("ln -LT {} {}", m(old), m(new)),
+        Op::Link {
+            old: At::Link(old),
+            new,
+        } => format!("ln -PT {} {}", m(old), m(new)),
         Op::Rename { old, new, flags: 0 } => {
-            format!("python3 -c 'import os, sys; os.rename(*sys.argv[1:])' {} {}", m(old), m(new))
+            format!(
+                "python3 -c 'import os, sys; os.rename(*sys.argv[1:])' {} {}",
+                m(old),
+                m(new)
+            )
         }
         Op::Rename { old, new, flags: 2 } => format!("mv --exchange -T {} {}", m(old), m(new)),
         Op::Mknod { path, mode, rdev } => node(&m(path), *mode, *rdev),
         Op::Chmod { at, mode } => format!("chmod {mode:o} {}", target(at, "")?),
         Op::Chown { at, uid, gid } => {
-            let id = |id: &u32| if *id == u32::MAX { String::new() } else { id.to_string() };
+            let id = |id: &u32| {
+                if *id == u32::MAX {
+                    String::new()
+                } else {
+                    id.to_string()
+                }
+            };
             format!("chown {}:{} {}", id(uid), id(gid), target(at, "-h")?)
         }
         Op::Utimes { at, atime, mtime } => {
             // Two calls for one, where both times are set.
-            let parts: Vec<_> = [when('a', *atime), when('m', *mtime)].into_iter().flatten().collect();
+            let parts: Vec<_> = [when('a', *atime), when('m', *mtime)]
+                .into_iter()
+                .flatten()
+                .collect();
             let path = target(at, "-h")?;
-            parts.iter().map(|part| format!("{part} {path}")).collect::<Vec<_>>().join("; ")
+            parts
+                .iter()
+                .map(|part| format!("{part} {path}"))
+                .collect::<Vec<_>>()
+                .join("; ")
         }
-        Op::Truncate { at: At::Path(path), size } => format!("truncate -s {size} {}", m(path)),
-        Op::SetXattr { at, name, value, flags: 0 } if !name.is_empty() => {
-            format!("setfattr -n {} -v {} {}", word(name), hex(value), target(at, "-h")?)
+        Op::Truncate {
+            at: At::Path(path),
+            size,
+        } => format!("truncate -s {size} {}", m(path)),
+        Op::SetXattr {
+            at,
+            name,
+            value,
+            flags: 0,
+        } if !name.is_empty() => {
+            format!(
+                "setfattr -n {} -v {} {}",
+                word(name),
+                hex(value),
+                target(at, "-h")?
+            )
         }
-        Op::GetXattr { at, name, .. } => format!("getfattr -n {} {}", word(name), target(at, "-h")?),
+        Op::GetXattr { at, name, .. } => {
+            format!("getfattr -n {} {}", word(name), target(at, "-h")?)
+        }
         Op::RemoveXattr { at, name } => format!("setfattr -x {} {}", word(name), target(at, "-h")?),
         Op::ListXattr { at } => format!("getfattr -d -m - {}", target(at, "-h")?),
-        Op::SetFlags { at: At::Path(path), flags } => format!("chattr ={} {}", letters(*flags), m(path)),
+        Op::SetFlags {
+            at: At::Path(path),
+            flags,
+        } => format!("chattr ={} {}", letters(*flags), m(path)),
         Op::GetFlags { at: At::Path(path) } => format!("lsattr -d {}", m(path)),
         Op::Stat { at: At::Path(path) } => format!("stat -L {}", m(path)),
         Op::Stat { at: At::Link(path) } => format!("stat {}", m(path)),
         Op::Readlink { path } => format!("readlink {}", m(path)),
-        Op::List { at: At::Path(path), .. } => format!("ls -A {}", m(path)),
-        Op::Remount { read_only } => format!("mount -o remount,{} m", if *read_only { "ro" } else { "rw" }),
+        Op::List {
+            at: At::Path(path), ..
+        } => format!("ls -A {}", m(path)),
+        Op::Remount { read_only } => format!(
+            "mount -o remount,{} m",
+            if *read_only { "ro" } else { "rw" }
+        ),
         Op::Again { close: true } => "umount m && mnt".to_owned(),
         Op::DropCaches => "echo 2 >/proc/sys/vm/drop_caches".to_owned(),
         Op::Checkpoint => "ls -lAR m u".to_owned(),
@@ -209,16 +269,35 @@ pub fn script(case: &Case) -> String {
     let _ = writeln!(out, "# Seed {}, upper on {}.", case.seed, case.upper_fs);
     out.push_str("\nfs=${1:-rovl}\n");
     let lowers: Vec<_> = (0..case.lowers.len()).map(|i| format!("l{i}")).collect();
-    let _ = writeln!(out, "mkdir {} u w m\nchmod {:o} {} u", lowers.join(" "), case.root_mode, lowers.join(" "));
-    let option = if case.copy_up_open { "; [ $fs = overlay ] || o+=,copy_up=open" } else { "" };
-    let _ = writeln!(out, "o=lowerdir={},upperdir=u,workdir=w{option}", lowers.join(":"));
+    let _ = writeln!(
+        out,
+        "mkdir {} u w m\nchmod {:o} {} u",
+        lowers.join(" "),
+        case.root_mode,
+        lowers.join(" ")
+    );
+    let option = if case.copy_up_open {
+        "; [ $fs = overlay ] || o+=,copy_up=open"
+    } else {
+        ""
+    };
+    let _ = writeln!(
+        out,
+        "o=lowerdir={},upperdir=u,workdir=w{option}",
+        lowers.join(":")
+    );
     out.push_str("mnt() { mount -t $fs -o $o none m; }\n");
     out.push_str("as() { setpriv --reuid $1 --regid $1 --clear-groups -- \"${@:2}\"; }\n");
     if helper {
         out.push_str("restart() { eval \"exec ${F[1]}>&-\"; wait; coproc F { \"$FUZZ\" steps \"$PWD/m\"; }; }\n");
         out.push_str("step() { echo \"$1\" >&${F[1]}; read -r r <&${F[0]}; echo \"$1 = $r\"; }\n");
     }
-    for (name, entries) in lowers.iter().map(|n| &**n).zip(&case.lowers).chain([("u", &case.upper)]) {
+    for (name, entries) in lowers
+        .iter()
+        .map(|n| &**n)
+        .zip(&case.lowers)
+        .chain([("u", &case.upper)])
+    {
         for e in entries {
             entry(&mut out, name, e);
         }

@@ -27,6 +27,9 @@ pub struct Options {
     /// Operations of each seed.
     #[arg(long, default_value_t = 200)]
     steps: usize,
+    /// Layers that no kernel wrote.
+    #[arg(long)]
+    hostile: bool,
     /// Seconds after which no new seed is begun.
     #[arg(long)]
     time: Option<u64>,
@@ -55,23 +58,44 @@ fn image(place: &Place, fs: &str) -> Result<String> {
     std::fs::create_dir_all(&dir)?;
     let mkfs = format!("/usr/sbin/mkfs.{fs}");
     let force = if fs == "ext4" { "-F" } else { "-f" };
-    for command in [&[&*mkfs, "-q", force, &file][..], &["mount", "-o", "loop", &file, &dir]] {
-        let out = Command::new(command[0]).args(&command[1..]).output().with_context(|| command[0].to_owned())?;
+    for command in [
+        &[&*mkfs, "-q", force, &file][..],
+        &["mount", "-o", "loop", &file, &dir],
+    ] {
+        let out = Command::new(command[0])
+            .args(&command[1..])
+            .output()
+            .with_context(|| command[0].to_owned())?;
         if !out.status.success() {
-            bail!("{}: {}", command.join(" "), String::from_utf8_lossy(&out.stderr));
+            bail!(
+                "{}: {}",
+                command.join(" "),
+                String::from_utf8_lossy(&out.stderr)
+            );
         }
     }
     Ok(dir)
 }
 
 fn setup(place: &Place, filesystems: &BTreeSet<String>) -> Result<Setup> {
-    let differences = place.differences.as_deref().map(Differences::load).transpose()?.unwrap_or_default();
+    let differences = place
+        .differences
+        .as_deref()
+        .map(Differences::load)
+        .transpose()?
+        .unwrap_or_default();
     let mut images = BTreeMap::new();
     for fs in filesystems.iter().filter(|fs| *fs != "tmpfs") {
         images.insert(fs.clone(), image(place, fs)?);
     }
     let types = [place.a.clone(), place.b.clone()];
-    Ok(Setup { types, dir: place.dir.clone(), images, differences, hang: place.hang })
+    Ok(Setup {
+        types,
+        dir: place.dir.clone(),
+        images,
+        differences,
+        hang: place.hang,
+    })
 }
 
 /// Everything that a run counts.
@@ -113,7 +137,12 @@ impl Session<'_> {
         let trouble = self.kmsg.trouble()?;
         if let Some(first) = trouble.first() {
             let text = trouble.join("\n");
-            report.failure = Some(Failure { step: 0, place: "kernel".into(), what: first.clone(), text });
+            report.failure = Some(Failure {
+                step: 0,
+                place: "kernel".into(),
+                what: first.clone(),
+                text,
+            });
         }
         self.totals.add(&report);
         if let Some(failure) = report.failure {
@@ -128,7 +157,10 @@ impl Session<'_> {
     }
 
     fn show(&mut self, case: &Case, failure: &Failure, name: &str) -> Result<()> {
-        println!("FAIL {name}: {} {}: step {}", failure.place, failure.what, failure.step);
+        println!(
+            "FAIL {name}: {} {}: step {}",
+            failure.place, failure.what, failure.step
+        );
         for line in failure.text.lines() {
             println!("    {line}");
         }
@@ -138,8 +170,15 @@ impl Session<'_> {
         }
         let words = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
         let what: String = failure.what.chars().take(40).map(words).collect();
-        let file = format!("{}/{}-{what}-{name}", self.out, failure.place.replace([' ', '\''], "-"));
-        std::fs::write(format!("{file}.json"), serde_json::to_string_pretty(&short.0)?)?;
+        let file = format!(
+            "{}/{}-{what}-{name}",
+            self.out,
+            failure.place.replace([' ', '\''], "-")
+        );
+        std::fs::write(
+            format!("{file}.json"),
+            serde_json::to_string_pretty(&short.0)?,
+        )?;
         let text = script::script(&short.0);
         std::fs::write(format!("{file}.sh"), &text)?;
         println!("shrunk in {} runs: {}.json, {}.sh", short.2, file, file);
@@ -175,25 +214,46 @@ pub fn run(options: &Options) -> Result<bool> {
             skipped += 1;
             continue;
         }
-        let name = Path::new(&file).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = Path::new(&file)
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         s.case(&case, &name)?;
     }
-    println!("kept cases: {} ran, {} failed, {skipped} skipped", s.totals.cases, s.totals.failed);
+    println!(
+        "kept cases: {} ran, {} failed, {skipped} skipped",
+        s.totals.cases, s.totals.failed
+    );
     let kept = s.totals.cases;
     let mut shown = Instant::now();
     for seed in options.seed..options.seed.saturating_add(options.count) {
-        let late = options.time.is_some_and(|limit| start.elapsed().as_secs() >= limit);
+        let late = options
+            .time
+            .is_some_and(|limit| start.elapsed().as_secs() >= limit);
         if late || s.totals.seen.len() >= options.failures {
             println!("ended before seed {seed}");
             break;
         }
         let upper_fs = &options.upperfs[(seed % options.upperfs.len() as u64) as usize];
-        let case = generate::case(seed, &Wish { upper_fs, steps: options.steps });
+        let case = generate::case(
+            seed,
+            &Wish {
+                upper_fs,
+                steps: options.steps,
+                hostile: options.hostile,
+            },
+        );
         s.case(&case, &format!("seed-{seed}"))?;
         if shown.elapsed().as_secs() >= 30 {
             shown = Instant::now();
             let t = &s.totals;
-            println!("seed {seed}: {} operations, {} failed, {} s", t.steps, t.failed, start.elapsed().as_secs());
+            println!(
+                "seed {seed}: {} operations, {} failed, {} s",
+                t.steps,
+                t.failed,
+                start.elapsed().as_secs()
+            );
         }
     }
     close(&s, kept, skipped, start)
@@ -202,7 +262,10 @@ pub fn run(options: &Options) -> Result<bool> {
 fn close(s: &Session<'_>, kept: u64, skipped: u64, start: Instant) -> Result<bool> {
     let t = &s.totals;
     for (rule, n) in &t.used {
-        println!("wanted difference, {n} times: {}", s.setup.differences.line(*rule));
+        println!(
+            "wanted difference, {n} times: {}",
+            s.setup.differences.line(*rule)
+        );
     }
     for ((place, what), n) in &t.seen {
         println!("failed {n} times: {place}: {what}");
@@ -223,7 +286,11 @@ fn close(s: &Session<'_>, kept: u64, skipped: u64, start: Instant) -> Result<boo
         t.pairs.len(),
         t.steps as f64 / seconds,
     );
-    println!("{} passed, {} failed, {skipped} skipped", t.cases - t.failed, t.failed);
+    println!(
+        "{} passed, {} failed, {skipped} skipped",
+        t.cases - t.failed,
+        t.failed
+    );
     Ok(t.failed == 0)
 }
 
@@ -255,7 +322,10 @@ pub fn replay(place: &Place, cases: &[String]) -> Result<bool> {
         }
         if let Some(failure) = report.failure {
             passed = false;
-            println!("FAIL {} {}: step {}\n{}", failure.place, failure.what, failure.step, failure.text);
+            println!(
+                "FAIL {} {}: step {}\n{}",
+                failure.place, failure.what, failure.step, failure.text
+            );
         }
         for line in kmsg.lines()? {
             println!("kernel: {line}");

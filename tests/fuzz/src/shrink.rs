@@ -15,9 +15,19 @@ struct Shrink<'a> {
 }
 
 /// The shortest case that was found with the same failure, that failure, and how many runs it took.
-pub fn shrink(case: &Case, failure: &Failure, setup: &Setup, limit: Duration) -> Result<(Case, Failure, u32)> {
-    let mut s =
-        Shrink { setup, best: case.clone(), failure: failure.clone(), end: Instant::now() + limit, runs: 0 };
+pub fn shrink(
+    case: &Case,
+    failure: &Failure,
+    setup: &Setup,
+    limit: Duration,
+) -> Result<(Case, Failure, u32)> {
+    let mut s = Shrink {
+        setup,
+        best: case.clone(),
+        failure: failure.clone(),
+        end: Instant::now() + limit,
+        runs: 0,
+    };
     // Nothing after the failure matters.
     let mut first = case.clone();
     first.steps.truncate(failure.step + 1);
@@ -60,7 +70,11 @@ impl Shrink<'_> {
     }
 
     /// Takes pieces out of a list, large ones first, the last one first.
-    fn list(&mut self, len: impl Fn(&Case) -> usize, cut: impl Fn(&mut Case, std::ops::Range<usize>)) -> Result<()> {
+    fn list(
+        &mut self,
+        len: impl Fn(&Case) -> usize,
+        cut: impl Fn(&mut Case, std::ops::Range<usize>),
+    ) -> Result<()> {
         let mut piece = len(&self.best).div_ceil(2).max(1);
         loop {
             let mut end = len(&self.best);
@@ -87,7 +101,10 @@ impl Shrink<'_> {
                     continue;
                 }
             }
-            self.list(move |c| c.lowers[i].len(), move |c, range| drop(c.lowers[i].drain(range)))?;
+            self.list(
+                move |c| c.lowers[i].len(),
+                move |c, range| drop(c.lowers[i].drain(range)),
+            )?;
         }
         self.list(|c| c.upper.len(), |c, range| drop(c.upper.drain(range)))
     }

@@ -82,7 +82,11 @@ impl Side {
             lower_dir,
             lowers: case.lowers.len(),
             slots: Default::default(),
-            ids: Ids { split: case.split, reused: case.upper_fs != "tmpfs", ..Ids::default() },
+            ids: Ids {
+                split: case.split,
+                reused: case.upper_fs != "tmpfs",
+                ..Ids::default()
+            },
         }
     }
 
@@ -101,7 +105,12 @@ impl Side {
     /// The options that name the layers.
     pub fn layers(&self) -> String {
         let lowers: Vec<_> = (0..self.lowers).map(|i| self.lower(i)).collect();
-        format!("lowerdir={},upperdir={},workdir={}", lowers.join(":"), self.upper(), self.work())
+        format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lowers.join(":"),
+            self.upper(),
+            self.work()
+        )
     }
 
     pub fn mount(&mut self) -> Sys<()> {
@@ -112,7 +121,13 @@ impl Side {
     pub fn mount_as(&mut self, fs: &Type) -> Sys<()> {
         let options = format!("{}{}", self.layers(), fs.options);
         let options = CString::new(options).map_err(|_| Errno::INVAL)?;
-        rustix::mount::mount("none", &*self.mnt, &*fs.name, MountFlags::empty(), &*options)?;
+        rustix::mount::mount(
+            "none",
+            &*self.mnt,
+            &*fs.name,
+            MountFlags::empty(),
+            &*options,
+        )?;
         self.ids.mounted();
         Ok(())
     }
@@ -122,7 +137,11 @@ impl Side {
     }
 
     pub fn remount(&mut self, read_only: bool) -> Sys<()> {
-        let flags = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+        let flags = if read_only {
+            MountFlags::RDONLY
+        } else {
+            MountFlags::empty()
+        };
         rustix::mount::mount_remount(&*self.mnt, flags, "")
     }
 
@@ -131,14 +150,22 @@ impl Side {
     }
 
     pub fn slot(&self, i: u8) -> Sys<&OwnedFd> {
-        self.slots.get(usize::from(i)).and_then(Option::as_ref).ok_or(Errno::BADF)
+        self.slots
+            .get(usize::from(i))
+            .and_then(Option::as_ref)
+            .ok_or(Errno::BADF)
     }
 
     /// Makes the folders.
     pub fn make(&self, case: &Case) -> Sys<()> {
         let mkdir = |path: String, mode| {
             rustix::fs::mkdirat(CWD, &*path, Mode::from_bits_retain(mode))?;
-            rustix::fs::chmodat(CWD, &*path, Mode::from_bits_retain(mode), rustix::fs::AtFlags::empty())
+            rustix::fs::chmodat(
+                CWD,
+                &*path,
+                Mode::from_bits_retain(mode),
+                rustix::fs::AtFlags::empty(),
+            )
         };
         mkdir(self.dir.clone(), 0o755)?;
         if self.dir != self.lower_dir {

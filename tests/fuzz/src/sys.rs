@@ -23,24 +23,29 @@ pub fn name(e: Errno) -> &'static str {
         ($($n:ident $s:literal)*) => { match e { $(Errno::$n => $s,)* _ => "E?" } };
     }
     names! { PERM "EPERM" NOENT "ENOENT" INTR "EINTR" IO "EIO" NXIO "ENXIO" BADF "EBADF" AGAIN "EAGAIN"
-        NOMEM "ENOMEM" ACCESS "EACCES" FAULT "EFAULT" NOTBLK "ENOTBLK" BUSY "EBUSY" EXIST "EEXIST"
-        XDEV "EXDEV" NODEV "ENODEV" NOTDIR "ENOTDIR" ISDIR "EISDIR" INVAL "EINVAL" MFILE "EMFILE"
-        NOTTY "ENOTTY" TXTBSY "ETXTBSY" FBIG "EFBIG" NOSPC "ENOSPC" SPIPE "ESPIPE" ROFS "EROFS"
-        MLINK "EMLINK" PIPE "EPIPE" RANGE "ERANGE" NAMETOOLONG "ENAMETOOLONG" NOSYS "ENOSYS"
-        NOTEMPTY "ENOTEMPTY" LOOP "ELOOP" NODATA "ENODATA" OVERFLOW "EOVERFLOW" OPNOTSUPP "EOPNOTSUPP"
-        STALE "ESTALE" DQUOT "EDQUOT" REMOTE "EREMOTE" TIMEDOUT "ETIMEDOUT" CONNREFUSED "ECONNREFUSED"
-        UCLEAN "EUCLEAN" NOTCONN "ENOTCONN" }
+    NOMEM "ENOMEM" ACCESS "EACCES" FAULT "EFAULT" NOTBLK "ENOTBLK" BUSY "EBUSY" EXIST "EEXIST"
+    XDEV "EXDEV" NODEV "ENODEV" NOTDIR "ENOTDIR" ISDIR "EISDIR" INVAL "EINVAL" MFILE "EMFILE"
+    NOTTY "ENOTTY" TXTBSY "ETXTBSY" FBIG "EFBIG" NOSPC "ENOSPC" SPIPE "ESPIPE" ROFS "EROFS"
+    MLINK "EMLINK" PIPE "EPIPE" RANGE "ERANGE" NAMETOOLONG "ENAMETOOLONG" NOSYS "ENOSYS"
+    NOTEMPTY "ENOTEMPTY" LOOP "ELOOP" NODATA "ENODATA" OVERFLOW "EOVERFLOW" OPNOTSUPP "EOPNOTSUPP"
+    STALE "ESTALE" DQUOT "EDQUOT" REMOTE "EREMOTE" TIMEDOUT "ETIMEDOUT" CONNREFUSED "ECONNREFUSED"
+    UCLEAN "EUCLEAN" NOTCONN "ENOTCONN" }
 }
 
 pub fn truncate(path: &CStr, size: u64) -> Sys<()> {
     // SAFETY: the string outlives the call.
-    ret(i64::from(unsafe { libc::truncate(path.as_ptr(), size as i64) })).map(drop)
+    ret(i64::from(unsafe {
+        libc::truncate(path.as_ptr(), size as i64)
+    }))
+    .map(drop)
 }
 
 /// An ioctl on an integer or a structure.
 pub fn ioctl<T>(fd: BorrowedFd<'_>, request: u64, arg: &mut T) -> Sys<i64> {
     // SAFETY: the callers give each request the structure that it wants.
-    ret(i64::from(unsafe { libc::ioctl(fd.as_raw_fd(), request as _, std::ptr::from_mut(arg)) }))
+    ret(i64::from(unsafe {
+        libc::ioctl(fd.as_raw_fd(), request as _, std::ptr::from_mut(arg))
+    }))
 }
 
 pub const GETFLAGS: u64 = 0x8008_6601;
@@ -78,9 +83,15 @@ pub fn ofd_lock(fd: BorrowedFd<'_>, kind: i16, start: i64, len: i64, test: bool)
     // SAFETY: all zeros is a value of the structure.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     (lock.l_type, lock.l_whence, lock.l_start, lock.l_len) = (kind, 0, start, len);
-    let command = if test { libc::F_OFD_GETLK } else { libc::F_OFD_SETLK };
+    let command = if test {
+        libc::F_OFD_GETLK
+    } else {
+        libc::F_OFD_SETLK
+    };
     // SAFETY: the structure outlives the call.
-    ret(i64::from(unsafe { libc::fcntl(fd.as_raw_fd(), command, &mut lock) }))?;
+    ret(i64::from(unsafe {
+        libc::fcntl(fd.as_raw_fd(), command, &mut lock)
+    }))?;
     Ok(if test { i64::from(lock.l_type) } else { 0 })
 }
 
@@ -98,7 +109,11 @@ pub fn handle(dir: BorrowedFd<'_>, path: &CStr, flags: i32) -> Sys<i64> {
         kind: i32,
         data: [u8; 128],
     }
-    let mut handle = Handle { bytes: 128, kind: 0, data: [0; 128] };
+    let mut handle = Handle {
+        bytes: 128,
+        kind: 0,
+        data: [0; 128],
+    };
     let mut mount = 0i32;
     // SAFETY: the buffers outlive the call and have the size that `bytes` says.
     ret(unsafe {
@@ -140,8 +155,16 @@ pub struct Map {
 impl Map {
     pub fn new(fd: &OwnedFd, offset: u64, len: usize, write: bool, private: bool) -> Sys<Self> {
         use rustix::mm::{mmap, MapFlags, ProtFlags};
-        let prot = if write { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
-        let flags = if private { MapFlags::PRIVATE } else { MapFlags::SHARED };
+        let prot = if write {
+            ProtFlags::READ | ProtFlags::WRITE
+        } else {
+            ProtFlags::READ
+        };
+        let flags = if private {
+            MapFlags::PRIVATE
+        } else {
+            MapFlags::SHARED
+        };
         // SAFETY: the kernel chooses the place.
         let at = unsafe { mmap(std::ptr::null_mut(), len, prot, flags, fd, offset) }?;
         Ok(Self { at: at.cast(), len })

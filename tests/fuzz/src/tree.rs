@@ -17,12 +17,17 @@ const RECENT: i64 = 1_500_000_000;
 /// Without NOATIME, a look would change what it looks at.
 const LOOK: OFlags = OFlags::NOATIME.union(OFlags::CLOEXEC);
 
+/// Attributes whose value differs.
+const OTHERS: [&[u8]; 2] = [b"trusted.overlay.origin", b"trusted.overlay.uuid"];
+
 /// A time that can be compared between the sides: 0 is "of this run".
 fn time(t: StatxTimestamp) -> u64 {
     if t.tv_sec >= RECENT {
         0
     } else {
-        (t.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(t.tv_nsec.into())
+        (t.tv_sec as u64)
+            .wrapping_mul(1_000_000_000)
+            .wrapping_add(t.tv_nsec.into())
     }
 }
 
@@ -55,7 +60,10 @@ impl Item {
     }
 
     pub fn xattr(&self, name: &str) -> Option<&[u8]> {
-        self.xattrs.iter().find(|(n, _)| n == name.as_bytes()).map(|(_, v)| &**v)
+        self.xattrs
+            .iter()
+            .find(|(n, _)| n == name.as_bytes())
+            .map(|(_, v)| &**v)
     }
 }
 
@@ -68,9 +76,15 @@ pub fn stat_fields(stat: &Statx, ids: &mut Ids, mut put: impl FnMut(&'static str
     put("mode", mode.into());
     put("uid", stat.stx_uid.into());
     put("gid", stat.stx_gid.into());
-    put(if is_dir { "dir nlink" } else { "nlink" }, stat.stx_nlink.into());
+    put(
+        if is_dir { "dir nlink" } else { "nlink" },
+        stat.stx_nlink.into(),
+    );
     put(if is_dir { "dir size" } else { "size" }, stat.stx_size);
-    put("rdev", rustix::fs::makedev(stat.stx_rdev_major, stat.stx_rdev_minor));
+    put(
+        "rdev",
+        rustix::fs::makedev(stat.stx_rdev_major, stat.stx_rdev_minor),
+    );
     put("atime", time(stat.stx_atime));
     put("mtime", time(stat.stx_mtime));
     put("dev", dev.into());
@@ -107,8 +121,19 @@ fn object(
     ids: &mut Ids,
     todo: &mut Vec<(Vec<u8>, Option<u64>)>,
 ) -> Item {
-    let mut item = Item { path, mode: 0, fields: Vec::new(), target: Vec::new(), xattrs: Vec::new() };
-    let stat = match rustix::fs::statx(CWD, &**full, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
+    let mut item = Item {
+        path,
+        mode: 0,
+        fields: Vec::new(),
+        target: Vec::new(),
+        xattrs: Vec::new(),
+    };
+    let stat = match rustix::fs::statx(
+        CWD,
+        &**full,
+        AtFlags::SYMLINK_NOFOLLOW,
+        StatxFlags::BASIC_STATS,
+    ) {
         Ok(stat) => stat,
         Err(e) => {
             item.fields.push(("stat error", e.raw_os_error() as u64));
@@ -145,13 +170,18 @@ fn object(
                 }
             });
             fields.push(("inode", stat.stx_ino));
-            fields.push(("changed", stat.stx_ctime.tv_sec as u64 * 1_000_000_000 + u64::from(stat.stx_ctime.tv_nsec)));
+            fields.push((
+                "changed",
+                stat.stx_ctime.tv_sec as u64 * 1_000_000_000 + u64::from(stat.stx_ctime.tv_nsec),
+            ));
         }
     }
     let mut fail = |what, e: rustix::io::Errno| fields.push((what, e.raw_os_error() as u64));
     match kind {
         libc::S_IFDIR => match list(full) {
-            Ok(entries) => {
+            Ok(mut entries) => {
+                // The order of a listing is free; that of the numbers' ranks is not.
+                entries.sort_unstable_by(|a, b| b.1.cmp(&a.1));
                 for e in entries {
                     let mut path = item.path.clone();
                     if !path.is_empty() {
@@ -210,8 +240,10 @@ fn xattrs(full: &CString, view: View) -> Sys<Vec<(Vec<u8>, Vec<u8>)>> {
     for name in buf[..n].split(|b| *b == 0).filter(|name| !name.is_empty()) {
         let mut value = [0u8; 4096];
         let value = match rustix::fs::lgetxattr(&**full, name, &mut value[..]) {
-            // A file handle: what is in it is another one on each side.
-            Ok(n) if view == View::Upper && name == b"trusted.overlay.origin" => format!("{n} bytes").into_bytes(),
+            // A file handle, a random number: what is in it is another one on each side.
+            Ok(n) if view == View::Upper && OTHERS.contains(&name) => {
+                format!("{n} bytes").into_bytes()
+            }
             Ok(n) => value[..n].to_vec(),
             Err(e) => sys::name(e).as_bytes().to_vec(),
         };
@@ -255,11 +287,21 @@ pub fn compare(
         let path = show(&x.or(y).map(|e| e.path.clone()).unwrap_or_default());
         let mut found = |what: &str, text: String| {
             if !ignore(x, y, what) {
-                out.push(Difference { path: path.clone(), what: what.to_owned(), text });
+                out.push(Difference {
+                    path: path.clone(),
+                    what: what.to_owned(),
+                    text,
+                });
             }
         };
         let (Some(x), Some(y)) = (x, y) else {
-            found("missing", format!("only in the {}", if x.is_some() { "first" } else { "second" }));
+            found(
+                "missing",
+                format!(
+                    "only in the {}",
+                    if x.is_some() { "first" } else { "second" }
+                ),
+            );
             continue;
         };
         if x.mode != y.mode {

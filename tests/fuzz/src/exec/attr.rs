@@ -9,7 +9,9 @@ use crate::side::Side;
 use crate::sys::{self, Sys};
 use crate::tree;
 use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Statx, StatxFlags, Timespec, Timestamps, Uid, XattrFlags, CWD};
+use rustix::fs::{
+    AtFlags, Gid, Mode, OFlags, Statx, StatxFlags, Timespec, Timestamps, Uid, XattrFlags, CWD,
+};
 use rustix::io::Errno;
 
 impl Target<'_> {
@@ -31,11 +33,23 @@ impl Target<'_> {
 
 fn time(when: When) -> Timespec {
     match when {
-        When::Now => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
-        When::Omit => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
-        When::At(sec, nsec) => Timespec { tv_sec: sec, tv_nsec: nsec.into() },
+        When::Now => Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        },
+        When::Omit => Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        },
+        When::At(sec, nsec) => Timespec {
+            tv_sec: sec,
+            tv_nsec: nsec.into(),
+        },
     }
 }
+
+/// The flags that the generator sets.
+const CHANGED: u32 = 0x4010_00f8;
 
 /// Calls `$f`, `$l` or `$p` for a descriptor, a symlink or a path.
 macro_rules! each {
@@ -71,42 +85,83 @@ impl Side {
             Op::Chmod { mode, .. } => match &target {
                 Target::File(fd) => r::fchmod(fd, Mode::from_bits_retain(*mode))?,
                 // A symlink has no mode; the call is fchmodat2.
-                Target::Path { path, .. } => r::chmodat(CWD, &**path, Mode::from_bits_retain(*mode), AtFlags::empty())?,
+                Target::Path { path, .. } => r::chmodat(
+                    CWD,
+                    &**path,
+                    Mode::from_bits_retain(*mode),
+                    AtFlags::empty(),
+                )?,
             },
             Op::Chown { uid, gid, .. } => {
                 let id = |id: &u32| (*id != u32::MAX).then_some(*id);
                 let (uid, gid) = (id(uid).map(Uid::from_raw), id(gid).map(Gid::from_raw));
                 match &target {
                     Target::File(fd) => r::fchown(fd, uid, gid)?,
-                    Target::Path { path, .. } => r::chownat(CWD, &**path, uid, gid, target.flags())?,
+                    Target::Path { path, .. } => {
+                        r::chownat(CWD, &**path, uid, gid, target.flags())?
+                    }
                 }
             }
             Op::Utimes { atime, mtime, .. } => {
-                let times = Timestamps { last_access: time(*atime), last_modification: time(*mtime) };
+                let times = Timestamps {
+                    last_access: time(*atime),
+                    last_modification: time(*mtime),
+                };
                 match &target {
                     Target::File(fd) => r::futimens(fd, &times)?,
-                    Target::Path { path, .. } => r::utimensat(CWD, &**path, &times, target.flags())?,
+                    Target::Path { path, .. } => {
+                        r::utimensat(CWD, &**path, &times, target.flags())?
+                    }
                 }
             }
-            Op::SetXattr { name, value, flags, .. } => {
+            Op::SetXattr {
+                name, value, flags, ..
+            } => {
                 let (name, value) = (bytes(name), bytes(value));
                 let flags = XattrFlags::from_bits_retain(*flags);
-                each!(&target, r::fsetxattr, r::lsetxattr, r::setxattr, &*name, &value, flags)?;
+                each!(
+                    &target,
+                    r::fsetxattr,
+                    r::lsetxattr,
+                    r::setxattr,
+                    &*name,
+                    &value,
+                    flags
+                )?;
             }
             Op::RemoveXattr { name, .. } => {
-                each!(&target, r::fremovexattr, r::lremovexattr, r::removexattr, &*bytes(name))?;
+                each!(
+                    &target,
+                    r::fremovexattr,
+                    r::lremovexattr,
+                    r::removexattr,
+                    &*bytes(name)
+                )?;
             }
             Op::GetXattr { name, size, .. } => {
                 let mut buf = vec![0; *size as usize];
                 let name = bytes(name);
-                let n = each!(&target, r::fgetxattr, r::lgetxattr, r::getxattr, &*name, &mut buf[..])?;
+                let n = each!(
+                    &target,
+                    r::fgetxattr,
+                    r::lgetxattr,
+                    r::getxattr,
+                    &*name,
+                    &mut buf[..]
+                )?;
                 buf.truncate(n);
                 let own = name.starts_with(b"trusted.overlay.");
                 return Ok(Outcome::from(n as i64).with_data(if own { Vec::new() } else { buf }));
             }
             Op::ListXattr { .. } => {
                 let mut buf = vec![0; 4096];
-                let n = each!(&target, r::flistxattr, r::llistxattr, r::listxattr, &mut buf[..])?;
+                let n = each!(
+                    &target,
+                    r::flistxattr,
+                    r::llistxattr,
+                    r::listxattr,
+                    &mut buf[..]
+                )?;
                 buf.truncate(n);
                 let mut names: Vec<_> = buf.split_inclusive(|b| *b == 0).collect();
                 names.sort_unstable();
@@ -124,7 +179,9 @@ impl Side {
                 };
                 let mut value = 0u32;
                 if let Op::SetFlags { flags, .. } = op {
-                    value = *flags;
+                    // Flags that describe how the filesystem keeps the file stay as they are.
+                    let _ = sys::ioctl(fd, sys::GETFLAGS, &mut value);
+                    value = value & !CHANGED | *flags;
                     sys::ioctl(fd, sys::SETFLAGS, &mut value)?;
                 } else {
                     sys::ioctl(fd, sys::GETFLAGS, &mut value)?;
@@ -135,7 +192,9 @@ impl Side {
                 let stat = target.statx()?;
                 self.ids.moment();
                 let mut out = Outcome::from(0);
-                tree::stat_fields(&stat, &mut self.ids, |name, value| out.fields.push((name, value)));
+                tree::stat_fields(&stat, &mut self.ids, |name, value| {
+                    out.fields.push((name, value))
+                });
                 return Ok(out);
             }
             Op::Statfs { .. } => {

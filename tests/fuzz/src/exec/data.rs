@@ -2,11 +2,11 @@
 //! The content of open files: reading, writing, mapping, copying, locking.
 
 use crate::case::pattern;
+use crate::op::At;
 use crate::op::Op;
 use crate::outcome::Outcome;
 use crate::side::Side;
 use crate::sys::{self, Map, Sys};
-use crate::op::At;
 use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
 use rustix::io::{Errno, IoSlice, IoSliceMut, ReadWriteFlags};
@@ -14,7 +14,9 @@ use rustix::io::{Errno, IoSlice, IoSliceMut, ReadWriteFlags};
 const PAGE: u64 = 4096;
 
 fn filled(fill: u8, at: u64, len: u32) -> Vec<u8> {
-    (at..at + u64::from(len)).map(|i| pattern(fill, i)).collect()
+    (at..at + u64::from(len))
+        .map(|i| pattern(fill, i))
+        .collect()
 }
 
 impl Side {
@@ -24,13 +26,24 @@ impl Side {
                 let mut buf = vec![0; *len as usize];
                 let fd = self.slot(*slot)?;
                 let n = match at {
-                    Some(at) => rustix::io::preadv2(fd, &mut [IoSliceMut::new(&mut buf)], *at, ReadWriteFlags::empty())?,
+                    Some(at) => rustix::io::preadv2(
+                        fd,
+                        &mut [IoSliceMut::new(&mut buf)],
+                        *at,
+                        ReadWriteFlags::empty(),
+                    )?,
                     None => rustix::io::read(fd, &mut buf[..])?,
                 };
                 buf.truncate(n);
                 Ok(Outcome::from(n as i64).with_data(buf))
             }
-            Op::Write { slot, at, len, fill, rwf } => {
+            Op::Write {
+                slot,
+                at,
+                len,
+                fill,
+                rwf,
+            } => {
                 let data = filled(*fill, at.unwrap_or(0), *len);
                 let fd = self.slot(*slot)?;
                 Ok(match at {
@@ -45,15 +58,32 @@ impl Side {
                 At::Slot(slot) => rustix::fs::ftruncate(self.slot(*slot)?, *size).into(),
                 At::Path(path) | At::Link(path) => sys::truncate(&self.at(path), *size).into(),
             }),
-            Op::Fallocate { slot, mode, at, len } => {
+            Op::Fallocate {
+                slot,
+                mode,
+                at,
+                len,
+            } => {
                 let mode = FallocateFlags::from_bits_retain(*mode);
                 Ok(rustix::fs::fallocate(self.slot(*slot)?, mode, *at, *len).into())
             }
-            Op::MmapWrite { slot, at, len, fill, private } => self.map_write(*slot, *at, *len, *fill, *private),
+            Op::MmapWrite {
+                slot,
+                at,
+                len,
+                fill,
+                private,
+            } => self.map_write(*slot, *at, *len, *fill, *private),
             Op::MmapRead { slot, at, len } => {
                 let (start, end) = self.in_file(*slot, *at, *len)?;
                 let base = start / PAGE * PAGE;
-                let map = Map::new(self.slot(*slot)?, base, (end - base).max(1) as usize, false, false)?;
+                let map = Map::new(
+                    self.slot(*slot)?,
+                    base,
+                    (end - base).max(1) as usize,
+                    false,
+                    false,
+                )?;
                 let data: Vec<u8> = (start..end).map(|i| map.get((i - base) as usize)).collect();
                 Ok(Outcome::from(data.len() as i64).with_data(data))
             }
@@ -67,22 +97,57 @@ impl Side {
                 };
                 Ok((rustix::fs::seek(self.slot(*slot)?, to)? as i64).into())
             }
-            Op::Splice { slot, at, len, fill } => {
+            Op::Splice {
+                slot,
+                at,
+                len,
+                fill,
+            } => {
                 let (rd, wr) = rustix::pipe::pipe()?;
                 // More than a pipe holds would wait for ever.
                 let data = filled(*fill, *at, (*len).min(32768));
                 rustix::io::write(&wr, &data)?;
                 let mut to = *at;
                 let flags = rustix::pipe::SpliceFlags::empty();
-                Ok(rustix::pipe::splice(&rd, None, self.slot(*slot)?, Some(&mut to), data.len(), flags).into())
+                Ok(rustix::pipe::splice(
+                    &rd,
+                    None,
+                    self.slot(*slot)?,
+                    Some(&mut to),
+                    data.len(),
+                    flags,
+                )
+                .into())
             }
-            Op::CopyRange { .. } | Op::Clone { .. } | Op::Dedupe { .. } | Op::Sendfile { .. } => self.copy(op),
-            Op::Lock { slot, kind, start, len } => {
-                Ok(sys::ofd_lock(self.slot(*slot)?.as_fd(), i16::from(*kind), (*start).into(), (*len).into(), false)?.into())
+            Op::CopyRange { .. } | Op::Clone { .. } | Op::Dedupe { .. } | Op::Sendfile { .. } => {
+                self.copy(op)
             }
-            Op::TestLock { slot, kind, start, len } => {
-                Ok(sys::ofd_lock(self.slot(*slot)?.as_fd(), i16::from(*kind), (*start).into(), (*len).into(), true)?.into())
-            }
+            Op::Lock {
+                slot,
+                kind,
+                start,
+                len,
+            } => Ok(sys::ofd_lock(
+                self.slot(*slot)?.as_fd(),
+                i16::from(*kind),
+                (*start).into(),
+                (*len).into(),
+                false,
+            )?
+            .into()),
+            Op::TestLock {
+                slot,
+                kind,
+                start,
+                len,
+            } => Ok(sys::ofd_lock(
+                self.slot(*slot)?.as_fd(),
+                i16::from(*kind),
+                (*start).into(),
+                (*len).into(),
+                true,
+            )?
+            .into()),
             Op::Flock { slot, kind } => {
                 let how = match kind {
                     0 => FlockOperation::NonBlockingLockShared,
@@ -98,7 +163,8 @@ impl Side {
                     1 => rustix::fs::fdatasync(fd),
                     2 => rustix::fs::syncfs(fd),
                     // SAFETY: no memory is involved.
-                    _ => sys::ret(unsafe { libc::sync_file_range(fd.as_raw_fd(), 0, 0, 7) }.into()).map(drop),
+                    _ => sys::ret(unsafe { libc::sync_file_range(fd.as_raw_fd(), 0, 0, 7) }.into())
+                        .map(drop),
                 }
                 .into())
             }
@@ -122,7 +188,13 @@ impl Side {
     fn map_write(&mut self, slot: u8, at: u64, len: u32, fill: u8, private: bool) -> Sys<Outcome> {
         let (start, end) = self.in_file(slot, at, len)?;
         let base = start / PAGE * PAGE;
-        let map = Map::new(self.slot(slot)?, base, (end - base).max(1) as usize, true, private)?;
+        let map = Map::new(
+            self.slot(slot)?,
+            base,
+            (end - base).max(1) as usize,
+            true,
+            private,
+        )?;
         for i in start..end {
             map.set((i - base) as usize, pattern(fill, i));
         }
@@ -133,20 +205,35 @@ impl Side {
     }
 
     fn copy(&mut self, op: &Op) -> Sys<Outcome> {
-        let (Op::CopyRange { range } | Op::Clone { range, .. } | Op::Dedupe { range } | Op::Sendfile { range }) = op
+        let (Op::CopyRange { range }
+        | Op::Clone { range, .. }
+        | Op::Dedupe { range }
+        | Op::Sendfile { range }) = op
         else {
             return Err(Errno::NOSYS);
         };
         let (from, to) = (self.slot(range.from)?, self.slot(range.to)?);
         let (mut from_at, mut to_at) = (range.from_at, range.to_at);
         Ok(match op {
-            Op::CopyRange { .. } => {
-                rustix::fs::copy_file_range(from, Some(&mut from_at), to, Some(&mut to_at), range.len as usize).into()
-            }
+            Op::CopyRange { .. } => rustix::fs::copy_file_range(
+                from,
+                Some(&mut from_at),
+                to,
+                Some(&mut to_at),
+                range.len as usize,
+            )
+            .into(),
             Op::Clone { whole: true, .. } => rustix::fs::ioctl_ficlone(to, from).into(),
             Op::Clone { .. } => {
-                let mut arg = sys::CloneRange { fd: from.as_raw_fd().into(), offset: from_at, len: range.len, to: to_at };
-                sys::ioctl(to.as_fd(), sys::CLONERANGE, &mut arg).map(drop).into()
+                let mut arg = sys::CloneRange {
+                    fd: from.as_raw_fd().into(),
+                    offset: from_at,
+                    len: range.len,
+                    to: to_at,
+                };
+                sys::ioctl(to.as_fd(), sys::CLONERANGE, &mut arg)
+                    .map(drop)
+                    .into()
             }
             Op::Dedupe { .. } => {
                 let mut arg = sys::DedupeRange {

@@ -23,16 +23,33 @@ pub fn list_dir(fd: BorrowedFd<'_>, size: usize) -> Sys<Vec<Entry>> {
     let mut entries = Vec::new();
     loop {
         // SAFETY: the buffer outlives the call and has the length that is given.
-        let n = ret(unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buf.as_mut_ptr(), buf.len()) })?;
+        let n = ret(unsafe {
+            libc::syscall(
+                libc::SYS_getdents64,
+                fd.as_raw_fd(),
+                buf.as_mut_ptr(),
+                buf.len(),
+            )
+        })?;
         if n == 0 {
             return Ok(entries);
         }
         let mut rest = &buf[..n as usize];
         while rest.len() > 19 {
-            let number = |at: usize| u64::from_ne_bytes(rest[at..at + 8].try_into().unwrap_or_default());
+            let number =
+                |at: usize| u64::from_ne_bytes(rest[at..at + 8].try_into().unwrap_or_default());
             let len = usize::from(u16::from_ne_bytes([rest[16], rest[17]]));
-            let name = rest[19..len].split(|b| *b == 0).next().unwrap_or_default().to_vec();
-            entries.push(Entry { next: number(8) as i64, ino: number(0), kind: rest[18], name });
+            let name = rest[19..len]
+                .split(|b| *b == 0)
+                .next()
+                .unwrap_or_default()
+                .to_vec();
+            entries.push(Entry {
+                next: number(8) as i64,
+                ino: number(0),
+                kind: rest[18],
+                name,
+            });
             rest = &rest[len..];
         }
     }
@@ -62,7 +79,10 @@ impl Side {
             let same = names(&rest) == names(&entries[usize::from(seek) + 1..]);
             out = out.with("seek", same.into());
         }
-        let mut names: Vec<_> = entries.iter().map(|e| [&[b'0' + e.kind, b':'], &*e.name, b"\0"].concat()).collect();
+        let mut names: Vec<_> = entries
+            .iter()
+            .map(|e| [&[b'0' + e.kind, b':'], &*e.name, b"\0"].concat())
+            .collect();
         names.sort_unstable();
         Ok(out.with_data(names.concat()))
     }

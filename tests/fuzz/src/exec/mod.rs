@@ -28,7 +28,9 @@ impl Target<'_> {
     fn path(&self) -> CString {
         match self {
             Self::Path { path, .. } => path.clone(),
-            Self::File(fd) => CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default(),
+            Self::File(fd) => {
+                CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
+            }
         }
     }
 }
@@ -40,8 +42,14 @@ impl Side {
 
     fn target(&self, at: &At) -> Sys<Target<'_>> {
         Ok(match at {
-            At::Path(path) => Target::Path { path: self.at(path), follow: true },
-            At::Link(path) => Target::Path { path: self.at(path), follow: false },
+            At::Path(path) => Target::Path {
+                path: self.at(path),
+                follow: true,
+            },
+            At::Link(path) => Target::Path {
+                path: self.at(path),
+                follow: false,
+            },
             At::Slot(slot) => Target::File(self.slot(*slot)?),
         })
     }
@@ -108,7 +116,10 @@ pub fn step(sides: &mut [Side], step: &Step) -> Vec<Outcome> {
     if step.who != 0 {
         let _ = sys::become_user(step.who);
     }
-    let outcomes = sides.iter_mut().map(|side| side.execute(&step.op)).collect();
+    let outcomes = sides
+        .iter_mut()
+        .map(|side| side.execute(&step.op))
+        .collect();
     if step.who != 0 {
         let _ = sys::become_user(0);
     }

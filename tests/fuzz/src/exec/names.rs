@@ -11,15 +11,26 @@ use rustix::fd::AsRawFd;
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RenameFlags, CWD};
 
 /// A FIFO or a device must not make the fuzzer wait, nor become its terminal.
-const ALWAYS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+const ALWAYS: OFlags = OFlags::NONBLOCK
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
 
 impl Side {
     pub(super) fn open_close(&mut self, op: &Op) -> Outcome {
         match op {
-            Op::Open { slot, path, flags, mode } => {
+            Op::Open {
+                slot,
+                path,
+                flags,
+                mode,
+            } => {
                 let flags = OFlags::from_bits_retain(*flags) | ALWAYS;
                 // The kernel refuses a mode that nothing is created with.
-                let mode = if flags.intersects(OFlags::CREATE | OFlags::TMPFILE) { *mode } else { 0 };
+                let mode = if flags.intersects(OFlags::CREATE | OFlags::TMPFILE) {
+                    *mode
+                } else {
+                    0
+                };
                 let fd = rustix::fs::open(&*self.at(path), flags, Mode::from_bits_retain(mode));
                 self.put_slot(*slot, fd)
             }
@@ -47,7 +58,11 @@ impl Side {
             Op::Mkdir { path, mode: m } => rustix::fs::mkdirat(CWD, &*self.at(path), mode(m))?,
             Op::Rmdir { path } => rustix::fs::unlinkat(CWD, &*self.at(path), AtFlags::REMOVEDIR)?,
             Op::Unlink { path } => rustix::fs::unlinkat(CWD, &*self.at(path), AtFlags::empty())?,
-            Op::Mknod { path, mode: m, rdev } => {
+            Op::Mknod {
+                path,
+                mode: m,
+                rdev,
+            } => {
                 let kind = FileType::from_raw_mode(*m);
                 rustix::fs::mknodat(CWD, &*self.at(path), kind, mode(&(m & 0o7777)), *rdev)?;
             }
@@ -57,15 +72,27 @@ impl Side {
             Op::Link { old, new } => {
                 let target = self.target(old)?;
                 let follow = !matches!(target, Target::Path { follow: false, .. });
-                let flags = if follow { AtFlags::SYMLINK_FOLLOW } else { AtFlags::empty() };
+                let flags = if follow {
+                    AtFlags::SYMLINK_FOLLOW
+                } else {
+                    AtFlags::empty()
+                };
                 rustix::fs::linkat(CWD, &*target.path(), CWD, &*self.at(new), flags)?;
             }
             Op::Rename { old, new, flags } => {
                 let flags = RenameFlags::from_bits_retain(*flags);
                 rustix::fs::renameat_with(CWD, &*self.at(old), CWD, &*self.at(new), flags)?;
             }
-            Op::Access { path, mode, effective } => {
-                let flags = if *effective { AtFlags::EACCESS } else { AtFlags::empty() };
+            Op::Access {
+                path,
+                mode,
+                effective,
+            } => {
+                let flags = if *effective {
+                    AtFlags::EACCESS
+                } else {
+                    AtFlags::empty()
+                };
                 rustix::fs::accessat(CWD, &*self.at(path), Access::from_bits_retain(*mode), flags)?;
             }
             Op::Readlink { path } => {

@@ -22,15 +22,25 @@ impl Gen {
         if marked {
             if let Some(parent) = out.iter_mut().rfind(|e| e.path == dir) {
                 parent.xattrs.retain(|(n, _)| n != "trusted.overlay.opaque");
-                parent.xattrs.push(("trusted.overlay.opaque".into(), "x".into()));
+                parent
+                    .xattrs
+                    .push(("trusted.overlay.opaque".into(), "x".into()));
             }
         }
         for name in NAMES {
             if out.len() >= limit || !self.chance(45) {
                 continue;
             }
-            let name = if self.chance(1) { LONG.repeat(15) } else { name.to_owned() };
-            let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
+            let name = if self.chance(1) {
+                LONG.repeat(15)
+            } else {
+                name.to_owned()
+            };
+            let path = if dir.is_empty() {
+                name
+            } else {
+                format!("{dir}/{name}")
+            };
             if out.iter().any(|e| e.path == path) {
                 continue;
             }
@@ -52,22 +62,43 @@ impl Gen {
         match self.rng.random_range(0..100) {
             0..40 if depth < 3 => What::Dir,
             0..65 => self.file(),
-            65..73 => What::Symlink { target: self.target() },
+            65..73 => What::Symlink {
+                target: self.target(),
+            },
             73..79 if self.links => {
                 let files: Vec<_> = out
                     .iter()
-                    .filter(|e| matches!(e.what, What::File { .. } | What::Symlink { .. } | What::Node { .. }))
+                    .filter(|e| {
+                        matches!(
+                            e.what,
+                            What::File { .. } | What::Symlink { .. } | What::Node { .. }
+                        )
+                    })
                     .map(|e| e.path.clone())
                     .collect();
                 if files.is_empty() {
                     return self.file();
                 }
-                What::Link { to: files[self.rng.random_range(0..files.len())].clone() }
+                What::Link {
+                    to: files[self.rng.random_range(0..files.len())].clone(),
+                }
             }
-            79..83 => What::Node { kind: libc::S_IFIFO, rdev: 0 },
-            83..85 => What::Node { kind: libc::S_IFSOCK, rdev: 0 },
-            85..87 => What::Node { kind: libc::S_IFCHR, rdev: libc::makedev(1, 3) },
-            87..88 => What::Node { kind: libc::S_IFBLK, rdev: libc::makedev(250, 7) },
+            79..83 => What::Node {
+                kind: libc::S_IFIFO,
+                rdev: 0,
+            },
+            83..85 => What::Node {
+                kind: libc::S_IFSOCK,
+                rdev: 0,
+            },
+            85..87 => What::Node {
+                kind: libc::S_IFCHR,
+                rdev: libc::makedev(1, 3),
+            },
+            87..88 => What::Node {
+                kind: libc::S_IFBLK,
+                rdev: libc::makedev(250, 7),
+            },
             88..97 => What::Whiteout,
             _ => self.file(),
         }
@@ -77,8 +108,16 @@ impl Gen {
         let mut pieces = Vec::new();
         let mut size = 0u64;
         for _ in 0..self.rng.random_range(0..3u32) {
-            let hole = if self.chance(20) { self.rng.random_range(0..70_000) } else { 0 };
-            let len = if self.chance(80) { self.rng.random_range(1..200) } else { self.rng.random_range(1..20_000) };
+            let hole = if self.chance(20) {
+                self.rng.random_range(0..70_000)
+            } else {
+                0
+            };
+            let len = if self.chance(80) {
+                self.rng.random_range(1..200)
+            } else {
+                self.rng.random_range(1..20_000)
+            };
             pieces.push((size + hole, len, self.rng.random()));
             size += hole + u64::from(len);
         }
@@ -90,7 +129,10 @@ impl Gen {
 
     fn entry(&mut self, path: String, what: What, is_upper: bool) -> Entry {
         let mut xattrs = Vec::new();
-        let special = matches!(what, What::Whiteout | What::XattrWhiteout | What::Link { .. });
+        let special = matches!(
+            what,
+            What::Whiteout | What::XattrWhiteout | What::Link { .. }
+        );
         let plain = matches!(what, What::Dir | What::File { .. });
         if plain && self.chance(25) {
             xattrs.push(("user.a".into(), self.value()));
@@ -116,9 +158,26 @@ impl Gen {
             // Escaped once: a nested union's own.
             xattrs.push(("trusted.overlay.overlay.opaque".into(), "y".into()));
         }
-        let mode = if matches!(what, What::Dir) { self.dir_mode() } else { self.mode() };
-        let flags = if !is_upper && plain && self.chance(3) { self.flags() } else { 0 };
+        let mode = if matches!(what, What::Dir) {
+            self.dir_mode()
+        } else {
+            self.mode()
+        };
+        let flags = if !is_upper && plain && self.chance(3) {
+            self.flags()
+        } else {
+            0
+        };
         let (uid, gid) = (self.id(), self.id());
-        Entry { path, what, mode, uid, gid, time: self.rng.random_range(1..1_000_000_000), xattrs, flags }
+        Entry {
+            path,
+            what,
+            mode,
+            uid,
+            gid,
+            time: self.rng.random_range(1..1_000_000_000),
+            xattrs,
+            flags,
+        }
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A case from a seed.
 
+mod hostile;
 mod layers;
 mod steps;
 
@@ -17,6 +18,8 @@ pub const CAPABILITY: &str = "\u{1}\0\0\u{2}\u{1}\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 pub struct Wish<'a> {
     pub upper_fs: &'a str,
     pub steps: usize,
+    /// Layers that no kernel wrote.
+    pub hostile: bool,
 }
 
 /// The generator's state: the random numbers and a rough idea of the tree.
@@ -34,7 +37,13 @@ pub struct Gen {
 /// Makes the case of a seed.
 pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
     let rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut g = Gen { rng, known: Vec::new(), slots: [None; 6], links: true, read_only: false };
+    let mut g = Gen {
+        rng,
+        known: Vec::new(),
+        slots: [None; 6],
+        links: true,
+        read_only: false,
+    };
     let split = g.chance(20);
     let copy_up_open = g.chance(50);
     // Where rovl copies up later than overlayfs, a link of a lower file breaks later, too: see differences.
@@ -45,7 +54,11 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         _ => g.rng.random_range(5..13),
     };
     let lowers = (0..layers).map(|_| g.layer(false)).collect();
-    let upper = if g.chance(35) { g.layer(true) } else { Vec::new() };
+    let upper = if g.chance(35) {
+        g.layer(true)
+    } else {
+        Vec::new()
+    };
     let mut case = Case {
         seed,
         upper_fs: wish.upper_fs.to_owned(),
@@ -55,8 +68,13 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         umask: g.pick(&[0o022, 0o022, 0, 0o077]),
         lowers,
         upper,
+        work: Vec::new(),
+        hostile: false,
         steps: Vec::new(),
     };
+    if wish.hostile {
+        g.spoil(&mut case);
+    }
     case.steps = g.steps(wish.steps);
     case
 }
@@ -78,8 +96,14 @@ impl Gen {
     }
 
     fn value(&mut self) -> Text {
-        let len = if self.chance(5) { 300 } else { self.rng.random_range(0..12) };
-        (0..len).map(|_| char::from(self.rng.random_range(b'a'..=b'z'))).collect()
+        let len = if self.chance(5) {
+            300
+        } else {
+            self.rng.random_range(0..12)
+        };
+        (0..len)
+            .map(|_| char::from(self.rng.random_range(b'a'..=b'z')))
+            .collect()
     }
 
     fn id(&mut self) -> u32 {
@@ -87,16 +111,34 @@ impl Gen {
     }
 
     fn mode(&mut self) -> u32 {
-        self.pick(&[0o644, 0o644, 0o666, 0o600, 0o755, 0o777, 0o4755, 0o2755, 0o6777, 0o2644, 0o444, 0, 0o400, 0o1644])
+        self.pick(&[
+            0o644, 0o644, 0o666, 0o600, 0o755, 0o777, 0o4755, 0o2755, 0o6777, 0o2644, 0o444, 0,
+            0o400, 0o1644,
+        ])
     }
 
     fn dir_mode(&mut self) -> u32 {
-        self.pick(&[0o755, 0o755, 0o777, 0o777, 0o1777, 0o700, 0o2775, 0o2777, 0o555, 0o711])
+        self.pick(&[
+            0o755, 0o755, 0o777, 0o777, 0o1777, 0o700, 0o2775, 0o2777, 0o555, 0o711,
+        ])
     }
 
     /// `FS_IOC_SETFLAGS`: immutable, append, nodump, noatime and a few that no filesystem has.
     fn flags(&mut self) -> u32 {
-        self.pick(&[0x10, 0x20, 0x40, 0x80, 0x30, 0x50, 0xc0, 0, 0, 0x8, 0x0010_0000, 0x4000_0000])
+        self.pick(&[
+            0x10,
+            0x20,
+            0x40,
+            0x80,
+            0x30,
+            0x50,
+            0xc0,
+            0,
+            0,
+            0x8,
+            0x0010_0000,
+            0x4000_0000,
+        ])
     }
 
     fn target(&mut self) -> Text {
@@ -105,7 +147,10 @@ impl Gen {
             return self.known[i].0.clone();
         }
         let long = LONG.repeat(40);
-        self.pick(&["a", "../b", ".", "..", "nowhere", "a/b", "x y", "./a", &long]).to_owned()
+        self.pick(&[
+            "a", "../b", ".", "..", "nowhere", "a/b", "x y", "./a", &long,
+        ])
+        .to_owned()
     }
 
     /// The value of an ACL attribute, well-formed for the most part.

@@ -47,10 +47,17 @@ impl Gen {
                 make.unwrap_or(Self::stat)(self)
             };
             let root = matches!(op, Op::Remount { .. } | Op::Again { .. } | Op::DropCaches);
-            let who = if root || self.chance(60) { 0 } else { self.pick(&[1, 1, 2]) };
+            let who = if root || self.chance(60) {
+                0
+            } else {
+                self.pick(&[1, 1, 2])
+            };
             steps.push(Step { who, op });
             if i % CHECKPOINT == CHECKPOINT - 1 {
-                steps.push(Step { who: 0, op: Op::Checkpoint });
+                steps.push(Step {
+                    who: 0,
+                    op: Op::Checkpoint,
+                });
             }
         }
         steps
@@ -64,11 +71,18 @@ impl Gen {
             return LONG.repeat(16);
         }
         let odd = "\u{e9}\u{80}\\ *\"";
-        self.pick(&["a", "b", "c", "d", "e", "f", "x y", ".h", "n1", "n2", "n3", odd]).to_owned()
+        self.pick(&[
+            "a", "b", "c", "d", "e", "f", "x y", ".h", "n1", "n2", "n3", odd,
+        ])
+        .to_owned()
     }
 
     fn known(&mut self, dir: Option<bool>) -> Option<Text> {
-        let fits: Vec<_> = self.known.iter().filter(|k| dir.is_none_or(|d| d == k.1)).collect();
+        let fits: Vec<_> = self
+            .known
+            .iter()
+            .filter(|k| dir.is_none_or(|d| d == k.1))
+            .collect();
         if fits.is_empty() {
             return None;
         }
@@ -87,7 +101,11 @@ impl Gen {
     fn fresh(&mut self) -> Text {
         let dir = self.dir_path();
         let name = self.new_name();
-        if dir.is_empty() { name } else { format!("{dir}/{name}") }
+        if dir.is_empty() {
+            name
+        } else {
+            format!("{dir}/{name}")
+        }
     }
 
     /// A path, of the wanted kind for the most part.
@@ -107,7 +125,11 @@ impl Gen {
 
     /// The name of something to be made.
     fn make_path(&mut self, is_dir: bool) -> Text {
-        let path = if self.chance(65) { self.fresh() } else { self.path(None) };
+        let path = if self.chance(65) {
+            self.fresh()
+        } else {
+            self.path(None)
+        };
         if !path.ends_with(['/', '.']) && !path.is_empty() {
             self.know(&path, is_dir);
         }
@@ -115,8 +137,9 @@ impl Gen {
     }
 
     fn slot(&mut self, dir: Option<bool>) -> u8 {
-        let fits: Vec<u8> =
-            (0..SLOTS as u8).filter(|i| self.slots[usize::from(*i)].is_some_and(|d| dir.is_none_or(|w| w == d))).collect();
+        let fits: Vec<u8> = (0..SLOTS as u8)
+            .filter(|i| self.slots[usize::from(*i)].is_some_and(|d| dir.is_none_or(|w| w == d)))
+            .collect();
         if fits.is_empty() || self.chance(3) {
             return self.rng.random_range(0..SLOTS as u8);
         }
@@ -153,11 +176,18 @@ impl Gen {
         let mut path = None;
         match self.rng.random_range(0..20) {
             0..4 => {
-                flags = libc::O_RDONLY | if self.chance(70) { libc::O_DIRECTORY } else { 0 };
+                flags = libc::O_RDONLY
+                    | if self.chance(70) {
+                        libc::O_DIRECTORY
+                    } else {
+                        0
+                    };
                 path = Some(self.path(Some(true)));
             }
             4..6 => {
-                flags = self.pick(&[1, 2]) | libc::O_TMPFILE | if self.chance(20) { libc::O_EXCL } else { 0 };
+                flags = self.pick(&[1, 2])
+                    | libc::O_TMPFILE
+                    | if self.chance(20) { libc::O_EXCL } else { 0 };
                 path = Some(self.dir_path());
             }
             6..11 => {
@@ -182,9 +212,19 @@ impl Gen {
         }
         let path = path.unwrap_or_else(|| self.path(Some(false)));
         let slot = self.rng.random_range(0..SLOTS as u8);
-        self.slots[usize::from(slot)] = Some(flags & libc::O_DIRECTORY != 0 && flags as u32 & O_TMPFILE != O_TMPFILE);
-        let mode = if flags as u32 & O_CREAT != 0 { self.mode() } else { self.pick(&[0o600, 0o666]) };
-        Op::Open { slot, path, flags: flags as u32, mode }
+        self.slots[usize::from(slot)] =
+            Some(flags & libc::O_DIRECTORY != 0 && flags as u32 & O_TMPFILE != O_TMPFILE);
+        let mode = if flags as u32 & O_CREAT != 0 {
+            self.mode()
+        } else {
+            self.pick(&[0o600, 0o666])
+        };
+        Op::Open {
+            slot,
+            path,
+            flags: flags as u32,
+            mode,
+        }
     }
 
     fn close(&mut self) -> Op {
@@ -196,61 +236,132 @@ impl Gen {
     fn reopen(&mut self) -> Op {
         let (from, slot) = (self.slot(None), self.rng.random_range(0..SLOTS as u8));
         self.slots[usize::from(slot)] = self.slots[usize::from(from)];
-        Op::Reopen { slot, from, flags: self.pick(&[0, 1, 2, 0x401, 0x202]) }
+        Op::Reopen {
+            slot,
+            from,
+            flags: self.pick(&[0, 1, 2, 0x401, 0x202]),
+        }
     }
 
     fn read(&mut self) -> Op {
-        let at = if self.chance(60) { Some(self.offset()) } else { None };
-        Op::Read { slot: self.slot(Some(false)), at, len: self.len() }
+        let at = if self.chance(60) {
+            Some(self.offset())
+        } else {
+            None
+        };
+        Op::Read {
+            slot: self.slot(Some(false)),
+            at,
+            len: self.len(),
+        }
     }
 
     fn write(&mut self) -> Op {
-        let at = if self.chance(60) { Some(self.offset()) } else { None };
+        let at = if self.chance(60) {
+            Some(self.offset())
+        } else {
+            None
+        };
         // RWF_HIPRI, DSYNC, SYNC, APPEND; NOWAIT is a wanted difference.
-        let rwf = if self.chance(12) { self.pick(&[1, 2, 4, 0x10, 0x20]) } else { 0 };
-        Op::Write { slot: self.slot(Some(false)), at, len: self.len(), fill: self.rng.random(), rwf }
+        let rwf = if self.chance(12) {
+            self.pick(&[1, 2, 4, 0x10, 0x20])
+        } else {
+            0
+        };
+        Op::Write {
+            slot: self.slot(Some(false)),
+            at,
+            len: self.len(),
+            fill: self.rng.random(),
+            rwf,
+        }
     }
 
     fn truncate(&mut self) -> Op {
-        let at = if self.chance(50) { At::Slot(self.slot(Some(false))) } else { At::Path(self.path(Some(false))) };
-        Op::Truncate { at, size: self.offset() }
+        let at = if self.chance(50) {
+            At::Slot(self.slot(Some(false)))
+        } else {
+            At::Path(self.path(Some(false)))
+        };
+        Op::Truncate {
+            at,
+            size: self.offset(),
+        }
     }
 
     fn fallocate(&mut self) -> Op {
         let mode = self.pick(&[0, 0, 1, 3, 3, 0x10, 0x11, 0x8, 0x20, 0x2, 0x40]);
-        Op::Fallocate { slot: self.slot(Some(false)), mode, at: self.offset(), len: self.len().into() }
+        Op::Fallocate {
+            slot: self.slot(Some(false)),
+            mode,
+            at: self.offset(),
+            len: self.len().into(),
+        }
     }
 
     fn map_write(&mut self) -> Op {
         let private = self.chance(20);
-        Op::MmapWrite { slot: self.slot(Some(false)), at: self.offset(), len: self.len(), fill: self.rng.random(), private }
+        Op::MmapWrite {
+            slot: self.slot(Some(false)),
+            at: self.offset(),
+            len: self.len(),
+            fill: self.rng.random(),
+            private,
+        }
     }
 
     fn map_read(&mut self) -> Op {
-        Op::MmapRead { slot: self.slot(Some(false)), at: self.offset(), len: self.len() }
+        Op::MmapRead {
+            slot: self.slot(Some(false)),
+            at: self.offset(),
+            len: self.len(),
+        }
     }
 
     fn seek(&mut self) -> Op {
         let whence = self.rng.random_range(0..5);
-        let at = if self.chance(8) { -5 } else { self.offset() as i64 };
-        Op::Seek { slot: self.slot(Some(false)), at, whence }
+        let at = if self.chance(8) {
+            -5
+        } else {
+            self.offset() as i64
+        };
+        Op::Seek {
+            slot: self.slot(Some(false)),
+            at,
+            whence,
+        }
     }
 
     fn list(&mut self) -> Op {
-        let at = if self.chance(25) { At::Slot(self.slot(Some(true))) } else { At::Path(self.path(Some(true))) };
-        Op::List { at, buffer: self.pick(&[32768, 280, 600]), seek: self.rng.random_range(0..12) }
+        let at = if self.chance(25) {
+            At::Slot(self.slot(Some(true)))
+        } else {
+            At::Path(self.path(Some(true)))
+        };
+        Op::List {
+            at,
+            buffer: self.pick(&[32768, 280, 600]),
+            seek: self.rng.random_range(0..12),
+        }
     }
 
     fn mkdir(&mut self) -> Op {
-        Op::Mkdir { path: self.make_path(true), mode: self.dir_mode() }
+        Op::Mkdir {
+            path: self.make_path(true),
+            mode: self.dir_mode(),
+        }
     }
 
     fn rmdir(&mut self) -> Op {
-        Op::Rmdir { path: self.path(Some(true)) }
+        Op::Rmdir {
+            path: self.path(Some(true)),
+        }
     }
 
     fn unlink(&mut self) -> Op {
-        Op::Unlink { path: self.path(Some(false)) }
+        Op::Unlink {
+            path: self.path(Some(false)),
+        }
     }
 
     fn mknod(&mut self) -> Op {
@@ -263,15 +374,25 @@ impl Gen {
             (libc::S_IFBLK, libc::makedev(250, 1)),
             (libc::S_IFDIR, 0),
         ]);
-        Op::Mknod { path: self.make_path(false), mode: kind | self.mode(), rdev }
+        Op::Mknod {
+            path: self.make_path(false),
+            mode: kind | self.mode(),
+            rdev,
+        }
     }
 
     fn symlink(&mut self) -> Op {
-        Op::Symlink { target: self.target(), path: self.make_path(false) }
+        Op::Symlink {
+            target: self.target(),
+            path: self.make_path(false),
+        }
     }
 
     fn link(&mut self) -> Op {
-        Op::Link { old: self.at(Some(false)), new: self.make_path(false) }
+        Op::Link {
+            old: self.at(Some(false)),
+            new: self.make_path(false),
+        }
     }
 
     fn rename(&mut self) -> Op {
@@ -279,37 +400,74 @@ impl Gen {
         let flags = self.pick(&[0, 0, 0, 0, 0, 1, 2, 2, 4, 5, 3, 8]);
         let old = self.path(Some(dir));
         let free = flags != 2 && self.chance(50);
-        let new = if free { self.make_path(dir) } else { self.path(Some(dir)) };
+        let new = if free {
+            self.make_path(dir)
+        } else {
+            self.path(Some(dir))
+        };
         Op::Rename { old, new, flags }
     }
 
     fn chmod(&mut self) -> Op {
-        Op::Chmod { at: self.at(None), mode: if self.chance(40) { self.dir_mode() } else { self.mode() } }
+        Op::Chmod {
+            at: self.at(None),
+            mode: if self.chance(40) {
+                self.dir_mode()
+            } else {
+                self.mode()
+            },
+        }
     }
 
     fn chown(&mut self) -> Op {
         let id = |g: &mut Self| if g.chance(25) { u32::MAX } else { g.id() };
-        Op::Chown { at: self.at(None), uid: id(self), gid: id(self) }
+        Op::Chown {
+            at: self.at(None),
+            uid: id(self),
+            gid: id(self),
+        }
     }
 
     fn when(&mut self) -> When {
         match self.rng.random_range(0..10) {
             0..2 => When::Now,
             2 => When::Omit,
-            _ => When::At(self.rng.random_range(1..1_000_000_000), self.rng.random_range(0..1_000_000_000)),
+            _ => When::At(
+                self.rng.random_range(1..1_000_000_000),
+                self.rng.random_range(0..1_000_000_000),
+            ),
         }
     }
 
     fn utimes(&mut self) -> Op {
-        Op::Utimes { at: self.at(None), atime: self.when(), mtime: self.when() }
+        Op::Utimes {
+            at: self.at(None),
+            atime: self.when(),
+            mtime: self.when(),
+        }
     }
 
     fn xattr_name(&mut self) -> Text {
         let long = format!("user.{}", LONG.repeat(15));
         let names = [
-            "user.a", "user.a", "user.b", "trusted.t", "trusted.u", "trusted.overlay.opaque", "trusted.overlay.x",
-            "trusted.overlay.overlay.opaque", "user.overlay.opaque", "security.capability", "security.x", "nonsense.x",
-            "user.", "", ACL_NAMES[0], ACL_NAMES[0], ACL_NAMES[1], &long,
+            "user.a",
+            "user.a",
+            "user.b",
+            "trusted.t",
+            "trusted.u",
+            "trusted.overlay.opaque",
+            "trusted.overlay.x",
+            "trusted.overlay.overlay.opaque",
+            "user.overlay.opaque",
+            "security.capability",
+            "security.x",
+            "nonsense.x",
+            "user.",
+            "",
+            ACL_NAMES[0],
+            ACL_NAMES[0],
+            ACL_NAMES[1],
+            &long,
         ];
         self.pick(&names).to_owned()
     }
@@ -321,12 +479,25 @@ impl Gen {
             "security.capability" if self.chance(80) => CAPABILITY.to_owned(),
             _ => self.value(),
         };
-        let dir = if name == ACL_NAMES[1] { Some(true) } else { None };
-        Op::SetXattr { at: self.at(dir), name, value, flags: self.pick(&[0, 0, 0, 1, 2, 7]) }
+        let dir = if name == ACL_NAMES[1] {
+            Some(true)
+        } else {
+            None
+        };
+        Op::SetXattr {
+            at: self.at(dir),
+            name,
+            value,
+            flags: self.pick(&[0, 0, 0, 1, 2, 7]),
+        }
     }
 
     fn get_xattr(&mut self) -> Op {
-        Op::GetXattr { at: self.at(None), name: self.xattr_name(), size: self.pick(&[4096, 4096, 2, 0]) }
+        Op::GetXattr {
+            at: self.at(None),
+            name: self.xattr_name(),
+            size: self.pick(&[4096, 4096, 2, 0]),
+        }
     }
 
     fn list_xattr(&mut self) -> Op {
@@ -334,11 +505,17 @@ impl Gen {
     }
 
     fn remove_xattr(&mut self) -> Op {
-        Op::RemoveXattr { at: self.at(None), name: self.xattr_name() }
+        Op::RemoveXattr {
+            at: self.at(None),
+            name: self.xattr_name(),
+        }
     }
 
     fn set_flags(&mut self) -> Op {
-        Op::SetFlags { at: self.at(None), flags: self.flags() }
+        Op::SetFlags {
+            at: self.at(None),
+            flags: self.flags(),
+        }
     }
 
     fn get_flags(&mut self) -> Op {
@@ -350,11 +527,17 @@ impl Gen {
     }
 
     fn access(&mut self) -> Op {
-        Op::Access { path: self.path(None), mode: self.rng.random_range(0..8), effective: self.chance(80) }
+        Op::Access {
+            path: self.path(None),
+            mode: self.rng.random_range(0..8),
+            effective: self.chance(80),
+        }
     }
 
     fn readlink(&mut self) -> Op {
-        Op::Readlink { path: self.path(Some(false)) }
+        Op::Readlink {
+            path: self.path(Some(false)),
+        }
     }
 
     fn statfs(&mut self) -> Op {
@@ -365,51 +548,96 @@ impl Gen {
         let (from, to) = (self.slot(Some(false)), self.slot(Some(false)));
         // Clones want whole blocks.
         let whole = self.chance(40);
-        let at = |g: &mut Self| if whole { g.offset() / 4096 * 4096 } else { g.offset() };
+        let at = |g: &mut Self| {
+            if whole {
+                g.offset() / 4096 * 4096
+            } else {
+                g.offset()
+            }
+        };
         let (from_at, to_at, len) = (at(self), at(self), at(self));
-        Range { from, to, from_at, to_at, len }
+        Range {
+            from,
+            to,
+            from_at,
+            to_at,
+            len,
+        }
     }
 
     fn copy_range(&mut self) -> Op {
-        Op::CopyRange { range: self.range() }
+        Op::CopyRange {
+            range: self.range(),
+        }
     }
 
     fn clone(&mut self) -> Op {
-        Op::Clone { range: self.range(), whole: self.chance(50) }
+        Op::Clone {
+            range: self.range(),
+            whole: self.chance(50),
+        }
     }
 
     fn dedupe(&mut self) -> Op {
-        Op::Dedupe { range: self.range() }
+        Op::Dedupe {
+            range: self.range(),
+        }
     }
 
     fn sendfile(&mut self) -> Op {
-        Op::Sendfile { range: self.range() }
+        Op::Sendfile {
+            range: self.range(),
+        }
     }
 
     fn splice(&mut self) -> Op {
-        Op::Splice { slot: self.slot(Some(false)), at: self.offset(), len: self.len(), fill: self.rng.random() }
+        Op::Splice {
+            slot: self.slot(Some(false)),
+            at: self.offset(),
+            len: self.len(),
+            fill: self.rng.random(),
+        }
     }
 
     fn lock(&mut self) -> Op {
         let (start, len) = (self.rng.random_range(0..50), self.rng.random_range(0..50));
-        Op::Lock { slot: self.slot(None), kind: self.rng.random_range(0..3), start, len }
+        Op::Lock {
+            slot: self.slot(None),
+            kind: self.rng.random_range(0..3),
+            start,
+            len,
+        }
     }
 
     fn test_lock(&mut self) -> Op {
         let (start, len) = (self.rng.random_range(0..50), self.rng.random_range(0..50));
-        Op::TestLock { slot: self.slot(None), kind: self.rng.random_range(0..2), start, len }
+        Op::TestLock {
+            slot: self.slot(None),
+            kind: self.rng.random_range(0..2),
+            start,
+            len,
+        }
     }
 
     fn flock(&mut self) -> Op {
-        Op::Flock { slot: self.slot(None), kind: self.rng.random_range(0..3) }
+        Op::Flock {
+            slot: self.slot(None),
+            kind: self.rng.random_range(0..3),
+        }
     }
 
     fn sync(&mut self) -> Op {
-        Op::Sync { slot: self.slot(None), kind: self.pick(&[0, 0, 1, 2, 3]) }
+        Op::Sync {
+            slot: self.slot(None),
+            kind: self.pick(&[0, 0, 1, 2, 3]),
+        }
     }
 
     fn advise(&mut self) -> Op {
-        Op::Advise { slot: self.slot(None), advice: self.rng.random_range(0..7) }
+        Op::Advise {
+            slot: self.slot(None),
+            advice: self.rng.random_range(0..7),
+        }
     }
 
     fn handle(&mut self) -> Op {
@@ -418,7 +646,9 @@ impl Gen {
 
     fn remount(&mut self) -> Op {
         self.read_only = self.chance(50);
-        Op::Remount { read_only: self.read_only }
+        Op::Remount {
+            read_only: self.read_only,
+        }
     }
 
     fn again(&mut self) -> Op {
