@@ -156,7 +156,7 @@ fn object(
                 fields.push(("d_ino", (ino == stat.stx_ino).into()));
             }
         }
-        View::Upper => stat_fields(&stat, ids, |name, value| {
+        View::Upper => stat_fields(&stat, &mut Ids::default(), |name, value| {
             if !matches!(name, "dev" | "ino" | "attributes" | "blksize") {
                 fields.push((name, value));
             }

@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 use crate::side::Side;
 use crate::sys::{self, Sys};
 use crate::tree;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, Statx, StatxFlags, Timespec, Timestamps, Uid, XattrFlags, CWD,
 };
@@ -51,6 +51,9 @@ fn time(when: When) -> Timespec {
 /// The flags that the generator sets.
 const CHANGED: u32 = 0x4010_00f8;
 
+/// Immutable and append-only. overlayfs forgets them of the root with the mount; rovl does not.
+const PROTECTED: u32 = 0x30;
+
 /// Calls `$f`, `$l` or `$p` for a descriptor, a symlink or a path.
 macro_rules! each {
     ($target:expr, $f:path, $l:path, $p:path, $($arg:expr),*) => {
@@ -63,6 +66,11 @@ macro_rules! each {
 }
 
 impl Side {
+    fn is_root(&self, fd: BorrowedFd<'_>) -> Sys<bool> {
+        let (this, root) = (rustix::fs::fstat(fd)?, rustix::fs::stat(&*self.mnt)?);
+        Ok((this.st_dev, this.st_ino) == (root.st_dev, root.st_ino))
+    }
+
     pub(super) fn attr(&mut self, op: &Op) -> Sys<Outcome> {
         use rustix::fs as r;
         let (Op::Chmod { at, .. }
@@ -182,6 +190,9 @@ impl Side {
                     // Flags that describe how the filesystem keeps the file stay as they are.
                     let _ = sys::ioctl(fd, sys::GETFLAGS, &mut value);
                     value = value & !CHANGED | *flags;
+                    if self.is_root(fd)? {
+                        value &= !PROTECTED;
+                    }
                     sys::ioctl(fd, sys::SETFLAGS, &mut value)?;
                 } else {
                     sys::ioctl(fd, sys::GETFLAGS, &mut value)?;
