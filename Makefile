@@ -5,7 +5,7 @@ KERNEL ?= base
 export KERNEL
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build overlay modules_install install shell demo test stress mutants profile cover bench faults check doc clean
+.PHONY: help setup build overlay modules_install install shell demo test stress mutants fuzz profile cover bench faults check doc clean
 
 help: ## this list
 	@sed -n 's/^\([a-z_]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,6 +41,9 @@ stress: ready ## storms, fsx, fio, stress-ng, pjdfstest (DURATION=20 SEED=1 CPUS
 
 mutants: ready ## breaks the rules of Documentation/security.rst one by one, to see their tests fail (ONLY='glob')
 	@scripts/mutants
+
+fuzz: ready ## random layers and operations beside overlayfs (SEED=1 COUNT=200 OPS=200 TIME=600 UPPERFS='tmpfs ext4' CORPUS=ops|layers REPLAY=case.json COVERAGE=1)
+	@scripts/fuzz
 
 profile: ready ## where an operation's instructions go, by symbol (OP=stat, FS='rovl overlay raw', LAYERS=3, BACKING=...)
 	@scripts/profile
