@@ -42,7 +42,7 @@ stress: ready ## storms, fsx, fio, stress-ng, pjdfstest (DURATION=20 SEED=1 CPUS
 mutants: ready ## breaks the rules of Documentation/security.rst one by one, to see their tests fail (ONLY='glob')
 	@scripts/mutants
 
-fuzz: ready ## random layers and operations beside overlayfs (SEED=1 COUNT=200 OPS=200 TIME=600 UPPERFS='tmpfs ext4' CORPUS=ops|layers REPLAY=case.json COVERAGE=1)
+fuzz: ready ## random layers and operations beside overlayfs (SEED=1 COUNT=200 OPS=200 TIME=600 UPPERFS='tmpfs ext4' CORPUS=ops|layers REPLAY=case.json)
 	@scripts/fuzz
 
 profile: ready ## where an operation's instructions go, by symbol (OP=stat, FS='rovl overlay raw', LAYERS=3, BACKING=...)
