@@ -370,8 +370,8 @@ impl<'a> Planned<'a> {
                     true,
                     0,
                 )
-                // Somebody else changed the work directory.
-                .map_err(|e| if e == EEXIST { e } else { EIO })?;
+                // Somebody else moved the entry of the work directory.
+                .map_err(|e| if e == EINVAL { EIO } else { e })?;
                 renaming.rename()?;
                 temp.publish()
             }

@@ -141,40 +141,57 @@ impl Drop for Loop {
 }
 
 /// A device-mapper device, removed when dropped.
-pub struct Mapped(String);
+pub struct Mapped {
+    name: String,
+    /// The node, which devtmpfs makes: no udev is there to give it a better name.
+    pub path: String,
+}
 
 impl Mapped {
     /// Creates it with a table.
     pub fn create(name: &str, table: &str) -> Result<Self> {
+        let quiet = ["--noudevsync", "--noudevrules"];
         run(
             "dmsetup",
-            &["create", "--noudevsync", name, "--table", table],
+            &[&["create"], &quiet[..], &[name, "--table", table]].concat(),
         )?;
-        Ok(Self(name.to_owned()))
-    }
-
-    /// The node.
-    pub fn path(&self) -> String {
-        format!("/dev/mapper/{}", self.0)
+        let minor = run(
+            "dmsetup",
+            &["info", "-c", "--noheadings", "-o", "minor", name],
+        )?;
+        Ok(Self {
+            name: name.to_owned(),
+            path: format!("/dev/dm-{minor}"),
+        })
     }
 
     /// Another table, without a flush or freeze: what is on its way meets it.
     pub fn reload(&self, table: &str) -> Result<()> {
-        run("dmsetup", &["suspend", "--noflush", "--nolockfs", &self.0])?;
-        let loaded = run("dmsetup", &["load", &self.0, "--table", table]);
-        run("dmsetup", &["resume", "--noudevsync", &self.0])?;
+        run(
+            "dmsetup",
+            &["suspend", "--noflush", "--nolockfs", &self.name],
+        )?;
+        let loaded = run("dmsetup", &["load", &self.name, "--table", table]);
+        run("dmsetup", &["resume", "--noudevsync", &self.name])?;
         loaded.map(drop)
     }
 
     /// A message to the target.
     pub fn message(&self, message: &[&str]) -> Result<()> {
-        run("dmsetup", &[&["message", &self.0, "0"], message].concat()).map(drop)
+        run(
+            "dmsetup",
+            &[&["message", &self.name, "0"], message].concat(),
+        )
+        .map(drop)
     }
 }
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        let _ = run("dmsetup", &["remove", "--noudevsync", "--retry", &self.0]);
+        let _ = run(
+            "dmsetup",
+            &["remove", "--noudevsync", "--retry", &self.name],
+        );
     }
 }
 

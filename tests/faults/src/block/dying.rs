@@ -108,7 +108,7 @@ impl Place<'_> {
             How::Writes => format!("0 {sectors} flakey {} 0 0 3600 1 error_writes", device.0),
         };
         let mapped = Mapped::create("faults-dying", &linear)?;
-        self.mount_device(&mapped.path())?;
+        self.mount_device(&mapped.path)?;
         self.union.mount()?;
         // Open before the error: that is what syncfs reports to.
         let root = File::open(&self.union.mnt)?;
@@ -145,7 +145,7 @@ impl Place<'_> {
         self.union.umount()?;
         sys::umount(&self.device_dir)?;
         mapped.reload(&linear)?;
-        wrong.extend(self.recovered(&mapped.path(), trees, false)?);
+        wrong.extend(self.recovered(&mapped.path, trees, false)?);
         Ok(wrong)
     }
 

@@ -205,7 +205,7 @@ fn prepare(settings: &Settings, fstype: &str, dir: &Path) -> Result<(Place, Loop
         dead: format!("0 {all} error"),
     };
     let mapped = Mapped::create("faults-lower", &place.well)?;
-    sys::mount(&mapped.path(), &lower, fstype, MountFlags::RDONLY, "")?;
+    sys::mount(&mapped.path, &lower, fstype, MountFlags::RDONLY, "")?;
     Ok((place, device, mapped))
 }
 

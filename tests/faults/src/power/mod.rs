@@ -65,7 +65,7 @@ impl Run<'_> {
         let (data, log) = (Loop::attach(&data)?, Loop::attach(&log)?);
         let table = format!("0 {} log-writes {} {}", data.sectors()?, data.0, log.0);
         let device = Mapped::create("faults-log", &table)?;
-        self.mount_device(&device.path())?;
+        self.mount_device(&device.path)?;
         self.union.mount()?;
         let mut workload = Workload::new(rng, &self.union.mnt);
         let mut steps = vec![workload.start()?];
