@@ -162,12 +162,8 @@ fn object(
             }
         }),
         View::Lower => {
-            // To read a symlink is to change its access time.
-            let keep = |name: &str| name != "atime" || kind != libc::S_IFLNK;
             stat_fields(&stat, &mut Ids::default(), |name, value| {
-                if keep(name) {
-                    fields.push((name, value));
-                }
+                fields.push((name, value))
             });
             fields.push(("inode", stat.stx_ino));
             fields.push((
@@ -193,15 +189,21 @@ fn object(
             }
             Err(e) => fail("list error", e),
         },
-        libc::S_IFREG => match hash(full) {
+        // The time of the last change says more than the content of a lower file.
+        libc::S_IFREG if view != View::Lower => match hash(full) {
             Ok(hash) => fields.push(("content", hash)),
             Err(e) => fail("read error", e),
         },
-        libc::S_IFLNK => match rustix::fs::readlinkat(CWD, &**full, Vec::new()) {
-            Ok(target) => item.target = target.into_bytes(),
-            Err(e) => fail("readlink error", e),
-        },
+        libc::S_IFLNK if view != View::Lower => {
+            match rustix::fs::readlinkat(CWD, &**full, Vec::new()) {
+                Ok(target) => item.target = target.into_bytes(),
+                Err(e) => fail("readlink error", e),
+            }
+        }
         _ => {}
+    }
+    if view == View::Lower {
+        return item;
     }
     match xattrs(full, view) {
         Ok(list) => item.xattrs = list,

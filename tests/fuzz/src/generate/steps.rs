@@ -47,7 +47,7 @@ impl Gen {
                 make.unwrap_or(Self::stat)(self)
             };
             let root = matches!(op, Op::Remount { .. } | Op::Again { .. } | Op::DropCaches);
-            let who = if root || self.chance(60) {
+            let who = if root || self.chance(72) {
                 0
             } else {
                 self.pick(&[1, 1, 2])
@@ -353,15 +353,15 @@ impl Gen {
     }
 
     fn rmdir(&mut self) -> Op {
-        Op::Rmdir {
-            path: self.path(Some(true)),
-        }
+        let path = self.path(Some(true));
+        self.forget(&path);
+        Op::Rmdir { path }
     }
 
     fn unlink(&mut self) -> Op {
-        Op::Unlink {
-            path: self.path(Some(false)),
-        }
+        let path = self.path(Some(false));
+        self.forget(&path);
+        Op::Unlink { path }
     }
 
     fn mknod(&mut self) -> Op {
@@ -397,14 +397,20 @@ impl Gen {
 
     fn rename(&mut self) -> Op {
         let dir = self.chance(35);
-        let flags = self.pick(&[0, 0, 0, 0, 0, 1, 2, 2, 4, 5, 3, 8]);
-        let old = self.path(Some(dir));
+        let flags = self.pick(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 2, 4, 3]);
+        let old = match self.known(Some(dir)) {
+            Some(path) if self.chance(85) => path,
+            _ => self.path(Some(dir)),
+        };
         let free = flags != 2 && self.chance(50);
         let new = if free {
             self.make_path(dir)
         } else {
             self.path(Some(dir))
         };
+        if flags != 2 && !dir {
+            self.forget(&old);
+        }
         Op::Rename { old, new, flags }
     }
 
