@@ -5,12 +5,13 @@ use crate::case::Case;
 use crate::differences::{Active, Differences};
 use crate::exec;
 use crate::layer;
-use crate::op::Op;
+use crate::op::{At, Op};
 use crate::outcome::Outcome;
 use crate::side::{Side, Type};
 use crate::sys::{self, Map, Sys};
 use crate::tree::{self, Item, View};
 use anyhow::Result;
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use serde::{Deserialize, Serialize};
@@ -202,7 +203,7 @@ impl Run<'_> {
                     outcomes[0]
                 ));
             }
-            if let Some(failure) = self.step_failure(i, kind, outcomes) {
+            if let Some(failure) = self.step_failure(i, &step.op, outcomes) {
                 return Ok(Some(failure));
             }
         }
@@ -213,24 +214,80 @@ impl Run<'_> {
         })
     }
 
-    fn step_failure(
-        &mut self,
-        i: usize,
-        kind: &str,
-        mut outcomes: Vec<Outcome>,
-    ) -> Option<Failure> {
+    fn step_failure(&mut self, i: usize, op: &Op, mut outcomes: Vec<Outcome>) -> Option<Failure> {
+        let kind = op.kind();
         loop {
             let what = outcomes[0].differs(&outcomes[1])?;
+            let removed = self.removed(op);
+            if removed.is_some() && self.active.wanted("removed", &what) {
+                // It may have changed on one side only.
+                self.close_same(removed);
+                return None;
+            }
             if !self.active.wanted(kind, &what) {
                 let text = format!("{}\n{}", outcomes[0], outcomes[1]);
                 return Some(Failure::new(i, kind, &what, text));
             }
             let before = outcomes[0].fields.len();
             for out in &mut outcomes {
-                out.fields.retain(|(name, _)| *name != what);
+                out.fields.retain(|(name, _)| !what.starts_with(name));
             }
             if outcomes[0].fields.len() == before {
                 return None;
+            }
+        }
+    }
+
+    /// The slot of an operation on an open file whose name was removed.
+    fn removed(&self, op: &Op) -> Option<u8> {
+        let slot = match op {
+            Op::Chmod {
+                at: At::Slot(slot), ..
+            }
+            | Op::Chown {
+                at: At::Slot(slot), ..
+            }
+            | Op::Utimes {
+                at: At::Slot(slot), ..
+            }
+            | Op::SetXattr {
+                at: At::Slot(slot), ..
+            }
+            | Op::RemoveXattr {
+                at: At::Slot(slot), ..
+            }
+            | Op::SetFlags {
+                at: At::Slot(slot), ..
+            }
+            | Op::Truncate {
+                at: At::Slot(slot), ..
+            }
+            | Op::Stat { at: At::Slot(slot) }
+            | Op::Link {
+                old: At::Slot(slot),
+                ..
+            }
+            | Op::Reopen { from: slot, .. } => *slot,
+            _ => return None,
+        };
+        let fd = self.sides[0].slot(slot).ok()?;
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+        link.to_string_lossy()
+            .ends_with(" (deleted)")
+            .then_some(slot)
+    }
+
+    /// Closes all files that are the one in a slot.
+    fn close_same(&mut self, slot: Option<u8>) {
+        let id = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|s| (s.st_dev, s.st_ino)).ok();
+        let this = slot
+            .and_then(|slot| self.sides[0].slot(slot).ok())
+            .and_then(id);
+        for i in 0..crate::side::SLOTS {
+            if self.sides[0].slots[i].as_ref().and_then(id) == this {
+                for side in &mut self.sides {
+                    side.slots[i] = None;
+                }
             }
         }
     }

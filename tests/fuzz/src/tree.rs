@@ -2,7 +2,7 @@
 //! A whole tree, as a mount shows it or as it lies on disk, and what two of them differ in.
 
 use crate::exec::list_dir;
-use crate::outcome::show;
+use crate::outcome::{field_difference, show};
 use crate::side::Ids;
 use crate::sys::{self, Sys};
 use rustc_hash::FxHasher;
@@ -315,7 +315,7 @@ pub fn compare(
                 break;
             }
             if p != q && p.0 != "mode" {
-                found(p.0, format!("{} {}", p.1, q.1));
+                found(&field_difference(p.0, p.1, q.1), format!("{} {}", p.1, q.1));
             }
         }
         if x.target != y.target {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A case from a seed.
 
+mod files;
 mod hostile;
 mod layers;
 mod steps;
