@@ -10,6 +10,7 @@ use crate::outcome::Outcome;
 use crate::side::{Side, Type};
 use crate::sys::{self, Map, Sys};
 use crate::tree::{self, Item, View};
+use crate::wrong;
 use anyhow::Result;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -179,6 +180,16 @@ impl Run<'_> {
         }
         if mounted[0].is_err() {
             return Ok(None);
+        }
+        if case.hostile {
+            // Both are looked at, since looking changes times.
+            let wrong: Vec<_> = self.sides.iter().map(wrong::wrong_file).collect();
+            if let Some(path) = wrong.into_iter().next().transpose()?.flatten() {
+                return Ok(Some(Failure::new(0, "mount", "wrong file", path)));
+            }
+            if let Some(failure) = self.checkpoint(0)? {
+                return Ok(Some(failure));
+            }
         }
         for (i, step) in case.steps.iter().enumerate() {
             for (at, byte) in (i as u32).to_le_bytes().iter().enumerate() {

@@ -222,7 +222,8 @@ fn list(full: &CString) -> Sys<Vec<(u64, Vec<u8>)>> {
         .collect())
 }
 
-fn hash(full: &CString) -> Sys<u64> {
+/// A hash of a file's content.
+pub fn hash(full: &CString) -> Sys<u64> {
     let fd = rustix::fs::open(&**full, LOOK, Mode::empty())?;
     let mut hasher = FxHasher::default();
     let mut buf = [0u8; 16384];
