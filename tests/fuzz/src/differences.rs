@@ -82,13 +82,21 @@ impl Differences {
     }
 }
 
+/// A leading `*` stands for anything.
+fn fits(pattern: &str, what: &str) -> bool {
+    pattern == what
+        || pattern
+            .strip_prefix('*')
+            .is_some_and(|end| what.ends_with(end))
+}
+
 impl Active<'_> {
     /// Whether a difference in `what` is wanted at `place`.
     pub fn wanted(&mut self, place: &str, what: &str) -> bool {
         let hit = self
             .rules
             .iter()
-            .find(|(_, r)| (r.place == "*" || r.place == place) && r.what == what);
+            .find(|(_, r)| (r.place == "*" || r.place == place) && fits(&r.what, what));
         if let Some((number, _)) = hit {
             *self.used.entry(*number).or_default() += 1;
         }
@@ -96,7 +104,8 @@ impl Active<'_> {
     }
 
     /// The same for objects of trees. `copied up` stands for what only the second tree has, as a copy of a lower
-    /// object, and for marks of a directory that has such copies.
+    /// object, and for marks of a directory that has such copies; `listed whiteout` for a name that is listed and
+    /// cannot be looked up.
     pub fn wanted_in_tree(
         &mut self,
         place: &str,
@@ -112,6 +121,7 @@ impl Active<'_> {
             (Some(_), Some(b)) => what == "trusted.overlay.impure" && b.is_dir(),
             _ => false,
         };
-        copy && self.wanted(place, "copied up")
+        let hidden = b.is_none() && a.is_some_and(|a| a.mode == 0);
+        copy && self.wanted(place, "copied up") || hidden && self.wanted(place, "listed whiteout")
     }
 }

@@ -16,6 +16,7 @@ mod shrink;
 mod side;
 mod sys;
 mod tree;
+mod wrong;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};

@@ -79,7 +79,15 @@ impl Outcome {
             });
         }
         let field = self.fields.iter().zip(&other.fields).find(|(a, b)| a != b);
-        Some(field.map_or("data", |(a, _)| a.0).to_owned())
+        Some(field.map_or("data".to_owned(), |(a, b)| field_difference(a.0, a.1, b.1)))
+    }
+}
+
+/// The name of a difference in a field: with the values where these say which side is right.
+pub fn field_difference(name: &str, a: u64, b: u64) -> String {
+    match name {
+        "nlink" | "d_ino" | "mapped as read" => format!("{name} {a} for {b}"),
+        _ => name.to_owned(),
     }
 }
 

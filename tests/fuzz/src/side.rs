@@ -76,7 +76,8 @@ impl Ids {
 impl Side {
     pub fn new(case: &Case, fs: Type, dir: String, lower_dir: String) -> Self {
         Self {
-            mnt: format!("{lower_dir}/m"),
+            // Deep enough that ".." does not lead to the other side.
+            mnt: format!("{lower_dir}/x/y/m"),
             fs,
             dir,
             lower_dir,
@@ -171,7 +172,9 @@ impl Side {
         if self.dir != self.lower_dir {
             mkdir(self.lower_dir.clone(), 0o755)?;
         }
-        mkdir(self.mnt.clone(), 0o755)?;
+        for dir in ["x", "x/y", "x/y/m"] {
+            mkdir(format!("{}/{dir}", self.lower_dir), 0o755)?;
+        }
         mkdir(self.upper(), case.root_mode)?;
         mkdir(self.work(), 0o755)?;
         (0..self.lowers).try_for_each(|i| mkdir(self.lower(i), case.root_mode))

@@ -146,6 +146,9 @@ pub fn become_user(who: u8) -> Sys<()> {
     Ok(())
 }
 
+/// What a pipe holds.
+const PIPE: usize = 65536;
+
 /// A mapping of `len` bytes of a file, unmapped when dropped.
 pub struct Map {
     at: *mut u8,
@@ -179,7 +182,6 @@ impl Map {
         Ok(Self { at: at.cast(), len })
     }
 
-    /// Writes a byte; beyond the end of the file this is a SIGBUS.
     pub fn set(&self, i: usize, byte: u8) {
         assert!(i < self.len);
         // SAFETY: inside the mapping.
@@ -190,6 +192,26 @@ impl Map {
         assert!(i < self.len);
         // SAFETY: inside the mapping.
         unsafe { self.at.add(i).read_volatile() }
+    }
+
+    /// Reads by way of a pipe: beyond the end of the file that is an error and no SIGBUS.
+    pub fn load(&self, start: usize, len: usize) -> Sys<Vec<u8>> {
+        assert!(start + len <= self.len && len <= PIPE);
+        let (rd, wr) = rustix::pipe::pipe()?;
+        // SAFETY: inside the mapping.
+        let n = ret(unsafe { libc::write(wr.as_raw_fd(), self.at.add(start).cast(), len) } as i64)?;
+        let mut data = vec![0; n as usize];
+        rustix::io::read(&rd, &mut data[..])?;
+        Ok(data)
+    }
+
+    /// Writes in the same way; how much could be written.
+    pub fn store(&self, start: usize, data: &[u8]) -> Sys<i64> {
+        assert!(start + data.len() <= self.len && data.len() <= PIPE);
+        let (rd, wr) = rustix::pipe::pipe()?;
+        rustix::io::write(&wr, data)?;
+        // SAFETY: inside the mapping.
+        ret(unsafe { libc::read(rd.as_raw_fd(), self.at.add(start).cast(), data.len()) } as i64)
     }
 
     pub fn sync(&self) -> Sys<()> {

@@ -2,7 +2,7 @@
 //! A whole tree, as a mount shows it or as it lies on disk, and what two of them differ in.
 
 use crate::exec::list_dir;
-use crate::outcome::show;
+use crate::outcome::{field_difference, show};
 use crate::side::Ids;
 use crate::sys::{self, Sys};
 use rustc_hash::FxHasher;
@@ -162,12 +162,8 @@ fn object(
             }
         }),
         View::Lower => {
-            // To read a symlink is to change its access time.
-            let keep = |name: &str| name != "atime" || kind != libc::S_IFLNK;
             stat_fields(&stat, &mut Ids::default(), |name, value| {
-                if keep(name) {
-                    fields.push((name, value));
-                }
+                fields.push((name, value))
             });
             fields.push(("inode", stat.stx_ino));
             fields.push((
@@ -193,15 +189,21 @@ fn object(
             }
             Err(e) => fail("list error", e),
         },
-        libc::S_IFREG => match hash(full) {
+        // The time of the last change says more than the content of a lower file.
+        libc::S_IFREG if view != View::Lower => match hash(full) {
             Ok(hash) => fields.push(("content", hash)),
             Err(e) => fail("read error", e),
         },
-        libc::S_IFLNK => match rustix::fs::readlinkat(CWD, &**full, Vec::new()) {
-            Ok(target) => item.target = target.into_bytes(),
-            Err(e) => fail("readlink error", e),
-        },
+        libc::S_IFLNK if view != View::Lower => {
+            match rustix::fs::readlinkat(CWD, &**full, Vec::new()) {
+                Ok(target) => item.target = target.into_bytes(),
+                Err(e) => fail("readlink error", e),
+            }
+        }
         _ => {}
+    }
+    if view == View::Lower {
+        return item;
     }
     match xattrs(full, view) {
         Ok(list) => item.xattrs = list,
@@ -220,7 +222,8 @@ fn list(full: &CString) -> Sys<Vec<(u64, Vec<u8>)>> {
         .collect())
 }
 
-fn hash(full: &CString) -> Sys<u64> {
+/// A hash of a file's content.
+pub fn hash(full: &CString) -> Sys<u64> {
     let fd = rustix::fs::open(&**full, LOOK, Mode::empty())?;
     let mut hasher = FxHasher::default();
     let mut buf = [0u8; 16384];
@@ -313,7 +316,7 @@ pub fn compare(
                 break;
             }
             if p != q && p.0 != "mode" {
-                found(p.0, format!("{} {}", p.1, q.1));
+                found(&field_difference(p.0, p.1, q.1), format!("{} {}", p.1, q.1));
             }
         }
         if x.target != y.target {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A case from a seed.
 
+mod files;
 mod hostile;
 mod layers;
 mod steps;
 
-use crate::case::{text, Case, Text};
+use crate::case::{text, Case, Entry, Text, What};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -53,12 +54,15 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         4..9 => g.rng.random_range(2..5),
         _ => g.rng.random_range(5..13),
     };
-    let lowers = (0..layers).map(|_| g.layer(false)).collect();
+    let lowers: Vec<_> = (0..layers).map(|_| g.layer(false)).collect();
     let upper = if g.chance(35) {
         g.layer(true)
     } else {
         Vec::new()
     };
+    g.known.clear();
+    let all: Vec<_> = [&upper].into_iter().chain(&lowers).collect();
+    g.know_union(&all);
     let mut case = Case {
         seed,
         upper_fs: wish.upper_fs.to_owned(),
@@ -80,6 +84,43 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
 }
 
 impl Gen {
+    /// Knows what a union of the layers shows, about.
+    fn know_union(&mut self, layers: &[&Vec<Entry>]) {
+        let mut blocked: Vec<&str> = Vec::new();
+        let below = |path: &str, of: &str| {
+            path == of
+                || path
+                    .strip_prefix(of)
+                    .is_some_and(|rest| rest.starts_with('/'))
+        };
+        for layer in layers {
+            let before = blocked.len();
+            for e in *layer {
+                let is_dir = matches!(e.what, What::Dir);
+                if blocked[..before].iter().any(|b| below(&e.path, b)) {
+                    continue;
+                }
+                let merged = self.known.iter().any(|k| k.1 && k.0 == e.path);
+                let opaque = e
+                    .xattrs
+                    .iter()
+                    .any(|(n, v)| n == "trusted.overlay.opaque" && v == "y");
+                if !is_dir || opaque {
+                    blocked.push(&e.path);
+                }
+                if !matches!(e.what, What::Whiteout | What::XattrWhiteout) && (is_dir || !merged) {
+                    self.know(&e.path, is_dir);
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, path: &str) {
+        if self.chance(85) {
+            self.known.retain(|k| k.0 != path);
+        }
+    }
+
     /// True in `percent` of all cases.
     fn chance(&mut self, percent: u32) -> bool {
         self.rng.random_range(0..100) < percent

@@ -3,15 +3,12 @@
 
 use super::{Gen, ACL_NAMES, CAPABILITY, LONG};
 use crate::case::Text;
-use crate::op::{At, Op, Range, Step, When};
+use crate::op::{At, Op, Step, When};
 use crate::side::SLOTS;
 use rand::Rng;
 
 /// A checkpoint after so many steps.
 const CHECKPOINT: usize = 40;
-
-const O_CREAT: u32 = libc::O_CREAT as u32;
-const O_TMPFILE: u32 = libc::O_TMPFILE as u32;
 
 type Make = fn(&mut Gen) -> Op;
 
@@ -47,7 +44,7 @@ impl Gen {
                 make.unwrap_or(Self::stat)(self)
             };
             let root = matches!(op, Op::Remount { .. } | Op::Again { .. } | Op::DropCaches);
-            let who = if root || self.chance(60) {
+            let who = if root || self.chance(72) {
                 0
             } else {
                 self.pick(&[1, 1, 2])
@@ -63,7 +60,7 @@ impl Gen {
         steps
     }
 
-    fn new_name(&mut self) -> Text {
+    pub(super) fn new_name(&mut self) -> Text {
         if self.chance(2) {
             return LONG.repeat(15);
         }
@@ -77,7 +74,7 @@ impl Gen {
         .to_owned()
     }
 
-    fn known(&mut self, dir: Option<bool>) -> Option<Text> {
+    pub(super) fn known(&mut self, dir: Option<bool>) -> Option<Text> {
         let fits: Vec<_> = self
             .known
             .iter()
@@ -90,7 +87,7 @@ impl Gen {
         Some(fits[i].0.clone())
     }
 
-    fn dir_path(&mut self) -> Text {
+    pub(super) fn dir_path(&mut self) -> Text {
         if self.chance(25) {
             return String::new();
         }
@@ -98,7 +95,7 @@ impl Gen {
     }
 
     /// A path that may be free.
-    fn fresh(&mut self) -> Text {
+    pub(super) fn fresh(&mut self) -> Text {
         let dir = self.dir_path();
         let name = self.new_name();
         if dir.is_empty() {
@@ -109,7 +106,7 @@ impl Gen {
     }
 
     /// A path, of the wanted kind for the most part.
-    fn path(&mut self, dir: Option<bool>) -> Text {
+    pub(super) fn path(&mut self, dir: Option<bool>) -> Text {
         match self.rng.random_range(0..100) {
             0..75 => self.known(dir).unwrap_or_else(|| "a".into()),
             75..84 => self.known(None).unwrap_or_default(),
@@ -124,7 +121,7 @@ impl Gen {
     }
 
     /// The name of something to be made.
-    fn make_path(&mut self, is_dir: bool) -> Text {
+    pub(super) fn make_path(&mut self, is_dir: bool) -> Text {
         let path = if self.chance(65) {
             self.fresh()
         } else {
@@ -136,7 +133,7 @@ impl Gen {
         path
     }
 
-    fn slot(&mut self, dir: Option<bool>) -> u8 {
+    pub(super) fn slot(&mut self, dir: Option<bool>) -> u8 {
         let fits: Vec<u8> = (0..SLOTS as u8)
             .filter(|i| self.slots[usize::from(*i)].is_some_and(|d| dir.is_none_or(|w| w == d)))
             .collect();
@@ -146,7 +143,7 @@ impl Gen {
         self.pick(&fits)
     }
 
-    fn at(&mut self, dir: Option<bool>) -> At {
+    pub(super) fn at(&mut self, dir: Option<bool>) -> At {
         match self.rng.random_range(0..10) {
             0..2 if self.slots.iter().any(Option::is_some) => At::Slot(self.slot(dir)),
             2..4 => At::Link(self.path(dir)),
@@ -154,185 +151,7 @@ impl Gen {
         }
     }
 
-    fn offset(&mut self) -> u64 {
-        match self.rng.random_range(0..10) {
-            0..5 => self.rng.random_range(0..300),
-            5..9 => self.rng.random_range(0..20_000),
-            _ => self.rng.random_range(0..200_000),
-        }
-    }
-
-    fn len(&mut self) -> u32 {
-        match self.rng.random_range(0..10) {
-            0 => 0,
-            1..7 => self.rng.random_range(1..300),
-            _ => self.rng.random_range(1..9000),
-        }
-    }
-
-    fn open(&mut self) -> Op {
-        let access = self.pick(&[0, 0, 1, 2, 2]);
-        let mut flags: i32 = access;
-        let mut path = None;
-        match self.rng.random_range(0..20) {
-            0..4 => {
-                flags = libc::O_RDONLY
-                    | if self.chance(70) {
-                        libc::O_DIRECTORY
-                    } else {
-                        0
-                    };
-                path = Some(self.path(Some(true)));
-            }
-            4..6 => {
-                flags = self.pick(&[1, 2])
-                    | libc::O_TMPFILE
-                    | if self.chance(20) { libc::O_EXCL } else { 0 };
-                path = Some(self.dir_path());
-            }
-            6..11 => {
-                flags |= libc::O_CREAT | if self.chance(30) { libc::O_EXCL } else { 0 };
-                path = Some(self.make_path(false));
-            }
-            11 => flags = libc::O_PATH | if self.chance(50) { libc::O_NOFOLLOW } else { 0 },
-            _ => {}
-        }
-        for (percent, flag) in [
-            (15, libc::O_TRUNC),
-            (12, libc::O_APPEND),
-            (5, libc::O_NOFOLLOW),
-            (3, libc::O_SYNC),
-            (3, libc::O_DSYNC),
-            (4, libc::O_NOATIME),
-            (2, libc::O_DIRECT),
-        ] {
-            if self.chance(percent) {
-                flags |= flag;
-            }
-        }
-        let path = path.unwrap_or_else(|| self.path(Some(false)));
-        let slot = self.rng.random_range(0..SLOTS as u8);
-        self.slots[usize::from(slot)] =
-            Some(flags & libc::O_DIRECTORY != 0 && flags as u32 & O_TMPFILE != O_TMPFILE);
-        let mode = if flags as u32 & O_CREAT != 0 {
-            self.mode()
-        } else {
-            self.pick(&[0o600, 0o666])
-        };
-        Op::Open {
-            slot,
-            path,
-            flags: flags as u32,
-            mode,
-        }
-    }
-
-    fn close(&mut self) -> Op {
-        let slot = self.slot(None);
-        self.slots[usize::from(slot)] = None;
-        Op::Close { slot }
-    }
-
-    fn reopen(&mut self) -> Op {
-        let (from, slot) = (self.slot(None), self.rng.random_range(0..SLOTS as u8));
-        self.slots[usize::from(slot)] = self.slots[usize::from(from)];
-        Op::Reopen {
-            slot,
-            from,
-            flags: self.pick(&[0, 1, 2, 0x401, 0x202]),
-        }
-    }
-
-    fn read(&mut self) -> Op {
-        let at = if self.chance(60) {
-            Some(self.offset())
-        } else {
-            None
-        };
-        Op::Read {
-            slot: self.slot(Some(false)),
-            at,
-            len: self.len(),
-        }
-    }
-
-    fn write(&mut self) -> Op {
-        let at = if self.chance(60) {
-            Some(self.offset())
-        } else {
-            None
-        };
-        // RWF_HIPRI, DSYNC, SYNC, APPEND; NOWAIT is a wanted difference.
-        let rwf = if self.chance(12) {
-            self.pick(&[1, 2, 4, 0x10, 0x20])
-        } else {
-            0
-        };
-        Op::Write {
-            slot: self.slot(Some(false)),
-            at,
-            len: self.len(),
-            fill: self.rng.random(),
-            rwf,
-        }
-    }
-
-    fn truncate(&mut self) -> Op {
-        let at = if self.chance(50) {
-            At::Slot(self.slot(Some(false)))
-        } else {
-            At::Path(self.path(Some(false)))
-        };
-        Op::Truncate {
-            at,
-            size: self.offset(),
-        }
-    }
-
-    fn fallocate(&mut self) -> Op {
-        let mode = self.pick(&[0, 0, 1, 3, 3, 0x10, 0x11, 0x8, 0x20, 0x2, 0x40]);
-        Op::Fallocate {
-            slot: self.slot(Some(false)),
-            mode,
-            at: self.offset(),
-            len: self.len().into(),
-        }
-    }
-
-    fn map_write(&mut self) -> Op {
-        let private = self.chance(20);
-        Op::MmapWrite {
-            slot: self.slot(Some(false)),
-            at: self.offset(),
-            len: self.len(),
-            fill: self.rng.random(),
-            private,
-        }
-    }
-
-    fn map_read(&mut self) -> Op {
-        Op::MmapRead {
-            slot: self.slot(Some(false)),
-            at: self.offset(),
-            len: self.len(),
-        }
-    }
-
-    fn seek(&mut self) -> Op {
-        let whence = self.rng.random_range(0..5);
-        let at = if self.chance(8) {
-            -5
-        } else {
-            self.offset() as i64
-        };
-        Op::Seek {
-            slot: self.slot(Some(false)),
-            at,
-            whence,
-        }
-    }
-
-    fn list(&mut self) -> Op {
+    pub(super) fn list(&mut self) -> Op {
         let at = if self.chance(25) {
             At::Slot(self.slot(Some(true)))
         } else {
@@ -345,26 +164,26 @@ impl Gen {
         }
     }
 
-    fn mkdir(&mut self) -> Op {
+    pub(super) fn mkdir(&mut self) -> Op {
         Op::Mkdir {
             path: self.make_path(true),
             mode: self.dir_mode(),
         }
     }
 
-    fn rmdir(&mut self) -> Op {
-        Op::Rmdir {
-            path: self.path(Some(true)),
-        }
+    pub(super) fn rmdir(&mut self) -> Op {
+        let path = self.path(Some(true));
+        self.forget(&path);
+        Op::Rmdir { path }
     }
 
-    fn unlink(&mut self) -> Op {
-        Op::Unlink {
-            path: self.path(Some(false)),
-        }
+    pub(super) fn unlink(&mut self) -> Op {
+        let path = self.path(Some(false));
+        self.forget(&path);
+        Op::Unlink { path }
     }
 
-    fn mknod(&mut self) -> Op {
+    pub(super) fn mknod(&mut self) -> Op {
         let (kind, rdev) = self.pick(&[
             (libc::S_IFIFO, 0),
             (libc::S_IFSOCK, 0),
@@ -381,34 +200,40 @@ impl Gen {
         }
     }
 
-    fn symlink(&mut self) -> Op {
+    pub(super) fn symlink(&mut self) -> Op {
         Op::Symlink {
             target: self.target(),
             path: self.make_path(false),
         }
     }
 
-    fn link(&mut self) -> Op {
+    pub(super) fn link(&mut self) -> Op {
         Op::Link {
             old: self.at(Some(false)),
             new: self.make_path(false),
         }
     }
 
-    fn rename(&mut self) -> Op {
+    pub(super) fn rename(&mut self) -> Op {
         let dir = self.chance(35);
-        let flags = self.pick(&[0, 0, 0, 0, 0, 1, 2, 2, 4, 5, 3, 8]);
-        let old = self.path(Some(dir));
+        let flags = self.pick(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 2, 4, 3]);
+        let old = match self.known(Some(dir)) {
+            Some(path) if self.chance(85) => path,
+            _ => self.path(Some(dir)),
+        };
         let free = flags != 2 && self.chance(50);
         let new = if free {
             self.make_path(dir)
         } else {
             self.path(Some(dir))
         };
+        if flags != 2 && !dir {
+            self.forget(&old);
+        }
         Op::Rename { old, new, flags }
     }
 
-    fn chmod(&mut self) -> Op {
+    pub(super) fn chmod(&mut self) -> Op {
         Op::Chmod {
             at: self.at(None),
             mode: if self.chance(40) {
@@ -419,7 +244,7 @@ impl Gen {
         }
     }
 
-    fn chown(&mut self) -> Op {
+    pub(super) fn chown(&mut self) -> Op {
         let id = |g: &mut Self| if g.chance(25) { u32::MAX } else { g.id() };
         Op::Chown {
             at: self.at(None),
@@ -428,7 +253,7 @@ impl Gen {
         }
     }
 
-    fn when(&mut self) -> When {
+    pub(super) fn when(&mut self) -> When {
         match self.rng.random_range(0..10) {
             0..2 => When::Now,
             2 => When::Omit,
@@ -439,7 +264,7 @@ impl Gen {
         }
     }
 
-    fn utimes(&mut self) -> Op {
+    pub(super) fn utimes(&mut self) -> Op {
         Op::Utimes {
             at: self.at(None),
             atime: self.when(),
@@ -447,7 +272,7 @@ impl Gen {
         }
     }
 
-    fn xattr_name(&mut self) -> Text {
+    pub(super) fn xattr_name(&mut self) -> Text {
         let long = format!("user.{}", LONG.repeat(15));
         let names = [
             "user.a",
@@ -472,7 +297,7 @@ impl Gen {
         self.pick(&names).to_owned()
     }
 
-    fn set_xattr(&mut self) -> Op {
+    pub(super) fn set_xattr(&mut self) -> Op {
         let name = self.xattr_name();
         let value = match &*name {
             n if ACL_NAMES.contains(&n) => self.any_acl(),
@@ -492,7 +317,7 @@ impl Gen {
         }
     }
 
-    fn get_xattr(&mut self) -> Op {
+    pub(super) fn get_xattr(&mut self) -> Op {
         Op::GetXattr {
             at: self.at(None),
             name: self.xattr_name(),
@@ -500,33 +325,33 @@ impl Gen {
         }
     }
 
-    fn list_xattr(&mut self) -> Op {
+    pub(super) fn list_xattr(&mut self) -> Op {
         Op::ListXattr { at: self.at(None) }
     }
 
-    fn remove_xattr(&mut self) -> Op {
+    pub(super) fn remove_xattr(&mut self) -> Op {
         Op::RemoveXattr {
             at: self.at(None),
             name: self.xattr_name(),
         }
     }
 
-    fn set_flags(&mut self) -> Op {
+    pub(super) fn set_flags(&mut self) -> Op {
         Op::SetFlags {
             at: self.at(None),
             flags: self.flags(),
         }
     }
 
-    fn get_flags(&mut self) -> Op {
+    pub(super) fn get_flags(&mut self) -> Op {
         Op::GetFlags { at: self.at(None) }
     }
 
-    fn stat(&mut self) -> Op {
+    pub(super) fn stat(&mut self) -> Op {
         Op::Stat { at: self.at(None) }
     }
 
-    fn access(&mut self) -> Op {
+    pub(super) fn access(&mut self) -> Op {
         Op::Access {
             path: self.path(None),
             mode: self.rng.random_range(0..8),
@@ -534,124 +359,28 @@ impl Gen {
         }
     }
 
-    fn readlink(&mut self) -> Op {
+    pub(super) fn readlink(&mut self) -> Op {
         Op::Readlink {
             path: self.path(Some(false)),
         }
     }
 
-    fn statfs(&mut self) -> Op {
+    pub(super) fn statfs(&mut self) -> Op {
         Op::Statfs { at: self.at(None) }
     }
 
-    fn range(&mut self) -> Range {
-        let (from, to) = (self.slot(Some(false)), self.slot(Some(false)));
-        // Clones want whole blocks.
-        let whole = self.chance(40);
-        let at = |g: &mut Self| {
-            if whole {
-                g.offset() / 4096 * 4096
-            } else {
-                g.offset()
-            }
-        };
-        let (from_at, to_at, len) = (at(self), at(self), at(self));
-        Range {
-            from,
-            to,
-            from_at,
-            to_at,
-            len,
-        }
-    }
-
-    fn copy_range(&mut self) -> Op {
-        Op::CopyRange {
-            range: self.range(),
-        }
-    }
-
-    fn clone(&mut self) -> Op {
-        Op::Clone {
-            range: self.range(),
-            whole: self.chance(50),
-        }
-    }
-
-    fn dedupe(&mut self) -> Op {
-        Op::Dedupe {
-            range: self.range(),
-        }
-    }
-
-    fn sendfile(&mut self) -> Op {
-        Op::Sendfile {
-            range: self.range(),
-        }
-    }
-
-    fn splice(&mut self) -> Op {
-        Op::Splice {
-            slot: self.slot(Some(false)),
-            at: self.offset(),
-            len: self.len(),
-            fill: self.rng.random(),
-        }
-    }
-
-    fn lock(&mut self) -> Op {
-        let (start, len) = (self.rng.random_range(0..50), self.rng.random_range(0..50));
-        Op::Lock {
-            slot: self.slot(None),
-            kind: self.rng.random_range(0..3),
-            start,
-            len,
-        }
-    }
-
-    fn test_lock(&mut self) -> Op {
-        let (start, len) = (self.rng.random_range(0..50), self.rng.random_range(0..50));
-        Op::TestLock {
-            slot: self.slot(None),
-            kind: self.rng.random_range(0..2),
-            start,
-            len,
-        }
-    }
-
-    fn flock(&mut self) -> Op {
-        Op::Flock {
-            slot: self.slot(None),
-            kind: self.rng.random_range(0..3),
-        }
-    }
-
-    fn sync(&mut self) -> Op {
-        Op::Sync {
-            slot: self.slot(None),
-            kind: self.pick(&[0, 0, 1, 2, 3]),
-        }
-    }
-
-    fn advise(&mut self) -> Op {
-        Op::Advise {
-            slot: self.slot(None),
-            advice: self.rng.random_range(0..7),
-        }
-    }
-
-    fn handle(&mut self) -> Op {
+    pub(super) fn handle(&mut self) -> Op {
         Op::Handle { at: self.at(None) }
     }
 
-    fn remount(&mut self) -> Op {
+    pub(super) fn remount(&mut self) -> Op {
         self.read_only = self.chance(50);
         Op::Remount {
             read_only: self.read_only,
         }
     }
 
-    fn again(&mut self) -> Op {
+    pub(super) fn again(&mut self) -> Op {
         let close = self.chance(70);
         if close {
             self.slots = [None; SLOTS];
@@ -661,7 +390,7 @@ impl Gen {
         Op::Again { close }
     }
 
-    fn drop_caches(&mut self) -> Op {
+    pub(super) fn drop_caches(&mut self) -> Op {
         Op::DropCaches
     }
 }
