@@ -10,8 +10,8 @@ SIZE=4M
 job() { # NAME ARGUMENT...
 	local name=$1
 	shift
-	reports "$name" fio --minimal --name=job --size=$SIZE --bsrange=4k-64k --verify=crc32c --verify_fatal=1 \
-		--randseed="$SEED" --allow_mounted_write=1 --fallocate=none --eta=never --output-format=terse "$@"
+	check "$name" fio --name=job --size=$SIZE --bsrange=4k-64k --verify=crc32c --verify_fatal=1 \
+		--randseed="$SEED" --allow_mounted_write=1 --fallocate=none --eta=never "$@"
 }
 
 part() {

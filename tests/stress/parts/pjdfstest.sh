@@ -33,6 +33,7 @@ part() {
 	printf '%s\n' "$CONFIG" >"$CONFIG_FILE"
 	chmod 755 "$BASE"
 	results "$FSTYPE" >"$SCRATCH/ours"
+	NEW=$((NEW + 1)) # the subshell's layers
 	cp "$BASE"/t*/said "$SCRATCH/said"
 	results "$OTHER" >"$SCRATCH/theirs"
 	while read -r name ours theirs; do

@@ -23,7 +23,7 @@ impl Pressure {
             let mut turns = 0;
             while !stopped.load(Ordering::Relaxed) {
                 // It says EAGAIN where there was less to be had.
-                let _ = std::fs::write(&file, "64M");
+                let _ = std::fs::write(&file, "4M");
                 if turns % 4 == 0 {
                     // Dentries and inodes, or pages too.
                     let what = if turns % 8 == 0 { "2" } else { "3" };
