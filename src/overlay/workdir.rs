@@ -207,7 +207,8 @@ fn renames_with_whiteout(mnt: &Mount, work: &Dentry) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// `EINVAL` where the filesystem lacks what cannot be done without, or has features unknown here.
+/// `EINVAL` where the filesystem lacks what cannot be done without, or has features unknown here;
+/// `ENOMEM`, which says nothing about what it can do.
 pub(crate) fn prepare(
     fc: &FsContext,
     mnt: &Mount,
@@ -217,7 +218,8 @@ pub(crate) fn prepare(
 ) -> Result<Option<(ARef<Dentry>, Features)>> {
     let work = match make(fc, mnt, base) {
         Ok(work) => work,
-        Err(e) if e == EINVAL => return Err(e),
+        // Memory may be there the next time: no reason for a mount that cannot be written.
+        Err(e) if e == EINVAL || e == ENOMEM => return Err(e),
         Err(e) => {
             pr_warn!(
                 "failed to create directory {}/work (errno: {}); mounting read-only\n",
@@ -233,7 +235,10 @@ pub(crate) fn prepare(
         pr_warn!("upper fs needs to support d_type.\n");
     }
     let path = PathRef { mnt, dentry: &work };
-    let tmpfile = dirop::tmpfile(path, Mode(Mode::REG)).is_ok();
+    let tmpfile = match dirop::tmpfile(path, Mode(Mode::REG)) {
+        Err(e) if e == ENOMEM => return Err(e),
+        other => other.is_ok(),
+    };
     if !tmpfile {
         pr_warn!("upper fs does not support tmpfile.\n");
     }
@@ -241,7 +246,7 @@ pub(crate) fn prepare(
     if !whiteouts {
         pr_warn!("upper fs does not support RENAME_WHITEOUT.\n");
     }
-    let xattrs = xattrs::probe(path);
+    let xattrs = xattrs::probe(path)?;
     if !xattrs {
         pr_warn!("failed to set xattr on upper\n");
     }
