@@ -367,7 +367,8 @@ fn unload(settings: &Settings, out: &mut Outcome) -> Result<()> {
     // Inodes are freed after an RCU grace period.
     std::thread::sleep(Duration::from_millis(200));
     sys::run("rmmod", &[&settings.fstype])?;
-    let slabs = fs::read_to_string("/proc/slabinfo")?;
+    // Not there without SLUB_DEBUG.
+    let slabs = fs::read_to_string("/proc/slabinfo").unwrap_or_default();
     for line in slabs
         .lines()
         .filter(|l| l.starts_with("rovl") || l.starts_with("ovl_"))
@@ -437,7 +438,12 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         }
         std::env::set_current_dir(&base)?;
         let lowers = Tree::of(&base.join("l1"))?;
-        for scenario_ in SCENARIOS.iter().filter(|s| settings.wanted(s.name)) {
+        let wanted = SCENARIOS.iter().filter(|s| settings.wanted(s.name));
+        for (index, scenario_) in wanted.enumerate() {
+            // What depends on the filesystem below is the same in many of them.
+            if settings.short && !own && (index + settings.seed as usize) % 4 != 0 {
+                continue;
+            }
             let ours = scenario_.options.contains("copy_up=");
             if ours && settings.fstype == "overlay" {
                 continue;
