@@ -125,15 +125,20 @@ fn clean(fc: &FsContext, mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u
 
 /// Why there is no work directory.
 enum NoWork {
-    /// The old one is of a mount with features unknown here.
-    Incompatible,
+    /// The old one is of a mount with features unknown here (`EINVAL`), or memory is short now and
+    /// may be there the next time.
+    Refuse(Error),
     /// It could not be made; a mount is possible without.
     Failed(Error),
 }
 
 impl From<Error> for NoWork {
     fn from(e: Error) -> Self {
-        Self::Failed(e)
+        if e == ENOMEM {
+            Self::Refuse(e)
+        } else {
+            Self::Failed(e)
+        }
     }
 }
 
@@ -160,7 +165,7 @@ fn make(fc: &FsContext, mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>, NoWo
         }
         let old = creating.keep();
         match clean(fc, mnt, base, &old, 0) {
-            Err(e) if e == EINVAL => return Err(NoWork::Incompatible),
+            Err(e) if e == EINVAL => return Err(NoWork::Refuse(e)),
             other => other?,
         }
     }
@@ -220,7 +225,8 @@ fn renames_with_whiteout(mnt: &Mount, work: &Dentry) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// `EINVAL` where the filesystem lacks what cannot be done without, or has features unknown here.
+/// `EINVAL` where the filesystem lacks what cannot be done without, or has features unknown here;
+/// `ENOMEM`, which says nothing about what it can do.
 pub(crate) fn prepare(
     fc: &FsContext,
     mnt: &Mount,
@@ -230,7 +236,7 @@ pub(crate) fn prepare(
 ) -> Result<Option<(ARef<Dentry>, Features)>> {
     let work = match make(fc, mnt, base) {
         Ok(work) => work,
-        Err(NoWork::Incompatible) => return Err(EINVAL),
+        Err(NoWork::Refuse(e)) => return Err(e),
         Err(NoWork::Failed(e)) => {
             pr_warn!(
                 "failed to create directory {}/work (errno: {}); mounting read-only\n",
@@ -246,7 +252,10 @@ pub(crate) fn prepare(
         pr_warn!("upper fs needs to support d_type.\n");
     }
     let path = PathRef { mnt, dentry: &work };
-    let tmpfile = dirop::tmpfile(path, Mode(Mode::REG)).is_ok();
+    let tmpfile = match dirop::tmpfile(path, Mode(Mode::REG)) {
+        Err(e) if e == ENOMEM => return Err(e),
+        other => other.is_ok(),
+    };
     if !tmpfile {
         pr_warn!("upper fs does not support tmpfile.\n");
     }
@@ -254,7 +263,7 @@ pub(crate) fn prepare(
     if !whiteouts {
         pr_warn!("upper fs does not support RENAME_WHITEOUT.\n");
     }
-    let xattrs = xattrs::probe(path);
+    let xattrs = xattrs::probe(path)?;
     if !xattrs {
         pr_warn!("failed to set xattr on upper\n");
     }

@@ -120,17 +120,24 @@ pub(crate) fn has_metacopy(path: PathRef<'_>) -> Result<bool> {
 }
 
 /// Whether attributes of our own can be set on an object in upper.
-pub(crate) fn probe(path: PathRef<'_>) -> bool {
+///
+/// # Errors
+///
+/// `ENOMEM`, which is no answer.
+pub(crate) fn probe(path: PathRef<'_>) -> Result<bool> {
     let set = xattr::set(path, own::OPAQUE, b"0", SetFlags::ANY);
     if let Err(e) = set {
+        if e == ENOMEM {
+            return Err(e);
+        }
         if e == EPERM {
             pr_info!("trusted xattrs cannot be set on upper by this mounter\n");
         }
-        return false;
+        return Ok(false);
     }
     // What was set a moment ago can be removed; if not, the mark `0` says nothing.
     let _ = xattr::remove(path, own::OPAQUE);
-    true
+    Ok(true)
 }
 
 /// Sets one of the union's own attributes in upper; `missing` where upper has no such attributes.

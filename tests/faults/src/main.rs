@@ -85,7 +85,7 @@ impl Settings {
         if !self.short {
             return 1;
         }
-        let spread = n / 4;
+        let spread = n / 2;
         1 + (self.seed as u32)
             .wrapping_mul(2_654_435_761)
             .wrapping_add(n)

@@ -172,11 +172,20 @@ pub fn remount(arm: &Arm, flags: MountFlags) -> Result<String, Errno> {
         .map(done)
 }
 
-/// How the mounted union is: writable or not.
-pub fn mounted() -> Result<String, Errno> {
-    let flags = fs::statvfs("m")?.f_flag;
-    let writable = !flags.contains(fs::StatVfsMountFlags::RDONLY);
-    Ok(if writable { "rw" } else { "ro" }.to_owned())
+/// What the mounted union can do: a failure that the mount survived must not cost a feature.
+fn mounted() -> Result<String, Errno> {
+    if fs::statvfs("m")?
+        .f_flag
+        .contains(fs::StatVfsMountFlags::RDONLY)
+    {
+        return Ok("ro".to_owned());
+    }
+    let unnamed = open("m", OFlags::TMPFILE | OFlags::WRONLY).map(drop);
+    // Over a whiteout: the directory needs an attribute.
+    let opaque = fs::mkdir("m/gone", Mode::RWXU);
+    Ok(format!(
+        "rw, unnamed file {unnamed:?}, directory over a whiteout {opaque:?}"
+    ))
 }
 
 pub fn fstype() -> &'static str {

@@ -22,7 +22,7 @@ use std::cell::{Cell, OnceCell};
 use std::fs;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -116,8 +116,6 @@ type State = Option<Tree>;
 struct Bench<'a> {
     scenario: &'a Scenario,
     union: Union,
-    /// Holds everything; working directory of the calls.
-    base: &'a Path,
     /// Upper is on a tmpfs of its own, not on the filesystem of `base`.
     own: bool,
 }
@@ -317,8 +315,8 @@ fn probe(
     Ok(ended.injected)
 }
 
-/// All failures of one scenario.
-fn scenario(settings: &Settings, bench: &Bench<'_>, out: &mut Outcome) -> Result<()> {
+/// All failures of one scenario; how many there were.
+fn scenario(settings: &Settings, bench: &Bench<'_>, out: &mut Outcome) -> Result<u32> {
     bench.set_up()?;
     let before = bench.state()?;
     bench.tear_down()?;
@@ -358,7 +356,7 @@ fn scenario(settings: &Settings, bench: &Bench<'_>, out: &mut Outcome) -> Result
         n += settings.stride(n);
     }
     out.figures = format!("{count} of {n} allocations");
-    Ok(())
+    Ok(count)
 }
 
 /// Unloads the module: its slab caches complain about what was not freed.
@@ -367,7 +365,8 @@ fn unload(settings: &Settings, out: &mut Outcome) -> Result<()> {
     // Inodes are freed after an RCU grace period.
     std::thread::sleep(Duration::from_millis(200));
     sys::run("rmmod", &[&settings.fstype])?;
-    let slabs = fs::read_to_string("/proc/slabinfo")?;
+    // Not there without SLUB_DEBUG.
+    let slabs = fs::read_to_string("/proc/slabinfo").unwrap_or_default();
     for line in slabs
         .lines()
         .filter(|l| l.starts_with("rovl") || l.starts_with("ovl_"))
@@ -436,8 +435,14 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             fs::create_dir(base.join("top"))?;
         }
         std::env::set_current_dir(&base)?;
+        let mut failures = 0;
         let lowers = Tree::of(&base.join("l1"))?;
-        for scenario_ in SCENARIOS.iter().filter(|s| settings.wanted(s.name)) {
+        let wanted = SCENARIOS.iter().filter(|s| settings.wanted(s.name));
+        for (index, scenario_) in wanted.enumerate() {
+            // What depends on the filesystem below is the same in many of them.
+            if settings.short && !own && (index + settings.seed as usize) % 4 != 0 {
+                continue;
+            }
             let ours = scenario_.options.contains("copy_up=");
             if ours && settings.fstype == "overlay" {
                 continue;
@@ -449,12 +454,11 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             let bench = Bench {
                 scenario: scenario_,
                 union,
-                base: &base,
                 own,
             };
             report.test(&format!("{fstype}: {}", scenario_.name), |out| {
-                debug_assert!(bench.base.exists());
-                scenario(settings, &bench, out)
+                failures += scenario(settings, &bench, out)?;
+                Ok(())
             });
         }
         report.test(&format!("{fstype}: the lower layer is as it was"), |out| {
@@ -462,6 +466,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             now.diff(&lowers).iter().for_each(|line| out.wrong(line));
             Ok(())
         });
+        println!("# total: {failures} calls with a failing allocation on {fstype}");
         std::env::set_current_dir("/")?;
         report.test(
             &format!("{fstype}: nothing keeps the layers mounted"),

@@ -101,6 +101,9 @@ fn default_acl(union: &Union) -> Result<()> {
 const RW: OFlags = OFlags::RDWR;
 const NONE: RenameFlags = RenameFlags::empty();
 
+/// ext4 takes a directory whose blocks it cannot read for one that is not empty.
+const EXT4_UNREAD: &[Errno] = &[Errno::NOTEMPTY];
+
 /// All of them.
 pub const SCENARIOS: &[Scenario] = &[
     plain("stat: a lower file", |a| stat(a, "m/file")),
@@ -313,7 +316,10 @@ pub const SCENARIOS: &[Scenario] = &[
         warm: Some(|| fs::chmod("m/file", Mode::RUSR)),
         ..plain("unlink: a copied-up file", |a| unlink(a, "m/file"))
     },
-    plain("rmdir: an upper directory", |a| rmdir(a, "m/updir/sub")),
+    Scenario {
+        errors: EXT4_UNREAD,
+        ..plain("rmdir: an upper directory", |a| rmdir(a, "m/updir/sub"))
+    },
     plain("rmdir: a lower directory", |a| rmdir(a, "m/rmdir")),
     plain("rmdir: merged, with whiteouts", |a| rmdir(a, "m/emptied")),
     Scenario {
@@ -353,9 +359,12 @@ pub const SCENARIOS: &[Scenario] = &[
     plain("rename: a directory into a merged one", |a| {
         rename(a, "m/updir", "m/merged/new", NONE)
     }),
-    plain("rename: over a merged directory with whiteouts", |a| {
-        rename(a, "m/updir", "m/emptied", NONE)
-    }),
+    Scenario {
+        errors: EXT4_UNREAD,
+        ..plain("rename: over a merged directory with whiteouts", |a| {
+            rename(a, "m/updir", "m/emptied", NONE)
+        })
+    },
     plain("rename: NOREPLACE", |a| {
         rename(a, "m/file", "m/new", RenameFlags::NOREPLACE)
     }),

@@ -181,6 +181,7 @@ impl Run<'_> {
             chosen.len(),
             steps.len() - 1
         );
+        println!("# total: {}: {}", self.fstype, out.figures);
         Ok(())
     }
 }
