@@ -47,10 +47,8 @@ impl Kmsg {
         }
     }
 
-    /// Those of the new messages that are failures.
-    pub fn trouble(&mut self) -> Sys<Vec<String>> {
-        let mut lines = self.lines()?;
+    /// Takes out the messages that are no failures.
+    pub fn keep_trouble(&self, lines: &mut Vec<String>) {
         lines.retain(|line| self.trouble.as_ref().is_some_and(|t| t.is_match(line)));
-        Ok(lines)
     }
 }

@@ -67,6 +67,8 @@ pub struct Report {
     pub pairs: BTreeSet<(String, String)>,
     pub used: BTreeMap<usize, u64>,
     pub failure: Option<Failure>,
+    /// Names that a hostile layer has and the mount refused to look up: the kernel's log has to say so.
+    pub refused: Vec<String>,
     /// The outcomes, where they were asked for.
     pub log: Vec<String>,
 }
@@ -182,6 +184,8 @@ impl Run<'_> {
             return Ok(None);
         }
         if case.hostile {
+            self.report.refused = wrong::refused(&self.sides[0])?;
+            wrong::refused(&self.sides[1])?;
             // Both are looked at, since looking changes times.
             let wrong: Vec<_> = self.sides.iter().map(wrong::wrong_file).collect();
             if let Some(path) = wrong.into_iter().next().transpose()?.flatten() {

@@ -105,6 +105,8 @@ struct Totals {
     steps: u64,
     checkpoints: u64,
     failed: u64,
+    /// Cases whose refusals were looked for in the kernel's log.
+    refusals: u64,
     pairs: BTreeSet<(String, String)>,
     used: BTreeMap<usize, u64>,
     seen: BTreeMap<(String, String), u64>,
@@ -133,8 +135,33 @@ struct Session<'a> {
 impl Session<'_> {
     /// Runs a case; a new failure is shown.
     fn case(&mut self, case: &Case, name: &str) -> Result<()> {
+        // The log is limited to ten lines in five seconds, so it is looked at now and then.
+        let look = case.hostile && self.totals.cases % 50 == 1;
+        if look {
+            std::thread::sleep(Duration::from_secs(6));
+        }
         let mut report = isolated(case, &self.setup, false)?;
-        let trouble = self.kmsg.trouble()?;
+        let mut trouble = self.kmsg.lines()?;
+        if look && self.setup.types[0] == "rovl" {
+            let said = |name: &String| {
+                trouble
+                    .iter()
+                    .any(|line| line.starts_with("rovl") && line.contains(name))
+            };
+            if let Some(name) = report.refused.first().filter(|name| !said(name)) {
+                let text = trouble.join("\n");
+                let what = "says nothing of a refusal".to_owned();
+                let text = format!("nothing about {name:?}, but:\n{text}");
+                report.failure = Some(Failure {
+                    step: 0,
+                    place: "kernel log".into(),
+                    what,
+                    text,
+                });
+            }
+            self.totals.refusals += report.refused.len().min(1) as u64;
+        }
+        self.kmsg.keep_trouble(&mut trouble);
         if let Some(first) = trouble.first() {
             let text = trouble.join("\n");
             report.failure = Some(Failure {
@@ -165,7 +192,7 @@ impl Session<'_> {
             println!("    {line}");
         }
         let mut short = (case.clone(), failure.clone(), 0);
-        if failure.place != "kernel" {
+        if !failure.place.starts_with("kernel") {
             short = shrink::shrink(case, failure, &self.setup, self.shrink)?;
         }
         let words = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };

@@ -28,3 +28,19 @@ pub fn wrong_file(side: &Side) -> Sys<Option<String>> {
     }
     Ok(None)
 }
+
+/// Names that can't be looked up because of what a layer says about them.
+pub fn refused(side: &Side) -> Sys<Vec<String>> {
+    let mut names = Vec::new();
+    for item in tree::read(&side.mnt, View::Merged, &mut Ids::default())? {
+        let error = item.fields.iter().find(|(name, _)| *name == "stat error");
+        let name = item.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        // The log has other names in an escaped form.
+        if error.is_some_and(|e| e.1 != libc::ENOENT as u64)
+            && name.iter().all(u8::is_ascii_alphanumeric)
+        {
+            names.push(crate::case::text(name));
+        }
+    }
+    Ok(names)
+}
