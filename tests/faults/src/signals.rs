@@ -214,7 +214,7 @@ fn waiters(place: &Place, out: &mut Outcome) -> Result<()> {
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let lower = settings.dir("signals-lower")?;
     fs::create_dir_all(lower.join("dir"))?;
-    let size = if settings.short { 24 << 20 } else { 64 << 20 };
+    let size = if settings.short { 16 << 20 } else { 64 << 20 };
     fs::write(lower.join("dir/file"), data(6, size))?;
     let mnt = settings.dir("signals-m")?;
     for fstype in settings.filesystems(&["tmpfs", "ext4", "xfs"]) {

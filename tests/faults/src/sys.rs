@@ -128,6 +128,13 @@ impl Loop {
         Ok(Self(run("losetup", &["-f", "--show", text(file)])?))
     }
 
+    /// Limits requests to some KiB.
+    pub fn limit_requests(&self, kib: u32) -> Result<()> {
+        let name = self.0.rsplit('/').next().unwrap_or_default();
+        let file = format!("/sys/block/{name}/queue/max_sectors_kb");
+        set(&file, &kib.to_string())
+    }
+
     /// 512-byte sectors.
     pub fn sectors(&self) -> Result<u64> {
         Ok(run("blockdev", &["--getsz", &self.0])?.parse()?)

@@ -159,9 +159,12 @@ impl Place<'_> {
         let mut wrong = Vec::new();
         sys::copy_image(&self.ready, &self.image())?;
         let device = Loop::attach(&self.image())?;
+        // The loop device takes a write that was cut short for one that was done: a page at a time.
+        device.limit_requests(4)?;
         self.mount_device(&device.0)?;
         self.union.mount()?;
         let root = File::open(&self.union.mnt)?;
+        let below = File::open(&self.device_dir)?;
         rustix::fs::syncfs(&root)?;
         let thin = rustix::fs::statvfs(&self.thin)?;
         self.provide((thin.f_blocks - thin.f_bfree + pages) * thin.f_frsize)?;
@@ -169,10 +172,12 @@ impl Place<'_> {
         let synced =
             open_dir(&self.union.mnt.join(change.sync)).and_then(|f| rustix::fs::fsync(&f));
         let all = rustix::fs::syncfs(&root);
+        let raw = rustix::fs::syncfs(&below);
         let enough = made.is_ok() && synced.is_ok() && all.is_ok();
-        if all.is_ok() && synced.is_err() && made.is_ok() {
-            wrong.push(format!("fsync {synced:?}, but syncfs reports nothing"));
+        if all.is_ok() && raw.is_err() {
+            wrong.push(format!("syncfs reports nothing, below it {raw:?}"));
         }
+        drop(below);
         drop(root);
         self.union.umount()?;
         sys::umount(&self.device_dir)?;
@@ -242,16 +247,18 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         sys::mount("thin", &place.thin, "tmpfs", none, "size=2g")?;
         prepare(&place, &fstype, &dir)?;
         for change in changes(settings) {
-            for (dies, how, what) in [
+            let ways = [
                 (Dies::Before, How::Error, "dead"),
-                (Dies::Before, How::Writes, "refuses writes"),
-                (Dies::After, How::Error, "dead before it is synced"),
                 (
                     Dies::After,
                     How::Writes,
                     "refuses writes before it is synced",
                 ),
-            ] {
+                (Dies::Before, How::Writes, "refuses writes"),
+                (Dies::After, How::Error, "dead before it is synced"),
+            ];
+            let count = if settings.short { 2 } else { ways.len() };
+            for (dies, how, what) in ways.into_iter().take(count) {
                 report.test(
                     &format!("device {fstype}, {what}: {}", change.name),
                     |out| {
