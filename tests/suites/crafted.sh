@@ -117,6 +117,25 @@ prints 'other names work' secret cat mnt/secret/s
 check 'the listing of the root' ls -la mnt/secret
 umnt
 
+# A mark on a file that a directory hides is nobody's business.
+layers 3
+mkdir lower1/over upper/over2
+put lower1/over/in x
+for f in lower2/over lower3/over2; do
+	: >$f
+	setfattr -n $ov.metacopy $f
+done
+: >lower1/odd
+hex lower1/odd metacopy 0040ffff
+: >lower1/short
+hex lower1/short metacopy 00
+mnt
+prints 'a directory over a metacopy' x cat mnt/over/in
+check 'a directory of upper over a metacopy' put mnt/over2/f x
+fails 'a metacopy of an unknown form' EPERM cat mnt/odd
+fails 'a metacopy that is too short' EIO cat mnt/short
+umnt
+
 # ---- marks that are nonsense
 layers 2
 for n in op1 op2 op3 op4 imp1 imp2 nl; do

@@ -82,8 +82,11 @@ impl Differences {
     }
 }
 
-/// A leading `*` stands for anything.
+/// A `*` at the beginning or the end stands for anything.
 fn fits(pattern: &str, what: &str) -> bool {
+    if let Some(start) = pattern.strip_suffix('*') {
+        return what.starts_with(start);
+    }
     pattern == what
         || pattern
             .strip_prefix('*')

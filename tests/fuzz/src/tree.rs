@@ -316,7 +316,15 @@ pub fn compare(
                 break;
             }
             if p != q && p.0 != "mode" {
-                found(&field_difference(p.0, p.1, q.1), format!("{} {}", p.1, q.1));
+                let root = if x.path.is_empty() && p.0 == "attributes" {
+                    "root "
+                } else {
+                    ""
+                };
+                found(
+                    &format!("{root}{}", field_difference(p.0, p.1, q.1)),
+                    format!("{} {}", p.1, q.1),
+                );
             }
         }
         if x.target != y.target {
