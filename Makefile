@@ -5,7 +5,7 @@ KERNEL ?= base
 export KERNEL
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build overlay install modules_install shell demo test stress mutants profile bench check doc clean
+.PHONY: help setup build overlay modules_install install shell demo test stress mutants fuzz profile cover bench faults check doc clean
 
 help: ## this list
 	@sed -n 's/^\([a-z_]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -42,11 +42,20 @@ stress: ready ## storms, fsx, fio, stress-ng, pjdfstest (DURATION=20 SEED=1 CPUS
 mutants: ready ## breaks the rules of Documentation/security.rst one by one, to see their tests fail (ONLY='glob')
 	@scripts/mutants
 
+fuzz: ready ## random layers and operations beside overlayfs (SEED=1 COUNT=200 OPS=200 TIME=600 UPPERFS='tmpfs ext4' CORPUS=ops|layers REPLAY=case.json)
+	@scripts/fuzz
+
 profile: ready ## where an operation's instructions go, by symbol (OP=stat, FS='rovl overlay raw', LAYERS=3, BACKING=...)
 	@scripts/profile
 
+cover: ready ## which lines of src/overlay/ the tests reach
+	@scripts/cover
+
 bench: ready ## costs beside overlayfs and raw (ONLY=stat,readdir LAYERS=3,30 BACKING=ext4/ext4 COMPARE=old.json PLOTS=dir)
 	@scripts/bench
+
+faults: ready ## failing allocations, failing devices, power cuts, fatal signals (PART='alloc block power signals' SEED=1 SHORT=1 COUNT= TIME= UPPERFS=)
+	@scripts/faults
 
 check: ready ## format, lints, layering, documents
 	@scripts/check

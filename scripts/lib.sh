@@ -55,6 +55,16 @@ kmake_args() {
 		RUSTFMT=/usr/bin/rustfmt CLIPPY_DRIVER=/usr/bin/clippy-driver "BINDGEN=$BINDGEN"
 }
 
+# plugin FILE: builds tests/bench/plugin.c. QEMU refuses a plugin of a version that it
+# does not know, and knows 2 and more since its release 9, 3 since 9.1.
+plugin() {
+	local release version=3
+	release=$(qemu-system-x86_64 --version | sed -n 's/.*version \([0-9]*\).*/\1/p')
+	[ "$release" -ge 9 ] || version=1
+	"clang-$(llvm_major)" -shared -fPIC -O2 -Wall -Werror -fvisibility=hidden -DPLUGIN_VERSION=$version \
+		"$TOP/tests/bench/plugin.c" -o "$1"
+}
+
 # The kernel source that set-up unpacked.
 kernel_source() {
 	[ -e "$CACHE/src/current/Makefile" ] || die "no kernel source below $CACHE/src: run 'make setup'"

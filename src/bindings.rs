@@ -4,6 +4,8 @@
 //! `include/rovl_bindings.h`. The generated items shadow the kernel crate's zero-size stubs of the
 //! same name. Visible to `vfs` alone.
 
+// Compilers before 1.88 do not know all of them.
+#![allow(unknown_lints)]
 #![allow(
     clippy::all,
     clippy::undocumented_unsafe_blocks,

@@ -321,6 +321,11 @@ void rovl_uuid_to_fsid(struct super_block *sb, struct kstatfs *buf)
 	buf->f_fsid = uuid_to_fsid(sb->s_uuid.b);
 }
 
+rovl_inline bool rovl_can_fold_case(struct super_block *sb)
+{
+	return sb_has_encoding(sb);
+}
+
 rovl_inline bool rovl_casefolded(struct dentry *dentry)
 {
 	return sb_has_encoding(dentry->d_sb) && IS_CASEFOLDED(d_inode(dentry));

@@ -5,10 +5,10 @@
 /// How the union's UUID is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Uuid {
-    /// From upper's `uuid` attribute, which is made at the first mount of a new upper.
+    /// From upper's `uuid` attribute, which is made at the first mount of a new upper; zero without upper.
     #[default]
     Auto,
-    /// None; `statfs` reports the filesystem id of upper.
+    /// None; `statfs` reports the filesystem id of upper, or of the topmost lower layer.
     Null,
 }
 

@@ -370,8 +370,8 @@ impl<'a> Planned<'a> {
                     true,
                     0,
                 )
-                // Somebody else changed the work directory.
-                .map_err(|e| if e == EEXIST { e } else { EIO })?;
+                // Somebody else moved the entry of the work directory.
+                .map_err(|e| if e == EINVAL { EIO } else { e })?;
                 renaming.rename()?;
                 temp.publish()
             }
@@ -466,10 +466,12 @@ fn copy_xattr(from: PathRef<'_>, to: PathRef<'_>, name: &CStr) -> Result {
         };
     }
     let value = match xattr::get_all(from, name) {
-        // An empty value grants nothing and cannot be read.
-        Err(e) if name == c"security.capability" && (e == EINVAL || e == ENODATA) => return Ok(()),
         // Removed since it was listed.
         Err(e) if e == ENODATA => return Ok(()),
+        // An empty value grants nothing and cannot be read.
+        Err(e) if name == c"security.capability" && (e == EINVAL || e == EOPNOTSUPP) => {
+            return Ok(());
+        }
         other => other?,
     };
     match xattr::set(to, name, &value, SetFlags::ANY) {

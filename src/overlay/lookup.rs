@@ -34,6 +34,8 @@ struct Answer {
     xwhiteouts: bool,
     /// The entry needs a feature that is off.
     unsupported: bool,
+    /// A file that may say that its data is elsewhere; of interest if it is not hidden.
+    marked: bool,
 }
 
 impl Answer {
@@ -43,6 +45,7 @@ impl Answer {
             dentry,
             xwhiteouts: false,
             unsupported: false,
+            marked: false,
         }
     }
 }
@@ -95,9 +98,8 @@ fn ask(
         return Ok(Answer::new(step, Some(found)));
     }
     if !is_dir {
-        let unsupported = xattrs::has_metacopy(path)?;
         let mut answer = Answer::new(Step::Leaf, Some(found));
-        answer.unsupported = unsupported;
+        answer.marked = true;
         return Ok(answer);
     }
     let mark = xattrs::dir_mark(path, own::OPAQUE);
@@ -147,6 +149,7 @@ fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
                     return Err(EREMOTE);
                 }
                 if answer.step == Step::Leaf {
+                    unsupported = answer.marked && xattrs::has_metacopy(layer.path(&upper))?;
                     origin = origin::find(fs, layer.path(&upper))?;
                 }
                 found.upper = Some(upper);
@@ -168,13 +171,16 @@ fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
         let layer = fs.layer(base.layer).ok_or(EIO)?;
         let last = index + 1 == lowers.len();
         let answer = ask(fs, layer, base.dentry()?, name, false, last)?;
-        unsupported |= answer.unsupported;
         found.xwhiteouts |= answer.xwhiteouts;
         if merge.push(answer.step) == Take::No {
             missed += usize::from(answer.step == Step::Miss);
             continue;
         }
+        unsupported |= answer.unsupported;
         if let Some(lower) = answer.dentry {
+            if answer.marked {
+                unsupported |= xattrs::has_metacopy(layer.path(&lower))?;
+            }
             if let (Some(upper), true) = (&found.upper, found.lower.is_empty()) {
                 record_origin(child, fs, upper, &lower)?;
             }

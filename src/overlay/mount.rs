@@ -351,14 +351,13 @@ fn fill_with(
         build.sb.set_flag(SbFlag::ReadOnly);
     }
     let upper_xattrs = work.as_ref().is_some_and(|work| work.features.xattrs);
-    let mut has_fsid = false;
     let mut config = params.config;
-    if let (Some(layer), Uuid::Auto, true) = (&layers.upper, config.uuid, upper_xattrs) {
+    if work.is_some() && !upper_xattrs {
+        config.uuid = Uuid::Null;
+    }
+    if let (Some(layer), Uuid::Auto) = (&layers.upper, config.uuid) {
         match upper_uuid(layer.path(layer.mnt().root())) {
-            Ok(Some(uuid)) => {
-                build.sb.set_uuid(&uuid);
-                has_fsid = true;
-            }
+            Ok(Some(uuid)) => build.sb.set_uuid(&uuid),
             Ok(None) => config.uuid = Uuid::Null,
             Err(e) => {
                 config.uuid = Uuid::Null;
@@ -419,7 +418,6 @@ fn fill_with(
         name_len,
         upper_xattrs: Atomic::new(upper_xattrs),
         share_whiteouts: Atomic::new(true),
-        has_fsid,
         last_ino: Atomic::new(1),
         memories: Memories::new()?,
     }? Error))?;

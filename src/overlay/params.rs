@@ -55,6 +55,8 @@ enum BadList {
     DataLayers,
     /// Three colons or more.
     Colons,
+    /// The list of parts could not be made: nothing is wrong with the names.
+    NoMemory,
 }
 
 impl BadList {
@@ -68,6 +70,7 @@ impl BadList {
                 "only single ':' or double '::' sequences of unescaped colons in lowerdir mount \
                  option allowed"
             }
+            Self::NoMemory => "out of memory",
         }
     }
 }
@@ -94,8 +97,9 @@ fn split_list(list: &[u8]) -> Result<KVec<&[u8]>, BadList> {
                     _ => return Err(BadList::Colons),
                 }
                 if let Some(part) = list.get(start..at) {
-                    // A list of parts that does not fit into memory is too long in any case.
-                    parts.push(part, GFP_KERNEL).map_err(|_| BadList::Colons)?;
+                    parts
+                        .push(part, GFP_KERNEL)
+                        .map_err(|_| BadList::NoMemory)?;
                 }
                 start = at + 1;
             }
@@ -104,7 +108,9 @@ fn split_list(list: &[u8]) -> Result<KVec<&[u8]>, BadList> {
         at += 1;
     }
     if let Some(part) = list.get(start..) {
-        parts.push(part, GFP_KERNEL).map_err(|_| BadList::Colons)?;
+        parts
+            .push(part, GFP_KERNEL)
+            .map_err(|_| BadList::NoMemory)?;
     }
     Ok(parts)
 }
@@ -208,6 +214,7 @@ impl Params {
         }
         let parts = match split_list(list) {
             Ok(parts) => parts,
+            Err(BadList::NoMemory) => return Err(ENOMEM),
             Err(bad) => return fc.invalid(fmt!("lowerdir: {}", bad.reason())),
         };
         if parts.len() > MAX_LOWER {

@@ -109,7 +109,6 @@ pub(crate) struct Overlay {
     pub(super) name_len: i64,
     pub(super) upper_xattrs: Atomic<bool>,
     pub(super) share_whiteouts: Atomic<bool>,
-    pub(super) has_fsid: bool,
     pub(super) last_ino: Atomic<u64>,
     pub(super) memories: Arc<Memories>,
 }
@@ -248,7 +247,7 @@ pub(crate) fn statfs(dentry: &Dentry) -> Result<StatFs> {
     let mut stat = StatFs::read(root.own_positive()?.real_path()?)?;
     stat.set_name_len(fs.name_len);
     stat.set_union_magic();
-    if fs.has_fsid {
+    if fs.config.uuid == Uuid::Auto {
         stat.set_fsid(dentry.sb());
     }
     Ok(stat)
@@ -277,7 +276,7 @@ pub(crate) fn show_options(fs: &Overlay, out: &SeqFile) {
     if fs.config.copy_up == CopyUp::AtOpen {
         kernel::seq_print!(out, ",copy_up=open");
     }
-    if fs.shown.upper.is_some() && fs.config.uuid != Uuid::Auto && !fs.has_fsid {
+    if fs.config.uuid == Uuid::Null {
         kernel::seq_print!(out, ",uuid=null");
     }
 }

@@ -123,12 +123,27 @@ fn clean(fc: &FsContext, mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u
     cleanup(mnt, parent, dentry)
 }
 
+/// Why there is no work directory.
+enum NoWork {
+    /// The old one is of a mount with features unknown here (`EINVAL`), or memory is short now and
+    /// may be there the next time.
+    Refuse(Error),
+    /// It could not be made; a mount is possible without.
+    Failed(Error),
+}
+
+impl From<Error> for NoWork {
+    fn from(e: Error) -> Self {
+        if e == ENOMEM {
+            Self::Refuse(e)
+        } else {
+            Self::Failed(e)
+        }
+    }
+}
+
 /// Makes an empty work directory in `base`, without inherited mode bits or ACLs.
-///
-/// # Errors
-///
-/// `EINVAL` where the old one is of a mount with features unknown here.
-fn make(fc: &FsContext, mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>> {
+fn make(fc: &FsContext, mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>, NoWork> {
     for retried in [false, true] {
         let creating = Creating::start(mnt, base, WORK)?;
         if creating.dentry().is_negative() {
@@ -136,7 +151,7 @@ fn make(fc: &FsContext, mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>> {
             let path = PathRef { mnt, dentry: &work };
             for kind in [AclType::Default, AclType::Access] {
                 match Acl::remove(path, kind) {
-                    Err(e) if e != ENODATA && e != EOPNOTSUPP => return Err(e),
+                    Err(e) if e != ENODATA && e != EOPNOTSUPP => return Err(e.into()),
                     _ => {}
                 }
             }
@@ -149,9 +164,12 @@ fn make(fc: &FsContext, mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>> {
             break;
         }
         let old = creating.keep();
-        clean(fc, mnt, base, &old, 0)?;
+        match clean(fc, mnt, base, &old, 0) {
+            Err(e) if e == EINVAL => return Err(NoWork::Refuse(e)),
+            other => other?,
+        }
     }
-    Err(EEXIST)
+    Err(EEXIST.into())
 }
 
 /// What the upper filesystem can do.
@@ -207,7 +225,8 @@ fn renames_with_whiteout(mnt: &Mount, work: &Dentry) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// `EINVAL` where the filesystem lacks what cannot be done without, or has features unknown here.
+/// `EINVAL` where the filesystem lacks what cannot be done without, or has features unknown here;
+/// `ENOMEM`, which says nothing about what it can do.
 pub(crate) fn prepare(
     fc: &FsContext,
     mnt: &Mount,
@@ -217,8 +236,8 @@ pub(crate) fn prepare(
 ) -> Result<Option<(ARef<Dentry>, Features)>> {
     let work = match make(fc, mnt, base) {
         Ok(work) => work,
-        Err(e) if e == EINVAL => return Err(e),
-        Err(e) => {
+        Err(NoWork::Refuse(e)) => return Err(e),
+        Err(NoWork::Failed(e)) => {
             pr_warn!(
                 "failed to create directory {}/work (errno: {}); mounting read-only\n",
                 Text(name),
@@ -233,7 +252,10 @@ pub(crate) fn prepare(
         pr_warn!("upper fs needs to support d_type.\n");
     }
     let path = PathRef { mnt, dentry: &work };
-    let tmpfile = dirop::tmpfile(path, Mode(Mode::REG)).is_ok();
+    let tmpfile = match dirop::tmpfile(path, Mode(Mode::REG)) {
+        Err(e) if e == ENOMEM => return Err(e),
+        other => other.is_ok(),
+    };
     if !tmpfile {
         pr_warn!("upper fs does not support tmpfile.\n");
     }
@@ -241,7 +263,7 @@ pub(crate) fn prepare(
     if !whiteouts {
         pr_warn!("upper fs does not support RENAME_WHITEOUT.\n");
     }
-    let xattrs = xattrs::probe(path);
+    let xattrs = xattrs::probe(path)?;
     if !xattrs {
         pr_warn!("failed to set xattr on upper\n");
     }

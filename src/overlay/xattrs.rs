@@ -98,7 +98,7 @@ pub(crate) fn has_redirect(path: PathRef<'_>) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// `EIO` where the value is of no known form.
+/// `EIO` where the value is too short to be one.
 pub(crate) fn has_metacopy(path: PathRef<'_>) -> Result<bool> {
     if !path.dentry.is_reg() {
         return Ok(false);
@@ -106,31 +106,32 @@ pub(crate) fn has_metacopy(path: PathRef<'_>) -> Result<bool> {
     let Some(len) = xattr::len(path, own::METACOPY)? else {
         return Ok(false);
     };
-    if len == 0 {
-        return Ok(true);
+    if (1..4).contains(&len) {
+        warn_limited!("invalid metacopy attribute on {}\n", path.dentry);
+        return Err(EIO);
     }
-    let value = xattr::get_all(path, own::METACOPY)?;
-    match value.get(..4) {
-        Some([0, len, _, _]) if usize::from(*len) == value.len() => Ok(true),
-        _ => {
-            warn_limited!("invalid metacopy attribute on {}\n", path.dentry);
-            Err(EIO)
-        }
-    }
+    Ok(true)
 }
 
 /// Whether attributes of our own can be set on an object in upper.
-pub(crate) fn probe(path: PathRef<'_>) -> bool {
+///
+/// # Errors
+///
+/// `ENOMEM`, which is no answer.
+pub(crate) fn probe(path: PathRef<'_>) -> Result<bool> {
     let set = xattr::set(path, own::OPAQUE, b"0", SetFlags::ANY);
     if let Err(e) = set {
+        if e == ENOMEM {
+            return Err(e);
+        }
         if e == EPERM {
             pr_info!("trusted xattrs cannot be set on upper by this mounter\n");
         }
-        return false;
+        return Ok(false);
     }
     // What was set a moment ago can be removed; if not, the mark `0` says nothing.
     let _ = xattr::remove(path, own::OPAQUE);
-    true
+    Ok(true)
 }
 
 /// Sets one of the union's own attributes in upper; `missing` where upper has no such attributes.

@@ -132,7 +132,8 @@ impl Dentry {
     }
 
     /// Whether the dentry is one that a union cannot handle: neither a directory with lookup nor a
-    /// file, a symlink or a device; an automount point; names with their own hash or comparison.
+    /// file, a symlink or a device; an automount point; names with their own hash or comparison, but for
+    /// filesystems of which only directories that say so fold case ([`is_casefolded`](Self::is_casefolded)).
     pub(crate) fn is_weird(&self) -> bool {
         let known = matches!(
             self.entry_type(),
@@ -141,13 +142,11 @@ impl Dentry {
                 | bindings::ROVL_DCACHE_SPECIAL_TYPE
                 | bindings::ROVL_DCACHE_SYMLINK_TYPE
         );
+        let has = |flags| self.flags() & flags != 0;
         !known
-            || self.flags()
-                & (bindings::ROVL_DCACHE_NEED_AUTOMOUNT
-                    | bindings::ROVL_DCACHE_MANAGE_TRANSIT
-                    | bindings::ROVL_DCACHE_OP_HASH
-                    | bindings::ROVL_DCACHE_OP_COMPARE)
-                != 0
+            || has(bindings::ROVL_DCACHE_NEED_AUTOMOUNT | bindings::ROVL_DCACHE_MANAGE_TRANSIT)
+            || has(bindings::ROVL_DCACHE_OP_HASH | bindings::ROVL_DCACHE_OP_COMPARE)
+                && !self.sb().can_fold_case()
     }
 
     /// Whether the dentry belongs to a union filesystem (it has a `d_real` operation).

@@ -172,9 +172,12 @@ pub(crate) fn open_mask(flags: u32) -> u32 {
     mask | append | may::OPEN
 }
 
-/// Whether opening with `flags` writes or truncates.
+/// Whether opening with `flags` writes or truncates. The fourth access mode, for ioctls alone, does not.
 pub(crate) fn open_writes(flags: u32) -> bool {
-    flags & bindings::O_ACCMODE != bindings::O_RDONLY || flags & bindings::O_TRUNC != 0
+    matches!(
+        flags & bindings::O_ACCMODE,
+        bindings::O_WRONLY | bindings::O_RDWR
+    ) || flags & bindings::O_TRUNC != 0
 }
 
 /// `flags` with the access mode of reading.

@@ -234,6 +234,7 @@ impl<F: FileSystem> Drop for Registration<F> {
             bindings::kmem_cache_destroy(CACHE.load(Ordering::Acquire));
         }
         super::watch::stop();
+        super::claim::exit();
         REGISTERED.store(false, Ordering::Release);
     }
 }

@@ -172,9 +172,9 @@ impl<F: FileSystem> OwnDentry<F> {
     /// The inode of a positive dentry.
     #[inline]
     pub(crate) fn own_inode(&self) -> Option<&OwnInode<F>> {
+        let inode = self.inode()?;
         // SAFETY: charter 3: dentry and inode are on one super block.
-        self.inode()
-            .map(|inode| unsafe { OwnInode::from_raw(inode.as_ptr()) })
+        Some(unsafe { OwnInode::from_raw(inode.as_ptr()) })
     }
 
     /// The inode of a dentry that a callback got as a positive one.

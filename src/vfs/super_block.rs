@@ -89,6 +89,12 @@ impl SuperBlock {
         unsafe { bindings::rovl_is_ordinary(self.as_ptr()) }
     }
 
+    /// Whether directories of the filesystem can fold case.
+    pub(crate) fn can_fold_case(&self) -> bool {
+        // SAFETY: charter 1; set while the super block is filled.
+        unsafe { bindings::rovl_can_fold_case(self.as_ptr()) }
+    }
+
     /// How many stacked filesystems are below, itself included.
     pub(crate) fn stack_depth(&self) -> i32 {
         // SAFETY: charter 1; set while the super block is filled.

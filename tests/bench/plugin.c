@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A QEMU plugin: how often each block of guest code ran between two marks.
+ * A QEMU plugin, for scripts/profile: how often each block of guest code ran
+ * between two marks ("out=FILE"), and for scripts/cover: which code of modules ran
+ * at all ("cover=FILE").
  *
  * The marks are long NOPs that no compiler makes, executed by the guest's user
  * space (tests/bench/src/profile.rs). Between START and STOP blocks are counted,
  * as often as the two occur; END writes "address executions instructions", a
  * line a block, a line "end" after the last, and begins anew.
  *
- * scripts/profile builds it and runs QEMU with one CPU: nothing is locked here.
+ * scripts/profile runs QEMU with one CPU: nothing is locked for it.
+ *
+ * Coverage needs no counting: QEMU translates a block when it is about to run. Each
+ * time, "address size" is written, a line a block; stdio locks the file.
  */
 
 #include <errno.h>
@@ -67,7 +72,7 @@ static FILE *out;
 
 static void fail(const char *what)
 {
-	fprintf(stderr, "profile plugin: %s: %s\n", what, strerror(errno));
+	fprintf(stderr, "plugin: %s: %s\n", what, strerror(errno));
 	exit(1);
 }
 
@@ -153,17 +158,41 @@ static void translated(uint64_t id, struct tb *tb)
 	}
 }
 
+/* Where x86-64 has modules. */
+#define MODULES_START 0xffffffffa0000000ULL
+#define MODULES_END 0xffffffffff000000ULL
+
+static void covered(uint64_t id, struct tb *tb)
+{
+	uint64_t address = qemu_plugin_tb_vaddr(tb);
+	size_t i, size = 0, n = qemu_plugin_tb_n_insns(tb);
+
+	if (address < MODULES_START || address >= MODULES_END)
+		return;
+	for (i = 0; i < n; i++)
+		size += qemu_plugin_insn_size(qemu_plugin_tb_get_insn(tb, i));
+	if (fprintf(out, "%llx %zu\n", (unsigned long long)address, size) < 0)
+		fail("the output file");
+}
+
 EXPORT int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
 {
-	if (argc != 1 || strncmp(argv[0], "out=", 4)) {
-		fprintf(stderr, "profile plugin: usage: -plugin FILE,out=FILE\n");
+	bool cover = argc == 1 && !strncmp(argv[0], "cover=", 6);
+	const char *path;
+
+	if (argc != 1 || (!cover && strncmp(argv[0], "out=", 4))) {
+		fprintf(stderr, "plugin: usage: -plugin FILE,out=FILE or -plugin FILE,cover=FILE\n");
 		return 1;
 	}
-	out = fopen(argv[0] + 4, "w");
+	path = strchr(argv[0], '=') + 1;
+	out = fopen(path, "w");
 	if (!out) {
-		perror(argv[0] + 4);
+		perror(path);
 		return 1;
 	}
-	qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+	/* A guest that is lost has its file cut off at a line. */
+	if (cover)
+		setvbuf(out, NULL, _IOLBF, BUFSIZ);
+	qemu_plugin_register_vcpu_tb_trans_cb(id, cover ? covered : translated);
 	return 0;
 }

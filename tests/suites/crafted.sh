@@ -117,6 +117,25 @@ prints 'other names work' secret cat mnt/secret/s
 check 'the listing of the root' ls -la mnt/secret
 umnt
 
+# A mark on a file that a directory hides is nobody's business.
+layers 3
+mkdir lower1/over upper/over2
+put lower1/over/in x
+for f in lower2/over lower3/over2; do
+	: >$f
+	setfattr -n $ov.metacopy $f
+done
+: >lower1/odd
+hex lower1/odd metacopy 0040ffff
+: >lower1/short
+hex lower1/short metacopy 00
+mnt
+prints 'a directory over a metacopy' x cat mnt/over/in
+check 'a directory of upper over a metacopy' put mnt/over2/f x
+fails 'a metacopy of an unknown form' EPERM cat mnt/odd
+fails 'a metacopy that is too short' EIO cat mnt/short
+umnt
+
 # ---- marks that are nonsense
 layers 2
 for n in op1 op2 op3 op4 imp1 imp2 nl; do
@@ -198,16 +217,21 @@ if mkfs.ext4 -q -F -O casefold "$IMAGES/fold.img" 2>"$SEEN" && mount -o loop "$I
 	put fold/lower/sub/f x
 	fails 'a folding lower and a plain upper' EINVAL sys mount "$FSTYPE" mnt lowerdir=fold/folded upperdir=upper workdir=work
 	fails 'a folding lower and a plain one' EINVAL sys mount "$FSTYPE" mnt lowerdir=lower1:fold/folded
-	# rovl takes no layer on a filesystem that could fold.
-	if [ "$FSTYPE" = rovl ]; then
-		fails 'a plain folder on such a filesystem' EINVAL sys mount rovl mnt lowerdir=fold/lower upperdir=upper workdir=work
-	else
-		check 'a plain folder on such a filesystem' sys mount "$FSTYPE" mnt lowerdir=fold/lower upperdir=upper workdir=work
-		prints 'its files' x cat mnt/plain
-		fails 'a folding directory in it' EREMOTE stat mnt/sub
-		fails 'what is in it' EREMOTE cat mnt/sub/f
-		umount mnt
-	fi
+	check 'a plain folder on such a filesystem' sys mount "$FSTYPE" mnt lowerdir=fold/lower upperdir=upper workdir=work
+	prints 'its files' x cat mnt/plain
+	fails 'another case' ENOENT stat mnt/PLAIN
+	fails 'a folding directory in it' EREMOTE stat mnt/sub
+	fails 'what is in it' EREMOTE cat mnt/sub/f
+	umount mnt
+	mkdir fold/upper fold/work
+	check 'such a filesystem as upper' sys mount "$FSTYPE" mnt lowerdir=fold/lower upperdir=fold/upper workdir=fold/work
+	check 'a file is copied up' bash -c 'echo y >>mnt/plain'
+	prints 'there' "$(printf 'x\ny')" cat fold/upper/plain
+	check 'a new file, and one in another case' touch mnt/new mnt/NEW
+	check 'a whiteout' rm mnt/new
+	fails 'the name is gone' ENOENT stat mnt/new
+	check 'the other is not' stat mnt/NEW
+	umount mnt
 	umount fold
 else
 	skip 'case-folding directories' "no ext4 that folds: $(head -n 1 "$SEEN")"

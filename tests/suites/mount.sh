@@ -149,6 +149,7 @@ fails 'no upper: mkdir' EROFS mkdir mnt/d
 fails 'no upper: unlink' EROFS rm -f mnt/a
 fails 'no upper: chmod' EROFS chmod 700 mnt/a
 fails 'no upper: remount,rw' EROFS sys reconfigure mnt rw
+is 'no upper: no filesystem id' 0 "$(stat -f -c %i mnt)"
 is 'no upper: statfs of the top lower' "$(stat -f -c '%b %S' lower1)" "$(stat -f -c '%b %S' mnt)"
 umnt
 check 'workdir without upperdir is ignored' new lowerdir=lower1:lower2 workdir=work

@@ -76,15 +76,18 @@ impl Tree {
     }
 }
 
+fn below(from: usize, components: usize) -> String {
+    let names: Vec<_> = (from..components).map(|i| format!("/{i}")).collect();
+    names.concat()
+}
+
 fn pool_dir(components: usize, n: usize) -> String {
-    let inner: String = (3..components).map(|i| format!("/{i}")).collect();
-    format!("d/c{n}{inner}")
+    format!("d/c{n}{}", below(3, components))
 }
 
 /// A path of 2, 4 or 8 components.
 pub fn chain_path(components: usize, n: usize) -> String {
-    let inner: String = (2..components).map(|i| format!("/{i}")).collect();
-    format!("c{}{inner}/file", n % CHAINS)
+    format!("c{}{}/file", n % CHAINS, below(2, components))
 }
 
 /// Directories with so many names.

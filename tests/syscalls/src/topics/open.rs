@@ -135,6 +135,15 @@ fn access_modes(ctx: &Ctx) -> Res {
     Ok(())
 }
 
+/// The fourth access mode gives a descriptor for ioctls alone: nothing is copied up for it.
+fn mode_for_ioctls(ctx: &Ctx) -> Res {
+    let u = filled(ctx)?;
+    let f = sys::open(&u.m("low"), OFlags::from_bits_retain(3))?;
+    fails(rustix::io::write(&f, b"x"), Errno::BADF, "write")?;
+    fails(rustix::io::read(&f, &mut [0u8; 4]), Errno::BADF, "read")?;
+    check(!sys::exists(&u.u("low")), "nothing is copied up")
+}
+
 fn getfl_and_setfl(ctx: &Ctx) -> Res {
     use rustix::fs::{fcntl_getfl, fcntl_setfl};
     let u = filled(ctx)?;
@@ -443,7 +452,7 @@ fn chdir_and_getcwd(ctx: &Ctx) -> Res {
 }
 
 tests! {
-    Tmpfs: errnos, reading_copies_nothing, truncating, readonly_truncating, access_modes,
+    Tmpfs: errnos, reading_copies_nothing, truncating, readonly_truncating, access_modes, mode_for_ioctls,
         getfl_and_setfl, reopen_through_proc, fd_path_is_in_the_mount, openat2_resolution,
         through_symlink, over_whiteout, longest_name, names_of_any_bytes,
         noatime_needs_ownership, special_files, unix_sockets, file_handles,

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What is done before the power goes, and what each step makes of the tree.
+//!
+//! ext4 and XFS commit changes of names and attributes in order, so after a cut the tree is that after
+//! one of the steps: not before the last one that was made durable, not after the one that was going on.
+
+use crate::snap::{Node, Tree};
+use crate::union::data;
+use anyhow::Result;
+use rand::seq::IndexedRandom;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, XattrFlags, CWD};
+use rustix::io::Errno;
+use std::path::{Path, PathBuf};
+
+/// A step that was made.
+pub struct Step {
+    /// What it was.
+    pub what: String,
+    /// The tree after it.
+    pub tree: Tree,
+    /// It and all before it are on the device.
+    pub durable: bool,
+    /// A file whose data was on its way during the step.
+    pub torn: Option<String>,
+    /// A file that has a page written and not synced: the old one and the new one are right, until all is
+    /// synced.
+    pub unsynced: Option<String>,
+}
+
+/// What a step leaves behind beside the tree.
+#[derive(Default)]
+struct Effect {
+    durable: bool,
+    torn: Option<String>,
+    unsynced: Option<String>,
+}
+
+const DURABLE: Effect = Effect {
+    durable: true,
+    torn: None,
+    unsynced: None,
+};
+
+/// The step after which all data is on the device, too.
+const SYNCED: &str = "syncfs";
+
+/// Directories of the mount: merged, lower, upper, with a name each that may become one.
+const DIRS: [&str; 3] = ["merged", "lower", "upper"];
+const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "sub"];
+
+/// Fills a lower layer.
+pub fn make_lower(lower: &Path) -> Result<()> {
+    for dir in ["merged/sub", "lower/sub"] {
+        std::fs::create_dir_all(lower.join(dir))?;
+    }
+    for (i, dir) in ["merged", "lower"].into_iter().enumerate() {
+        for (j, name) in NAMES[..5].iter().enumerate() {
+            let size = 3000 + j * 9000;
+            std::fs::write(lower.join(dir).join(name), data((i * 10 + j) as u64, size))?;
+        }
+        std::fs::write(lower.join(dir).join("sub/file"), b"in a directory below")?;
+    }
+    Ok(())
+}
+
+/// Fills upper.
+pub fn make_upper(upper: &Path) -> Result<()> {
+    for dir in ["merged", "upper/sub"] {
+        std::fs::create_dir_all(upper.join(dir))?;
+    }
+    std::fs::write(upper.join("merged/f"), data(30, 6000))?;
+    Ok(std::fs::write(upper.join("upper/a"), data(31, 6000))?)
+}
+
+/// Makes steps on a mounted union.
+pub struct Workload<'a> {
+    rng: &'a mut ChaCha8Rng,
+    mnt: PathBuf,
+    count: u64,
+}
+
+impl<'a> Workload<'a> {
+    /// On the mount at `mnt`.
+    pub fn new(rng: &'a mut ChaCha8Rng, mnt: &Path) -> Self {
+        Self {
+            rng,
+            mnt: mnt.to_owned(),
+            count: 0,
+        }
+    }
+
+    /// The tree now, as a step.
+    pub fn start(&self) -> Result<Step> {
+        self.step("start".to_owned(), DURABLE)
+    }
+
+    fn step(&self, what: String, effect: Effect) -> Result<Step> {
+        Ok(Step {
+            what,
+            tree: Tree::of(&self.mnt)?.timeless(),
+            durable: effect.durable,
+            torn: effect.torn,
+            unsynced: effect.unsynced,
+        })
+    }
+
+    fn pick(&mut self) -> String {
+        let dir = DIRS.choose(self.rng).unwrap_or(&DIRS[0]);
+        let name = NAMES.choose(self.rng).unwrap_or(&NAMES[0]);
+        let below = *name == "sub" && self.rng.random_bool(0.5);
+        format!("{dir}/{name}{}", if below { "/file" } else { "" })
+    }
+
+    /// Another step; one that the tree does not allow is tried with others.
+    pub fn next(&mut self) -> Result<Step> {
+        loop {
+            let name = self.pick();
+            let other = self.pick();
+            self.count += 1;
+            match self.attempt(&name, &other) {
+                Ok((what, effect)) => return self.step(what, effect),
+                // It needs something of the tree that is not there.
+                Err(
+                    Errno::NOENT
+                    | Errno::EXIST
+                    | Errno::NOTDIR
+                    | Errno::ISDIR
+                    | Errno::NOTEMPTY
+                    | Errno::XDEV
+                    | Errno::INVAL,
+                ) => {}
+                Err(e) => anyhow::bail!("{name}, {other}: {e}"),
+            }
+        }
+    }
+
+    fn open(&self, name: &str, flags: OFlags) -> Result<rustix::fd::OwnedFd, Errno> {
+        let mode = Mode::from_raw_mode(0o640);
+        fs::open(self.mnt.join(name), flags | OFlags::CLOEXEC, mode)
+    }
+
+    fn sync_dir(&self, name: &str) -> Result<(), Errno> {
+        let dir = name.rsplit_once('/').map_or(".", |(dir, _)| dir);
+        fs::fsync(self.open(dir, OFlags::RDONLY | OFlags::DIRECTORY)?)
+    }
+
+    fn attempt(&mut self, name: &str, other: &str) -> Result<(String, Effect), Errno> {
+        let (path, to) = (self.mnt.join(name), self.mnt.join(other));
+        let quiet = Effect::default;
+        let torn = || Effect {
+            torn: Some(name.to_owned()),
+            ..DURABLE
+        };
+        let size = self.rng.random_range(1..30_000);
+        let content = data(1000 + self.count, size);
+        let sync = self.rng.random_bool(0.3);
+        let done = match self.rng.random_range(0..15) {
+            0 => {
+                // Another mode than it has, so that there is something to commit.
+                let mode = fs::statat(CWD, &path, AtFlags::empty())?.st_mode ^ 0o022;
+                fs::chmod(&path, Mode::from_raw_mode(mode & 0o777))?;
+                if sync {
+                    fs::fsync(self.open(name, OFlags::RDONLY)?)?;
+                }
+                let effect = Effect {
+                    durable: sync,
+                    ..quiet()
+                };
+                (format!("chmod {name}, fsync {sync}"), effect)
+            }
+            1 => {
+                let file = self.open(name, OFlags::WRONLY | OFlags::APPEND)?;
+                rustix::io::write(&file, &content[..content.len().min(4096)])?;
+                fs::fsync(&file)?;
+                (format!("append to {name}, fsync"), torn())
+            }
+            2 => {
+                let file = self.open(name, OFlags::WRONLY)?;
+                if fs::fstat(&file)?.st_size < 200 {
+                    return Err(Errno::INVAL);
+                }
+                rustix::io::pwrite(&file, &content[..content.len().min(100)], 50)?;
+                let effect = Effect {
+                    unsynced: Some(name.to_owned()),
+                    ..quiet()
+                };
+                (format!("write to {name}"), effect)
+            }
+            3 => {
+                let file = self.open(name, OFlags::WRONLY | OFlags::TRUNC)?;
+                rustix::io::write(&file, &content)?;
+                fs::fsync(&file)?;
+                (format!("write {name} anew, fsync"), torn())
+            }
+            4 | 5 => {
+                fs::renameat_with(CWD, &path, CWD, &to, RenameFlags::empty())?;
+                (format!("rename {name} {other}"), quiet())
+            }
+            6 => {
+                fs::renameat_with(CWD, &path, CWD, &to, RenameFlags::EXCHANGE)?;
+                (format!("exchange {name} {other}"), quiet())
+            }
+            7 | 8 => {
+                fs::unlink(&path)?;
+                if sync {
+                    self.sync_dir(name)?;
+                }
+                let effect = Effect {
+                    durable: sync,
+                    ..quiet()
+                };
+                (
+                    format!("unlink {name}, fsync of the directory {sync}"),
+                    effect,
+                )
+            }
+            9 => {
+                fs::mkdir(&path, Mode::RWXU)?;
+                (format!("mkdir {name}"), quiet())
+            }
+            10 => {
+                fs::rmdir(&path)?;
+                (format!("rmdir {name}"), quiet())
+            }
+            11 => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+                let file = self.open(name, flags)?;
+                rustix::io::write(&file, &content)?;
+                fs::fsync(&file)?;
+                (format!("create {name}, fsync"), torn())
+            }
+            12 => {
+                let value = self.count.to_string();
+                fs::setxattr(&path, "user.step", value.as_bytes(), XattrFlags::empty())?;
+                (format!("setxattr {name}"), quiet())
+            }
+            13 => {
+                fs::linkat(CWD, &path, CWD, &to, AtFlags::empty())?;
+                (format!("link {name} {other}"), quiet())
+            }
+            _ => {
+                fs::syncfs(self.open(".", OFlags::RDONLY)?)?;
+                (SYNCED.to_owned(), DURABLE)
+            }
+        };
+        Ok(done)
+    }
+}
+
+/// Whether `found` is `step`'s tree, for the steps' content see [`Step`].
+fn fits(found: &Tree, steps: &[Step], index: usize, last: usize) -> bool {
+    let want = &steps[index].tree;
+    if found.0.len() != want.0.len() {
+        return false;
+    }
+    let content = |node: &Node| (node.size, node.hash);
+    let synced = (0..=last)
+        .rev()
+        .find(|i| *i < last && steps[*i].what == SYNCED)
+        .unwrap_or(0);
+    found.0.iter().all(|(path, node)| {
+        let Some(wanted) = want.0.get(path) else {
+            return false;
+        };
+        if node == wanted {
+            return true;
+        }
+        let mut like = node.clone();
+        (like.size, like.hash) = content(wanted);
+        if like != *wanted {
+            return false;
+        }
+        if index == last && steps[last].torn.as_ref() == Some(path) {
+            return true;
+        }
+        // A page that was written and not synced is there or not, whoever has the name now.
+        (synced..=last).any(|i| {
+            let name = steps[i].unsynced.as_ref();
+            let at = |i: usize| name.and_then(|name| steps[i].tree.0.get(name));
+            let versions = [at(i.saturating_sub(1)), at(i)];
+            versions
+                .into_iter()
+                .flatten()
+                .any(|version| content(version) == content(node))
+        })
+    })
+}
+
+/// What is wrong with the tree after a cut: `done` steps were complete, one more may have been going on.
+pub fn judge(found: &Tree, steps: &[Step], done: usize) -> Option<String> {
+    let last = (done + 1).min(steps.len() - 1);
+    let first = (0..=done).rev().find(|i| steps[*i].durable).unwrap_or(0);
+    if (first..=last).any(|i| fits(found, steps, i, last)) {
+        return None;
+    }
+    let closest = (first..=last).min_by_key(|i| found.diff(&steps[*i].tree).len());
+    let closest = closest.unwrap_or(last);
+    let diff = found.diff(&steps[closest].tree);
+    Some(format!(
+        "none of the trees after steps {first} to {last}; closest to {closest} ({}):\n{}",
+        steps[closest].what,
+        diff.join("\n")
+    ))
+}

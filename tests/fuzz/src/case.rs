@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A case is data: layers, options and steps. It is generated from a seed, replayed, shrunk, printed
+//! as a script and kept as a regression.
+
+use crate::op::Step;
+use serde::{Deserialize, Serialize};
+use std::ffi::CString;
+
+/// Bytes as text: each character is one byte (U+0000 to U+00FF), so that a name of any bytes is readable
+/// in JSON.
+pub type Text = String;
+
+/// The bytes that a text stands for.
+pub fn bytes(text: &str) -> Vec<u8> {
+    text.chars().map(|c| c as u8).collect()
+}
+
+/// The text of some bytes.
+pub fn text(bytes: &[u8]) -> Text {
+    bytes.iter().map(|b| char::from(*b)).collect()
+}
+
+/// A path below `root`, for a system call.
+pub fn below(root: &str, path: &str) -> CString {
+    let mut all = root.as_bytes().to_vec();
+    if !path.is_empty() {
+        all.push(b'/');
+        all.extend(path.chars().map(|c| c as u8));
+    }
+    all.retain(|b| *b != 0);
+    CString::new(all).unwrap_or_default()
+}
+
+/// Everything that decides what a run does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Case {
+    /// What it was generated from; 0 for one that was written by hand.
+    pub seed: u64,
+    /// Filesystem of the upper layer.
+    pub upper_fs: String,
+    /// The lower layers are on another filesystem (tmpfs) than the upper one.
+    #[serde(default)]
+    pub split: bool,
+    /// rovl is mounted with `copy_up=open`.
+    #[serde(default)]
+    pub copy_up_open: bool,
+    /// Mode of the root of every layer.
+    pub root_mode: u32,
+    /// The umask of all steps.
+    pub umask: u32,
+    /// Topmost first.
+    pub lowers: Vec<Vec<Entry>>,
+    pub upper: Vec<Entry>,
+    /// What lies in the work directory before the mount.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub work: Vec<Entry>,
+    /// The layers are not what a kernel writes.
+    #[serde(default)]
+    pub hostile: bool,
+    pub steps: Vec<Step>,
+}
+
+/// An object of a layer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    pub path: Text,
+    #[serde(flatten)]
+    pub what: What,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Seconds; always long ago, see `tree::time`.
+    pub time: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub xattrs: Vec<(Text, Text)>,
+    /// `FS_IOC_SETFLAGS`.
+    #[serde(default, skip_serializing_if = "none")]
+    pub flags: u32,
+}
+
+fn none(flags: &u32) -> bool {
+    *flags == 0
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum What {
+    Dir,
+    /// Data between holes.
+    File {
+        size: u64,
+        pieces: Vec<(u64, u32, u8)>,
+    },
+    Symlink {
+        target: Text,
+    },
+    /// A hard link to an earlier entry of the same layer.
+    Link {
+        to: Text,
+    },
+    /// A device, FIFO or socket: the type bits of a mode.
+    Node {
+        kind: u32,
+        rdev: u64,
+    },
+    Whiteout,
+    /// An empty file with `overlay.whiteout`, in a directory with `overlay.opaque` = x.
+    XattrWhiteout,
+}
+
+/// The byte of a file at `at` that was written with `fill`.
+pub fn pattern(fill: u8, at: u64) -> u8 {
+    fill ^ (at as u8)
+}
