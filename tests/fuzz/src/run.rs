@@ -12,7 +12,7 @@ use crate::sys::{self, Map, Sys};
 use crate::tree::{self, Item, View};
 use crate::wrong;
 use anyhow::Result;
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use serde::{Deserialize, Serialize};
@@ -286,10 +286,7 @@ impl Run<'_> {
             _ => return None,
         };
         let fd = self.sides[0].slot(slot).ok()?;
-        let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
-        link.to_string_lossy()
-            .ends_with(" (deleted)")
-            .then_some(slot)
+        (rustix::fs::fstat(fd).ok()?.st_nlink == 0).then_some(slot)
     }
 
     /// Closes all files that are the one in a slot.
