@@ -183,11 +183,10 @@ pub const SCENARIOS: &[Scenario] = &[
             a.run(|| open("m/file", RW | OFlags::TRUNC)).map(done)
         })
     },
-    plain("write: after O_TRUNC", |a| {
-        let file = open("m/file", RW | OFlags::TRUNC)?;
-        a.run(|| rustix::io::pwrite(&file, b"changed", 0))
-            .map(|n| n.to_string())
-    }),
+    Scenario {
+        warm: Some(|| open("m/file", RW | OFlags::TRUNC).map(drop)),
+        ..plain("write: after O_TRUNC", |a| write(a, "m/file", RW, 0))
+    },
     plain("fallocate", |a| {
         let none = FallocateFlags::empty();
         a.run(|| fs::fallocate(open("m/acl", RW)?, none, 0, 20_000))
