@@ -19,19 +19,7 @@ UPPERFS=${UPPERFS:-tmpfs ext4}
 
 # on_each FUNCTION: as on_each_upper, with room for what a storm writes.
 on_each() {
-	local type
-	for type in $UPPERFS; do
-		ON=" [$type]"
-		BASE=$SCRATCH/on-$type
-		if make_fs "$type" "$BASE" 768M; then
-			"$@" "$type"
-			cd /
-			umount_below "$BASE"
-		else
-			skip "$1" "$WHY"
-		fi
-	done
-	ON='' BASE=$SCRATCH/base
+	UPPER_SIZE=768M on_each_upper "$@"
 }
 
 # The end of a part: the mount goes, nothing but the shared whiteout is left in work, the lower layer is

@@ -227,13 +227,13 @@ make_fs() {
 }
 
 # on_each_upper FUNCTION: once for every type in UPPERFS, with new layers() on
-# a filesystem of that type.
+# a filesystem of that type, of UPPER_SIZE where that is set.
 on_each_upper() {
 	local type
 	for type in ${UPPERFS:-tmpfs ext4 xfs btrfs}; do
 		ON=" [$type]"
 		BASE=$SCRATCH/on-$type
-		if make_fs "$type" "$BASE"; then
+		if make_fs "$type" "$BASE" "${UPPER_SIZE:-}"; then
 			"$@" "$type"
 			cd /
 			umount_below "$BASE"

@@ -4,6 +4,7 @@
 
 mod alloc;
 mod block;
+mod copy_ups;
 mod power;
 mod report;
 mod signals;

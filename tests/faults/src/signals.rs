@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A fatal signal during a copy-up, at many moments: nothing is left behind.
 
+use crate::copy_ups::{self, Call};
 use crate::snap::Tree;
 use crate::sys::{self, Loop};
 use crate::union::{data, Union};
@@ -8,8 +9,7 @@ use crate::{Outcome, Report, Settings};
 use anyhow::{bail, ensure, Context, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rustix::fs::{self as rfs, AtFlags, Mode, OFlags, CWD};
-use rustix::io::Errno;
+use rustix::fs::{self as rfs, Mode};
 use rustix::mount::MountFlags;
 use std::fs;
 use std::path::Path;
@@ -17,39 +17,6 @@ use std::time::{Duration, Instant};
 
 /// A killed process that is not gone by then hangs.
 const LIMIT: Duration = Duration::from_secs(60);
-
-type Call = fn(&Path) -> Result<(), Errno>;
-
-fn open(mnt: &Path) -> Result<rustix::fd::OwnedFd, Errno> {
-    rfs::open(mnt.join("dir/file"), OFlags::RDWR, Mode::empty())
-}
-
-/// What copies the file up.
-const CALLS: &[(&str, Call)] = &[
-    ("chmod", |m| rfs::chmod(m.join("dir/file"), Mode::RUSR)),
-    ("write", |m| {
-        rustix::io::pwrite(open(m)?, b"changed", 0).map(drop)
-    }),
-    ("mmap", |m| {
-        use rustix::mm::{mmap, MapFlags, ProtFlags};
-        let (prot, none) = (ProtFlags::READ | ProtFlags::WRITE, std::ptr::null_mut());
-        // SAFETY: a new mapping; the process ends with it.
-        unsafe { mmap(none, 4096, prot, MapFlags::SHARED, open(m)?, 0) }.map(drop)
-    }),
-    ("rename", |m| {
-        rfs::rename(m.join("dir/file"), m.join("moved"))
-    }),
-    ("link", |m| {
-        rfs::linkat(
-            CWD,
-            m.join("dir/file"),
-            CWD,
-            m.join("other"),
-            AtFlags::empty(),
-        )
-    }),
-    ("ftruncate", |m| rfs::ftruncate(open(m)?, 100_000)),
-];
 
 /// Starts a call in a process of its own and returns once it is about to be made.
 fn start(mnt: &Path, call: Call) -> Result<i32> {
@@ -237,7 +204,10 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             },
             base: base.clone(),
         };
-        for (name, call) in CALLS.iter().filter(|(name, _)| settings.wanted(name)) {
+        for (name, call) in copy_ups::ALL
+            .iter()
+            .filter(|(name, _)| settings.wanted(name))
+        {
             report.test(&format!("{fstype}: killed in {name}"), |out| {
                 let result = sweep(settings, &place, *call, out);
                 place.tear_down()?;

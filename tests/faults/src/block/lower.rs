@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A lower layer with read errors: nothing of it is taken for another state of the tree.
 
+use crate::copy_ups::{self, open, Call};
 use crate::snap::Tree;
 use crate::sys::{self, Loop, Mapped};
 use crate::union::{data, Union};
 use crate::{Outcome, Report, Settings};
 use anyhow::{bail, Context, Result};
-use rustix::fs::{self as rfs, AtFlags, Mode, OFlags, CWD};
+use rustix::fs::{self as rfs, Mode};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use std::fs::{self, File};
@@ -48,45 +49,7 @@ fn cold(place: &Place) -> Result<()> {
     sys::drop_caches()
 }
 
-type Try = fn(&Path) -> Result<(), Errno>;
-
-fn open(mnt: &Path) -> Result<rustix::fd::OwnedFd, Errno> {
-    rfs::open(mnt.join("dir/file"), OFlags::RDWR, Mode::empty())
-}
-
-/// What copies the file up.
-const COPY_UPS: &[(&str, Try)] = &[
-    ("chmod", |m| rfs::chmod(m.join("dir/file"), Mode::RUSR)),
-    ("write", |m| {
-        rustix::io::pwrite(open(m)?, b"changed", 0).map(drop)
-    }),
-    ("ftruncate", |m| rfs::ftruncate(open(m)?, 10)),
-    ("rename", |m| {
-        rfs::rename(m.join("dir/file"), m.join("moved"))
-    }),
-    ("link", |m| {
-        rfs::linkat(
-            CWD,
-            m.join("dir/file"),
-            CWD,
-            m.join("other"),
-            AtFlags::empty(),
-        )
-    }),
-    ("mmap", |m| {
-        use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
-        let (prot, none) = (ProtFlags::READ | ProtFlags::WRITE, std::ptr::null_mut());
-        // SAFETY: a new mapping, unmapped at once.
-        unsafe {
-            munmap(
-                mmap(none, BLOCK, prot, MapFlags::SHARED, open(m)?, 0)?,
-                BLOCK,
-            )
-        }
-    }),
-];
-
-fn copy_up(place: &Place, device: &Mapped, make: Try, out: &mut Outcome) -> Result<()> {
+fn copy_up(place: &Place, device: &Mapped, make: Call, out: &mut Outcome) -> Result<()> {
     fs::create_dir(&place.union.top)?;
     fs::create_dir(place.union.upper())?;
     fs::create_dir(place.union.top.join("work"))?;
@@ -225,7 +188,10 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     for fstype in settings.filesystems(&["ext4", "xfs"]) {
         let dir = settings.dir(&format!("lower-{fstype}"))?;
         let (place, device, mapped) = prepare(settings, &fstype, &dir)?;
-        for (name, make) in COPY_UPS.iter().filter(|(name, _)| settings.wanted(name)) {
+        for (name, make) in copy_ups::ALL
+            .iter()
+            .filter(|(name, _)| settings.wanted(name))
+        {
             report.test(&format!("lower {fstype}: a bad block: {name}"), |out| {
                 let result = copy_up(&place, &mapped, *make, out);
                 clear(&place, &mapped)?;

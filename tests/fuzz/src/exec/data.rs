@@ -125,15 +125,8 @@ impl Side {
                 kind,
                 start,
                 len,
-            } => Ok(sys::ofd_lock(
-                self.slot(*slot)?.as_fd(),
-                i16::from(*kind),
-                (*start).into(),
-                (*len).into(),
-                false,
-            )?
-            .into()),
-            Op::TestLock {
+            }
+            | Op::TestLock {
                 slot,
                 kind,
                 start,
@@ -143,7 +136,7 @@ impl Side {
                 i16::from(*kind),
                 (*start).into(),
                 (*len).into(),
-                true,
+                matches!(op, Op::TestLock { .. }),
             )?
             .into()),
             Op::Flock { slot, kind } => {
