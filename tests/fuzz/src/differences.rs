@@ -107,11 +107,13 @@ impl Active<'_> {
     }
 
     /// The same for objects of trees. `copied up` stands for what only the second tree has, as a copy of a lower
-    /// object, and for marks of a directory that has such copies; `listed whiteout` for a name that is listed and
-    /// cannot be looked up.
+    /// object, and for marks of a directory that has such copies; `stray impure` for a mark that only the second
+    /// tree has, on a directory without copies in the first one (`first`); `listed whiteout` for a name that is
+    /// listed and cannot be looked up.
     pub fn wanted_in_tree(
         &mut self,
         place: &str,
+        first: &[Item],
         a: Option<&Item>,
         b: Option<&Item>,
         what: &str,
@@ -124,7 +126,22 @@ impl Active<'_> {
             (Some(_), Some(b)) => what == "trusted.overlay.impure" && b.is_dir(),
             _ => false,
         };
+        let stray = what == "trusted.overlay.impure"
+            && a.is_some_and(|a| a.xattr(what).is_none() && !has_copies(first, &a.path));
+        if stray && self.wanted(place, "stray impure") {
+            return true;
+        }
         let hidden = b.is_none() && a.is_some_and(|a| a.mode == 0);
         copy && self.wanted(place, "copied up") || hidden && self.wanted(place, "listed whiteout")
     }
+}
+
+/// Whether an entry of a directory records an origin.
+fn has_copies(tree: &[Item], dir: &[u8]) -> bool {
+    tree.iter().any(|item| {
+        let slash = item.path.iter().rposition(|b| *b == b'/').unwrap_or(0);
+        !item.path.is_empty()
+            && item.path[..slash] == *dir
+            && item.xattr("trusted.overlay.origin").is_some()
+    })
 }

@@ -12,7 +12,7 @@ use crate::sys::{self, Map, Sys};
 use crate::tree::{self, Item, View};
 use crate::wrong;
 use anyhow::Result;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use serde::{Deserialize, Serialize};
@@ -286,7 +286,11 @@ impl Run<'_> {
             _ => return None,
         };
         let fd = self.sides[0].slot(slot).ok()?;
-        (rustix::fs::fstat(fd).ok()?.st_nlink == 0).then_some(slot)
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+        // A symlink may have led to the file, a directory may count no links.
+        let gone = link.to_string_lossy().ends_with(" (deleted)")
+            || rustix::fs::fstat(fd).ok()?.st_nlink == 0;
+        gone.then_some(slot)
     }
 
     /// Closes all files that are the one in a slot.
@@ -335,7 +339,7 @@ impl Run<'_> {
     fn compare(&mut self, step: usize, place: &str, trees: &[Vec<Item>; 2]) -> Option<Failure> {
         let active = &mut self.active;
         let list = tree::compare(&trees[0], &trees[1], |a, b, what| {
-            active.wanted_in_tree(place, a, b, what)
+            active.wanted_in_tree(place, &trees[0], a, b, what)
         });
         let first = list.first()?;
         let text: Vec<_> = list

@@ -7,7 +7,7 @@ use crate::outcome::Outcome;
 use crate::side::Side;
 use crate::sys::{ret, Sys};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
-use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom};
 
 /// An entry: position of the next one, inode number, type, name.
 pub struct Entry {
@@ -56,7 +56,8 @@ pub fn list_dir(fd: BorrowedFd<'_>, size: usize) -> Sys<Vec<Entry>> {
 }
 
 impl Side {
-    /// The sorted names and types. With `seek`, whether the listing from that entry on is the one that was seen.
+    /// The sorted names and types; how many devices are listed that cannot be looked up, as whiteouts can be in a
+    /// directory of one layer; whether the listing from the `seek`th entry on is the one that was seen.
     pub(super) fn list(&mut self, at: &At, size: u32, seek: u8) -> Sys<Outcome> {
         let opened;
         let fd = match self.target(at)? {
@@ -71,19 +72,25 @@ impl Side {
             }
         };
         let entries = list_dir(fd, size as usize)?;
-        let mut out = Outcome::from(entries.len() as i64);
+        let mut same = true;
         if let Some(entry) = entries.get(usize::from(seek)) {
             rustix::fs::seek(fd, SeekFrom::Start(entry.next as u64))?;
             let rest = list_dir(fd, size as usize)?;
             let names = |list: &[Entry]| list.iter().map(|e| e.name.clone()).collect::<Vec<_>>();
-            let same = names(&rest) == names(&entries[usize::from(seek) + 1..]);
-            out = out.with("seek", same.into());
+            same = names(&rest) == names(&entries[usize::from(seek) + 1..]);
         }
-        let mut names: Vec<_> = entries
+        let (hidden, shown): (Vec<_>, Vec<_>) = entries.iter().partition(|e| {
+            e.kind == libc::DT_CHR
+                && rustix::fs::statat(fd, &*e.name, AtFlags::SYMLINK_NOFOLLOW).is_err()
+        });
+        let mut names: Vec<_> = shown
             .iter()
             .map(|e| [&[b'0' + e.kind, b':'], &*e.name, b"\0"].concat())
             .collect();
         names.sort_unstable();
-        Ok(out.with_data(names.concat()))
+        Ok(Outcome::from(shown.len() as i64)
+            .with("seek", same.into())
+            .with("hidden", hidden.len() as u64)
+            .with_data(names.concat()))
     }
 }
