@@ -61,7 +61,7 @@ use crate::vfs::{
     inode_ops::{FiemapRequest, InodeOperations, InodeTable, LookedUp},
     mount::IdMap,
     rcu::{RcuError, RcuInode},
-    super_block::{NewSuper, StatFs},
+    super_block::{NewSuper, StatFs, SuperBlock},
     Mode,
 };
 use kernel::{cred::Credential, prelude::*, seq_file::SeqFile};
@@ -127,11 +127,15 @@ impl FileSystem for Overlay {
         union::statfs(dentry)
     }
 
-    fn sync(&self) -> Result {
-        match self.upper() {
-            Some(upper) => upper.mnt().sb().sync(),
-            None => Ok(()),
-        }
+    fn sync(&self, sb: &SuperBlock) -> Result {
+        let Some((upper, passed)) = self.upper().zip(self.passed_errors.as_ref()) else {
+            return Ok(());
+        };
+        let upper = upper.mnt().sb();
+        let result = upper.sync();
+        // What was written through the mount is upper's to write back.
+        sb.pass_on_errors(upper, passed);
+        result
     }
 
     fn show_options(&self, out: &SeqFile) {

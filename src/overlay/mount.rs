@@ -404,6 +404,10 @@ fn fill_with(
         name_len,
         ..
     } = build;
+    let passed_errors = layers
+        .upper
+        .as_ref()
+        .map(|layer| layer.mnt().sb().passed_errors());
     sb.set_data(try_pin_init!(Overlay {
         whiteout <- new_mutex!(None, "rovl_whiteout"),
         work,
@@ -419,6 +423,7 @@ fn fill_with(
         upper_xattrs: Atomic::new(upper_xattrs),
         share_whiteouts: Atomic::new(true),
         last_ino: Atomic::new(1),
+        passed_errors,
         memories: Memories::new()?,
     }? Error))?;
     make_root(sb, stack)

@@ -15,7 +15,7 @@ use crate::vfs::{
     claim::Claim,
     inode::InodeId,
     mount::{PathRef, PrivateMount},
-    super_block::{self, AnonDev, SbId, StatFs},
+    super_block::{self, AnonDev, PassedErrors, SbId, StatFs},
     CBuf, Mount,
 };
 use kernel::{
@@ -110,6 +110,8 @@ pub(crate) struct Overlay {
     pub(super) upper_xattrs: Atomic<bool>,
     pub(super) share_whiteouts: Atomic<bool>,
     pub(super) last_ino: Atomic<u64>,
+    /// Upper's writeback errors that `syncfs(2)` knows of.
+    pub(super) passed_errors: Option<PassedErrors>,
     pub(super) memories: Arc<Memories>,
 }
 

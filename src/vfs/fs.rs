@@ -7,7 +7,7 @@ use super::{
     file_ops::FileTable,
     inode_ops::InodeTable,
     own::{InodeBox, OwnDentry, OwnInode},
-    super_block::{NewSuper, StatFs},
+    super_block::{NewSuper, StatFs, SuperBlock},
     sync::OpLock,
     Mode,
 };
@@ -110,8 +110,8 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     ) -> Result;
     /// Sizes, for `statfs(2)`.
     fn statfs(dentry: &OwnDentry<Self>) -> Result<StatFs>;
-    /// Writes everything back, for `syncfs(2)`.
-    fn sync(&self) -> Result;
+    /// Writes everything back, for `syncfs(2)` of `sb`; `s_umount` is held.
+    fn sync(&self, sb: &SuperBlock) -> Result;
     /// Prints the mount options.
     fn show_options(&self, out: &SeqFile);
 
@@ -312,8 +312,9 @@ impl<F: FileSystem> SuperTable<F> {
         if wait == 0 {
             return 0;
         }
-        // SAFETY: charter 4.
-        from_result(|| unsafe { &*(*sb).s_fs_info.cast::<F>() }.sync().map(|()| 0))
+        // SAFETY: charter 1 and 4.
+        let (fs, sb) = unsafe { (&*(*sb).s_fs_info.cast::<F>(), SuperBlock::from_raw(sb)) };
+        from_result(|| fs.sync(sb).map(|()| 0))
     }
 
     unsafe extern "C" fn statfs(

@@ -10,7 +10,15 @@ use super::{
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
-use kernel::{error::to_result, prelude::*, sync::aref::ARef, types::Opaque};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Relaxed},
+    },
+    types::Opaque,
+};
 
 /// A super block of any filesystem.
 #[repr(transparent)]
@@ -24,6 +32,9 @@ impl SbId {
     /// That of no super block.
     pub(crate) const NONE: Self = Self(0);
 }
+
+/// Up to which one the writeback errors of a super block have been passed on (an `errseq_t`).
+pub(crate) struct PassedErrors(Atomic<u32>);
 
 /// How a filesystem encodes file handles.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -133,6 +144,29 @@ impl SuperBlock {
     pub(crate) fn sync(&self) -> Result {
         // SAFETY: charter 1: the super block is active; the helper takes `s_umount`.
         to_result(unsafe { bindings::rovl_sync_upper(self.as_ptr()) })
+    }
+
+    /// Where [`SuperBlock::pass_on_errors`] begins: as for a file that is opened now (`errseq_sample`).
+    pub(crate) fn passed_errors(&self) -> PassedErrors {
+        // SAFETY: charter 1; the counter is read and written atomically.
+        PassedErrors(Atomic::new(unsafe {
+            bindings::errseq_sample(&raw mut (*self.as_ptr()).s_wb_err)
+        }))
+    }
+
+    /// Records a writeback error of `from` that is newer than `passed` here, too: `syncfs(2)` reports it once to
+    /// each file that is open (Documentation/core-api/errseq.rst). Two callers at a time may both record it.
+    pub(crate) fn pass_on_errors(&self, from: &Self, passed: &PassedErrors) {
+        let mut seen = passed.0.load(Relaxed);
+        // SAFETY: charter 1 for both; the counters are read and written atomically, `seen` is ours.
+        unsafe {
+            let err =
+                bindings::errseq_check_and_advance(&raw mut (*from.as_ptr()).s_wb_err, &mut seen);
+            if err != 0 {
+                bindings::errseq_set(&raw mut (*self.as_ptr()).s_wb_err, err);
+            }
+        }
+        passed.0.store(seen, Relaxed);
     }
 
     /// Whether new mounts of stacked filesystems on top of `depth` others are refused.
