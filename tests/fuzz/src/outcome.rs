@@ -86,7 +86,9 @@ impl Outcome {
 /// The name of a difference in a field: with the values where these say which side is right.
 pub fn field_difference(name: &str, a: u64, b: u64) -> String {
     match name {
-        "nlink" | "d_ino" | "mapped as read" => format!("{name} {a} for {b}"),
+        "nlink" | "d_ino" | "mapped as read" | "attributes" | "status" => {
+            format!("{name} {} for {}", a as i64, b as i64)
+        }
         _ => name.to_owned(),
     }
 }
