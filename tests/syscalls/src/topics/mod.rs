@@ -27,6 +27,7 @@ mod readdir;
 mod refuse;
 mod rename;
 mod rw;
+mod served;
 mod stack;
 mod stat;
 mod tree;
@@ -58,6 +59,7 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("model", model::TESTS),
     ("race", race::TESTS),
     ("fixed", fixed::TESTS),
+    ("served", served::TESTS),
     ("notify", notify::TESTS),
     ("exec", exec::TESTS),
     ("limits", limits::TESTS),

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Lower layers served by a program, which answers a second question otherwise than the first one.
+
+use crate::harness::*;
+use crate::sys;
+use crate::union::{is_overlayfs, Union};
+use fuser::{
+    BackgroundSession, Errno as Refused, FileAttr, FileHandle, FileType, Filesystem, Generation,
+    INodeNo, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyXattr,
+    Request,
+};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+const SIZE: u64 = 256 << 10;
+const NAME: &str = "trusted.x";
+
+/// What is wrong with the file "f" of a layer.
+#[derive(Clone, Copy, PartialEq)]
+enum Trouble {
+    /// Its attribute is longer when the value is read than when its length is asked for.
+    Grows,
+    /// Its attribute is listed and has no value.
+    Vanishes,
+    /// Its second half cannot be read.
+    Unreadable,
+}
+
+/// A layer with one file.
+struct Layer {
+    trouble: Trouble,
+    /// A length was asked for.
+    asked: AtomicBool,
+}
+
+impl Layer {
+    fn serve(u: &mut Union, ctx: &Ctx, trouble: Trouble) -> Res<BackgroundSession> {
+        let layer = Layer {
+            trouble,
+            asked: AtomicBool::new(false),
+        };
+        let dir = ctx.tmp.join("served");
+        sys::mkdir(&dir)?;
+        u.lowers[0] = dir.clone();
+        Ok(fuser::spawn_mount(layer, dir, &fuser::Config::default())?)
+    }
+
+    fn attr(ino: u64) -> FileAttr {
+        let kind = match ino {
+            1 => FileType::Directory,
+            _ => FileType::RegularFile,
+        };
+        FileAttr {
+            ino: INodeNo(ino),
+            size: if ino == 1 { 0 } else { SIZE },
+            blocks: SIZE / 512,
+            atime: UNIX_EPOCH,
+            mtime: UNIX_EPOCH,
+            ctime: UNIX_EPOCH,
+            crtime: UNIX_EPOCH,
+            kind,
+            perm: 0o755,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            flags: 0,
+            blksize: 4096,
+        }
+    }
+
+    /// The answer to a question for `value`, with room for `size` bytes.
+    fn answer(value: &[u8], size: u32, reply: ReplyXattr) {
+        match size {
+            0 => reply.size(value.len() as u32),
+            n if value.len() > n as usize => reply.error(Refused::ERANGE),
+            _ => reply.data(value),
+        }
+    }
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+impl Filesystem for Layer {
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match (parent, name.to_str()) {
+            (INodeNo::ROOT, Some("f")) => reply.entry(&LONG, &Layer::attr(2), Generation(0)),
+            _ => reply.error(Refused::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        reply.attr(&LONG, &Layer::attr(ino.into()));
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let end = SIZE.min(offset + u64::from(size));
+        if self.trouble == Trouble::Unreadable && end > SIZE / 2 {
+            return reply.error(Refused::EIO);
+        }
+        reply.data(&vec![b'x'; end.saturating_sub(offset) as usize]);
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        if offset == 0 {
+            let _ = reply.add(INodeNo(2), 1, FileType::RegularFile, "f");
+        }
+        reply.ok();
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if ino == INodeNo::ROOT || name != NAME || self.trouble == Trouble::Vanishes {
+            return reply.error(Refused::NO_XATTR);
+        }
+        // The first question, for the length, is answered too low.
+        let first = size == 0 && !self.asked.swap(true, Ordering::Relaxed);
+        let len = match self.trouble {
+            Trouble::Grows if !first => 200,
+            _ => 10,
+        };
+        Layer::answer(&[b'v'; 200][..len], size, reply);
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let list = match ino {
+            INodeNo::ROOT => String::new(),
+            _ => format!("{NAME}\0"),
+        };
+        Layer::answer(list.as_bytes(), size, reply);
+    }
+}
+
+/// Copies the file up. overlayfs may give up when an attribute changes, and leaves nothing then.
+fn copied_up(u: &Union) -> Res<bool> {
+    match sys::chmod(&u.m("f"), 0o700) {
+        Err(Errno::IO | Errno::NODATA) if is_overlayfs() => {
+            check(!sys::exists(&u.u("f")), "nothing was copied up")?;
+            Ok(false)
+        }
+        other => works(other, "a copy-up").map(|()| true),
+    }
+}
+
+/// An attribute's value is longer than its length was: the copy has all of it, not what was in the buffer.
+fn xattr_value_that_grows(ctx: &Ctx) -> Res {
+    let mut u = Union::new(ctx)?;
+    let served = Layer::serve(&mut u, ctx, Trouble::Grows)?;
+    u.mount()?;
+    if copied_up(&u)? {
+        same(sys::getx(&u.u("f"), NAME)?, [b'v'; 200], "the copy's value")?;
+    }
+    u.umount()?;
+    served.umount_and_join()?;
+    Ok(())
+}
+
+/// An attribute that is listed is gone when it is read: it is left out.
+fn xattr_that_vanishes(ctx: &Ctx) -> Res {
+    let mut u = Union::new(ctx)?;
+    let served = Layer::serve(&mut u, ctx, Trouble::Vanishes)?;
+    u.mount()?;
+    works(sys::chmod(&u.m("f"), 0o700), "a copy-up")?;
+    fails(
+        sys::getx(&u.u("f"), NAME),
+        Errno::NODATA,
+        "the copy's value",
+    )?;
+    u.umount()?;
+    served.umount_and_join()?;
+    Ok(())
+}
+
+/// Half of a file can be copied: nothing of it is left.
+fn unreadable_half(ctx: &Ctx) -> Res {
+    let mut u = Union::new(ctx)?;
+    let served = Layer::serve(&mut u, ctx, Trouble::Unreadable)?;
+    u.mount()?;
+    fails(sys::chmod(&u.m("f"), 0o700), Errno::IO, "a copy-up")?;
+    check(!sys::exists(&u.u("f")), "nothing was copied up")?;
+    u.work_is_empty()?;
+    u.umount()?;
+    served.umount_and_join()?;
+    Ok(())
+}
+
+tests! {
+    Tmpfs: xattr_value_that_grows, xattr_that_vanishes, unreadable_half;
+    Ext4: unreadable_half;
+}
