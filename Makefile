@@ -48,7 +48,7 @@ fuzz: ready ## random layers and operations beside overlayfs (SEED=1 COUNT=200 O
 profile: ready ## where an operation's instructions go, by symbol (OP=stat, FS='rovl overlay raw', LAYERS=3, BACKING=...)
 	@scripts/profile
 
-cover: ready ## which lines of src/overlay/ the tests reach
+cover: ready ## which lines of src/overlay/ suites, fuzzer and faults reach (PART='suites fuzz layers faults')
 	@scripts/cover
 
 bench: ready ## costs beside overlayfs and raw (ONLY=stat,readdir LAYERS=3,30 BACKING=ext4/ext4 COMPARE=old.json PLOTS=dir)
