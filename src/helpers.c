@@ -333,12 +333,25 @@ rovl_inline bool rovl_casefolded(struct dentry *dentry)
 
 /*
  * A list of what is known to be good: procfs and the like make names up, network filesystems change
- * them without a word.
+ * them without a word, NTFS finds names that it does not list.
  */
 bool rovl_is_ordinary(struct super_block *sb)
 {
-	return sb->s_type->fs_flags & FS_REQUIRES_DEV || sb->s_magic == TMPFS_MAGIC ||
-	       sb->s_magic == RAMFS_MAGIC || sb->s_magic == OVERLAYFS_SUPER_MAGIC;
+	switch (sb->s_magic) {
+	case BTRFS_SUPER_MAGIC:
+	case EROFS_SUPER_MAGIC_V1:
+	case EXT4_SUPER_MAGIC: /* ext2 and ext3, too */
+	case F2FS_SUPER_MAGIC:
+	case ISOFS_SUPER_MAGIC:
+	case OVERLAYFS_SUPER_MAGIC:
+	case RAMFS_MAGIC:
+	case SQUASHFS_MAGIC:
+	case TMPFS_MAGIC:
+	case XFS_SUPER_MAGIC:
+		return true;
+	default:
+		return false;
+	}
 }
 
 rovl_inline bool rovl_is_idmapped(struct vfsmount *mnt)

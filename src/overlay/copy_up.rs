@@ -210,7 +210,7 @@ impl<'a> Planned<'a> {
             let _write = mnt.start_write();
             xattrs::set_impure(self.parent)?;
         }
-        cred::scope_copy_up(self.lower.dentry, || {
+        cred::scope_copy_up(self.dentry, || {
             let _write = mnt.start_write();
             if self.is_file() && self.fs.has_tmpfile() {
                 let dir = PathRef { mnt, dentry: work };
@@ -346,6 +346,8 @@ impl<'a> Planned<'a> {
     fn publish(&self, filled: Filled<'a>) -> Result {
         let (mnt, work) = self.fs.work()?;
         let _write = mnt.start_write();
+        // Dropped before the write access is.
+        let filled = filled;
         if self.removed {
             // Like any file that is removed while it is open. The work directory's entry removes itself.
             return self.inode.set_upper(filled.0.path().dentry.get());

@@ -272,8 +272,8 @@ fn remove_from_upper(child: Child<'_>, inode: &Inode, lower: bool, whiteouts: &[
         let covered = workdir::cover(fs, dir, &found);
         if covered.is_ok() {
             child.dir().entries_changed(true);
+            child.unhash();
         }
-        child.unhash();
         return covered;
     }
     let removing = Removing::start(mnt, dir, child.name())?;

@@ -32,8 +32,13 @@ pub(crate) struct RegularFile {
     unmappable: Atomic<i32>,
 }
 
-/// Opens the real file with `flags`, checked with the mounter's credentials.
-fn open_real(open: OpenFile<'_>, path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
+/// Opens the real file with `flags` by `open_backing`, checked with the mounter's credentials.
+fn open_real(
+    open: OpenFile<'_>,
+    path: PathRef<'_>,
+    flags: u32,
+    open_backing: fn(&File, PathRef<'_>, u32) -> Result<ARef<LayerFile>>,
+) -> Result<ARef<LayerFile>> {
     let mut flags = flags | file::flags::O_NOATIME;
     let inode = path.dentry.positive()?;
     cred::scope(open.inode().fs().creds(), |_| {
@@ -41,7 +46,7 @@ fn open_real(open: OpenFile<'_>, path: PathRef<'_>, flags: u32) -> Result<ARef<L
         if !inode.owner_or_capable(path.idmap()) {
             flags &= !file::flags::O_NOATIME;
         }
-        file::open_backing(open.file(), path, flags)
+        open_backing(open.file(), path, flags)
     })
 }
 
@@ -73,7 +78,8 @@ impl RegularFile {
         if self.upper.get().is_none() {
             let path = open.inode().upper_path().ok_or(EIO)?;
             // Where another task was quicker its file is used, and this one closed.
-            drop(self.upper.set(open_real(open, path, open.flags())?));
+            let file = open_real(open, path, open.flags(), file::open_late)?;
+            drop(self.upper.set(file));
         }
         let file = self.upper.get().ok_or(EIO)?;
         if file::inode_of(file) != upper {
@@ -178,7 +184,7 @@ impl RegularOperations<Overlay> for RegularFile {
                 (lower, file::for_reading(open.flags()))
             }
         };
-        Self::new(open_real(open, path, flags)?)
+        Self::new(open_real(open, path, flags, file::open_backing)?)
     }
 
     fn io(open: OpenFile<'_>, data: &Self, io: Io, write: bool) -> Result<usize> {

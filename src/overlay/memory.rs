@@ -209,17 +209,16 @@ impl Memory {
 
     /// Changes what is known and keeps the books; what `change` takes out is dropped without the lock.
     fn update<R>(&self, change: impl FnOnce(&mut Known) -> R) -> R {
-        let (result, before, after) = {
+        let (result, gone) = {
             let mut known = self.known.lock();
             let before = known.names();
             let result = change(&mut known);
-            (result, before, known.names())
+            let after = known.names();
+            // Before others can take them out again: the sum never falls below zero.
+            self.all.names.add(after.saturating_sub(before), Relaxed);
+            (result, before.saturating_sub(after))
         };
-        if after > before {
-            self.all.names.add(after - before, Relaxed);
-        } else {
-            let _ = self.all.names.fetch_sub(before - after, Relaxed);
-        }
+        let _ = self.all.names.fetch_sub(gone, Relaxed);
         result
     }
 

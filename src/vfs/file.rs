@@ -135,6 +135,16 @@ pub(crate) fn open_backing(user: &File, path: PathRef<'_>, flags: u32) -> Result
     }
 }
 
+/// [`open_backing`] on behalf of a `user` who had opened the file before the layer had it: `fsync(2)` reports
+/// all writeback errors of the layer's file, those that others were told of before, too
+/// (Documentation/core-api/errseq.rst).
+pub(crate) fn open_late(user: &File, path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
+    let file = open_backing(user, path, flags)?;
+    // SAFETY: charter 1; nobody else knows the new file, so its sample needs no lock.
+    unsafe { (*file.as_ptr()).f_wb_err = 0 };
+    Ok(file)
+}
+
 /// Opens an unnamed file in the layer directory `parent` on behalf of `user`.
 pub(crate) fn open_backing_tmpfile(
     user: &File,

@@ -155,8 +155,14 @@ impl SuperBlock {
     }
 
     /// Records a writeback error of `from` that is newer than `passed` here, too: `syncfs(2)` reports it once to
-    /// each file that is open (Documentation/core-api/errseq.rst). Two callers at a time may both record it.
+    /// each file that is open (Documentation/core-api/errseq.rst). Two callers at a time may both record it. Does
+    /// nothing at the last unmount, where nobody is left to hear of it here.
     pub(crate) fn pass_on_errors(&self, from: &Self, passed: &PassedErrors) {
+        // SAFETY: charter 1; the counter is atomic.
+        let active = unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).s_active.counter) };
+        if active.load(Relaxed) == 0 {
+            return;
+        }
         let mut seen = passed.0.load(Relaxed);
         // SAFETY: charter 1 for both; the counters are read and written atomically, `seen` is ours.
         unsafe {

@@ -10,12 +10,13 @@ use super::{sync::Flags, Inode};
 use crate::bindings;
 use core::{
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
 };
 use kernel::{
     error::{from_err_ptr, to_result},
     prelude::*,
     sync::Arc,
+    time::{delay::fsleep, Delta},
 };
 
 /// Entries created, removed or moved; permissions of the directory itself.
@@ -26,6 +27,9 @@ const CHANGED: usize = 1;
 
 /// The module's group of marks; null without `CONFIG_FSNOTIFY`.
 static GROUP: AtomicPtr<bindings::fsnotify_group> = AtomicPtr::new(ptr::null_mut());
+
+/// How many marks have not been freed: others may hold one, as fanotify does while a program thinks about an event.
+static MARKS: AtomicUsize = AtomicUsize::new(0);
 
 /// One watched directory.
 #[repr(C)]
@@ -62,6 +66,7 @@ unsafe extern "C" fn handle(
 unsafe extern "C" fn free(mark: *mut bindings::fsnotify_mark) {
     // SAFETY: the last reference is gone: the box that `Watch::add` gave away comes back.
     drop(unsafe { KBox::from_raw(mark.cast::<Mark>()) });
+    MARKS.fetch_sub(1, Ordering::Release);
 }
 
 /// Makes the group; its absence is not an error.
@@ -79,12 +84,13 @@ pub(super) fn start() {
 pub(super) fn stop() {
     #[cfg(CONFIG_FSNOTIFY)]
     if let Some(group) = NonNull::new(GROUP.swap(ptr::null_mut(), Ordering::AcqRel)) {
-        // SAFETY: the group was ours; marks hold references of their own until they are freed, which
-        // the second call waits for.
-        unsafe {
-            bindings::fsnotify_put_group(group.as_ptr());
-            bindings::fsnotify_wait_marks_destroyed();
+        // SAFETY: the group was ours; marks hold references of their own until they are freed.
+        unsafe { bindings::fsnotify_put_group(group.as_ptr()) };
+        while MARKS.load(Ordering::Acquire) != 0 {
+            fsleep(Delta::from_millis(10));
         }
+        // SAFETY: no contract; it waits for the work that called `free` last to leave it.
+        unsafe { bindings::fsnotify_wait_marks_destroyed() };
     }
 }
 
@@ -132,6 +138,7 @@ impl Watch {
             GFP_KERNEL_ACCOUNT,
         )?;
         let mark = NonNull::from(KBox::leak(mark)).cast::<bindings::fsnotify_mark>();
+        MARKS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the group lives while the type is registered. The mark is initialised, then
         // attached; where that fails, the reference taken by the initialisation is given back, which
         // frees the box.
