@@ -52,6 +52,33 @@ if [ -n "${KASAN:-}" ]; then
 else
 	check "available memory went down by less than 8 MiB ($mem KiB)" test $mem -lt 8192
 fi
+
+# Somebody opens a lower directory and waits for a program's permission, which holds what the mount has put on it.
+layers 2
+mkdir -p lower{1,2}/d
+put lower1/d/f x
+put lower2/d/g x
+mnt
+for i in 1 2 3; do ls mnt/d >"$SEEN"; done
+check 'unmount and unload while a permission event waits' timeout 60 perl -e '
+	my ($module, $path) = @ARGV;
+	my ($mnt, $dir) = ("mnt", "lower1");
+	my $fan = syscall(300, 4, 0);
+	syscall(301, $fan, 0x11, 0x40010000, -100, $dir) == 0 or die "fanotify: $!\n";
+	my $opener = fork // die;
+	if (!$opener) { opendir my $d, $path or die "$path: $!\n"; exit }
+	open my $events, "+<&=", $fan or die;
+	sysread $events, my $event, 24 or die "no event: $!\n";
+	my $fd = (unpack "LCCSQll", $event)[5];
+	syscall(166, $mnt, 0) == 0 or die "umount: $!\n";
+	my $rmmod = fork // die;
+	if (!$rmmod) { exec "rmmod", $module }
+	sleep 1;
+	syswrite $events, pack("lL", $fd, 1) or die "answer: $!\n";
+	close $events;
+	for ($opener, $rmmod) { waitpid $_, 0; die "status $?\n" if $? }
+' $MODULE lower1/d
+check 'load after it' insmod "$KO"
 # What destroying a cache or a superblock says when something is left in it.
 check 'nothing left, says the kernel log' bash -c "! dmesg | grep -v kmemleak | grep -iE 'still has objects|leak|refcount|busy inodes' | grep ."
 use

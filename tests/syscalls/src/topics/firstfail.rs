@@ -55,6 +55,31 @@ fn without_room(ctx: &Ctx) -> Res<Option<(Union, OwnedFd)>> {
     Ok(Some((u, works(fd, "open")?)))
 }
 
+/// A whiteout finds no room: the name stays, and what is open can be written once there is some.
+fn unlink_without_room(ctx: &Ctx) -> Res {
+    let u = small_upper(ctx, "nr_inodes=40")?;
+    sys::write(&u.l("f"), pattern(100))?;
+    u.mount()?;
+    let fd = sys::open(&u.m("f"), OFlags::RDWR)?;
+    let mut full = Vec::new();
+    while let Ok(()) = sys::write(&u.u(&format!("filler{}", full.len())), "") {
+        full.push(u.u(&format!("filler{}", full.len())));
+    }
+    fails(rustix::fs::unlink(u.m("f")), Errno::NOSPC, "unlink")?;
+    for path in full {
+        rustix::fs::unlink(path)?;
+    }
+    same(
+        works(rustix::io::pwrite(&fd, b"X", 0), "write")?,
+        1,
+        "bytes",
+    )?;
+    check(
+        sys::read(&u.m("f"))?.starts_with(b"X"),
+        "the file by its name",
+    )
+}
+
 fn no_space(ctx: &Ctx) -> Res {
     let Some((u, fd)) = without_room(ctx)? else {
         return Ok(());
@@ -591,7 +616,7 @@ fn writers_under_signals(ctx: &Ctx) -> Res {
 }
 
 tests! {
-    Tmpfs: no_space, no_space_for_a_mapping, no_space_for_many_mappings, read_only_upper,
+    Tmpfs: unlink_without_room, no_space, no_space_for_a_mapping, no_space_for_many_mappings, read_only_upper,
         running_program, locks_stay, lease_of_the_writer, removed, replaced, linked_and_removed,
         linked_and_renamed, linked_and_replaced, linked_in_the_union, moved_with_its_directory,
         exchanged, write_against_unlink, mmap_against_unlink, write_against_rename,
