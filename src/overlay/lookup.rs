@@ -14,6 +14,7 @@ use crate::vfs::{
     dentry::REVALIDATE,
     inode_ops::LookedUp,
     log::{warn_limited, Text},
+    mount::PathRef,
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -131,6 +132,16 @@ fn refuse_feature(dentry: &Dentry) -> Error {
     EPERM
 }
 
+/// Whether a file is marked as a copy without data; unless nothing is below it (`last`), its redirect has to be a
+/// valid one then.
+fn is_metacopy(path: PathRef<'_>, last: bool) -> Result<bool> {
+    let marked = xattrs::has_metacopy(path)?;
+    if marked && !last {
+        xattrs::has_redirect(path)?;
+    }
+    Ok(marked)
+}
+
 fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
     let name = child.name();
     let parent = child.dir();
@@ -149,7 +160,8 @@ fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
                     return Err(EREMOTE);
                 }
                 if answer.step == Step::Leaf {
-                    unsupported = answer.marked && xattrs::has_metacopy(layer.path(&upper))?;
+                    unsupported =
+                        answer.marked && is_metacopy(layer.path(&upper), lowers.is_empty())?;
                     origin = origin::find(fs, layer.path(&upper))?;
                 }
                 found.upper = Some(upper);
@@ -179,7 +191,7 @@ fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
         unsupported |= answer.unsupported;
         if let Some(lower) = answer.dentry {
             if answer.marked {
-                unsupported |= xattrs::has_metacopy(layer.path(&lower))?;
+                unsupported |= is_metacopy(layer.path(&lower), last)?;
             }
             if let (Some(upper), true) = (&found.upper, found.lower.is_empty()) {
                 record_origin(child, fs, upper, &lower)?;

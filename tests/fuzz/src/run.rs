@@ -262,7 +262,7 @@ impl Run<'_> {
                 Op::Seek { slot, .. } => side
                     .slot(*slot)
                     .and_then(|fd| rustix::fs::seek(fd, SeekFrom::Start(0)).map(drop)),
-                Op::CopyRange { range } => side
+                Op::CopyRange { range } | Op::Clone { range, .. } => side
                     .slot(range.to)
                     .and_then(|fd| rustix::fs::ftruncate(fd, 0)),
                 _ => Ok(()),

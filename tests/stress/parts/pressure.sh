@@ -18,8 +18,8 @@ in_group() {
 
 storm() {
 	local what
-	# Files on tmpfs are memory that cannot be reclaimed here.
-	if [ "$1" = tmpfs ]; then echo max >$group/memory.max; else echo 12M >$group/memory.max; fi
+	# Files on tmpfs are memory that cannot be reclaimed here. The program itself has up to 12M.
+	if [ "$1" = tmpfs ]; then echo max >$group/memory.max; else echo 24M >$group/memory.max; fi
 	for what in copyup names mounts; do
 		mkdir "$BASE/$what"
 		reports "$what" in_group "$TOOLS/rovl-stress" "$what" --base "$BASE/$what" --fstype "$FSTYPE" --tasks "$TASKS" \

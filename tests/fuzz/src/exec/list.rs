@@ -17,10 +17,11 @@ pub struct Entry {
     pub name: Vec<u8>,
 }
 
-/// Reads a directory to its end, with a buffer of `size` bytes.
+/// Reads a directory to its end, with a buffer of `size` bytes; fails where reading it again does not help.
 pub fn list_dir(fd: BorrowedFd<'_>, size: usize) -> Sys<Vec<Entry>> {
     let mut buf = vec![0u8; size];
     let mut entries = Vec::new();
+    let mut failures = 0;
     loop {
         // SAFETY: the buffer outlives the call and has the length that is given.
         let n = ret(unsafe {
@@ -30,7 +31,15 @@ pub fn list_dir(fd: BorrowedFd<'_>, size: usize) -> Sys<Vec<Entry>> {
                 buf.as_mut_ptr(),
                 buf.len(),
             )
-        })?;
+        });
+        // A union says that an entry cannot be looked up where it is the first one of a buffer, and goes on.
+        let n = match n {
+            Err(_) if failures < 100 => {
+                failures += 1;
+                continue;
+            }
+            other => other?,
+        };
         if n == 0 {
             return Ok(entries);
         }
