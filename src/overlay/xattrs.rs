@@ -83,9 +83,11 @@ pub(crate) fn has_redirect(path: PathRef<'_>) -> Result<bool> {
         return Ok(false);
     }
     let value = xattr::get_all(path, own::REDIRECT)?;
-    let valid = match value.strip_prefix(b"/") {
+    // What is behind a zero does not count.
+    let text = value.split(|b| *b == 0).next().unwrap_or_default();
+    let valid = match text.strip_prefix(b"/") {
         Some(rest) => rest.split(|b| *b == b'/').all(|part| !part.is_empty()),
-        None => !value.is_empty() && !value.contains(&b'/'),
+        None => !value.is_empty() && !text.contains(&b'/'),
     };
     if !valid {
         warn_limited!("invalid redirect on {}\n", path.dentry);
