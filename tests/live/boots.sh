@@ -141,7 +141,8 @@ in_initrd() {
 	tree=$(mktemp -d)
 	mkdir -p "$tree/${1%/*}"
 	cp "$2" "$tree/$1"
-	{ cat "$live/initrd.img"; (cd "$tree" && find usr | cpio -o -H newc --quiet -R 0:0); } >"$out/$suite/initrd.img"
+	# The kernel finds a plain archive at multiples of four only.
+	{ cat "$live/initrd.img"; head -c $((-$(stat -c %s "$live/initrd.img") & 3)) /dev/zero; (cd "$tree" && find usr | cpio -o -H newc --quiet -R 0:0); } >"$out/$suite/initrd.img"
 	rm -r "$tree"
 	printf '%s\n' "$out/$suite/initrd.img"
 }
