@@ -39,6 +39,8 @@ check 'apt install' apt-get -qq install "$HERE/rovl-test.deb"
 check 'dpkg has it' installed rovl-test
 check 'its files are whole' dpkg --verify rovl-test
 check 'its service runs' systemctl is-active rovl-test.service
+# systemd makes the directory when it starts the program, which "active" does not wait for.
+for _ in $(seq 60); do [ -e /var/lib/rovl-test ] || sleep 1; done
 is 'its user' rovl-test "$(stat -c %U /var/lib/rovl-test)"
 check 'apt purge' apt-get -qq purge rovl-test
 check 'its program is gone' [ ! -e /usr/bin/rovl-test ]
