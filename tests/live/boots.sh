@@ -50,6 +50,14 @@ boots_toram() {
 	went_down
 }
 
+boots_dracut() {
+	local initrd
+	initrd=$("$TOP/live/build" --dracut 2>"$out/$suite/build.log" | tail -n 1)
+	check 'the initramfs' [ -s "$initrd" ]
+	boot healthy --initrd "$initrd" --append "$WORDS $LOWER" "$iso"
+	went_down
+}
+
 boots_readonly() { boot healthy --append "$WORDS $LOWER rovl.upper=none" "$iso"; }
 
 boots_layers() {
