@@ -71,7 +71,7 @@ $LOWER rovl.upper=/dev/vdb:changes" "$iso"
 	clean 'the disk of layers and changes' "$layers"
 }
 
-# Changes on a disk: over a reboot, and over a power cut.
+# Changes on a disk, over a reboot and a power-off.
 boots_persist() {
 	local upper
 	upper=$(disk ROVL_UPPER 1g)
@@ -81,6 +81,13 @@ boots_persist() {
 	clean 'after the reboot' "$upper"
 	boot persist-read "$@"
 	clean 'after the power-off' "$upper"
+}
+
+# Changes on a disk, over a power cut: what was synced is there.
+boots_powercut() {
+	local upper
+	upper=$(disk ROVL_UPPER 1g)
+	set -- --disk "$upper" --append "$WORDS $LOWER rovl.upper=LABEL=ROVL_UPPER" "$iso"
 	boot '' --run persist-cut --until 'rovl-test: all that was' "$@"
 	boot persist-after "$@"
 	clean 'after the power cut and a boot' "$upper"

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Up to the power cut, which live/test makes when it reads the last message.
 cd /root || exit 1
+echo kept >kept && sync kept
 mkdir cut
 for n in $(seq 20); do
 	echo "synced $n" >"cut/new-$n"
