@@ -5,10 +5,10 @@ KERNEL ?= base
 export KERNEL
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build overlay modules_install install shell demo test stress mutants fuzz profile cover bench faults check doc clean
+.PHONY: help setup build overlay modules_install install shell demo test stress mutants fuzz profile cover bench faults live live-run live-test live-bench live-install check doc clean
 
 help: ## this list
-	@sed -n 's/^\([a-z_]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z_-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: ## toolchain, kernel and guest image (CHECK=1 only reports)
 	@scripts/setup $(if $(CHECK),--check)
@@ -56,6 +56,21 @@ bench: ready ## costs beside overlayfs and raw (ONLY=stat,readdir LAYERS=3,30 BA
 
 faults: ready ## failing allocations, failing devices, power cuts, fatal signals (PART='alloc block power signals' SEED=1 SHORT=1 COUNT= TIME= UPPERFS=)
 	@scripts/faults
+
+live: ready ## a bootable ISO with a Debian whose root is rovl (LIVE_IMAGE=erofs|squashfs)
+	@live/build >/dev/null
+
+live-run: live ## boots it, with a console to work in (WORDS='toram ...': more of the kernel command line)
+	@live/run
+
+live-test: live ## boots it in all ways of Documentation/live.rst and looks whether it stays well (PART='glob')
+	@live/test
+
+live-bench: live ## what booting costs on rovl and on overlayfs
+	@live/bench
+
+live-install: ## what boots a Debian on rovl: initramfs-tools, dracut, manual page (DESTDIR=)
+	@live/install $(DESTDIR)
 
 check: ready ## format, lints, layering, documents
 	@scripts/check
