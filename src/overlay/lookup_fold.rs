@@ -67,11 +67,6 @@ impl Merge {
     pub(crate) fn is_opaque(&self) -> bool {
         self.opaque
     }
-
-    /// Whether a directory was taken.
-    pub(crate) fn is_dir(&self) -> bool {
-        self.is_dir
-    }
 }
 
 #[kernel::macros::kunit_tests(rovl_lookup)]
@@ -113,7 +108,7 @@ mod tests {
             let (n, merge) = fold(steps);
             assert_eq!(n, taken);
             assert_eq!(merge.is_opaque(), opaque);
-            assert_eq!(merge.is_dir(), dir);
+            assert_eq!(merge.is_dir, dir);
         }
     }
 }
