@@ -312,7 +312,7 @@ impl Run<'_> {
 
     /// Closes all files that are the one in a slot.
     fn close_same(&mut self, slot: Option<u8>) {
-        let id = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|s| (s.st_dev, s.st_ino)).ok();
+        let id = |fd: &OwnedFd| sys::identity(fd).ok();
         let this = slot
             .and_then(|slot| self.sides[0].slot(slot).ok())
             .and_then(id);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! System calls that rustix lacks, and small helpers over the others.
 
-use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::ffi::CStr;
 
@@ -225,4 +225,9 @@ impl Drop for Map {
         // SAFETY: mapped by `new`, and no reference to it is left.
         let _ = unsafe { rustix::mm::munmap(self.at.cast(), self.len) };
     }
+}
+
+/// Device and inode number of an open file.
+pub fn identity(fd: impl AsFd) -> Sys<(u64, u64)> {
+    rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino))
 }

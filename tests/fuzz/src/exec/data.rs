@@ -238,13 +238,8 @@ impl Side {
                 Outcome::from(arg.deduped as i64).with("status", arg.status as u64)
             }
             // Pages of the file wait in the pipe while they are written over: what comes out is open.
-            _ if same_file(from, to)? => return Err(Errno::INVAL),
+            _ if sys::identity(from)? == sys::identity(to)? => return Err(Errno::INVAL),
             _ => rustix::fs::sendfile(to, from, Some(&mut from_at), range.len as usize).into(),
         })
     }
-}
-
-fn same_file(a: impl AsFd, b: impl AsFd) -> Sys<bool> {
-    let (a, b) = (rustix::fs::fstat(a)?, rustix::fs::fstat(b)?);
-    Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }

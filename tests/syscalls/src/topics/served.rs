@@ -5,9 +5,8 @@ use crate::harness::*;
 use crate::sys;
 use crate::union::{is_overlayfs, Union};
 use fuser::{
-    BackgroundSession, Errno as Refused, FileAttr, FileHandle, FileType, Filesystem, Generation,
-    INodeNo, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyXattr,
-    Request,
+    Errno as Refused, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner,
+    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyXattr, Request,
 };
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -36,15 +35,20 @@ struct Layer {
 }
 
 impl Layer {
-    fn serve(u: &mut Union, ctx: &Ctx, trouble: Trouble) -> Res<BackgroundSession> {
+    /// Runs a test on a union above such a layer.
+    fn under(ctx: &Ctx, trouble: Trouble, test: impl FnOnce(&Union) -> Res) -> Res {
         let layer = Layer {
             trouble,
             asked: AtomicBool::new(false),
         };
-        let dir = ctx.tmp.join("served");
-        sys::mkdir(&dir)?;
-        u.lowers[0] = dir.clone();
-        Ok(fuser::spawn_mount(layer, dir, &fuser::Config::default())?)
+        let mut u = Union::new(ctx)?;
+        u.lowers[0] = ctx.tmp.join("served");
+        sys::mkdir(&u.lowers[0])?;
+        let served = fuser::spawn_mount(layer, &u.lowers[0], &fuser::Config::default())?;
+        u.mount()?;
+        test(&u)?;
+        u.umount()?;
+        Ok(served.umount_and_join()?)
     }
 
     fn attr(ino: u64) -> FileAttr {
@@ -162,44 +166,30 @@ fn copied_up(u: &Union) -> Res<bool> {
 
 /// An attribute's value is longer than its length was: the copy has all of it, not what was in the buffer.
 fn xattr_value_that_grows(ctx: &Ctx) -> Res {
-    let mut u = Union::new(ctx)?;
-    let served = Layer::serve(&mut u, ctx, Trouble::Grows)?;
-    u.mount()?;
-    if copied_up(&u)? {
-        same(sys::getx(&u.u("f"), NAME)?, [b'v'; 200], "the copy's value")?;
-    }
-    u.umount()?;
-    served.umount_and_join()?;
-    Ok(())
+    Layer::under(ctx, Trouble::Grows, |u| {
+        if copied_up(u)? {
+            same(sys::getx(&u.u("f"), NAME)?, [b'v'; 200], "the copy's value")?;
+        }
+        Ok(())
+    })
 }
 
 /// An attribute that is listed is gone when it is read: it is left out.
 fn xattr_that_vanishes(ctx: &Ctx) -> Res {
-    let mut u = Union::new(ctx)?;
-    let served = Layer::serve(&mut u, ctx, Trouble::Vanishes)?;
-    u.mount()?;
-    works(sys::chmod(&u.m("f"), 0o700), "a copy-up")?;
-    fails(
-        sys::getx(&u.u("f"), NAME),
-        Errno::NODATA,
-        "the copy's value",
-    )?;
-    u.umount()?;
-    served.umount_and_join()?;
-    Ok(())
+    Layer::under(ctx, Trouble::Vanishes, |u| {
+        works(sys::chmod(&u.m("f"), 0o700), "a copy-up")?;
+        let value = sys::getx(&u.u("f"), NAME);
+        fails(value, Errno::NODATA, "the copy's value")
+    })
 }
 
 /// Half of a file can be copied: nothing of it is left.
 fn unreadable_half(ctx: &Ctx) -> Res {
-    let mut u = Union::new(ctx)?;
-    let served = Layer::serve(&mut u, ctx, Trouble::Unreadable)?;
-    u.mount()?;
-    fails(sys::chmod(&u.m("f"), 0o700), Errno::IO, "a copy-up")?;
-    check(!sys::exists(&u.u("f")), "nothing was copied up")?;
-    u.work_is_empty()?;
-    u.umount()?;
-    served.umount_and_join()?;
-    Ok(())
+    Layer::under(ctx, Trouble::Unreadable, |u| {
+        fails(sys::chmod(&u.m("f"), 0o700), Errno::IO, "a copy-up")?;
+        check(!sys::exists(&u.u("f")), "nothing was copied up")?;
+        u.work_is_empty()
+    })
 }
 
 tests! {
