@@ -13,7 +13,7 @@ installkernel() {
 
 install() {
 	inst_multiple awk blkid blockdev cat cp cut dd df dmesg du grep losetup mkdir modprobe mount rm sed sha256sum \
-		sleep sort sync tr umount uname
+		sleep sync tr umount uname
 	inst_multiple -o e2fsck
 	inst_simple /usr/lib/rovl/rovl-root
 	# shellcheck disable=SC2154 # dracut's
