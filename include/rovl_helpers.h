@@ -15,6 +15,11 @@
 struct fs_context;
 struct seq_file;
 
+/* module parameters */
+bool rovl_param_redirect_dir(void);
+bool rovl_param_redirect_always_follow(void);
+unsigned short rovl_param_redirect_max(void);
+
 /* dentries */
 struct dentry *rovl_dget(struct dentry *dentry);
 bool rovl_d_unhashed(struct dentry *dentry);

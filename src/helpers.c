@@ -31,7 +31,7 @@
 MODULE_ALIAS_FS("overlay");
 
 /*
- * The parameters of overlayfs, for software that reads or sets them. Each stands for the default of
+ * Further parameters of overlayfs, for software that reads or sets them. Each stands for the default of
  * a feature that rovl does not have yet: it reads as off and cannot be turned on.
  */
 static int rovl_set_off(const char *value, const struct kernel_param *kp)
@@ -56,10 +56,6 @@ static const struct kernel_param_ops rovl_off_ops = {
 	.get = rovl_get_off,
 };
 
-module_param_cb(redirect_dir, &rovl_off_ops, NULL, 0644);
-MODULE_PARM_DESC(redirect_dir, "Default of redirect_dir; off");
-module_param_cb(redirect_always_follow, &rovl_off_ops, NULL, 0644);
-MODULE_PARM_DESC(redirect_always_follow, "Follow redirects with redirect_dir=off; off");
 module_param_cb(xino_auto, &rovl_off_ops, NULL, 0644);
 MODULE_PARM_DESC(xino_auto, "Default of xino; off");
 module_param_cb(index, &rovl_off_ops, NULL, 0644);
@@ -70,13 +66,37 @@ module_param_cb(metacopy, &rovl_off_ops, NULL, 0644);
 MODULE_PARM_DESC(metacopy, "Default of metacopy; off");
 module_param_cb(check_copy_up, &rovl_off_ops, NULL, 0644);
 MODULE_PARM_DESC(check_copy_up, "Obsolete; does nothing");
-
-static unsigned short redirect_max = 256;
-module_param(redirect_max, ushort, 0644);
-MODULE_PARM_DESC(redirect_max, "Longest absolute redirect; none is made yet");
 #else
 MODULE_ALIAS_FS("rovl");
 #endif
+
+/* As overlayfs of the same kernel has them, so that what a layer says means the same to both. */
+static bool redirect_dir = IS_ENABLED(CONFIG_OVERLAY_FS_REDIRECT_DIR);
+module_param(redirect_dir, bool, 0644);
+MODULE_PARM_DESC(redirect_dir, "Default of the mount option redirect_dir");
+
+static bool redirect_always_follow = IS_ENABLED(CONFIG_OVERLAY_FS_REDIRECT_ALWAYS_FOLLOW);
+module_param(redirect_always_follow, bool, 0644);
+MODULE_PARM_DESC(redirect_always_follow, "Follow redirects with redirect_dir=off");
+
+static unsigned short redirect_max = 256;
+module_param(redirect_max, ushort, 0644);
+MODULE_PARM_DESC(redirect_max, "Longest redirect that is a path, in bytes");
+
+bool rovl_param_redirect_dir(void)
+{
+	return READ_ONCE(redirect_dir);
+}
+
+bool rovl_param_redirect_always_follow(void)
+{
+	return READ_ONCE(redirect_always_follow);
+}
+
+unsigned short rovl_param_redirect_max(void)
+{
+	return READ_ONCE(redirect_max);
+}
 
 rovl_inline struct dentry *rovl_dget(struct dentry *dentry)
 {

@@ -22,8 +22,58 @@ pub(crate) enum CopyUp {
     AtOpen,
 }
 
+/// What becomes of redirects, which say where the lower part of a renamed directory is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RedirectDir {
+    /// None is made and none is followed.
+    NoFollow,
+    /// None is made.
+    Follow,
+    /// They are made and followed.
+    On,
+}
+
+impl RedirectDir {
+    /// The option's value that says so.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::NoFollow => "nofollow",
+            Self::Follow => "follow",
+            Self::On => "on",
+        }
+    }
+}
+
+/// The module parameters, which say what a mount does whose options do not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Defaults {
+    /// Redirects are made.
+    pub(crate) redirect_dir: bool,
+    /// Redirects are followed where they are not made.
+    pub(crate) redirect_always_follow: bool,
+}
+
+impl Defaults {
+    /// What becomes of redirects.
+    pub(crate) fn redirect_dir(self) -> RedirectDir {
+        if self.redirect_dir {
+            RedirectDir::On
+        } else {
+            self.redirect_dir_off()
+        }
+    }
+
+    fn redirect_dir_off(self) -> RedirectDir {
+        if self.redirect_always_follow {
+            RedirectDir::Follow
+        } else {
+            RedirectDir::NoFollow
+        }
+    }
+}
+
 /// The options in effect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Config {
     /// Accepted for compatibility; shown.
     pub(crate) default_permissions: bool,
@@ -31,6 +81,11 @@ pub(crate) struct Config {
     pub(crate) uuid: Uuid,
     /// See [`CopyUp`].
     pub(crate) copy_up: CopyUp,
+    /// See [`RedirectDir`].
+    pub(crate) redirect_dir: RedirectDir,
+    /// An option asks for redirects to be followed.
+    pub(crate) wants_redirects: bool,
+    defaults: Defaults,
 }
 
 /// What an option says.
@@ -56,8 +111,8 @@ struct Choice {
 const CHOICES: &[Choice] = &[
     Choice {
         key: b"redirect_dir",
-        accepted: &[b"off", b"nofollow"],
-        unsupported: &[b"on", b"follow"],
+        accepted: &[b"on", b"follow", b"nofollow", b"off"],
+        unsupported: &[],
     },
     Choice {
         key: b"index",
@@ -105,6 +160,23 @@ const CHOICES: &[Choice] = &[
 const UNSUPPORTED_FLAGS: &[&[u8]] = &[b"userxattr", b"volatile"];
 
 impl Config {
+    /// A mount without options.
+    pub(crate) fn new(defaults: Defaults) -> Self {
+        Self {
+            default_permissions: false,
+            uuid: Uuid::default(),
+            copy_up: CopyUp::default(),
+            redirect_dir: defaults.redirect_dir(),
+            wants_redirects: false,
+            defaults,
+        }
+    }
+
+    /// What the option `redirect_dir` has to say where it is shown: not what is the default.
+    pub(crate) fn shown_redirect_dir(&self) -> Option<&'static str> {
+        (self.redirect_dir != self.defaults.redirect_dir()).then(|| self.redirect_dir.name())
+    }
+
     /// Takes option `key` with `value`; `None` where it is not an option of this sort.
     pub(crate) fn option(&mut self, key: &[u8], value: Option<&[u8]>) -> Option<Verdict> {
         if key == b"default_permissions" {
@@ -135,6 +207,15 @@ impl Config {
             (b"uuid", _) => self.uuid = Uuid::Auto,
             (b"copy_up", b"open") => self.copy_up = CopyUp::AtOpen,
             (b"copy_up", _) => self.copy_up = CopyUp::AtWrite,
+            (b"redirect_dir", value) => {
+                self.redirect_dir = match value {
+                    b"on" => RedirectDir::On,
+                    b"follow" => RedirectDir::Follow,
+                    b"nofollow" => RedirectDir::NoFollow,
+                    _ => self.defaults.redirect_dir_off(),
+                };
+                self.wants_redirects = self.redirect_dir != RedirectDir::NoFollow;
+            }
             _ => {}
         }
         Some(Verdict::Accepted)
@@ -146,6 +227,11 @@ mod tests {
     use super::*;
 
     type Case<'a> = (&'a [u8], Option<&'a [u8]>, Option<Verdict>);
+
+    const OFF: Defaults = Defaults {
+        redirect_dir: false,
+        redirect_always_follow: false,
+    };
 
     #[test]
     fn verdicts() {
@@ -163,19 +249,19 @@ mod tests {
                 Some(b"x"),
                 Some(Verdict::UnexpectedValue),
             ),
-            (b"redirect_dir", Some(b"follow"), Some(Verdict::Unsupported)),
-            (b"redirect_dir", Some(b"nofollow"), Some(Verdict::Accepted)),
+            (b"redirect_dir", Some(b"follow"), Some(Verdict::Accepted)),
+            (b"redirect_dir", Some(b"never"), Some(Verdict::BadValue)),
             (b"copy_up", Some(b"never"), Some(Verdict::BadValue)),
             (b"nosuch", None, None),
         ];
         for (key, value, verdict) in cases {
-            assert_eq!(Config::default().option(key, value), verdict);
+            assert_eq!(Config::new(OFF).option(key, value), verdict);
         }
     }
 
     #[test]
     fn effect() {
-        let mut config = Config::default();
+        let mut config = Config::new(OFF);
         assert_eq!(config.uuid, Uuid::Auto);
         config.option(b"uuid", Some(b"null"));
         config.option(b"default_permissions", None);
@@ -184,5 +270,62 @@ mod tests {
         assert_eq!(config.copy_up, CopyUp::AtOpen);
         assert_eq!(config.uuid, Uuid::Null);
         assert!(config.default_permissions);
+    }
+
+    #[test]
+    fn redirects() {
+        let on = Defaults {
+            redirect_dir: true,
+            ..OFF
+        };
+        let follow = Defaults {
+            redirect_always_follow: true,
+            ..OFF
+        };
+        type Case<'a> = (
+            Defaults,
+            Option<&'a [u8]>,
+            RedirectDir,
+            bool,
+            Option<&'a str>,
+        );
+        let cases: [Case<'_>; 9] = [
+            (OFF, None, RedirectDir::NoFollow, false, None),
+            (OFF, Some(b"off"), RedirectDir::NoFollow, false, None),
+            (OFF, Some(b"on"), RedirectDir::On, true, Some("on")),
+            (
+                OFF,
+                Some(b"follow"),
+                RedirectDir::Follow,
+                true,
+                Some("follow"),
+            ),
+            (on, None, RedirectDir::On, false, None),
+            (
+                on,
+                Some(b"off"),
+                RedirectDir::NoFollow,
+                false,
+                Some("nofollow"),
+            ),
+            (follow, None, RedirectDir::Follow, false, None),
+            (follow, Some(b"off"), RedirectDir::Follow, true, None),
+            (
+                follow,
+                Some(b"nofollow"),
+                RedirectDir::NoFollow,
+                false,
+                Some("nofollow"),
+            ),
+        ];
+        for (defaults, value, effect, wanted, shown) in cases {
+            let mut config = Config::new(defaults);
+            if value.is_some() {
+                config.option(b"redirect_dir", value);
+            }
+            assert_eq!(config.redirect_dir, effect);
+            assert_eq!(config.wants_redirects, wanted);
+            assert_eq!(config.shown_redirect_dir(), shown);
+        }
     }
 }

@@ -4,10 +4,12 @@
 
 use super::{
     inode::{self, Parameters},
-    layer::{Layer, LowerPath, LowerStack},
+    layer::{Layer, LowerPath, LowerStack, UPPER},
     lookup_fold::{Merge, Step, Take},
     names::own,
-    origin, xattrs, Child, Dentry, Overlay,
+    origin,
+    redirect::{self, Redirect, Trail},
+    xattrs, Child, Dentry, Inode, Overlay,
 };
 use crate::vfs::{
     self, cred,
@@ -15,6 +17,7 @@ use crate::vfs::{
     inode_ops::LookedUp,
     log::{warn_limited, Text},
     mount::PathRef,
+    super_block,
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -33,8 +36,8 @@ struct Answer {
     dentry: Option<ARef<vfs::Dentry>>,
     /// The directory is marked as one that may hold xattr whiteouts.
     xwhiteouts: bool,
-    /// The entry needs a feature that is off.
-    unsupported: bool,
+    /// What the layers below are asked for instead.
+    redirect: Option<Redirect>,
     /// A file that may say that its data is elsewhere; of interest if it is not hidden.
     marked: bool,
 }
@@ -45,15 +48,57 @@ impl Answer {
             step,
             dentry,
             xwhiteouts: false,
-            unsupported: false,
+            redirect: None,
             marked: false,
         }
     }
 }
 
+/// Asks one layer for `path`: a name in `base`, or a path from `base`, the layer's root. `last` as for [`ask_name`].
+fn ask(
+    fs: &Overlay,
+    layer: &Layer,
+    base: &vfs::Dentry,
+    path: &[u8],
+    is_upper: bool,
+    last: bool,
+) -> Result<Answer> {
+    let Some(path) = path.strip_prefix(b"/") else {
+        return ask_name(fs, layer, base, path, is_upper, last);
+    };
+    let mut dir = base.get();
+    let mut trail = Trail::default();
+    // A directory on the way hides the layers below, but for what an absolute redirect further on names.
+    let mut opaque = false;
+    let mut names = path.split(|b| *b == b'/').peekable();
+    loop {
+        let name = names.next().unwrap_or_default();
+        let is_end = names.peek().is_none();
+        let mut answer = ask_name(fs, layer, &dir, name, is_upper, last)?;
+        opaque |= answer.step == Step::Opaque;
+        opaque &= !answer.redirect.as_ref().is_some_and(Redirect::is_path);
+        trail.push(name, answer.redirect.take())?;
+        answer.step = match answer.step {
+            Step::Dir | Step::Opaque if !is_end => {
+                dir = answer.dentry.ok_or(EIO)?;
+                continue;
+            }
+            Step::Dir if opaque => Step::Opaque,
+            Step::Miss if opaque => Step::Whiteout,
+            Step::Leaf if !is_end => Step::Whiteout,
+            step => step,
+        };
+        for name in names {
+            trail.push(name, None)?;
+        }
+        answer.redirect = trail.redirect();
+        return Ok(answer);
+    }
+}
+
 /// Asks one layer for `name` in `base`. `last` is the layer below which there is none: what its
 /// directories would hide is not looked at.
-fn ask(
+fn ask_name(
     fs: &Overlay,
     layer: &Layer,
     base: &vfs::Dentry,
@@ -107,13 +152,13 @@ fn ask(
     if mark == Some(b'y') {
         return Ok(Answer::new(Step::Opaque, Some(found)));
     }
-    let unsupported = xattrs::has_redirect(path)?;
+    let redirect = redirect::read(path)?;
     let xwhiteouts = mark == Some(b'x') && !is_upper;
     if xwhiteouts {
         layer.set_xwhiteouts();
     }
     let mut answer = Answer::new(Step::Dir, Some(found));
-    answer.unsupported = unsupported;
+    answer.redirect = redirect;
     answer.xwhiteouts = xwhiteouts;
     Ok(answer)
 }
@@ -137,78 +182,156 @@ fn refuse_feature(dentry: &Dentry) -> Error {
 fn is_metacopy(path: PathRef<'_>, last: bool) -> Result<bool> {
     let marked = xattrs::has_metacopy(path)?;
     if marked && !last {
-        xattrs::has_redirect(path)?;
+        redirect::read(path)?;
     }
     Ok(marked)
 }
 
-fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
-    let name = child.name();
-    let parent = child.dir();
-    let lowers = parent.data().lower.as_slice();
-    let mut found = Found::default();
-    let mut merge = Merge::default();
-    let mut origin = None;
-    let mut unsupported = false;
+/// A lookup under way, from layer to layer.
+struct Search<'a> {
+    child: Child<'a>,
+    fs: &'a Overlay,
+    found: Found,
+    merge: Merge,
+    /// What the layers below are asked for, where it is not the child's name.
+    redirect: Option<Redirect>,
+    /// There was a redirect that is not to be followed, or a copy without data, which is not supported. As a symlink
+    /// into the layers that is followed without a check of permissions, a redirect of a layer that is not trusted could
+    /// show what is not to be seen.
+    refused: bool,
+}
 
-    if let (Some(base), Some(layer)) = (parent.upper(), fs.upper()) {
-        let answer = ask(fs, layer, base, name, true, lowers.is_empty())?;
-        unsupported = answer.unsupported;
-        if merge.push(answer.step) == Take::Yes {
+fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
+    let mut search = Search {
+        child,
+        fs,
+        found: Found::default(),
+        merge: Merge::default(),
+        redirect: None,
+        refused: false,
+    };
+    let origin = search.ask_upper()?;
+    let (mut dir, mut above) = (child.dir(), UPPER);
+    loop {
+        if search.redirect.as_ref().is_some_and(Redirect::is_path) {
+            dir = super_block::root_of::<Overlay>(child.sb())?.own_positive()?;
+        }
+        match search.ask_lower(dir, above)? {
+            Some(layer) => above = layer,
+            None => break,
+        }
+    }
+    if search.refused {
+        return Err(refuse_feature(child.dentry()));
+    }
+    let mut found = search.found;
+    if let Some(origin) = origin {
+        found.lower.push(origin, GFP_KERNEL)?;
+    }
+    Ok(found)
+}
+
+impl Search<'_> {
+    /// Whether nothing is below layer `layer`, number `index` of `count` lower layers of a directory: a redirect can
+    /// lead to any layer below.
+    fn is_last(&self, layer: u16, index: usize, count: usize) -> bool {
+        if self.fs.follows_redirects() {
+            usize::from(layer) == self.fs.lower_layers().len()
+        } else {
+            index == count
+        }
+    }
+
+    /// Asks upper; returns the origin of a file that is there.
+    fn ask_upper(&mut self) -> Result<Option<LowerPath>> {
+        let (child, fs) = (self.child, self.fs);
+        let dir = child.dir();
+        let (Some(base), Some(layer)) = (dir.upper(), fs.upper()) else {
+            return Ok(None);
+        };
+        let last = self.is_last(UPPER, 0, dir.data().lower.len());
+        let answer = ask(fs, layer, base, child.name(), true, last)?;
+        let mut origin = None;
+        if self.merge.push(answer.step) == Take::Yes {
             if let Some(upper) = answer.dentry {
                 if upper.is_union() {
                     return Err(EREMOTE);
                 }
                 if answer.step == Step::Leaf {
-                    unsupported =
-                        answer.marked && is_metacopy(layer.path(&upper), lowers.is_empty())?;
+                    self.refused = answer.marked && is_metacopy(layer.path(&upper), last)?;
                     origin = origin::find(fs, layer.path(&upper))?;
                 }
-                found.upper = Some(upper);
+                self.found.upper = Some(upper);
             }
         }
-        found.opaque = merge.is_opaque();
+        self.found.opaque = self.merge.is_opaque();
+        self.follow(answer.redirect);
+        Ok(origin)
     }
-    let mut missed = 0;
-    for index in parent.holders(name) {
-        if merge.is_done() {
-            break;
-        }
-        let Some(base) = lowers.get(index) else {
-            break;
-        };
-        if unsupported {
-            return Err(refuse_feature(child.dentry()));
-        }
-        let layer = fs.layer(base.layer).ok_or(EIO)?;
-        let last = index + 1 == lowers.len();
-        let answer = ask(fs, layer, base.dentry()?, name, false, last)?;
-        found.xwhiteouts |= answer.xwhiteouts;
-        if merge.push(answer.step) == Take::No {
-            missed += usize::from(answer.step == Step::Miss);
-            continue;
-        }
-        unsupported |= answer.unsupported;
-        if let Some(lower) = answer.dentry {
-            if answer.marked {
-                unsupported |= is_metacopy(layer.path(&lower), last)?;
+
+    /// Asks the lower layers of `dir` below layer `above`, until none of them counts any more (`None`) or one of them,
+    /// which is returned, redirects to another place.
+    fn ask_lower(&mut self, dir: &Inode, above: u16) -> Result<Option<u16>> {
+        let fs = self.fs;
+        let lowers = dir.data().lower.as_slice();
+        let redirect = self.redirect.take();
+        let path = redirect
+            .as_ref()
+            .map_or(self.child.name(), Redirect::as_bytes);
+        let mut missed = 0;
+        let mut next = None;
+        for index in dir.holders(redirect::first_name(path)) {
+            if self.merge.is_done() {
+                break;
             }
-            if let (Some(upper), true) = (&found.upper, found.lower.is_empty()) {
-                record_origin(child, fs, upper, &lower)?;
+            let Some(base) = lowers.get(index) else {
+                break;
+            };
+            if base.layer <= above {
+                continue;
             }
-            found
-                .lower
-                .push(LowerPath::new(lower, base.layer), GFP_KERNEL)?;
+            if self.refused {
+                return Err(refuse_feature(self.child.dentry()));
+            }
+            let layer = fs.layer(base.layer).ok_or(EIO)?;
+            let last = self.is_last(base.layer, index + 1, lowers.len());
+            let answer = ask(fs, layer, base.dentry()?, path, false, last)?;
+            self.found.xwhiteouts |= answer.xwhiteouts;
+            match self.merge.push(answer.step) {
+                Take::No => missed += usize::from(answer.step == Step::Miss),
+                Take::Yes => {
+                    if let Some(lower) = answer.dentry {
+                        if answer.marked {
+                            self.refused |= is_metacopy(layer.path(&lower), last)?;
+                        }
+                        if let (Some(upper), true) =
+                            (&self.found.upper, self.found.lower.is_empty())
+                        {
+                            record_origin(self.child, fs, upper, &lower)?;
+                        }
+                        let lower = LowerPath::new(lower, base.layer);
+                        self.found.lower.push(lower, GFP_KERNEL)?;
+                    }
+                }
+            }
+            if answer.redirect.is_some() {
+                self.follow(answer.redirect);
+                next = Some(base.layer);
+                break;
+            }
         }
+        // A path that ends in the middle says nothing of the names in `dir`.
+        if path.first() != Some(&b'/') {
+            dir.missed(missed);
+        }
+        Ok(next)
     }
-    parent.missed(missed);
-    if unsupported {
-        return Err(refuse_feature(child.dentry()));
+
+    /// Asks the layers below for `redirect`, where there is one.
+    fn follow(&mut self, redirect: Option<Redirect>) {
+        self.refused |= redirect.is_some() && !self.fs.follows_redirects();
+        self.redirect = redirect;
     }
-    if let Some(origin) = origin {
-        found.lower.push(origin, GFP_KERNEL)?;
-    }
-    Ok(found)
 }
 
 /// Records the origin of a merged upper directory that has none (it was made offline), so that its

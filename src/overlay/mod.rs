@@ -14,6 +14,7 @@
 //! | `inode`, `ino` | the overlay inode, its states and hashing; inode numbers |
 //! | `copy_up` | copying an object from a lower layer to upper |
 //! | `origin` | file handles of copied-up objects |
+//! | `redirect` | where the lower part of a renamed directory is |
 //! | `workdir` | the work directory, temporary entries, whiteouts |
 //! | `dir`, `rename` | creating, linking, removing, renaming |
 //! | `readdir` | merged listings |
@@ -45,6 +46,7 @@ mod names;
 mod origin;
 mod params;
 mod readdir;
+mod redirect;
 mod rename;
 mod union;
 mod workdir;

@@ -3,7 +3,7 @@
 //! Mounting: the layers opened and checked, the root made.
 
 use super::{
-    config::Uuid,
+    config::{RedirectDir, Uuid},
     ino::Layout,
     inode,
     layer::{Layer, LowerPath},
@@ -302,6 +302,13 @@ fn fill_with(
             fmt!("option \"workdir\" is useless in a non-upper mount, ignore"),
         );
     }
+    if params.config.wants_redirects && !cred::is_sysadmin() {
+        fc.log(
+            Level::Error,
+            fmt!("redirect_dir requires permission to access trusted xattrs"),
+        );
+        return Err(EPERM);
+    }
     if layers.upper.is_none() && params.lower.len() == 1 {
         return fc.invalid(fmt!(
             "at least 2 lowerdir are needed while upperdir nonexistent"
@@ -354,6 +361,10 @@ fn fill_with(
     let mut config = params.config;
     if work.is_some() && !upper_xattrs {
         config.uuid = Uuid::Null;
+        if config.redirect_dir != RedirectDir::NoFollow {
+            config.redirect_dir = RedirectDir::NoFollow;
+            pr_warn!("upper has no trusted xattrs, falling back to redirect_dir=nofollow.\n");
+        }
     }
     if let (Some(layer), Uuid::Auto) = (&layers.upper, config.uuid) {
         match upper_uuid(layer.path(layer.mnt().root())) {

@@ -3,7 +3,7 @@
 //! A mount in preparation: layers from strings and file descriptors, escapes, the other options.
 
 use super::{
-    config::{Config, Verdict},
+    config::{Config, Defaults, Verdict},
     layer::MAX_LOWER,
     Overlay,
 };
@@ -11,7 +11,7 @@ use crate::vfs::{
     context::{Context, FsContext, Level, Value},
     cred::NewCred,
     log::Text,
-    CBuf, Path, SuperBlock,
+    module, CBuf, Path, SuperBlock,
 };
 use kernel::{cred::Credential, prelude::*, sync::aref::ARef};
 
@@ -273,7 +273,10 @@ impl Context<Overlay> for Params {
             lowerdir: None,
             upper: None,
             work: None,
-            config: Config::default(),
+            config: Config::new(Defaults {
+                redirect_dir: module::redirect_dir(),
+                redirect_always_follow: module::redirect_always_follow(),
+            }),
             creds: None,
         })
     }

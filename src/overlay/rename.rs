@@ -6,11 +6,12 @@ use super::{
     copy_up,
     dir::{clear_empty, drop_link, is_pure_upper, is_upper_of, is_whiteout, set_opaque},
     lookup::{self, OPAQUE, REMOVED},
-    readdir, workdir, xattrs, Child, Inode,
+    readdir, redirect, workdir, xattrs, Child, Inode,
 };
 use crate::vfs::{
     cred,
     dirop::{rename_flags, Renaming},
+    mount::PathRef,
     CBuf,
 };
 use kernel::prelude::*;
@@ -29,10 +30,25 @@ struct Plan<'a> {
     whiteouts: KVec<CBuf>,
 }
 
-/// Whether an object can be moved: a directory with a lower part would leave that behind.
+/// Whether an object can be moved: without a redirect a directory with a lower part would leave that behind.
 fn can_move(inode: &Inode) -> bool {
     let parts = inode.parts();
-    !inode.mode().is_dir() || (parts.upper && !parts.merged)
+    !inode.mode().is_dir() || (parts.upper && !parts.merged) || inode.fs().makes_redirects()
+}
+
+/// Makes the directory `child` in upper ready for its move from `dir` to `to`: what it is merged with goes with it, and
+/// nothing else comes to it. Other objects need nothing.
+fn keep_lower_part(child: Child<'_>, inode: &Inode, upper: PathRef<'_>, to: &Inode) -> Result {
+    if !inode.mode().is_dir() {
+        return Ok(());
+    }
+    if inode.parts().merged {
+        return redirect::record(child, upper, **child.dir() == **to);
+    }
+    if !child.marks().test(OPAQUE) && to.parts().merged {
+        set_opaque(child.dentry(), upper, EXDEV)?;
+    }
+    Ok(())
 }
 
 /// The `rename` operation.
@@ -135,17 +151,9 @@ impl Plan<'_> {
         if !as_expected || renaming.old().inode() == target.inode() {
             return Err(ESTALE);
         }
-        // A directory that comes under a merged one must not merge with what is below there.
-        let hides = |child: Child<'_>, inode: &Inode, under: &Inode| {
-            inode.mode().is_dir() && !child.marks().test(OPAQUE) && under.parts().merged
-        };
-        if hides(old, old_inode, new_dir) {
-            set_opaque(old.dentry(), layer.path(renaming.old()), EXDEV)?;
-        }
+        keep_lower_part(old, old_inode, layer.path(renaming.old()), new_dir)?;
         if let Some(inode) = new_inode.filter(|_| !self.overwrite) {
-            if hides(new, inode, old_dir) {
-                set_opaque(new.dentry(), layer.path(target), EXDEV)?;
-            }
+            keep_lower_part(new, inode, layer.path(target), old_dir)?;
         }
         let whiteout = self.drop_whiteout.then(|| target.get());
         renaming.rename()?;

@@ -3,7 +3,7 @@
 //! What a mount keeps: layers, work directory, credentials; `statfs`, the options shown.
 
 use super::{
-    config::{Config, CopyUp, Uuid},
+    config::{Config, CopyUp, RedirectDir, Uuid},
     ino::Layout,
     layer::{Layer, LowerPath, UPPER},
     memory::Memories,
@@ -231,6 +231,16 @@ impl Overlay {
         self.config.copy_up == CopyUp::AtOpen
     }
 
+    /// Whether a redirect says where the lower part of a directory is.
+    pub(crate) fn follows_redirects(&self) -> bool {
+        self.config.redirect_dir != RedirectDir::NoFollow
+    }
+
+    /// Whether a directory with a lower part is renamed with a redirect.
+    pub(crate) fn makes_redirects(&self) -> bool {
+        self.config.redirect_dir == RedirectDir::On
+    }
+
     /// What its directories remember.
     pub(crate) fn memories(&self) -> &Arc<Memories> {
         &self.memories
@@ -274,6 +284,9 @@ pub(crate) fn show_options(fs: &Overlay, out: &SeqFile) {
     }
     if fs.config.default_permissions {
         kernel::seq_print!(out, ",default_permissions");
+    }
+    if let Some(value) = fs.config.shown_redirect_dir() {
+        kernel::seq_print!(out, ",redirect_dir={value}");
     }
     if fs.config.copy_up == CopyUp::AtOpen {
         kernel::seq_print!(out, ",copy_up=open");

@@ -73,29 +73,6 @@ pub(crate) fn may_have_own(layer: &Layer, dentry: &vfs::Dentry) -> bool {
     }
 }
 
-/// Whether a directory has a redirect.
-///
-/// # Errors
-///
-/// `EINVAL` where the value is none.
-pub(crate) fn has_redirect(path: PathRef<'_>) -> Result<bool> {
-    if xattr::len(path, own::REDIRECT)?.is_none() {
-        return Ok(false);
-    }
-    let value = xattr::get_all(path, own::REDIRECT)?;
-    // What is behind a zero does not count.
-    let text = value.split(|b| *b == 0).next().unwrap_or_default();
-    let valid = match text.strip_prefix(b"/") {
-        Some(rest) => rest.split(|b| *b == b'/').all(|part| !part.is_empty()),
-        None => !value.is_empty() && !text.contains(&b'/'),
-    };
-    if !valid {
-        warn_limited!("invalid redirect on {}\n", path.dentry);
-        return Err(EINVAL);
-    }
-    Ok(true)
-}
-
 /// Whether the data of a regular file is in a layer below.
 ///
 /// # Errors

@@ -217,6 +217,11 @@ impl Dentry {
         }
     }
 
+    /// Whether it is the root of its filesystem (or of no tree yet).
+    pub(crate) fn is_root(&self) -> bool {
+        *self.parent() == *self
+    }
+
     /// Whether `self` is `ancestor` or below it.
     pub(crate) fn is_subdir_of(&self, ancestor: &Dentry) -> bool {
         // SAFETY: charter 1.

@@ -56,6 +56,7 @@ pub(crate) mod inode;
 pub(crate) mod inode_ops;
 pub(crate) mod io;
 pub(crate) mod log;
+pub(crate) mod module;
 pub(crate) mod mount;
 pub(crate) mod own;
 pub(crate) mod rcu;

@@ -44,6 +44,9 @@ pub struct Case {
     /// rovl is mounted with `copy_up=open`.
     #[serde(default)]
     pub copy_up_open: bool,
+    /// Mounted with `redirect_dir=on`; with `nofollow` otherwise.
+    #[serde(default)]
+    pub redirects: bool,
     /// Mode of the root of every layer.
     pub root_mode: u32,
     /// The umask of all steps.

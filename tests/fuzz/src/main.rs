@@ -84,6 +84,7 @@ fn steps(mnt: String) -> Result<()> {
         upper_fs: "tmpfs".into(),
         split: false,
         copy_up_open: false,
+        redirects: false,
         root_mode: 0o755,
         umask: 0o022,
         lowers: Vec::new(),

@@ -79,14 +79,15 @@ const NAMES: [&str; 2] = ["a", "b"];
 
 /// The options that make a type do what the other one does.
 pub fn type_of(name: &str, case: &Case) -> Type {
-    let options = match name {
+    let redirects = if case.redirects { "on" } else { "nofollow" };
+    let other = match name {
         "rovl" if case.copy_up_open => ",copy_up=open",
-        "overlay" => ",index=off,metacopy=off,nfs_export=off,redirect_dir=nofollow,xino=off",
+        "overlay" => ",index=off,metacopy=off,nfs_export=off,xino=off",
         _ => "",
     };
     Type {
         name: name.to_owned(),
-        options: options.to_owned(),
+        options: format!(",redirect_dir={redirects}{other}"),
     }
 }
 
@@ -187,9 +188,10 @@ impl Run<'_> {
         if case.hostile {
             self.report.refused = wrong::refused(&self.sides[0])?;
             wrong::refused(&self.sides[1])?;
-            // Both are looked at, since looking changes times.
+            // Both are looked at, since looking changes times. A redirect that is followed may lead anywhere.
             let wrong: Vec<_> = self.sides.iter().map(wrong::wrong_file).collect();
-            if let Some(path) = wrong.into_iter().next().transpose()?.flatten() {
+            let wrong = wrong.into_iter().next().filter(|_| !case.redirects);
+            if let Some(path) = wrong.transpose()?.flatten() {
                 return Ok(Some(Failure::new(0, "mount", "wrong file", path)));
             }
             if let Some(failure) = self.checkpoint(0)? {

@@ -281,9 +281,10 @@ pub fn script(case: &Case) -> String {
     } else {
         ""
     };
+    let redirects = if case.redirects { "on" } else { "nofollow" };
     let _ = writeln!(
         out,
-        "o=lowerdir={},upperdir=u,workdir=w{option}",
+        "o=lowerdir={},upperdir=u,workdir=w,redirect_dir={redirects}{option}",
         lowers.join(":")
     );
     out.push_str("mnt() { mount -t $fs -o $o none m; }\n");

@@ -110,8 +110,9 @@ impl Shrink<'_> {
     }
 
     fn simplify(&mut self) -> Result<()> {
-        let changes: [fn(&mut Case); 6] = [
+        let changes: [fn(&mut Case); 7] = [
             |c| c.split = false,
+            |c| c.redirects = false,
             |c| c.copy_up_open = true,
             |c| c.umask = 0o022,
             |c| c.root_mode = 0o755,

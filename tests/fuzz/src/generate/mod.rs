@@ -68,6 +68,7 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         upper_fs: wish.upper_fs.to_owned(),
         split,
         copy_up_open,
+        redirects: false,
         root_mode: g.pick(&[0o755, 0o777, 0o777, 0o1777]),
         umask: g.pick(&[0o022, 0o022, 0, 0o077]),
         lowers,
@@ -80,6 +81,8 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         g.spoil(&mut case);
     }
     case.steps = g.steps(wish.steps);
+    // Last, so that the rest of a case is what its seed has always made.
+    case.redirects = g.chance(40);
     case
 }
 

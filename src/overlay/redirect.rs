@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Redirects: where the lower part of a renamed directory is.
+//!
+//! On disk (`trusted.overlay.redirect`): a name, for a directory that stayed where it was, or a path from the roots
+//! of the layers.
+
+use super::{names::own, xattrs, Child, Dentry};
+use crate::vfs::{log::warn_limited, module, mount::PathRef, xattr, NameSnapshot};
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// A name, or a path from the roots of the layers.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Redirect(KVec<u8>);
+
+impl Redirect {
+    /// Whether it is a path.
+    pub(crate) fn is_path(&self) -> bool {
+        self.0.first() == Some(&b'/')
+    }
+
+    /// Its bytes; a path starts with a slash.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What a value says; `None` where it is none, or has a name in it that no directory holds.
+fn parse(value: &[u8]) -> Option<&[u8]> {
+    // What is behind a zero does not count.
+    let text = value.split(|b| *b == 0).next()?;
+    let is_name = |part: &[u8]| !matches!(part, b"" | b"." | b"..") && !part.contains(&b'/');
+    let valid = match text.strip_prefix(b"/") {
+        Some(rest) => rest.split(|b| *b == b'/').all(is_name),
+        None => is_name(text),
+    };
+    valid.then_some(text)
+}
+
+/// The first name of a name or path.
+pub(crate) fn first_name(path: &[u8]) -> &[u8] {
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    path.split(|b| *b == b'/').next().unwrap_or_default()
+}
+
+/// The redirect of an object of a layer.
+///
+/// # Errors
+///
+/// `EINVAL` where the value is none; `ENOMEM` and what reading it returns.
+pub(crate) fn read(path: PathRef<'_>) -> Result<Option<Redirect>> {
+    if xattr::len(path, own::REDIRECT)?.is_none() {
+        return Ok(None);
+    }
+    let value = xattr::get_all(path, own::REDIRECT)?;
+    let Some(text) = parse(&value) else {
+        warn_limited!("invalid redirect on {}\n", path.dentry);
+        return Err(EINVAL);
+    };
+    let mut redirect = KVec::new();
+    redirect.extend_from_slice(text, GFP_KERNEL)?;
+    Ok(Some(Redirect(redirect)))
+}
+
+/// The path that the layers below are asked for, put together while a path is walked in one layer.
+#[derive(Default)]
+pub(crate) struct Trail {
+    path: KVec<u8>,
+    redirected: bool,
+}
+
+impl Trail {
+    /// Adds a step: `name`, or what the directory there says instead.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn push(&mut self, name: &[u8], redirect: Option<Redirect>) -> Result {
+        self.redirected |= redirect.is_some();
+        let step = match &redirect {
+            Some(redirect) if redirect.is_path() => {
+                self.path.clear();
+                redirect.as_bytes()
+            }
+            other => {
+                self.path.push(b'/', GFP_KERNEL)?;
+                other.as_ref().map_or(name, Redirect::as_bytes)
+            }
+        };
+        Ok(self.path.extend_from_slice(step, GFP_KERNEL)?)
+    }
+
+    /// The path, where a redirect changed it.
+    pub(crate) fn redirect(self) -> Option<Redirect> {
+        self.redirected.then_some(Redirect(self.path))
+    }
+}
+
+/// Records on `upper`, the object in upper of the merged directory `child`, where its lower part is, before it is
+/// renamed, within its directory or not. Both directories are locked, and where they differ nothing else is moved.
+///
+/// # Errors
+///
+/// `EXDEV` where it can't be recorded: the directory is to be copied by the user; `ENOMEM`.
+pub(crate) fn record(child: Child<'_>, upper: PathRef<'_>, within: bool) -> Result {
+    if read(upper)?.is_some_and(|known| within || known.is_path()) {
+        return Ok(());
+    }
+    let set = |value: &[u8]| xattrs::set_own(child.fs(), upper, own::REDIRECT, value, Err(EXDEV));
+    let done = if within {
+        set(child.name())
+    } else {
+        Backwards::path_of(child.dentry()).and_then(|path| set(path.as_bytes()))
+    };
+    done.map_err(|e| {
+        if e == ENOMEM {
+            return e;
+        }
+        warn_limited!("failed to set redirect ({})\n", e.to_errno());
+        EXDEV
+    })
+}
+
+/// A path that is put together from its end.
+struct Backwards {
+    buf: KVec<u8>,
+    start: usize,
+}
+
+impl Backwards {
+    fn new(max: usize) -> Result<Self> {
+        Ok(Self {
+            buf: KVec::from_elem(0, max, GFP_KERNEL)?,
+            start: max,
+        })
+    }
+
+    /// Adds what comes before; `EXDEV` where there is no room.
+    fn push(&mut self, part: &[u8]) -> Result {
+        let start = self.start.checked_sub(part.len()).ok_or(EXDEV)?;
+        let room = self.buf.get_mut(start..self.start).ok_or(EXDEV)?;
+        room.copy_from_slice(part);
+        self.start = start;
+        Ok(())
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.buf.get(self.start..).unwrap_or_default()
+    }
+
+    /// The path of the lower part of a directory.
+    fn path_of(dentry: &Dentry) -> Result<Self> {
+        let mut path = Self::new(module::redirect_max())?;
+        let mut at: ARef<Dentry> = dentry.into();
+        while !at.is_root() {
+            // In this order: a directory that is renamed meanwhile has its redirect before its new name.
+            let name = NameSnapshot::take(&at);
+            let upper = at.own_positive()?.upper_path();
+            let redirect = upper.map(read).transpose()?.flatten();
+            match &redirect {
+                Some(redirect) => path.push(redirect.as_bytes())?,
+                None => path.push(name.as_bytes())?,
+            }
+            if redirect.as_ref().is_some_and(Redirect::is_path) {
+                break;
+            }
+            path.push(b"/")?;
+            at = at.own_parent();
+        }
+        Ok(path)
+    }
+}
+
+#[kernel::macros::kunit_tests(rovl_redirect)]
+mod tests {
+    use super::*;
+
+    fn redirect(text: &[u8]) -> Result<Redirect> {
+        let mut bytes = KVec::new();
+        bytes.extend_from_slice(text, GFP_KERNEL)?;
+        Ok(Redirect(bytes))
+    }
+
+    #[test]
+    fn values() {
+        for good in [
+            &b"a"[..],
+            b"a b",
+            b"...",
+            b"/a",
+            b"/a/b c/d",
+            b"a\0b/",
+            b"\xff",
+        ] {
+            assert!(parse(good).is_some());
+        }
+        for bad in [
+            &b""[..],
+            b"\0",
+            b"/",
+            b"a/",
+            b"a/b",
+            b"//a",
+            b"/a/",
+            b"/a//b",
+            b"/\0a",
+            b".",
+            b"..",
+            b"/a/..",
+        ] {
+            assert!(parse(bad).is_none());
+        }
+        assert_eq!(parse(b"a\0b"), Some(&b"a"[..]));
+        assert_eq!(first_name(b"a"), b"a");
+        assert_eq!(first_name(b"/a/b"), b"a");
+    }
+
+    #[test]
+    fn trails() -> Result {
+        type Steps<'a> = &'a [(&'a [u8], Option<&'a [u8]>)];
+        let cases: [(Steps<'_>, Option<&[u8]>); 5] = [
+            (&[(b"a", None), (b"b", None)], None),
+            (&[(b"a", Some(b"x")), (b"b", None)], Some(b"/x/b")),
+            (&[(b"a", None), (b"b", Some(b"x"))], Some(b"/a/x")),
+            (
+                &[(b"a", Some(b"x")), (b"b", Some(b"/y/z")), (b"c", None)],
+                Some(b"/y/z/c"),
+            ),
+            (&[(b"a", Some(b"/y")), (b"b", Some(b"z"))], Some(b"/y/z")),
+        ];
+        for (steps, wanted) in cases {
+            let mut trail = Trail::default();
+            for (name, said) in steps {
+                trail.push(name, said.map(redirect).transpose()?)?;
+            }
+            let made = trail.redirect();
+            assert_eq!(made.as_ref().map(Redirect::as_bytes), wanted);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn backwards() -> Result {
+        let mut path = Backwards::new(6)?;
+        path.push(b"bc")?;
+        path.push(b"/")?;
+        assert_eq!(path.push(b"four"), Err(EXDEV));
+        path.push(b"a/x")?;
+        assert_eq!(path.as_bytes(), b"a/x/bc");
+        assert_eq!(path.push(b"/"), Err(EXDEV));
+        Ok(())
+    }
+}
