@@ -74,6 +74,43 @@ fn writers_make_one_copy(ctx: &Ctx) -> Res {
     u.work_is_empty()
 }
 
+/// A directory is moved while the one above it is renamed: what says where its lower part is must be whole.
+fn redirect_of_what_is_renamed_above(ctx: &Ctx) -> Res {
+    const ROUNDS: usize = 80;
+    let mut u = Union::new(ctx)?;
+    u.options = "redirect_dir=on".to_owned();
+    let long = |i| format!("{}{i}", "p".repeat(60));
+    for i in 0..ROUNDS {
+        std::fs::create_dir_all(u.l(&format!("{}/q/d", long(i))))?;
+        sys::write(&u.l(&format!("{}/q/d/f", long(i))), "data")?;
+    }
+    sys::mkdir(&u.l("out"))?;
+    u.mount()?;
+    for i in 0..ROUNDS {
+        let (old, new) = (u.m(&long(i)), u.m(&format!("o{i}")));
+        let q = sys::open(&old.join("q"), OFlags::DIRECTORY)?;
+        let out = u.m(&format!("out/d{i}"));
+        let r = together(2, move |t| match t {
+            0 => sys::rename(&old, &new, RenameFlags::empty()),
+            _ => rustix::fs::renameat(&q, "d", rustix::fs::CWD, &out),
+        })?;
+        all_ok(r, "a rename")?;
+        let redirect = sys::getx(&u.u(&format!("out/d{i}")), "trusted.overlay.redirect")?;
+        same(
+            redirect,
+            format!("/{}/q/d", long(i)).into_bytes(),
+            "redirect",
+        )?;
+    }
+    u.umount()?;
+    u.mount()?;
+    for i in 0..ROUNDS {
+        let data = sys::read(&u.m(&format!("out/d{i}/f")))?;
+        same(data, b"data".to_vec(), "content after a new mount")?;
+    }
+    Ok(())
+}
+
 fn every_kind_of_copy_up_at_once(ctx: &Ctx) -> Res {
     let u = Union::new(ctx)?;
     std::fs::create_dir_all(u.l("a/b/c"))?;
@@ -372,7 +409,7 @@ tests! {
     Tmpfs: writers_make_one_copy, every_kind_of_copy_up_at_once, one_unlink_wins,
         one_rename_wins, one_create_wins, parents_are_copied_once, rename_against_unlink,
         directories_cross, readdir_against_unlink, stat_against_unlink, reclaim_against_work,
-        mount_and_umount_in_parallel;
+        mount_and_umount_in_parallel, redirect_of_what_is_renamed_above;
     Ext4: writers_make_one_copy, every_kind_of_copy_up_at_once, one_create_wins;
     Xfs: writers_make_one_copy;
 }
