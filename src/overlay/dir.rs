@@ -138,7 +138,16 @@ fn create_entry(child: Child<'_>, entry: Entry<'_>) -> Result {
             Entry::Object(_, new) => *new,
             Entry::Link(inode) => New::Link(inode.expect_upper()?),
         };
-        Creating::start(mnt, dir, child.name())?.create(new)?
+        let upper = Creating::start(mnt, dir, child.name())?.create(new)?;
+        if upper.is_dir() && child.dir().parts().merged && !fs.allows_offline_changes() {
+            let path = PathRef {
+                mnt,
+                dentry: &upper,
+            };
+            // It spares later lookups the lower layers, no more: it may fail.
+            let _ = set_opaque(child.dentry(), path, EIO);
+        }
+        upper
     };
     let origin = matches!(&entry, Entry::Link(inode) if inode.parts().origin);
     child.dir().entries_changed(origin);
