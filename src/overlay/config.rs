@@ -83,7 +83,7 @@ pub(crate) struct Config {
     pub(crate) copy_up: CopyUp,
     /// See [`RedirectDir`].
     pub(crate) redirect_dir: RedirectDir,
-    /// An option asks for redirects to be followed.
+    /// The option asks for redirects to be followed.
     pub(crate) wants_redirects: bool,
     defaults: Defaults,
 }
@@ -172,9 +172,9 @@ impl Config {
         }
     }
 
-    /// What the option `redirect_dir` has to say where it is shown: not what is the default.
-    pub(crate) fn shown_redirect_dir(&self) -> Option<&'static str> {
-        (self.redirect_dir != self.defaults.redirect_dir()).then(|| self.redirect_dir.name())
+    /// What the option `redirect_dir` says where options are shown; nothing where it is the default by now.
+    pub(crate) fn shown_redirect_dir(&self, defaults: Defaults) -> Option<&'static str> {
+        (self.redirect_dir != defaults.redirect_dir()).then(|| self.redirect_dir.name())
     }
 
     /// Takes option `key` with `value`; `None` where it is not an option of this sort.
@@ -325,7 +325,7 @@ mod tests {
             }
             assert_eq!(config.redirect_dir, effect);
             assert_eq!(config.wants_redirects, wanted);
-            assert_eq!(config.shown_redirect_dir(), shown);
+            assert_eq!(config.shown_redirect_dir(defaults), shown);
         }
     }
 }

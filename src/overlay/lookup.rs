@@ -275,12 +275,13 @@ impl Search<'_> {
         let fs = self.fs;
         let lowers = dir.data().lower.as_slice();
         let redirect = self.redirect.take();
-        let path = redirect
-            .as_ref()
-            .map_or(self.child.name(), Redirect::as_bytes);
+        let (path, first) = match &redirect {
+            Some(redirect) => (redirect.as_bytes(), redirect.first_name()),
+            None => (self.child.name(), self.child.name()),
+        };
         let mut missed = 0;
         let mut next = None;
-        for index in dir.holders(redirect::first_name(path)) {
+        for index in dir.holders(first) {
             if self.merge.is_done() {
                 break;
             }
@@ -321,7 +322,7 @@ impl Search<'_> {
             }
         }
         // A path that ends in the middle says nothing of the names in `dir`.
-        if path.first() != Some(&b'/') {
+        if !redirect.as_ref().is_some_and(Redirect::is_path) {
             dir.missed(missed);
         }
         Ok(next)

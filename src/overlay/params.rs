@@ -42,6 +42,14 @@ enum Slot {
     Work,
 }
 
+/// The defaults as the module's parameters are now.
+pub(crate) fn defaults() -> Defaults {
+    Defaults {
+        redirect_dir: module::redirect_dir(),
+        redirect_always_follow: module::redirect_always_follow(),
+    }
+}
+
 /// Why a `lowerdir=` list is not one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum BadList {
@@ -273,10 +281,7 @@ impl Context<Overlay> for Params {
             lowerdir: None,
             upper: None,
             work: None,
-            config: Config::new(Defaults {
-                redirect_dir: module::redirect_dir(),
-                redirect_always_follow: module::redirect_always_follow(),
-            }),
+            config: Config::new(defaults()),
             creds: None,
         })
     }

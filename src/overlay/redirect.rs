@@ -23,6 +23,12 @@ impl Redirect {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// The name, or the first one of the path.
+    pub(crate) fn first_name(&self) -> &[u8] {
+        let path = self.0.strip_prefix(b"/").unwrap_or(&self.0);
+        path.split(|b| *b == b'/').next().unwrap_or_default()
+    }
 }
 
 /// What a value says; `None` where it is none. A name that no directory holds is one: no layer finds it.
@@ -34,12 +40,6 @@ fn parse(value: &[u8]) -> Option<&[u8]> {
         None => !value.is_empty() && !text.contains(&b'/'),
     };
     valid.then_some(text)
-}
-
-/// The first name of a name or path.
-pub(crate) fn first_name(path: &[u8]) -> &[u8] {
-    let path = path.strip_prefix(b"/").unwrap_or(path);
-    path.split(|b| *b == b'/').next().unwrap_or_default()
 }
 
 /// The redirect of an object of a layer.
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn values() {
+    fn values() -> Result {
         for good in [
             &b"a"[..],
             b"a b",
@@ -208,8 +208,9 @@ mod tests {
             assert!(parse(bad).is_none());
         }
         assert_eq!(parse(b"a\0b"), Some(&b"a"[..]));
-        assert_eq!(first_name(b"a"), b"a");
-        assert_eq!(first_name(b"/a/b"), b"a");
+        assert_eq!(redirect(b"a")?.first_name(), b"a");
+        assert_eq!(redirect(b"/a/b")?.first_name(), b"a");
+        Ok(())
     }
 
     #[test]

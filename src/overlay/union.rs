@@ -7,6 +7,7 @@ use super::{
     ino::Layout,
     layer::{Layer, LowerPath, UPPER},
     memory::Memories,
+    params,
     workdir::Features,
     Dentry,
 };
@@ -291,7 +292,7 @@ pub(crate) fn show_options(fs: &Overlay, out: &SeqFile) {
     if fs.config.default_permissions {
         kernel::seq_print!(out, ",default_permissions");
     }
-    if let Some(value) = fs.config.shown_redirect_dir() {
+    if let Some(value) = fs.config.shown_redirect_dir(params::defaults()) {
         kernel::seq_print!(out, ",redirect_dir={value}");
     }
     if fs.config.copy_up == CopyUp::AtOpen {

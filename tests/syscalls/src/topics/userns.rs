@@ -3,7 +3,7 @@
 
 use crate::harness::*;
 use crate::sys;
-use crate::union::{fstype, Union};
+use crate::union::Union;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
@@ -234,8 +234,6 @@ fn redirect_needs_privilege(ctx: &Ctx) -> Res {
     u.options = "redirect_dir=on".to_owned();
     in_range(|| match u.try_mount() {
         Err(Errno::PERM) => Ok(()),
-        // A type that does not know the option yet.
-        Err(Errno::INVAL) if fstype() != "overlay" => Ok(()),
         r => Err(Failure::new(format!(
             "redirect_dir=on: expected EPERM, seen {r:?}"
         ))),
