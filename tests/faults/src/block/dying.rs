@@ -32,6 +32,42 @@ enum How {
     Writes,
 }
 
+/// A device that can be made to fail.
+struct Failing {
+    mapped: Mapped,
+    works: String,
+    fails: String,
+    /// What it is mapped to.
+    _device: Loop,
+}
+
+impl Failing {
+    fn new(image: &Path, how: How) -> Result<Self> {
+        let device = Loop::attach(image)?;
+        let sectors = device.sectors()?;
+        let works = format!("0 {sectors} linear {} 0", device.0);
+        let fails = match how {
+            How::Error => format!("0 {sectors} error"),
+            How::Writes => format!("0 {sectors} flakey {} 0 0 3600 1 error_writes", device.0),
+        };
+        Ok(Self {
+            mapped: Mapped::create("faults-dying", &works)?,
+            works,
+            fails,
+            _device: device,
+        })
+    }
+
+    fn fail(&self) -> Result<()> {
+        self.mapped.reload(&self.fails)
+    }
+}
+
+/// Whether an error is one of a device, or of a filesystem that has given up.
+fn fits(e: Errno) -> bool {
+    matches!(e, Errno::IO | Errno::ROFS | Errno::UCLEAN)
+}
+
 /// Images and mount points for one filesystem.
 struct Place<'a> {
     fstype: &'a str,
@@ -90,6 +126,54 @@ impl Place<'_> {
         Ok((before.timeless(), after.timeless()))
     }
 
+    /// A new copy of the image on a device that can fail, mounted, with the union over it.
+    fn mounted(&self, how: How) -> Result<Failing> {
+        sys::copy_image(&self.ready, &self.image())?;
+        let device = Failing::new(&self.image(), how)?;
+        self.mount_device(&device.mapped.path)?;
+        self.union.mount()?;
+        Ok(device)
+    }
+
+    /// What can't be written when the union is unmounted is told to whoever syncs upper's filesystem next.
+    fn told_after_umount(&self, out: &mut Outcome) -> Result<()> {
+        let device = self.mounted(How::Writes)?;
+        fs::write(self.union.mnt.join("up"), [b'x'; 1 << 16])?;
+        device.fail()?;
+        self.union.umount()?;
+        // A filesystem that has given up does not even open.
+        match open_dir(&self.device_dir).and_then(rustix::fs::syncfs) {
+            Err(e) if fits(e) => {}
+            other => out.wrong(format!("syncfs of upper's filesystem: {other:?}")),
+        }
+        device.mapped.reload(&device.works)?;
+        self.clear()
+    }
+
+    /// A file that was open before its copy-up is told of the copy's errors, whoever was told before.
+    fn told_late(&self, out: &mut Outcome) -> Result<()> {
+        let device = self.mounted(How::Writes)?;
+        let early = File::open(self.union.mnt.join("small"))?;
+        let writer = File::options()
+            .write(true)
+            .open(self.union.mnt.join("small"))?;
+        rustix::io::pwrite(&writer, &[b'x'; 1 << 16], 0)?;
+        device.fail()?;
+        match rustix::fs::fsync(&writer) {
+            Err(e) if fits(e) => {}
+            other => out.wrong(format!("fsync of who wrote: {other:?}")),
+        }
+        match rustix::fs::fsync(&early) {
+            Err(e) if fits(e) => {}
+            // overlayfs opens the copy when it is too late to hear of the error.
+            Ok(()) if self.union.fstype == "overlay" => {}
+            other => out.wrong(format!("fsync of who had opened it before: {other:?}")),
+        }
+        drop((early, writer));
+        device.mapped.reload(&device.works)?;
+        self.clear()
+    }
+
     /// A change whose device dies.
     fn dies(
         &self,
@@ -99,30 +183,18 @@ impl Place<'_> {
         how: How,
     ) -> Result<Vec<String>> {
         let mut wrong = Vec::new();
-        sys::copy_image(&self.ready, &self.image())?;
-        let device = Loop::attach(&self.image())?;
-        let sectors = device.sectors()?;
-        let linear = format!("0 {sectors} linear {} 0", device.0);
-        let failing = match how {
-            How::Error => format!("0 {sectors} error"),
-            How::Writes => format!("0 {sectors} flakey {} 0 0 3600 1 error_writes", device.0),
-        };
-        let mapped = Mapped::create("faults-dying", &linear)?;
-        self.mount_device(&mapped.path)?;
-        self.union.mount()?;
+        let device = self.mounted(how)?;
         // Open before the error: that is what syncfs reports to.
         let root = File::open(&self.union.mnt)?;
         rustix::fs::syncfs(&root)?;
         if dies == Dies::Before {
-            mapped.reload(&failing)?;
+            device.fail()?;
         }
         let made = (change.make)(&self.union.mnt);
         if dies == Dies::After {
             made.context("on a device that works")?;
-            mapped.reload(&failing)?;
+            device.fail()?;
         }
-        // Errors of the device, and those of a filesystem that has given up.
-        let fits = |e: Errno| matches!(e, Errno::IO | Errno::ROFS | Errno::UCLEAN);
         if let Err(e) = made {
             if !fits(e) {
                 wrong.push(format!("error {e}"));
@@ -144,8 +216,8 @@ impl Place<'_> {
         drop(root);
         self.union.umount()?;
         sys::umount(&self.device_dir)?;
-        mapped.reload(&linear)?;
-        wrong.extend(self.recovered(&mapped.path, trees, false)?);
+        device.mapped.reload(&device.works)?;
+        wrong.extend(self.recovered(&device.mapped.path, trees, false)?);
         Ok(wrong)
     }
 
@@ -223,6 +295,9 @@ fn prepare(place: &Place<'_>, fstype: &str, dir: &Path) -> Result<()> {
     Ok(fs::remove_file(&fresh)?)
 }
 
+/// Who is told of an error.
+type Told<'a> = fn(&Place<'a>, &mut Outcome) -> Result<()>;
+
 /// Runs the tests.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     for fstype in settings.filesystems(&["ext4", "xfs"]) {
@@ -246,6 +321,20 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         let none = MountFlags::empty();
         sys::mount("thin", &place.thin, "tmpfs", none, "size=2g")?;
         prepare(&place, &fstype, &dir)?;
+        let told: [(&str, Told<'_>); 2] = [
+            ("unmounting takes no error away", Place::told_after_umount),
+            ("an early file is told of errors", Place::told_late),
+        ];
+        for (what, test) in told {
+            // XFS shuts down at such errors and tells everybody.
+            if fstype == "ext4" && settings.wanted(what) {
+                report.test(&format!("device {fstype}: {what}"), |out| {
+                    let result = test(&place, out);
+                    place.clear()?;
+                    result
+                });
+            }
+        }
         for change in changes(settings) {
             let ways = [
                 (Dies::Before, How::Error, "dead"),
