@@ -8,18 +8,10 @@ use crate::vfs::{
     file::{self, whence, LayerFile, Range, Transfer},
     file_ops::{Flush, Io, IoHooks, Mapping, RegularOperations, Splice},
     mount::PathRef,
-    sync::OnceRef,
+    sync::{OnceRef, OwnError},
     Dentry, Mode,
 };
-use kernel::{
-    cred::Credential,
-    fs::File,
-    prelude::*,
-    sync::{
-        aref::ARef,
-        atomic::{Atomic, Relaxed},
-    },
-};
+use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
 
 /// An open regular file.
 pub(crate) struct RegularFile {
@@ -27,9 +19,8 @@ pub(crate) struct RegularFile {
     real: ARef<LayerFile>,
     /// Opened in upper since, where the file was copied up.
     upper: OnceRef<LayerFile>,
-    /// Why it could not be copied up for a mapping: an errno that waits for the mapping to be tried
-    /// again, or 0.
-    unmappable: Atomic<i32>,
+    /// Why it could not be copied up for a mapping, for the task that tries the mapping again.
+    unmappable: OwnError,
 }
 
 /// Opens the real file with `flags` by `open_backing`, checked with the mounter's credentials.
@@ -55,7 +46,7 @@ impl RegularFile {
         let file = Self {
             real,
             upper: OnceRef::new(),
-            unmappable: Atomic::new(0),
+            unmappable: OwnError::new(),
         };
         Ok(KBox::new(file, GFP_KERNEL)?)
     }
@@ -215,10 +206,7 @@ impl RegularOperations<Overlay> for RegularFile {
         if ready {
             return Ok(true);
         }
-        match data.unmappable.xchg(0, Relaxed) {
-            0 => Ok(false),
-            errno => Err(Error::from_errno(errno)),
-        }
+        data.unmappable.take().map(|()| false)
     }
 
     fn make_mappable(open: OpenFile<'_>, data: &Self, shared: bool) {
@@ -229,7 +217,7 @@ impl RegularOperations<Overlay> for RegularFile {
             data.real(open)
         };
         if let Err(e) = ready() {
-            data.unmappable.store(e.to_errno(), Relaxed);
+            data.unmappable.leave(e);
         }
     }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Flag words, set-once references and the per-inode operation lock.
+//! Flag words, set-once references, errors of a task and the per-inode operation lock.
 
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
@@ -55,6 +55,39 @@ impl Flags {
     pub(super) unsafe fn at<'a>(ptr: *mut *mut kernel::ffi::c_void) -> &'a Self {
         // SAFETY: by the contract; a pointer and an atomic `usize` have one layout.
         unsafe { &*ptr.cast() }
+    }
+}
+
+/// An error that a task leaves for a later call of its own. There is room for one: where several tasks leave one, the
+/// last is kept.
+pub(crate) struct OwnError(Atomic<u64>);
+
+impl OwnError {
+    /// None.
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    fn task() -> u64 {
+        // No task that makes calls has the number 0.
+        u64::from(kernel::current!().pid().unsigned_abs()) << 32
+    }
+
+    /// Leaves `error` to the current task.
+    pub(crate) fn leave(&self, error: Error) {
+        let errno = u64::from(error.to_errno().unsigned_abs());
+        self.0.store(Self::task() | errno, Relaxed);
+    }
+
+    /// The error that the current task left, once.
+    pub(crate) fn take(&self) -> Result {
+        let left = self.0.load(Relaxed);
+        if left & !u64::from(u32::MAX) != Self::task() {
+            return Ok(());
+        }
+        // Where that fails another task has left its own.
+        let _ = self.0.cmpxchg(left, 0, Relaxed);
+        Err(Error::from_errno((left as u32 as i32).wrapping_neg()))
     }
 }
 
