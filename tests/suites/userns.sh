@@ -92,17 +92,16 @@ mount --make-unbindable unb
 fails 'an unbindable layer' EINVAL sys mount "$FSTYPE" mnt lowerdir=unb upperdir=upper2 workdir=work2
 umount unb
 
-# A context opened in another user namespace cannot be used to mount.
+# A context opened in another user namespace cannot be used to mount: the layers are ours, the context is theirs.
 fails 'a context of another user namespace' EINVAL perl -e '
-	my ($type, $low1, $low2) = @ARGV;
+	my ($type, $layers) = @ARGV;
 	my ($key, $null) = ("lowerdir", 0);
 	pipe my $r, my $w; pipe my $r2, my $w2;
 	my $pid = fork // die;
 	if (!$pid) {
-		syscall(272, 0x10000000) == 0 or die "unshare: $!\n";
+		syscall(272, 0x10020000) == 0 or die "unshare: $!\n";
 		my $fd = syscall(430, $type, 0);
-		my $layers = "$low1:$low2";
-		syscall(431, $fd, 1, $key, $layers, 0) == 0 or die "lowerdir: $!\n";
+		die "fsopen: $!\n" if $fd < 0;
 		syswrite $w, "$fd\n"; close $w;
 		close $w2; sysread $r2, my $x, 1;
 		exit;
@@ -112,10 +111,13 @@ fails 'a context of another user namespace' EINVAL perl -e '
 	my $pidfd = syscall(434, $pid, 0);
 	my $fd = syscall(438, $pidfd, 0 + $theirs, 0);
 	die "pidfd_getfd: $!\n" if $fd < 0;
-	my $ok = syscall(431, $fd, 6, $null, $null, 0) == 0;
-	my $err = "$!"; close $w2; wait;
+	my $set = syscall(431, $fd, 1, $key, $layers, 0) == 0;
+	my $err = "lowerdir: $!";
+	my $ok = $set && syscall(431, $fd, 6, $null, $null, 0) == 0;
+	$err = "$!" if $set;
+	close $w2; wait;
 	print "$err\n" unless $ok;
 	exit !$ok;
-' "$FSTYPE" lower1 upper2
+' "$FSTYPE" lower1:upper2
 
 done_testing
