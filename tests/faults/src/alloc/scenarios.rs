@@ -98,6 +98,13 @@ fn default_acl(union: &Union) -> Result<()> {
     )?)
 }
 
+fn redirected(union: &Union) -> Result<()> {
+    let dir = union.upper().join("jump");
+    std::fs::create_dir(&dir)?;
+    let name = "trusted.overlay.redirect";
+    Ok(fs::setxattr(dir, name, b"/dir/deep", XattrFlags::empty())?)
+}
+
 const RW: OFlags = OFlags::RDWR;
 const NONE: RenameFlags = RenameFlags::empty();
 
@@ -113,6 +120,11 @@ pub const SCENARIOS: &[Scenario] = &[
     plain("stat: in a merged directory", |a| stat(a, "m/merged/bb")),
     plain("stat: no such name", |a| missing(a, "m/merged/none")),
     plain("stat: behind a whiteout", |a| missing(a, "m/gone")),
+    Scenario {
+        options: ",redirect_dir=follow",
+        prepare: Some(redirected),
+        ..plain("stat: behind a redirect", |a| stat(a, "m/jump/er/file"))
+    },
     plain("readlink", |a| {
         let mut buf = [MaybeUninit::<u8>::uninit(); 64];
         let (target, _) = a.run(|| fs::readlinkat_raw(CWD, "m/symlink", &mut buf))?;
@@ -328,6 +340,18 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         warm: Some(|| fs::chmod("m/rmdir", Mode::RWXU)),
         ..plain("rmdir: copied up", |a| rmdir(a, "m/rmdir"))
+    },
+    Scenario {
+        options: ",redirect_dir=on",
+        ..plain("rename: a merged directory", |a| {
+            rename(a, "m/merged", "m/moved", NONE)
+        })
+    },
+    Scenario {
+        options: ",redirect_dir=on",
+        ..plain("rename: a lower directory, to another", |a| {
+            rename(a, "m/dir/deep", "m/merged/deep", NONE)
+        })
     },
     plain("rename: an upper file", |a| {
         rename(a, "m/up", "m/new", NONE)
