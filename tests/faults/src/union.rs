@@ -128,7 +128,7 @@ fn put(dir: &Path, name: &str, data: &[u8]) -> Result<()> {
     fs::write(dir.join(name), data).with_context(|| name.to_owned())
 }
 
-fn whiteout(path: &Path) -> Result<()> {
+pub fn whiteout(path: &Path) -> Result<()> {
     let mode = rustix::fs::Mode::empty();
     let kind = rustix::fs::FileType::CharacterDevice;
     Ok(rustix::fs::mknodat(CWD, path, kind, mode, 0)?)

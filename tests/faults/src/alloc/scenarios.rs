@@ -4,7 +4,7 @@
 
 use super::calls::*;
 use super::Arm;
-use crate::union::{Union, ACL};
+use crate::union::{whiteout, Union, ACL};
 use anyhow::Result;
 use rustix::fs::{
     self, AtFlags, FallocateFlags, FileType, Gid, IFlags, Mode, OFlags, RenameFlags, Uid,
@@ -101,6 +101,10 @@ fn default_acl(union: &Union) -> Result<()> {
 fn redirected(union: &Union) -> Result<()> {
     let dir = union.upper().join("jump");
     std::fs::create_dir(&dir)?;
+    // A lower directory is shown once.
+    let old = union.upper().join("dir");
+    std::fs::create_dir_all(&old)?;
+    whiteout(&old.join("deep"))?;
     let name = "trusted.overlay.redirect";
     Ok(fs::setxattr(dir, name, b"/dir/deep", XattrFlags::empty())?)
 }
