@@ -216,8 +216,11 @@ impl RegularOperations<Overlay> for RegularFile {
             }
             data.real(open)
         };
+        // A task that is killed maps nothing any more.
         if let Err(e) = ready() {
-            data.unmappable.leave(e);
+            if !file::fatal_signal_pending() {
+                data.unmappable.leave(e);
+            }
         }
     }
 

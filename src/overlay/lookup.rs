@@ -276,21 +276,22 @@ impl Search<'_> {
         let lowers = dir.data().lower.as_slice();
         let redirect = self.redirect.take();
         let (path, first) = match &redirect {
-            Some(redirect) => (redirect.as_bytes(), redirect.first_name()),
+            Some(redirect) => (redirect.as_bytes(), redirect.first_name()?),
             None => (self.child.name(), self.child.name()),
         };
+        let mut holders = dir.holders(first);
+        if above != UPPER {
+            holders = holders.below(lowers.partition_point(|base| base.layer <= above));
+        }
         let mut missed = 0;
         let mut next = None;
-        for index in dir.holders(first) {
+        for index in holders {
             if self.merge.is_done() {
                 break;
             }
             let Some(base) = lowers.get(index) else {
                 break;
             };
-            if base.layer <= above {
-                continue;
-            }
             if self.refused {
                 return Err(refuse_feature(self.child.dentry()));
             }

@@ -94,6 +94,20 @@ pub(crate) struct Holders {
     range: Range<usize>,
 }
 
+impl Holders {
+    /// Without those above position `start`.
+    pub(crate) fn below(mut self, start: usize) -> Self {
+        self.range.start = match &self.index {
+            None => start,
+            Some(index) => {
+                let rows = index.rows.get(self.range.clone()).unwrap_or_default();
+                self.range.start + rows.partition_point(|row| ((row & 0xffff) as usize) < start)
+            }
+        };
+        self
+    }
+}
+
 impl Iterator for Holders {
     type Item = usize;
 
@@ -516,6 +530,13 @@ mod tests {
             assert!(wanted.next().is_none());
         }
         assert!(holders(&index, b"everywhere but in 3").any(|at| at == 7));
+        let mut below = holders(&index, &1u32.to_ne_bytes()).below(3);
+        assert!(below.all(|at| at >= 3));
+        let all = Holders {
+            index: None,
+            range: 0..5,
+        };
+        assert_eq!(all.below(3).next(), Some(3));
         Ok(())
     }
 

@@ -275,6 +275,13 @@ fn fill_with(
     params: &mut Params,
     creds: ARef<Credential>,
 ) -> Result {
+    if params.config.wants_redirects && !cred::is_sysadmin() {
+        fc.log(
+            Level::Error,
+            fmt!("redirect_dir requires permission to access trusted xattrs"),
+        );
+        return Err(EPERM);
+    }
     if params.lower.is_empty() {
         return fc.invalid(fmt!("missing 'lowerdir'"));
     }
@@ -301,13 +308,6 @@ fn fill_with(
             Level::Info,
             fmt!("option \"workdir\" is useless in a non-upper mount, ignore"),
         );
-    }
-    if params.config.wants_redirects && !cred::is_sysadmin() {
-        fc.log(
-            Level::Error,
-            fmt!("redirect_dir requires permission to access trusted xattrs"),
-        );
-        return Err(EPERM);
     }
     if layers.upper.is_none() && params.lower.len() == 1 {
         return fc.invalid(fmt!(
@@ -359,6 +359,10 @@ fn fill_with(
     }
     let upper_xattrs = work.as_ref().is_some_and(|work| work.features.xattrs);
     let mut config = params.config;
+    if layers.upper.is_none() && config.redirect_dir == RedirectDir::Follow {
+        // Nothing is renamed, and this is what overlayfs shows then.
+        config.redirect_dir = RedirectDir::On;
+    }
     if work.is_some() && !upper_xattrs {
         config.uuid = Uuid::Null;
         if config.redirect_dir != RedirectDir::NoFollow {

@@ -25,9 +25,16 @@ impl Redirect {
     }
 
     /// The name, or the first one of the path.
-    pub(crate) fn first_name(&self) -> &[u8] {
+    ///
+    /// # Errors
+    ///
+    /// `EACCES` where no directory has such a name, as of a lookup.
+    pub(crate) fn first_name(&self) -> Result<&[u8]> {
         let path = self.0.strip_prefix(b"/").unwrap_or(&self.0);
-        path.split(|b| *b == b'/').next().unwrap_or_default()
+        match path.split(|b| *b == b'/').next().unwrap_or_default() {
+            b"" | b"." | b".." => Err(EACCES),
+            name => Ok(name),
+        }
     }
 }
 
@@ -102,17 +109,18 @@ impl Trail {
 ///
 /// `EXDEV` where it can't be recorded: the directory is to be copied by the user; `ENOMEM`.
 pub(crate) fn record(child: Child<'_>, upper: PathRef<'_>, within: bool) -> Result {
-    if read(upper)?.is_some_and(|known| within || known.is_path()) {
-        return Ok(());
-    }
     let set = |value: &[u8]| xattrs::set_own(child.fs(), upper, own::REDIRECT, value, Err(EXDEV));
-    let done = if within {
-        set(child.name())
-    } else {
-        Backwards::path_of(child.dentry()).and_then(|path| set(path.as_bytes()))
+    let record = || {
+        if read(upper)?.is_some_and(|known| within || known.is_path()) {
+            return Ok(());
+        }
+        if within {
+            return set(child.name());
+        }
+        set(Backwards::path_of(child.dentry())?.as_bytes())
     };
-    done.map_err(|e| {
-        if e == ENOMEM {
+    record().map_err(|e| {
+        if e == ENOMEM || e == EXDEV {
             return e;
         }
         warn_limited!("failed to set redirect ({})\n", e.to_errno());
@@ -208,8 +216,9 @@ mod tests {
             assert!(parse(bad).is_none());
         }
         assert_eq!(parse(b"a\0b"), Some(&b"a"[..]));
-        assert_eq!(redirect(b"a")?.first_name(), b"a");
-        assert_eq!(redirect(b"/a/b")?.first_name(), b"a");
+        assert_eq!(redirect(b"a")?.first_name(), Ok(&b"a"[..]));
+        assert_eq!(redirect(b"/a/b")?.first_name(), Ok(&b"a"[..]));
+        assert_eq!(redirect(b"..")?.first_name(), Err(EACCES));
         Ok(())
     }
 

@@ -169,6 +169,15 @@ impl Plan<'_> {
                 drop_link(new.dentry(), inode);
             }
         }
+        if !same_dir {
+            // They have another `..` now.
+            let exchanged = new_inode.filter(|_| !self.overwrite);
+            for inode in [Some(old_inode), exchanged].into_iter().flatten() {
+                if inode.mode().is_dir() {
+                    inode.forget_listing();
+                }
+            }
+        }
         old_dir.entries_changed(old_origin || (!self.overwrite && new_origin));
         new_dir.entries_changed(old_origin || new_origin);
         old_inode.refresh();

@@ -12,7 +12,7 @@ exchange() { sys rename 2 "$1" "$2"; }
 once_more() { umnt; mnt $WITH; }
 number() { stat -c %i "$1"; }
 # What readdir says of a name's inode number: ls -i makes no stat.
-listed() { (cd "$1" && ls -Ui) | awk -v name="$2" '$2 == name { print $1 }'; }
+listed() { (cd "$1" && ls -Uia) | awk -v name="$2" '$2 == name { print $1 }'; }
 
 in_place() {
 	layers 2
@@ -136,6 +136,16 @@ inside() {
 	is 'the copy is at the new place' changed "$(cat upper/moved/q/one)"
 	is 'listed and seen numbers agree' "$(number mnt/moved)" "$(listed mnt moved)"
 	is 'listed and seen numbers agree below' "$(number mnt/moved/q)" "$(listed mnt/moved q)"
+	listed mnt/moved/q .. >/dev/null
+	listed mnt/moved/q .. >/dev/null
+	check 'a directory that was listed' move mnt/moved/q mnt/o/q
+	is 'its parent is listed' "$(number mnt/o)" "$(listed mnt/o/q ..)"
+	listed mnt/o/q .. >/dev/null
+	check 'and again' exchange mnt/o/q mnt/moved
+	is 'its parent is listed again' "$(number mnt)" "$(listed mnt/moved ..)"
+	is 'and that of what it was exchanged with' "$(number mnt/o)" "$(listed mnt/o/q ..)"
+	check 'back' exchange mnt/o/q mnt/moved
+	check 'and home' move mnt/o/q mnt/moved/q
 	for ((i = 0; i < 300; i++)); do : <mnt/moved/q/no$i; done 2>/dev/null
 	check 'after many misses in it' move mnt/moved/q mnt/moved/r
 	prints 'the layers are asked for the old name' 'one two ' listing mnt/moved/r
@@ -268,6 +278,9 @@ modes() {
 	mnt redirect_dir=off
 	fails 'off: none is made' EXDEV move mnt/e mnt/e2
 	umnt
+	LAYERS=lowerdir=$LOWER mnt redirect_dir=follow
+	check 'without upper: shown as on' grep -q ' [^ ]*/mnt .*redirect_dir=on' /proc/mounts
+	umnt
 	local p=/sys/module/$FSTYPE/parameters
 	echo Y >$p/redirect_dir
 	mnt
@@ -295,7 +308,7 @@ wrong() {
 	layers 2
 	mkdir lower2/secret
 	put lower2/secret/s secret
-	local bad=(a/b ../secret /secret/.. //secret /secret/ / . .. '') i
+	local bad=(a/b ../secret /secret/.. //secret /secret/ / . .. '' /../secret) i
 	for i in "${!bad[@]}"; do
 		mkdir upper/r$i lower2/r$i
 		redirect upper/r$i "${bad[i]}"
@@ -307,6 +320,11 @@ wrong() {
 	mnt $WITH
 	for i in "${!bad[@]}"; do
 		check "'${bad[i]}' is none" bash -c "! ls mnt/r$i"
+	done
+	for ((i = 0; i < 300; i++)); do : <mnt/no$i; done 2>/dev/null
+	forget
+	for i in "${!bad[@]}"; do
+		check "'${bad[i]}' is none after many misses" bash -c "! ls mnt/r$i"
 	done
 	prints 'a name that no directory can have' '' listing mnt/long
 	prints 'to itself' '' listing mnt/loop
