@@ -260,9 +260,11 @@ check 'one on a plain filesystem' mount -t "$FSTYPE" -o lowerdir=lower1:upper x 
 check 'one on another' mount -t "$FSTYPE" -o lowerdir=m1,upperdir=o/u1,workdir=o/w1 x m2
 prints 'two deep: content' deep cat m2/a
 fails 'three deep' EINVAL sys mount "$FSTYPE" m3 lowerdir=m2 upperdir=o/u2 workdir=o/w2
-mkdir m2/u m2/w
-fails 'an upper on a union filesystem' EINVAL sys mount "$FSTYPE" m3 lowerdir=lower1 upperdir=m2/u workdir=m2/w
-umount m2 m1 o
+mkdir o/{u3,w3} m4
+check 'one with an upper' mount -t "$FSTYPE" -o lowerdir=lower1,upperdir=o/u3,workdir=o/w3 x m4
+mkdir m4/u m4/w
+fails 'an upper on a union filesystem' EINVAL sys mount "$FSTYPE" m3 lowerdir=lower1 upperdir=m4/u workdir=m4/w
+umount m4 m2 m1 o
 
 # ---- many layers
 layers 500
