@@ -135,10 +135,7 @@ impl Place<'_> {
     /// The same on ext4 that does not give up: it has no journal.
     fn tolerant(&self) -> Result<Failing> {
         sys::copy_image(&self.ready, &self.image())?;
-        sys::run(
-            "tune2fs",
-            &["-O", "^has_journal", &sys::text(&self.image())],
-        )?;
+        sys::run("tune2fs", &["-O", "^has_journal", sys::text(&self.image())])?;
         self.over(How::Writes)
     }
 
