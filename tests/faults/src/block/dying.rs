@@ -146,20 +146,6 @@ impl Place<'_> {
         Ok(device)
     }
 
-    /// What can't be written when the union is unmounted is told to whoever syncs upper's filesystem next.
-    fn told_after_umount(&self, out: &mut Outcome) -> Result<()> {
-        let device = self.tolerant()?;
-        fs::write(self.union.mnt.join("up"), [b'x'; 1 << 16])?;
-        device.fail()?;
-        self.union.umount()?;
-        device.mapped.reload(&device.works)?;
-        match open_dir(&self.device_dir).and_then(rustix::fs::syncfs) {
-            Err(e) if fits(e) => {}
-            other => out.wrong(format!("syncfs of upper's filesystem: {other:?}")),
-        }
-        self.clear()
-    }
-
     /// A file that was open before its copy-up is told of the copy's errors, whoever was told before.
     fn told_late(&self, out: &mut Outcome) -> Result<()> {
         let device = self.tolerant()?;
@@ -304,9 +290,6 @@ fn prepare(place: &Place<'_>, fstype: &str, dir: &Path) -> Result<()> {
     Ok(fs::remove_file(&fresh)?)
 }
 
-/// Who is told of an error.
-type Told<'a> = fn(&Place<'a>, &mut Outcome) -> Result<()>;
-
 /// Runs the tests.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     for fstype in settings.filesystems(&["ext4", "xfs"]) {
@@ -330,19 +313,14 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         let none = MountFlags::empty();
         sys::mount("thin", &place.thin, "tmpfs", none, "size=2g")?;
         prepare(&place, &fstype, &dir)?;
-        let told: [(&str, Told<'_>); 2] = [
-            ("unmounting takes no error away", Place::told_after_umount),
-            ("an early file is told of errors", Place::told_late),
-        ];
-        for (what, test) in told {
-            // XFS shuts down at such errors and tells everybody, as ext4 with a journal does.
-            if fstype == "ext4" && settings.wanted(what) {
-                report.test(&format!("device {fstype}: {what}"), |out| {
-                    let result = test(&place, out);
-                    place.clear()?;
-                    result
-                });
-            }
+        // XFS shuts down at such errors and tells everybody, as ext4 with a journal does.
+        let told = "an early file is told of errors";
+        if fstype == "ext4" && settings.wanted(told) {
+            report.test(&format!("device {fstype}: {told}"), |out| {
+                let result = place.told_late(out);
+                place.clear()?;
+                result
+            });
         }
         for change in changes(settings) {
             let ways = [
