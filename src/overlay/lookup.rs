@@ -274,6 +274,10 @@ impl Search<'_> {
     fn ask_lower(&mut self, dir: &Inode, above: u16) -> Result<Option<u16>> {
         let fs = self.fs;
         let lowers = dir.data().lower.as_slice();
+        let is_below = lowers.last().is_some_and(|last| last.layer > above);
+        if self.refused || self.merge.is_done() || !is_below {
+            return Ok(None);
+        }
         let redirect = self.redirect.take();
         let (path, first) = match &redirect {
             Some(redirect) => (redirect.as_bytes(), redirect.first_name()?),
