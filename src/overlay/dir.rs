@@ -139,7 +139,8 @@ fn create_entry(child: Child<'_>, entry: Entry<'_>) -> Result {
             Entry::Link(inode) => New::Link(inode.expect_upper()?),
         };
         let upper = Creating::start(mnt, dir, child.name())?.create(new)?;
-        if upper.is_dir() && child.dir().parts().merged && !fs.allows_offline_changes() {
+        // Where redirects are made the layers below grow no names while they are not mounted.
+        if upper.is_dir() && child.dir().parts().merged && fs.makes_redirects() {
             let path = PathRef {
                 mnt,
                 dentry: &upper,

@@ -242,6 +242,11 @@ impl Search<'_> {
         }
     }
 
+    /// Whether no further layer counts.
+    fn is_done(&self) -> bool {
+        self.refused || self.merge.is_done()
+    }
+
     /// Asks upper; returns the origin of a file that is there.
     fn ask_upper(&mut self) -> Result<Option<LowerPath>> {
         let (child, fs) = (self.child, self.fs);
@@ -275,7 +280,7 @@ impl Search<'_> {
         let fs = self.fs;
         let lowers = dir.data().lower.as_slice();
         let is_below = lowers.last().is_some_and(|last| last.layer > above);
-        if self.refused || self.merge.is_done() || !is_below {
+        if self.is_done() || !is_below {
             return Ok(None);
         }
         let redirect = self.redirect.take();
@@ -290,15 +295,9 @@ impl Search<'_> {
         let mut missed = 0;
         let mut next = None;
         for index in holders {
-            if self.merge.is_done() {
-                break;
-            }
             let Some(base) = lowers.get(index) else {
                 break;
             };
-            if self.refused {
-                return Err(refuse_feature(self.child.dentry()));
-            }
             let layer = fs.layer(base.layer).ok_or(EIO)?;
             let last = self.is_last(base.layer, index + 1, lowers.len());
             let answer = ask(fs, layer, base.dentry()?, path, false, last)?;
@@ -323,6 +322,9 @@ impl Search<'_> {
             if answer.redirect.is_some() {
                 self.follow(answer.redirect);
                 next = Some(base.layer);
+                break;
+            }
+            if self.is_done() {
                 break;
             }
         }

@@ -11,7 +11,7 @@ use kernel::{prelude::*, sync::aref::ARef};
 
 /// A name, or a path from the roots of the layers.
 #[derive(PartialEq, Eq, Debug)]
-pub(crate) struct Redirect(KVec<u8>);
+pub(crate) struct Redirect(KVVec<u8>);
 
 impl Redirect {
     /// Whether it is a path.
@@ -55,23 +55,22 @@ fn parse(value: &[u8]) -> Option<&[u8]> {
 ///
 /// `EINVAL` where the value is none; `ENOMEM` and what reading it returns.
 pub(crate) fn read(path: PathRef<'_>) -> Result<Option<Redirect>> {
-    if xattr::len(path, own::REDIRECT)?.is_none() {
-        return Ok(None);
-    }
-    let value = xattr::get_all(path, own::REDIRECT)?;
-    let Some(text) = parse(&value) else {
+    let mut value = match xattr::get_all(path, own::REDIRECT) {
+        Err(e) if e == ENODATA || e == EOPNOTSUPP => return Ok(None),
+        other => other?,
+    };
+    let Some(len) = parse(&value).map(<[u8]>::len) else {
         warn_limited!("invalid redirect on {}\n", path.dentry);
         return Err(EINVAL);
     };
-    let mut redirect = KVec::new();
-    redirect.extend_from_slice(text, GFP_KERNEL)?;
-    Ok(Some(Redirect(redirect)))
+    value.truncate(len);
+    Ok(Some(Redirect(value)))
 }
 
 /// The path that the layers below are asked for, put together while a path is walked in one layer.
 #[derive(Default)]
 pub(crate) struct Trail {
-    path: KVec<u8>,
+    path: KVVec<u8>,
     redirected: bool,
 }
 
@@ -103,7 +102,7 @@ impl Trail {
 }
 
 /// Records on `upper`, the object in upper of the merged directory `child`, where its lower part is, before it is
-/// renamed, within its directory or not. Both directories are locked, and where they differ nothing else is moved.
+/// renamed, within its directory or not. Both directories are locked; where they differ, `s_vfs_rename_mutex` is held.
 ///
 /// # Errors
 ///
@@ -183,7 +182,7 @@ mod tests {
     use super::*;
 
     fn redirect(text: &[u8]) -> Result<Redirect> {
-        let mut bytes = KVec::new();
+        let mut bytes = KVVec::new();
         bytes.extend_from_slice(text, GFP_KERNEL)?;
         Ok(Redirect(bytes))
     }

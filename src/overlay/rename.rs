@@ -36,14 +36,20 @@ fn can_move(inode: &Inode) -> bool {
     !inode.mode().is_dir() || (parts.upper && !parts.merged) || inode.fs().makes_redirects()
 }
 
-/// Makes the directory `child` in upper ready for its move from `dir` to `to`: what it is merged with goes with it, and
-/// nothing else comes to it. Other objects need nothing.
-fn keep_lower_part(child: Child<'_>, inode: &Inode, upper: PathRef<'_>, to: &Inode) -> Result {
+/// Makes the directory `child` in upper ready for its move to `to`, which is where it is if `within`: what it is merged
+/// with goes with it, and nothing else comes to it. Other objects need nothing.
+fn keep_lower_part(
+    child: Child<'_>,
+    inode: &Inode,
+    upper: PathRef<'_>,
+    to: &Inode,
+    within: bool,
+) -> Result {
     if !inode.mode().is_dir() {
         return Ok(());
     }
     if inode.parts().merged {
-        return redirect::record(child, upper, **child.dir() == **to);
+        return redirect::record(child, upper, within);
     }
     if !child.marks().test(OPAQUE) && to.parts().merged {
         set_opaque(child.dentry(), upper, EXDEV)?;
@@ -151,9 +157,16 @@ impl Plan<'_> {
         if !as_expected || renaming.old().inode() == target.inode() {
             return Err(ESTALE);
         }
-        keep_lower_part(old, old_inode, layer.path(renaming.old()), new_dir)?;
-        if let Some(inode) = new_inode.filter(|_| !self.overwrite) {
-            keep_lower_part(new, inode, layer.path(target), old_dir)?;
+        let exchanged = new_inode.filter(|_| !self.overwrite);
+        keep_lower_part(
+            old,
+            old_inode,
+            layer.path(renaming.old()),
+            new_dir,
+            same_dir,
+        )?;
+        if let Some(inode) = exchanged {
+            keep_lower_part(new, inode, layer.path(target), old_dir, same_dir)?;
         }
         let whiteout = self.drop_whiteout.then(|| target.get());
         renaming.rename()?;
@@ -171,7 +184,6 @@ impl Plan<'_> {
         }
         if !same_dir {
             // They have another `..` now.
-            let exchanged = new_inode.filter(|_| !self.overwrite);
             for inode in [Some(old_inode), exchanged].into_iter().flatten() {
                 if inode.mode().is_dir() {
                     inode.forget_listing();

@@ -242,12 +242,6 @@ impl Overlay {
         self.config.redirect_dir == RedirectDir::On
     }
 
-    /// Whether lower layers may have been changed, and grown names, when they are mounted again: not where upper depends
-    /// on what they have.
-    pub(crate) fn allows_offline_changes(&self) -> bool {
-        !self.makes_redirects()
-    }
-
     /// What its directories remember.
     pub(crate) fn memories(&self) -> &Arc<Memories> {
         &self.memories
