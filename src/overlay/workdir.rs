@@ -181,6 +181,11 @@ pub(crate) struct Features {
     pub(crate) xattrs: bool,
 }
 
+/// Whether `e` is for want of room (or, from tmpfs, of memory), which says nothing about features.
+pub(crate) fn is_full(e: Error) -> bool {
+    e == ENOSPC || e == EDQUOT
+}
+
 /// Whether listings of the filesystem tell the type of entries.
 fn tells_types(base: PathRef<'_>) -> Result<bool> {
     let mut known = false;
@@ -254,7 +259,8 @@ pub(crate) fn prepare(
     let path = PathRef { mnt, dentry: &work };
     let tmpfile = match dirop::tmpfile(path, Mode(Mode::REG)) {
         Err(e) if e == ENOMEM => return Err(e),
-        other => other.is_ok(),
+        Err(e) => is_full(e),
+        Ok(_) => true,
     };
     if !tmpfile {
         pr_warn!("upper fs does not support tmpfile.\n");

@@ -7,6 +7,7 @@ use super::{
     inode::{self, PROTECTED_FLAGS},
     layer::Layer,
     names::{self, own, Class},
+    workdir::is_full,
     Dentry, Inode, Overlay,
 };
 use crate::vfs::{
@@ -96,12 +97,15 @@ pub(crate) fn has_metacopy(path: PathRef<'_>) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// `ENOMEM`, which is no answer.
+/// `ENOMEM`, which is no answer. A full filesystem is none either: it counts as one that can.
 pub(crate) fn probe(path: PathRef<'_>) -> Result<bool> {
     let set = xattr::set(path, own::OPAQUE, b"0", SetFlags::ANY);
     if let Err(e) = set {
         if e == ENOMEM {
             return Err(e);
+        }
+        if is_full(e) {
+            return Ok(true);
         }
         if e == EPERM {
             pr_info!("trusted xattrs cannot be set on upper by this mounter\n");
