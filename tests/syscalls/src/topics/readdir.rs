@@ -5,7 +5,7 @@ use crate::harness::*;
 use crate::sys::{self, Sys};
 use crate::union::Union;
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{OFlags, SeekFrom};
+use rustix::fs::{OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -320,6 +320,31 @@ fn rewind_sees_changes(ctx: &Ctx) -> Res {
     same(again, n, "a new descriptor sees the same")
 }
 
+/// `..` of a merged directory that is moved while a descriptor has its listing.
+fn rewind_after_a_move(ctx: &Ctx) -> Res {
+    let mut u = Union::new(ctx)?;
+    u.options = "redirect_dir=on".to_owned();
+    for at in [u.l("from/d"), u.l("to"), u.u("from/d")] {
+        std::fs::create_dir_all(at)?;
+    }
+    u.mount()?;
+    let fd = open_dir(&u.m("from/d"))?;
+    let parent = |fd: &OwnedFd| -> Res<Option<u64>> {
+        rustix::fs::seek(fd, SeekFrom::Start(0))?;
+        let all = rest(fd, 4096)?;
+        Ok(all.iter().find(|e| e.name == "..").map(|e| e.ino))
+    };
+    let ino = |n: &str| -> Res<Option<u64>> { Ok(Some(sys::stx(&u.m(n))?.stx_ino)) };
+    same(parent(&fd)?, ino("from")?, "before")?;
+    sys::rename(&u.m("from/d"), &u.m("to/d"), RenameFlags::empty())?;
+    same(parent(&fd)?, ino("to")?, "after rewinding")?;
+    same(
+        parent(&open_dir(&u.m("to/d"))?)?,
+        ino("to")?,
+        "opened again",
+    )
+}
+
 fn changes_while_reading(ctx: &Ctx) -> Res {
     let u = Union::layers(ctx, 2)?;
     for i in 0..2 {
@@ -508,7 +533,7 @@ fn not_a_directory(ctx: &Ctx) -> Res {
 tests! {
     Tmpfs: merged, inodes_over_copy_up, pure_upper_and_pure_lower, moved_in_origin,
         opaque_directory, xattr_whiteouts, file_over_directory, small_buffers, seeking, rewind_sees_changes,
-        changes_while_reading, unlink_all_while_reading, many_entries,
+        rewind_after_a_move, changes_while_reading, unlink_all_while_reading, many_entries,
         directory_copied_up_while_open, removed_while_open, parent_of_a_bind_mount,
         listing_needs_permission, not_a_directory;
     Ext4: merged, inodes_over_copy_up, moved_in_origin, seeking, unlink_all_while_reading;
