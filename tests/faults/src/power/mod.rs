@@ -67,6 +67,19 @@ impl Run<'_> {
         let device = Mapped::create("faults-log", &table)?;
         self.mount_device(&device.path)?;
         self.union.mount()?;
+        let steps = self.steps(&device, count, rng);
+        // What failed must not keep the device from the next filesystem.
+        let unmounted = self
+            .union
+            .umount()
+            .and_then(|()| sys::umount(&self.device_dir()));
+        let steps = steps?;
+        unmounted?;
+        Ok(steps)
+    }
+
+    /// The steps, each with a mark in the log.
+    fn steps(&self, device: &Mapped, count: usize, rng: &mut ChaCha8Rng) -> Result<Vec<Step>> {
         let mut workload = Workload::new(rng, &self.union.mnt);
         let mut steps = vec![workload.start()?];
         sys::run("sync", &[])?;
@@ -75,8 +88,6 @@ impl Run<'_> {
             steps.push(workload.next()?);
             device.message(&["mark", &i.to_string()])?;
         }
-        self.union.umount()?;
-        sys::umount(&self.device_dir())?;
         Ok(steps)
     }
 

@@ -10,7 +10,7 @@ use anyhow::Result;
 use rand::seq::IndexedRandom;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, XattrFlags, CWD};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, XattrFlags, CWD};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
@@ -237,6 +237,11 @@ impl<'a> Workload<'a> {
                 (format!("setxattr {name}"), quiet())
             }
             13 => {
+                if FileType::from_raw_mode(fs::statat(CWD, &path, AtFlags::empty())?.st_mode)
+                    .is_dir()
+                {
+                    return Err(Errno::ISDIR);
+                }
                 fs::linkat(CWD, &path, CWD, &to, AtFlags::empty())?;
                 (format!("link {name} {other}"), quiet())
             }
