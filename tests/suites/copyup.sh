@@ -4,7 +4,6 @@
 # that leave nothing behind.
 . "${0%/*}/lib.sh"
 
-leftovers() { names work/work | grep -v '^#'; }
 copied() { # NAME FILE: it is in upper, the lower file is untouched
 	if [ -e "upper/$2" ] || [ -L "upper/$2" ]; then ok "$1 copies up"; else not_ok "$1 copies up" "upper has no $2"; fi
 }

@@ -5,7 +5,6 @@
 . "${0%/*}/lib.sh"
 
 what() { stat -c '%F %a' "$1"; }
-leftovers() { names work/work | grep -v '^#'; } # shared whiteouts are called #N
 
 creation() {
 	layers 2

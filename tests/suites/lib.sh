@@ -192,6 +192,9 @@ mnt_ro() { LAYERS=lowerdir=$LOWER mnt; }
 
 umnt() { umount mnt || not_ok "unmount" "expected: umount succeeds"; }
 
+# leftovers: what work holds beside the whiteout that others are linked from.
+leftovers() { find work/work -mindepth 1 ! -type c; }
+
 # again: unmounted and mounted with no further options, so that nothing is answered from memory.
 again() { umnt; mnt; }
 

@@ -85,7 +85,7 @@ files() {
 	check 'does nothing' test mnt/u6 -ef mnt/u6link
 	check 'onto itself' ren mnt/u6 mnt/u6
 	is 'onto itself: nothing' 'upper u6' "$(cat mnt/u6)"
-	is 'work holds whiteouts only' '' "$(names work/work | grep -v '^#')"
+	is 'work holds whiteouts only' '' "$(leftovers)"
 	before=$(listing mnt)
 	again
 	is 'a new mount shows the same' "$before" "$(listing mnt)"
@@ -120,7 +120,7 @@ exchange() {
 	fails 'a merged directory' EXDEV ren mnt/md mnt/ud2 $EXCHANGE
 	rmdir mnt/gone
 	fails 'a whiteout' ENOENT ren mnt/u1 mnt/gone $EXCHANGE
-	is 'no mark of work is left' '' "$(names work/work | grep -v '^#')"
+	is 'no mark of work is left' '' "$(leftovers)"
 	again
 	is 'after a new mount' 'upper 2 lower 2 g f' "$(cat mnt/l1 mnt/u1 | xargs) $(listing mnt/u2)$(ls mnt/ud2)"
 	umnt
@@ -180,7 +180,7 @@ directories() {
 	check 'a directory over a whited-out file: opaque' is_opaque upper/wh
 	check 'away again' ren mnt/wh mnt/away
 	fails 'the whiteout is back' ENOENT stat mnt/wh
-	is 'no mark of work is left' '' "$(names work/work | grep -v '^#')"
+	is 'no mark of work is left' '' "$(leftovers)"
 	before=$(cd mnt && find . | sort)
 	again
 	is 'a new mount shows the same' "$before" "$(cd mnt && find . | sort)"

@@ -62,7 +62,7 @@ round() { # WORKERS FORGET: with the caches dropped all the time where FORGET is
 	again
 	is 'a new mount shows the same' "$before" \
 		"$(cd mnt && find . -printf '%P %y %m %s %n %l\n' | sed 's/^\(.* d .*\) [0-9]* [0-9]* $/\1/' | sort)"
-	is 'work holds nothing' '' "$(names work/work | grep -v '^#')"
+	is 'work holds nothing' '' "$(leftovers)"
 	check 'all of it can be removed' bash -c 'rm -rf mnt/* && ! ls -A mnt | grep .'
 	umnt
 	is 'the lower layers are as they were' "content of lower2/b" "$(cat lower2/b/n0)"
