@@ -66,19 +66,14 @@ impl TempName {
     }
 }
 
-/// Removes an entry of an upper or work directory, best effort: what is left is cleaned at the next
-/// mount. The caller holds write access.
-fn cleanup(mnt: &Mount, parent: &Dentry, dentry: &Dentry) -> Result {
-    let removing = Removing::start_dentry(mnt, parent, dentry)?;
-    if let Err(e) = removing.remove() {
-        warn_limited!("cleanup of '{dentry}' failed ({})\n", e.to_errno());
-    }
-    Ok(())
+/// Removes an entry of an upper or work directory. The caller holds write access.
+fn remove(mnt: &Mount, parent: &Dentry, dentry: &Dentry) -> Result {
+    Removing::start_dentry(mnt, parent, dentry)?.remove()
 }
 
-/// As [`cleanup`], where nothing depends on it.
+/// As [`remove`], best effort: what is left is cleaned at the next mount.
 pub(crate) fn discard(mnt: &Mount, parent: &Dentry, dentry: &Dentry) {
-    if let Err(e) = cleanup(mnt, parent, dentry) {
+    if let Err(e) = remove(mnt, parent, dentry) {
         warn_limited!("cleanup of '{dentry}' failed ({})\n", e.to_errno());
     }
 }
@@ -98,14 +93,9 @@ fn names(path: PathRef<'_>) -> Result<KVec<CBuf>> {
 
 /// Removes what an earlier mount left, two levels deep: nothing deeper was made by a union.
 fn clean(fc: &FsContext, mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u32) -> Result {
-    if !dentry.is_dir() || level > 1 {
-        return cleanup(mnt, parent, dentry);
-    }
-    if Removing::start_dentry(mnt, parent, dentry)?
-        .remove()
-        .is_ok()
-    {
-        return Ok(());
+    let removed = remove(mnt, parent, dentry);
+    if removed.is_ok() || !dentry.is_dir() || level > 1 {
+        return removed;
     }
     let level = level + 1;
     let incompat = level == INCOMPAT_LEVEL && NameSnapshot::take(dentry).as_bytes() == INCOMPAT;
@@ -120,7 +110,7 @@ fn clean(fc: &FsContext, mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u
             clean(fc, mnt, dentry, &child, level)?;
         }
     }
-    cleanup(mnt, parent, dentry)
+    remove(mnt, parent, dentry)
 }
 
 /// Why there is no work directory.
@@ -220,7 +210,7 @@ fn renames_with_whiteout(mnt: &Mount, work: &Dentry) -> Result<bool> {
     let dentry = &whiteout;
     let found = xattrs::is_whiteout(PathRef { mnt, dentry }, true);
     if found {
-        cleanup(mnt, work, dentry)?;
+        remove(mnt, work, dentry)?;
     }
     Ok(found)
 }
