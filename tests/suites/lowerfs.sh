@@ -93,4 +93,30 @@ UPPERFS='tmpfs ext4' on_each_upper each
 LOWERS=(erofs)
 UPPERFS='xfs btrfs' on_each_upper each
 umount_below "$SCRATCH/low"
+
+# twins UUID UUID: two layers on filesystems with these UUIDs; the number of a copied-up file BEFORE and
+# AFTER a new mount.
+twins() {
+	local i=0 uuid
+	layers
+	for uuid; do
+		mkdir low$((++i))
+		mkfs.erofs -U "$uuid" "$IMAGES/twin$i.img" "$SRC" >"$SEEN" 2>&1
+		check "UUIDs: layer $i" mount -t erofs -o loop,ro "$IMAGES/twin$i.img" low$i
+	done
+	LOWER=low1:low2 LAYERS=lowerdir=low1:low2,upperdir=upper,workdir=work
+	mnt
+	add mnt/big more
+	BEFORE=$(stat -c %i mnt/big)
+	again
+	AFTER=$(stat -c %i mnt/big)
+	umnt
+	umount low1 low2
+	rm "$IMAGES"/twin*.img
+}
+ONE=11111111-2222-3333-4444-555555555555
+twins $ONE 22222222-2222-3333-4444-555555555555
+is 'two UUIDs: the number of a copy stays' "$BEFORE" "$AFTER"
+twins $ONE $ONE
+check 'one UUID for two filesystems: origins are not looked for' [ "$BEFORE" != "$AFTER" ]
 done_testing
