@@ -25,11 +25,14 @@ struct dentry *rovl_dget(struct dentry *dentry);
 bool rovl_d_unhashed(struct dentry *dentry);
 void rovl_dentry_change_flags(struct dentry *dentry, unsigned int clear, unsigned int set);
 void rovl_dput_unused_negative(struct dentry *dentry);
+bool rovl_d_negative_acquire(const struct dentry *dentry);
+bool rovl_sb_asks_listeners(struct super_block *sb);
 bool rovl_has_hashed_alias(struct inode *inode, struct dentry *except);
 
 /* inodes */
 bool rovl_inode_is_new(struct inode *inode);
 void rovl_inode_set_creating(struct inode *inode);
+void rovl_remove_inode_hash(struct inode *inode);
 void rovl_inode_rehash(struct inode *inode, struct inode *key);
 void rovl_inode_lockdep(struct inode *inode, bool dir, int depth);
 bool rovl_inuse_trylock(struct inode *inode);

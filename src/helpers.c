@@ -6,6 +6,7 @@
 #include <linux/capability.h>
 #include <linux/exportfs.h>
 #include <linux/fs_context.h>
+#include <linux/fsnotify.h>
 #include <linux/magic.h>
 #include <linux/module.h>
 #include <linux/mount.h>
@@ -115,6 +116,12 @@ rovl_inline void rovl_dentry_change_flags(struct dentry *dentry, unsigned int cl
 	spin_unlock(&dentry->d_lock);
 }
 
+/* Another task may be making it positive, which stores the inode first and the type of it last. */
+rovl_inline bool rovl_d_negative_acquire(const struct dentry *dentry)
+{
+	return d_flags_negative(smp_load_acquire(&dentry->d_flags));
+}
+
 /* A negative dentry that only a union lookup asked for is not worth its place in the dcache. */
 void rovl_dput_unused_negative(struct dentry *dentry)
 {
@@ -123,6 +130,11 @@ void rovl_dput_unused_negative(struct dentry *dentry)
 		__d_drop(dentry);
 	spin_unlock(&dentry->d_lock);
 	dput(dentry);
+}
+
+rovl_inline bool rovl_sb_asks_listeners(struct super_block *sb)
+{
+	return fsnotify_sb_has_priority_watchers(sb, FSNOTIFY_PRIO_CONTENT);
 }
 
 bool rovl_has_hashed_alias(struct inode *inode, struct dentry *except)
@@ -151,6 +163,11 @@ rovl_inline void rovl_inode_set_creating(struct inode *inode)
 	spin_lock(&inode->i_lock);
 	inode_state_set(inode, I_CREATING);
 	spin_unlock(&inode->i_lock);
+}
+
+rovl_inline void rovl_remove_inode_hash(struct inode *inode)
+{
+	remove_inode_hash(inode);
 }
 
 rovl_inline void rovl_inode_rehash(struct inode *inode, struct inode *key)
@@ -224,8 +241,12 @@ rovl_inline int rovl_getattr(const struct path *path, struct kstat *stat, u32 ma
 
 	if (inode->i_sb->s_flags & SB_NOATIME)
 		stat->result_mask &= ~STATX_ATIME;
+	if (IS_AUTOMOUNT(inode))
+		stat->attributes |= STATX_ATTR_AUTOMOUNT;
 	if (IS_DAX(inode))
 		stat->attributes |= STATX_ATTR_DAX;
+	if (IS_VERITY(inode))
+		stat->attributes |= STATX_ATTR_VERITY;
 	if (inode->i_op->getattr)
 		return inode->i_op->getattr(mnt_idmap(path->mnt), path, stat, mask,
 					    flags & AT_STATX_SYNC_TYPE);

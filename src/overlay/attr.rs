@@ -209,14 +209,12 @@ pub(crate) fn set_acl(
     {
         setattr(IdMap::nop(), dentry, &mut Iattr::kill_sgid())?;
     }
-    if inode.upper().is_none() {
-        if acl.is_none() {
-            // Nothing is copied up to remove what is not there.
-            let lower = inode.real_path()?;
-            cred::scope(fs.creds(), |_| Acl::read(lower, kind))?;
-        }
-        copy_up::copy_up(dentry)?;
+    if acl.is_none() && inode.upper().is_none() {
+        // Nothing is copied up to remove what is not there.
+        let lower = inode.real_path()?;
+        cred::scope(fs.creds(), |_| Acl::read(lower, kind))?;
     }
+    copy_up::copy_up(dentry)?;
     let upper = inode.upper_path().ok_or(EROFS)?;
     let result = {
         let _write = upper.mnt.want_write()?;

@@ -13,7 +13,7 @@ use super::{
     names::{self, Class},
     origin,
     workdir::Temp,
-    xattrs, Dentry, Inode, Overlay,
+    xattrs, Dentry, Inode, OpenFile, Overlay,
 };
 use crate::vfs::{
     self,
@@ -50,22 +50,29 @@ pub(crate) fn copy_up(dentry: &Dentry) -> Result {
     copy_up_want(dentry, Want::Full)
 }
 
-/// Prepares opening the file at `dentry` with `open_flags`: where that truncates it is copied up, where
-/// it may write it is copied up later, by the first write, if it could be copied up now.
+/// Prepares opening a file: where that truncates it is copied up, where it may write it is copied up
+/// later, by the first write, if it could be copied up now.
 ///
 /// # Errors
 ///
 /// `EROFS` where upper can't be written, so that nobody learns it only after the work is done.
-pub(crate) fn copy_up_for_open(dentry: &Dentry, open_flags: u32) -> Result {
-    if !file::open_writes(open_flags) || is_done(dentry) {
+pub(crate) fn copy_up_for_open(open: OpenFile<'_>) -> Result {
+    let (dentry, flags) = (open.dentry(), open.flags());
+    if !file::open_writes(flags) || is_done(dentry) {
         return Ok(());
     }
     let fs = dentry.fs();
-    if open_flags & file::flags::O_TRUNC != 0 {
+    if flags & file::flags::O_TRUNC != 0 {
         return copy_up_want(dentry, Want::Truncated);
     }
-    // Whether direct I/O is possible is a question to the file that will be written.
-    if fs.copies_up_at_open() || open_flags & file::flags::O_DIRECT != 0 || dentry.is_unhashed() {
+    // Whether direct I/O is possible is a question to the file that will be written. A driver that opens
+    // the file for a file of its own maps it without asking where.
+    if fs.copies_up_at_open()
+        || flags & file::flags::O_DIRECT != 0
+        || file::is_backing(open.file())
+        || dentry.is_unhashed()
+        || open.inode().upper().is_some()
+    {
         return copy_up(dentry);
     }
     let _write = fs.work()?.0.want_write()?;
@@ -73,7 +80,8 @@ pub(crate) fn copy_up_for_open(dentry: &Dentry, open_flags: u32) -> Result {
 }
 
 /// Whether nothing is left to do: the object is in upper, under this dentry's name too.
-fn is_done(dentry: &Dentry) -> bool {
+#[inline]
+pub(crate) fn is_done(dentry: &Dentry) -> bool {
     dentry
         .own_inode()
         .is_some_and(|inode| inode.upper().is_some())
@@ -81,6 +89,17 @@ fn is_done(dentry: &Dentry) -> bool {
 }
 
 fn copy_up_want(dentry: &Dentry, want: Want) -> Result {
+    if dentry.marks().test(REMOVED) && !is_done(dentry) {
+        // What is still seen under another name is copied up under that.
+        if let Some(other) = dentry.hashed_alias() {
+            let other = dentry.own(other)?;
+            copy_up_hashed(&other, want)?;
+        }
+    }
+    copy_up_hashed(dentry, want)
+}
+
+fn copy_up_hashed(dentry: &Dentry, want: Want) -> Result {
     while !is_done(dentry) {
         // The topmost ancestor that is not in upper yet comes first; its parent is in upper.
         let mut next: ARef<Dentry> = dentry.into();
@@ -184,13 +203,15 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         return Err(ENOENT);
     }
     let _access = upper_mnt.write_access()?;
-    if inode.upper().is_some() {
-        // In upper, but not under this name: only links that share an index could be so.
-        return Err(ESTALE);
+    match inode.upper() {
+        // Two names are one lower file, and this is the second.
+        Some(upper) => plan.link_up(upper)?,
+        None => {
+            let staged = plan.stage()?;
+            let filled = plan.fill(staged)?;
+            plan.publish(filled)?;
+        }
     }
-    let staged = plan.stage()?;
-    let filled = plan.fill(staged)?;
-    plan.publish(filled)?;
     dentry.marks().set(UPPER_ALIAS);
     if let Some(upper) = inode.upper() {
         dentry.change_revalidate(0, upper.revalidate_flags());
@@ -350,21 +371,17 @@ impl<'a> Planned<'a> {
         let filled = filled;
         if self.removed {
             // Like any file that is removed while it is open. The work directory's entry removes itself.
-            return self.inode.set_upper(filled.0.path().dentry.get());
+            self.inode.set_upper(filled.0.path().dentry.get())?;
+            // A name that is the same lower file has not lost it.
+            self.inode.unhash();
+            return Ok(());
         }
         let dir = self.parent.expect_upper()?;
-        let name = NameSnapshot::take(self.dentry);
         let upper = match filled.0 {
-            Staged::Unnamed(file) => {
-                let temp = PathRef::of_file(&file).dentry;
-                // The linked dentry counts, not that of the unnamed file: it has name and parent.
-                let creating = Creating::start(mnt, dir, name.as_bytes())?;
-                if !creating.dentry().is_negative() {
-                    return Err(EEXIST);
-                }
-                creating.create(New::Link(temp))?
-            }
+            // The linked dentry counts, not that of the unnamed file: it has name and parent.
+            Staged::Unnamed(file) => self.link(PathRef::of_file(&file).dentry)?,
             Staged::Work(temp) => {
+                let name = NameSnapshot::take(self.dentry);
                 let renaming = Renaming::start_dentry(
                     mnt,
                     (work, temp.dentry()),
@@ -383,6 +400,29 @@ impl<'a> Planned<'a> {
         }
         self.inode.set_upper(upper)?;
         self.restore_parent_times(dir);
+        Ok(())
+    }
+
+    /// Links `object`, which is in upper, under the dentry's name.
+    fn link(&self, object: &vfs::Dentry) -> Result<ARef<vfs::Dentry>> {
+        let (mnt, _) = self.fs.work()?;
+        let name = NameSnapshot::take(self.dentry);
+        let creating = Creating::start(mnt, self.parent.expect_upper()?, name.as_bytes())?;
+        if !creating.dentry().is_negative() {
+            return Err(EEXIST);
+        }
+        creating.create(New::Link(object))
+    }
+
+    /// Gives what is in upper under another name this one, too.
+    fn link_up(&self, upper: &vfs::Dentry) -> Result {
+        if self.removed {
+            return Ok(());
+        }
+        let _write = self.fs.work()?.0.start_write();
+        xattrs::set_impure(self.parent)?;
+        self.link(upper)?;
+        self.restore_parent_times(self.parent.expect_upper()?);
         Ok(())
     }
 
@@ -410,7 +450,9 @@ pub(crate) fn set_attributes(to: PathRef<'_>, stat: &Stat, lock: &InodeGuard<'_>
     if !stat.mode().is_lnk() {
         all = all.and(Iattr::mode(stat.mode()));
     }
-    if all.without_known(lock.inode()).apply(to, lock).is_ok() {
+    // A request with a new group lets a mounter without CAP_FSETID keep no set-group-ID bit.
+    let sgid = stat.mode().0 & Mode::SGID != 0;
+    if !sgid && all.without_known(lock.inode()).apply(to, lock).is_ok() {
         return Ok(());
     }
     // One by one: a filesystem that cannot keep these times can still keep the file.

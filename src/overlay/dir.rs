@@ -276,7 +276,7 @@ fn remove_from_upper(child: Child<'_>, inode: &Inode, lower: bool, whiteouts: &[
     };
     if lower {
         let found = dir.lookup(mnt, child.name())?;
-        if (replaced.is_some() || inode.upper().is_some()) && !expected(&found) {
+        if (replaced.is_some() || child.marks().test(UPPER_ALIAS)) && !expected(&found) {
             return Err(ESTALE);
         }
         let covered = workdir::cover(fs, dir, &found);

@@ -59,7 +59,25 @@ impl RegularFile {
             Some(upper) if file::inode_of(&self.real) != upper => self.follow(open, upper)?,
             _ => &*self.real,
         };
-        file::sync_flags(open.file(), real)?;
+        if file::same_flags(open.file(), real) {
+            return Ok(real);
+        }
+        self.take_flags(open, real)
+    }
+
+    /// Gives `real` the flags that `fcntl(2)` gave the descriptor.
+    #[cold]
+    fn take_flags<'a>(&'a self, open: OpenFile<'_>, mut real: &'a File) -> Result<&'a File> {
+        // Whether and how direct I/O is possible is a question to the file that will be written.
+        if open.flags() & file::flags::O_DIRECT != 0
+            && file::is_writable(open.file())
+            && open.inode().upper().is_none()
+        {
+            copy_up::copy_up(open.dentry())?;
+            let upper = open.inode().upper().and_then(Dentry::inode).ok_or(EIO)?;
+            real = self.follow(open, upper)?;
+        }
+        file::take_flags(open.file(), real)?;
         Ok(real)
     }
 
@@ -143,10 +161,10 @@ impl IoHooks<Overlay> for Hooks {
 /// The first write to a file that is not in upper copies it up.
 #[inline]
 fn copy_up_for_write(open: OpenFile<'_>) -> Result {
-    match open.inode().upper() {
-        Some(_) => Ok(()),
-        None => copy_up::copy_up(open.dentry()),
+    if copy_up::is_done(open.dentry()) {
+        return Ok(());
     }
+    copy_up::copy_up(open.dentry())
 }
 
 /// Runs `f` on the real file as the mounter, with the inode copied up, locked and up to date before and
@@ -165,7 +183,7 @@ impl RegularOperations<Overlay> for RegularFile {
     type Data = Self;
 
     fn open(open: OpenFile<'_>) -> Result<KBox<Self>> {
-        copy_up::copy_up_for_open(open.dentry(), open.flags())?;
+        copy_up::copy_up_for_open(open)?;
         open.drop_open_flags();
         let inode = open.inode();
         let (path, flags) = match inode.upper_path() {
@@ -182,7 +200,7 @@ impl RegularOperations<Overlay> for RegularFile {
         if io.is_empty() {
             return Ok(0);
         }
-        if write && io.is_nowait() && open.inode().upper().is_none() {
+        if write && io.is_nowait() && !copy_up::is_done(open.dentry()) {
             return Err(EAGAIN);
         }
         data.pass(open, write, |real, creds| {
@@ -200,7 +218,10 @@ impl RegularOperations<Overlay> for RegularFile {
         // Others map what they had opened: an exec, which can't be restarted, maps through such a one.
         let ready = !file::is_writable(open.file())
             || match open.inode().upper().and_then(Dentry::inode) {
-                Some(upper) => file::inode_of(data.opened()) == upper,
+                Some(upper) => {
+                    file::inode_of(data.opened()) == upper
+                        && (!shared || copy_up::is_done(open.dentry()))
+                }
                 None => !shared,
             };
         if ready {

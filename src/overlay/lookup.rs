@@ -401,10 +401,10 @@ pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<Overlay>> {
 /// would uncover.
 pub(crate) fn lower_shows(child: Child<'_>) -> bool {
     let fs = child.fs();
-    let Some(inode) = child.own_inode() else {
+    if child.is_negative() {
         return child.marks().test(OPAQUE);
-    };
-    if inode.upper().is_none() {
+    }
+    if !child.marks().test(UPPER_ALIAS) {
         return true;
     }
     let dir = child.dir();

@@ -396,6 +396,10 @@ impl Inode {
         let fs = self.fs();
         for (position, path) in self.data().lower.as_slice().iter().enumerate() {
             let path = fs.lower_path(path)?;
+            // A lookup waits for nobody's leave to open a directory.
+            if path.mnt.sb().asks_listeners() {
+                return Err(EBUSY);
+            }
             // Where looking a name up would be refused, it must go on being refused.
             path.dentry
                 .positive()?

@@ -102,8 +102,15 @@ impl Builder<'_, '_> {
 
     fn clone_mount(&self, path: PathRef<'_>, read_only: bool, what: &str) -> Result<PrivateMount> {
         // The check of CAP_SYS_ADMIN is on whoever makes the mount, not on the stored credentials.
-        cred::scope_real(|| Mount::clone_private(path, read_only))
-            .inspect_err(|_| self.error(fmt!("failed to clone {what}")))
+        let mnt = cred::scope_real(|| Mount::clone_private(path, read_only))
+            .inspect_err(|_| self.error(fmt!("failed to clone {what}")))?;
+        // A detached mount may have been mapped since it was given; this one can't be any more.
+        if mnt.is_idmapped() {
+            return self
+                .fc
+                .invalid(fmt!("idmapped mount of {what} is not supported yet"));
+        }
+        Ok(mnt)
     }
 
     fn open_upper(&mut self, upper: &Named) -> Result<Layer> {

@@ -30,8 +30,6 @@ use kernel::{
 
 /// Inode number of an entry: not known yet.
 const UNKNOWN_INO: u64 = 0;
-/// Inode number of an entry that turned out not to be there.
-const GONE: u64 = u64::MAX;
 
 /// One name of a listing.
 struct Entry {
@@ -46,8 +44,10 @@ struct Entry {
     whiteout: bool,
     /// A regular file that may be an xattr whiteout.
     maybe_xwhiteout: bool,
+    /// It turned out not to be there.
+    gone: Atomic<bool>,
     real_ino: u64,
-    /// `d_ino`, or one of the values above.
+    /// `d_ino`, or [`UNKNOWN_INO`].
     ino: Atomic<u64>,
 }
 
@@ -172,6 +172,7 @@ impl Listing {
                 upper,
                 whiteout: false,
                 maybe_xwhiteout: false,
+                gone: Atomic::new(false),
                 real_ino: entry.ino,
                 ino: Atomic::new(ino),
             },
@@ -288,15 +289,15 @@ fn look_up(dentry: &Dentry, name: &[u8]) -> Result<Option<ARef<Dentry>>> {
     Ok((!found.is_negative()).then_some(found))
 }
 
-/// Finds out the inode number of an entry, and whether it is there at all.
-fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Result<u64> {
+/// Finds out the inode number of an entry; `None` where it is not there at all.
+fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Result<Option<u64>> {
     let name = listing.name(entry);
     let known = entry.ino.load(Relaxed);
     let found = look_up(dentry, name);
     if !matches!(found, Ok(Some(_))) {
         // This reader goes on behind it. Another one may see it: the layers and what the dcache knows of
         // them disagree, which passes.
-        entry.ino.store(GONE, Relaxed);
+        entry.gone.store(true, Relaxed);
         listing.flags.set(SKIPPED);
     }
     let found = found.inspect_err(|e| {
@@ -306,13 +307,13 @@ fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Result<u64> {
         );
     })?;
     let ino = match found {
-        None => return Ok(GONE),
+        None => return Ok(None),
         Some(_) if known != UNKNOWN_INO => known,
         Some(found) if found.own_positive()?.parts().origin => attr::ino(&found)?,
         Some(_) => entry.real_ino,
     };
     entry.ino.store(ino, Relaxed);
-    Ok(ino)
+    Ok(Some(ino))
 }
 
 /// An open directory.
@@ -397,7 +398,7 @@ fn impure_listing(dentry: &Dentry, inode: &Inode) -> Result<Option<Arc<Listing>>
     let mut changed = Listing::new(all.version);
     for entry in &all.entries {
         let ino = resolve(dentry, &all, entry)?;
-        if ino != entry.real_ino && ino != GONE {
+        if let Some(ino) = ino.filter(|ino| *ino != entry.real_ino) {
             let entry = readdir::Entry {
                 name: all.name(entry),
                 offset: 0,
@@ -426,12 +427,15 @@ impl OpenDir {
         let listing = self.listing(dentry, inode)?;
         let start = usize::try_from(ctx.pos()).map_err(|_| EINVAL)?;
         for entry in listing.entries.iter().skip(start) {
-            let mut ino = entry.ino.load(Relaxed);
-            if !entry.whiteout {
-                if ino == UNKNOWN_INO || (entry.maybe_xwhiteout && ino != GONE) {
-                    ino = resolve(dentry, &listing, entry)?;
-                }
-                if ino != GONE && !ctx.emit(listing.name(entry), ino, u32::from(entry.kind)) {
+            if !entry.whiteout && !entry.gone.load(Relaxed) {
+                let known = entry.ino.load(Relaxed);
+                let ino = if known == UNKNOWN_INO || entry.maybe_xwhiteout {
+                    resolve(dentry, &listing, entry)?
+                } else {
+                    Some(known)
+                };
+                let emit = |ino| ctx.emit(listing.name(entry), ino, u32::from(entry.kind));
+                if !ino.is_none_or(emit) {
                     break;
                 }
             }

@@ -5,7 +5,7 @@
 use super::{
     copy_up,
     dir::{clear_empty, drop_link, is_pure_upper, is_upper_of, is_whiteout, set_opaque},
-    lookup::{self, OPAQUE, REMOVED},
+    lookup::{self, OPAQUE, REMOVED, UPPER_ALIAS},
     readdir, redirect, workdir, xattrs, Child, Inode,
 };
 use crate::vfs::{
@@ -148,7 +148,10 @@ impl Plan<'_> {
         }
         let layer = old.fs().upper().ok_or(EROFS)?;
         let target = renaming.new();
-        let as_expected = match (new_inode.filter(|inode| inode.upper().is_some()), &replaced) {
+        let as_expected = match (
+            new_inode.filter(|_| new.marks().test(UPPER_ALIAS)),
+            &replaced,
+        ) {
             (Some(_), Some(replaced)) => *target == **replaced,
             (Some(inode), None) => is_upper_of(inode, target),
             (None, _) if target.is_negative() => self.flags & rename_flags::EXCHANGE == 0,

@@ -241,14 +241,12 @@ fn set(
     flags: SetFlags,
 ) -> Result {
     let fs = dentry.fs();
-    if inode.upper().is_none() {
-        if value.is_none() {
-            // Nothing is copied up to remove what is not there.
-            let real = inode.real_path()?;
-            cred::scope(fs.creds(), |_| xattr::get(real, name, &mut []))?;
-        }
-        copy_up::copy_up(dentry)?;
+    if value.is_none() && inode.upper().is_none() {
+        // Nothing is copied up to remove what is not there.
+        let real = inode.real_path()?;
+        cred::scope(fs.creds(), |_| xattr::get(real, name, &mut []))?;
     }
+    copy_up::copy_up(dentry)?;
     let upper = inode.upper_path().ok_or(EROFS)?;
     let result = {
         let _write = upper.mnt.want_write()?;

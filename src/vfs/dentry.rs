@@ -209,6 +209,15 @@ impl Dentry {
         }
     }
 
+    /// `d_find_alias()`: a dentry of the same inode, which is no directory, that is hashed. This one is
+    /// not.
+    pub(crate) fn hashed_alias(&self) -> Option<ARef<Self>> {
+        // SAFETY: charter 1; what is found is referenced.
+        let alias = unsafe { bindings::d_find_alias(self.inode()?.as_ptr()) };
+        // SAFETY: the reference is passed on.
+        NonNull::new(alias).map(|alias| unsafe { ARef::from_raw(alias.cast()) })
+    }
+
     /// The parent as of now, referenced.
     pub(crate) fn parent(&self) -> ARef<Self> {
         // SAFETY: charter 1; `dget_parent` returns a reference.
@@ -280,7 +289,8 @@ impl Dentry {
             Err(e) if e == ENOENT || e == ENAMETOOLONG => return Ok(None),
             other => other?,
         };
-        if found.is_negative() {
+        // SAFETY: charter 1.
+        if unsafe { bindings::rovl_d_negative_acquire(found.as_ptr()) } {
             let raw = ARef::into_raw(found);
             // SAFETY: the reference is given away either way.
             unsafe {

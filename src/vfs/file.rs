@@ -174,7 +174,8 @@ pub(crate) fn open_mask(flags: u32) -> u32 {
         bindings::O_WRONLY => may::WRITE,
         _ => may::READ | may::WRITE,
     };
-    let append = if flags & bindings::O_APPEND != 0 {
+    // Of a file that only stands in for the one that is appended to nobody asks that.
+    let append = if mask & may::WRITE != 0 && flags & bindings::O_APPEND != 0 {
         may::APPEND
     } else {
         0
@@ -201,26 +202,29 @@ pub(crate) fn is_writable(file: &File) -> bool {
     unsafe { (*file.as_ptr()).f_mode & bindings::ROVL_FMODE_WRITE != 0 }
 }
 
+/// Whether `file` was opened by `backing_file_open()`: for another file of the kernel's.
+pub(crate) fn is_backing(file: &File) -> bool {
+    // SAFETY: charter 1; `f_mode` is constant once the file is open, and this bit from the beginning.
+    unsafe { (*file.as_ptr()).f_mode & bindings::ROVL_FMODE_BACKING != 0 }
+}
+
 /// The flags that `fcntl(F_SETFL)` changes.
 const SETFL: u32 =
     bindings::O_APPEND | bindings::O_NONBLOCK | bindings::O_NDELAY | bindings::O_DIRECT;
 
-/// Makes the status flags of `real` those of `user`, which `fcntl(2)` may have changed.
+/// Whether `fcntl(2)` changed none of the status flags of `user` since `real` has them.
+#[inline]
+pub(crate) fn same_flags(user: &File, real: &File) -> bool {
+    (user.flags() ^ real.flags()) & SETFL == 0
+}
+
+/// Makes the status flags of `real` those of `user`.
 ///
 /// # Errors
 ///
 /// `EPERM` for clearing `O_APPEND` of an append-only file, `EINVAL` for an impossible `O_DIRECT`.
-#[inline]
-pub(crate) fn sync_flags(user: &File, real: &File) -> Result {
-    let (want, have) = (user.flags(), real.flags());
-    if (want ^ have) & SETFL == 0 {
-        return Ok(());
-    }
-    change_flags(real, want & SETFL)
-}
-
-#[cold]
-fn change_flags(real: &File, want: u32) -> Result {
+pub(crate) fn take_flags(user: &File, real: &File) -> Result {
+    let want = user.flags() & SETFL;
     if (want ^ real.flags()) & bindings::O_APPEND != 0
         && inode_of(real).flags() & bindings::S_APPEND != 0
     {

@@ -104,6 +104,12 @@ impl<F: FileSystem> OwnInode<F> {
         unsafe { bindings::rovl_copy_atime(self.as_ptr(), from.as_ptr()) }
     }
 
+    /// `remove_inode_hash()`: no lookup finds the inode by its key any more.
+    pub(crate) fn unhash(&self) {
+        // SAFETY: charter 1; it takes the locks it needs.
+        unsafe { bindings::rovl_remove_inode_hash(self.as_ptr()) }
+    }
+
     /// Hashes an inode that was not hashed so far by `key`.
     pub(crate) fn rehash(&self, key: &Inode) {
         // SAFETY: charter 1.

@@ -93,6 +93,13 @@ impl SuperBlock {
         self.flags() & bindings::ROVL_SB_POSIXACL as usize != 0
     }
 
+    /// Whether some program may have to be asked before a file of the filesystem is opened: fanotify's
+    /// permission events.
+    pub(crate) fn asks_listeners(&self) -> bool {
+        // SAFETY: charter 1.
+        unsafe { bindings::rovl_sb_asks_listeners(self.as_ptr()) }
+    }
+
     /// Whether it is a local filesystem of a kind that is known to list all names of files and of extended
     /// attributes that it has, and whose changes fsnotify sees.
     pub(crate) fn is_ordinary(&self) -> bool {

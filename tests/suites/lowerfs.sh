@@ -57,6 +57,10 @@ above() { # LOWER, as the only lower layer under an upper on the current BASE
 	is 'the same metadata' "$(stat -c '%s %a %Y' "$SRC/d/g")" "$(stat -c '%s %a %Y' mnt/d/g)"
 	prints 'a symlink' f readlink mnt/link
 	ino=$(stat -c %d:%i mnt/big)
+	# shellcheck disable=SC2016
+	[ "$UPPER" != tmpfs ] || prints 'direct I/O, asked for later' 'content' perl -e '
+		open my $f, "+<", "mnt/f" or die; fcntl $f, 4, 040002 or die "F_SETFL: $!";
+		sysread $f, my $text, 4096 or die "read: $!"; print $text'
 	add mnt/big more
 	check 'copy-up' cmp -n 200000 "$SRC/big" upper/big
 	is 'copy-up: the number stays' "$ino" "$(stat -c %d:%i mnt/big)"
@@ -93,6 +97,28 @@ UPPERFS='tmpfs ext4' on_each_upper each
 LOWERS=(erofs)
 UPPERFS='xfs btrfs' on_each_upper each
 umount_below "$SCRATCH/low"
+
+# What statx(2) tells of a file that is protected by fs-verity.
+verity=$IMAGES/verity.img
+layers
+mkdir low
+truncate -s 64M "$verity"
+mkfs.ext4 -q -F -b 4096 -O verity "$verity" >"$SEEN" 2>&1
+check 'verity: a lower layer' mount -o loop "$verity" low
+put low/f protected
+# shellcheck disable=SC2016
+check 'verity: a protected file' perl -e '
+	open my $f, "<", "low/f" or die; my $arg = pack "L4 Q L2 Q Q11", 1, 1, 4096, (0) x 16;
+	ioctl $f, 0x40806685, $arg or die "FS_IOC_ENABLE_VERITY: $!"'
+LAYERS=lowerdir=low,upperdir=upper,workdir=work
+mnt
+# shellcheck disable=SC2016
+prints 'verity: it is told' 1 perl -e '
+	my ($st, $name) = (pack("x256"), "mnt/f"); syscall(332, -100, $name, 0, 0x7ff, $st) == 0 or die "statx: $!";
+	print unpack("x8 Q", $st) >> 20 & 1'
+umnt
+umount low
+rm "$verity"
 
 # twins UUID UUID: two layers on filesystems with these UUIDs; the number of a copied-up file BEFORE and
 # AFTER a new mount.

@@ -6,6 +6,20 @@
 
 u() { as 1000 "$@"; }
 
+# ---- a mounter without the right to set set-group-ID bits of foreign groups: a copy has them
+layers
+mkdir lower1/d
+put lower1/f x
+chown 0:1000 lower1/d lower1/f
+chmod 2775 lower1/d lower1/f
+check 'a mounter without CAP_FSETID' \
+	setpriv --bounding-set=-fsetid --inh-caps=-fsetid mount -t "$FSTYPE" -o "$LAYERS" "$FSTYPE" mnt
+check 'a copy-up of a directory' touch mnt/d/x
+is 'its set-group-ID bit' '2775 1000' "$(stat -c '%a %g' upper/d)"
+check 'a copy-up of a file' touch -d 2001-01-01 mnt/f
+is 'its set-group-ID bit, too' '2775 1000' "$(stat -c '%a %g' upper/f)"
+umnt
+
 # ---- the caller
 layers 2
 mkdir -m 755 lower1/pub

@@ -142,6 +142,7 @@ const MARK_FILESYSTEM: u32 = 0x100;
 const OPEN: u64 = 0x20;
 const MODIFY: u64 = 0x2;
 const OPEN_PERM: u64 = 0x1_0000;
+const ONDIR: u64 = 0x4000_0000;
 
 fn fan(class: u32) -> Sys<OwnedFd> {
     let flags = libc::O_RDONLY as u32;
@@ -248,6 +249,35 @@ fn fanotify_permission(ctx: &Ctx) -> Res {
     Ok(())
 }
 
+/// A program that is asked before directories of a layer are opened may look names up itself: nothing that a lookup
+/// does waits for its answer.
+fn lookups_ask_nobody(ctx: &Ctx) -> Res {
+    let u = Union::layers(ctx, 3)?;
+    for i in 0..3 {
+        sys::mkdir(&u.ln(i, "d"))?;
+    }
+    u.mount()?;
+    let fd = fan(CLASS_CONTENT | NONBLOCK)?;
+    match mark(&fd, MARK_ADD | MARK_FILESYSTEM, OPEN_PERM | ONDIR, &u.l("")) {
+        Err(Errno::INVAL) => {
+            let why = "this kernel has no fanotify permission events";
+            return Err(Failure::skip(why));
+        }
+        r => r?,
+    }
+    let dir = u.m("d");
+    let lookups =
+        std::thread::spawn(move || (0..2000).all(|i| !sys::exists(&dir.join(format!("no{i}")))));
+    let mut asked = 0;
+    while !lookups.is_finished() {
+        // Answered, so that the thread goes on.
+        asked += fan_drain(&fd, Some(1))?.len();
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    same(lookups.join().ok(), Some(true), "names that are not there")?;
+    same(asked, 0, "opens that were asked for")
+}
+
 fn fanotify_ignores_the_layers(ctx: &Ctx) -> Res {
     // Work on the union is no event on the filesystem of its layers.
     let u = Union::new(ctx)?;
@@ -268,6 +298,6 @@ fn fanotify_ignores_the_layers(ctx: &Ctx) -> Res {
 tests! {
     Tmpfs: directory_events, watch_survives_copy_up, watch_survives_reclaim,
         fdinfo_of_a_deleted_file, fanotify_mount_and_filesystem, fanotify_permission,
-        fanotify_ignores_the_layers;
+        fanotify_ignores_the_layers, lookups_ask_nobody;
     Ext4: directory_events, fdinfo_of_a_deleted_file;
 }

@@ -25,6 +25,8 @@ enum Trouble {
     Vanishes,
     /// Its second half cannot be read.
     Unreadable,
+    /// Its directory lists it with an inode number of all ones.
+    Numbered,
 }
 
 /// A layer with one file.
@@ -126,7 +128,11 @@ impl Filesystem for Layer {
         mut reply: ReplyDirectory,
     ) {
         if offset == 0 {
-            let _ = reply.add(INodeNo(2), 1, FileType::RegularFile, "f");
+            let ino = match self.trouble {
+                Trouble::Numbered => INodeNo(u64::MAX),
+                _ => INodeNo(2),
+            };
+            let _ = reply.add(ino, 1, FileType::RegularFile, "f");
         }
         reply.ok();
     }
@@ -194,7 +200,15 @@ fn unreadable_half(ctx: &Ctx) -> Res {
     })
 }
 
+/// No inode number that a server lists hides the name.
+fn any_inode_number_is_listed(ctx: &Ctx) -> Res {
+    Layer::under(ctx, Trouble::Numbered, |u| {
+        same(sys::names(&u.mnt)?, ["f"], "names")?;
+        same(sys::names(&u.mnt)?, ["f"], "names, listed again")
+    })
+}
+
 tests! {
-    Tmpfs: xattr_value_that_grows, xattr_that_vanishes, unreadable_half;
+    Tmpfs: xattr_value_that_grows, xattr_that_vanishes, unreadable_half, any_inode_number_is_listed;
     Ext4: unreadable_half;
 }
