@@ -10,8 +10,8 @@
 //! What the index answers: a lower layer that it does not name for a name has nothing of that name,
 //! since (1) the layer's directory was watched before it was read, (2) nothing was reported of it
 //! up to now, and (3) its filesystem lists every name that it can look up
-//! ([`is_watchable`](vfs::Dentry::is_watchable)). A layer that it names is asked: two names may share a
-//! hash.
+//! ([`is_watchable`](vfs::Dentry::is_watchable); a forged one may not). A layer that it names is asked:
+//! two names may share a hash.
 
 use super::{inode::LISTED, readdir::Listing, Inode};
 use crate::vfs::{

@@ -109,6 +109,22 @@ fn redirected(union: &Union) -> Result<()> {
     Ok(fs::setxattr(dir, name, b"/dir/deep", XattrFlags::empty())?)
 }
 
+/// A copy was renamed to `copy`, and the whiteout of its old name was taken away.
+fn uncovered(union: &Union) -> Result<()> {
+    union.mount()?;
+    let moved = std::fs::rename(union.mnt.join("file"), union.mnt.join("copy"));
+    union.umount()?;
+    moved?;
+    Ok(std::fs::remove_file(union.upper().join("file"))?)
+}
+
+/// Both names are known, and one inode.
+fn known_twice() -> Result<(), Errno> {
+    ["m/copy", "m/file"]
+        .into_iter()
+        .try_for_each(|name| fs::stat(name).map(drop))
+}
+
 const RW: OFlags = OFlags::RDWR;
 const NONE: RenameFlags = RenameFlags::empty();
 
@@ -256,6 +272,23 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     plain("chmod: a set-uid file", |a| chmod(a, "m/small")),
     plain("chmod: a hard link", |a| chmod(a, "m/twice")),
+    Scenario {
+        // The name is linked first, which its link count tells.
+        between: true,
+        prepare: Some(uncovered),
+        warm: Some(known_twice),
+        ..plain("chmod: the second name of a copied-up file", |a| {
+            chmod(a, "m/file")
+        })
+    },
+    Scenario {
+        between: true,
+        prepare: Some(uncovered),
+        warm: Some(known_twice),
+        ..plain("write: the second name of a copied-up file", |a| {
+            write(a, "m/file", RW, 0)
+        })
+    },
     plain("chmod: a lower directory", |a| chmod(a, "m/dir")),
     plain("chmod: a FIFO", |a| chmod(a, "m/fifo")),
     plain("chmod: an upper file", |a| chmod(a, "m/up")),
