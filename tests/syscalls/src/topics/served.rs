@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Lower layers served by a program, which answers a second question otherwise than the first one.
+//! Lower layers served by a program, which answers a second question otherwise than the first one; and a program
+//! that serves a file of the union.
 
 use crate::harness::*;
 use crate::sys;
 use crate::union::{is_overlayfs, Union};
 use fuser::{
-    Errno as Refused, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner,
-    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyXattr, Request,
+    BackingId, Errno as Refused, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData,
+    ReplyDirectory, ReplyEntry, ReplyOpen, ReplyXattr, Request,
 };
+use rustix::fs::OFlags;
 use rustix::io::Errno;
+use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
 use std::ffi::OsStr;
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::{Duration, UNIX_EPOCH};
 
 const SIZE: u64 = 256 << 10;
@@ -208,7 +215,78 @@ fn any_inode_number_is_listed(ctx: &Ctx) -> Res {
     })
 }
 
+/// A filesystem whose file "f" is one of a union, which the kernel reads, writes and maps without asking.
+struct Passing {
+    file: PathBuf,
+    /// Lives as long as the file is open.
+    backing: OnceLock<BackingId>,
+}
+
+impl Filesystem for Passing {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let refused = |_| std::io::Error::other("no passthrough to a union");
+        config
+            .add_capabilities(InitFlags::FUSE_PASSTHROUGH)
+            .map_err(refused)?;
+        config
+            .set_max_stack_depth(2)
+            .map(drop)
+            .map_err(|_| refused(InitFlags::empty()))
+    }
+
+    fn lookup(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        reply.entry(&LONG, &Layer::attr(2), Generation(0));
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        reply.attr(&LONG, &Layer::attr(ino.into()));
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let file = File::options().read(true).write(true).open(&self.file);
+        match file.and_then(|file| reply.open_backing(file)) {
+            Ok(id) => {
+                let id = self.backing.get_or_init(|| id);
+                reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), id);
+            }
+            Err(e) => reply.error(e.into()),
+        }
+    }
+}
+
+/// A shared mapping of a file that FUSE passes on to a file that is in lower.
+fn mapped_through_fuse(ctx: &Ctx) -> Res {
+    let u = Union::with_file(ctx, &"x".repeat(SIZE as usize))?;
+    let layer = Passing {
+        file: u.m("f"),
+        backing: OnceLock::new(),
+    };
+    let at = ctx.tmp.join("passing");
+    sys::mkdir(&at)?;
+    let served = fuser::spawn_mount(layer, &at, &fuser::Config::default())?;
+    let file = sys::open(&at.join("f"), OFlags::RDWR)?;
+    let (prot, none) = (ProtFlags::READ | ProtFlags::WRITE, std::ptr::null_mut());
+    // SAFETY: a new mapping, of a file that has the page.
+    let map = unsafe { mmap(none, 4096, prot, MapFlags::SHARED, &file, 0) };
+    let map = works(map, "a shared mapping")?;
+    // SAFETY: just mapped.
+    unsafe {
+        map.cast::<u8>().write_volatile(b'!');
+        munmap(map, 4096)?;
+    }
+    drop(file);
+    served.umount_and_join()?;
+    same(
+        sys::read(&u.m("f"))?.first(),
+        Some(&b'!'),
+        "what was written",
+    )?;
+    same(sys::read(&u.l("f"))?.first(), Some(&b'x'), "the lower file")?;
+    u.umount()
+}
+
 tests! {
-    Tmpfs: xattr_value_that_grows, xattr_that_vanishes, unreadable_half, any_inode_number_is_listed;
+    Tmpfs: xattr_value_that_grows, xattr_that_vanishes, unreadable_half, any_inode_number_is_listed,
+        mapped_through_fuse;
     Ext4: unreadable_half;
 }
