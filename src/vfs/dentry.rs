@@ -48,7 +48,7 @@ impl PartialEq for Dentry {
     }
 }
 
-/// A `struct qstr` for a name of any bytes; the callee hashes it.
+/// A `struct qstr` for a name of any bytes, for those that hash it or go by the bytes.
 pub(super) fn qstr(name: &[u8]) -> bindings::qstr {
     bindings::qstr {
         __bindgen_anon_1: bindings::qstr__bindgen_ty_1 {

@@ -131,7 +131,8 @@ impl Mapping {
         flags & wanted == wanted
     }
 
-    /// Maps `real` instead, keeping the user's path visible. Where it fails the vma is as before.
+    /// Maps `real` instead, keeping the user's path visible. Where it fails the vma may have `real` already:
+    /// the caller, `mmap_region()`, puts the file that it finds there.
     pub(crate) fn pass<F: FileSystem, H: IoHooks<F>>(
         self,
         real: &File,
