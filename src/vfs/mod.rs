@@ -26,9 +26,10 @@
 //!    itself does not reference was evicted. The box, with the credentials that RCU-walk reads, is
 //!    freed one grace period later.
 //! 5. **Names and parents.** A dentry's name and parent are stable while its parent's `i_rwsem` is
-//!    held, shared for a dentry in lookup, exclusive for any other: that is what a [`Child`] stands for.
-//!    (Held shared it does not keep a lookup from moving a directory that it met under another name.) Everywhere else names are copied by a [`NameSnapshot`] and parents are
-//!    referenced by [`Dentry::parent`].
+//!    held, shared for a dentry in lookup, exclusive for any other: that is what a [`Child`] stands
+//!    for. (Held shared it does not keep a lookup from moving a directory that it met under another
+//!    name.) Everywhere else names are copied by a [`NameSnapshot`] and parents are referenced by
+//!    [`Dentry::parent`].
 //! 6. **RCU-walk.** Values of type `Rcu*` live inside a callback that runs under `rcu_read_lock`.
 //!    Inodes and dentries are freed after a grace period, as is our `F::Inode`: pointers found in them
 //!    can be read, but nothing may sleep or take a reference.
