@@ -10,7 +10,7 @@ utime_now = {}
 utimensat = {}
 rename_ctime = {}
 [settings]
-naptime = 0.02
+naptime = 0.2
 [dummy_auth]
 entries = [["user1", "user1"], ["user2", "user2"]]'
 
