@@ -256,7 +256,7 @@ impl Filesystem for Passing {
 
 /// A shared mapping of a file that FUSE passes on to a file that is in lower.
 fn mapped_through_fuse(ctx: &Ctx) -> Res {
-    let u = Union::with_file(ctx, &"x".repeat(SIZE as usize))?;
+    let u = Union::with_file(ctx, "x".repeat(SIZE as usize))?;
     let layer = Passing {
         file: u.m("f"),
         backing: OnceLock::new(),
