@@ -74,7 +74,7 @@ new_objects() {
 	layers
 	put lower1/gone x
 	put lower1/gonedir x
-	mkdir lower1/in lower1/upper-in
+	mkdir lower1/in
 	mnt
 	rm mnt/gone mnt/gonedir
 	local n made=()
