@@ -54,29 +54,34 @@ impl RegularFile {
     /// The file of the layer that has the data now. A descriptor that was opened before a copy-up
     /// follows it.
     #[inline]
-    fn real<'a>(&'a self, open: OpenFile<'_>) -> Result<&'a File> {
-        let real = match open.inode().upper().and_then(Dentry::inode) {
-            Some(upper) if file::inode_of(&self.real) != upper => self.follow(open, upper)?,
-            _ => &*self.real,
-        };
+    fn real(&self, open: OpenFile<'_>) -> Result<&File> {
+        let real = self.current(open)?;
         if file::same_flags(open.file(), real) {
             return Ok(real);
         }
-        self.take_flags(open, real)
+        self.take_flags(open)
     }
 
-    /// Gives `real` the flags that `fcntl(2)` gave the descriptor.
+    /// As [`real`](Self::real), with the flags that it has.
+    #[inline]
+    fn current(&self, open: OpenFile<'_>) -> Result<&File> {
+        match open.inode().upper().and_then(Dentry::inode) {
+            Some(upper) if file::inode_of(&self.real) != upper => self.follow(open, upper),
+            _ => Ok(&self.real),
+        }
+    }
+
+    /// Gives the file of the layer the flags that `fcntl(2)` gave the descriptor.
     #[cold]
-    fn take_flags<'a>(&'a self, open: OpenFile<'_>, mut real: &'a File) -> Result<&'a File> {
+    fn take_flags(&self, open: OpenFile<'_>) -> Result<&File> {
         // Whether and how direct I/O is possible is a question to the file that will be written.
         if open.flags() & file::flags::O_DIRECT != 0
             && file::is_writable(open.file())
             && open.inode().upper().is_none()
         {
             copy_up::copy_up(open.dentry())?;
-            let upper = open.inode().upper().and_then(Dentry::inode).ok_or(EIO)?;
-            real = self.follow(open, upper)?;
         }
+        let real = self.current(open)?;
         file::take_flags(open.file(), real)?;
         Ok(real)
     }
