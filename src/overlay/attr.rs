@@ -2,23 +2,26 @@
 
 //! Attributes, permission, times, ACLs and `chattr` flags, for all kinds of inode.
 
-use super::{
-    copy_up,
-    ino::{self, Dev, Ino},
-    inode::{self, COPIED_FLAGS, PROTECTED_FLAGS},
-    layer::Layer,
-    lookup::REMOVED,
-    xattrs, Dentry, Inode, Overlay,
-};
-use crate::vfs::{
-    acl::{self, Acl, AclRef, AclType, RcuAcl},
-    attr::{fl, statx, FileAttr, Iattr, Stat},
-    cred,
-    file::may,
-    inode_ops::FiemapRequest,
-    mount::IdMap,
-    rcu::{RcuDentry, RcuError, RcuInode},
-    Mode,
+use crate::{
+    overlay::{
+        change::copy_up,
+        layer::Layer,
+        object::{
+            inode::{self, COPIED_FLAGS, PROTECTED_FLAGS, REMOVED},
+            number::{self, Dev, Ino},
+            protected,
+        },
+        union::{Dentry, Inode, Overlay},
+    },
+    vfs::{
+        attr::{fl, statx, FileAttr, Iattr, Stat},
+        cred,
+        file::may,
+        inode_ops::FiemapRequest,
+        mount::IdMap,
+        rcu::{RcuDentry, RcuError, RcuInode},
+        Mode,
+    },
 };
 use kernel::prelude::*;
 
@@ -70,7 +73,7 @@ fn origin_ino(inode: &Inode, flags: u32) -> Result<Option<u64>> {
     let mut origin = Stat::zeroed();
     let wanted = statx::INO | if is_dir { 0 } else { statx::NLINK };
     cred::scope(fs.creds(), |_| lower.stat_into(&mut origin, wanted, flags))?;
-    let shown = ino::shows_origin(fs.layout(), is_dir, origin.nlink());
+    let shown = number::shows_origin(fs.layout(), is_dir, origin.nlink());
     Ok(shown.then(|| origin.ino()))
 }
 
@@ -88,13 +91,13 @@ pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -
     let mut layer = 0;
     if !parts.upper {
         layer = lower_layer();
-    } else if parts.origin && (!is_dir || layout == ino::Layout::OneFs) {
+    } else if parts.origin && (!is_dir || layout == number::Layout::OneFs) {
         if let Some(ino) = origin_ino(inode, flags)? {
             stat.set_ino(ino);
             layer = lower_layer();
         }
     }
-    let (dev, number) = ino::stat_numbers(layout, is_dir);
+    let (dev, number) = number::stat_numbers(layout, is_dir);
     if !parts.upper && dentry.marks().test(REMOVED) {
         // Removed while it was open; the layer's object has its name still.
         stat.set_nlink(0);
@@ -151,82 +154,6 @@ pub(crate) fn fiemap(inode: &Inode, request: FiemapRequest) -> Result {
     cred::scope(inode.fs().creds(), |_| request.pass(real))
 }
 
-/// The ACL for a permission check.
-pub(crate) fn inode_acl(inode: &Inode, kind: AclType) -> Result<Option<Acl>> {
-    let real = inode.real_path()?.dentry.positive()?;
-    if !real.sb().has_posix_acl() {
-        return Ok(None);
-    }
-    cred::scope(inode.fs().creds(), |_| Acl::of_inode(real, kind))
-}
-
-/// The cached ACL, for a permission check in RCU-walk.
-pub(crate) fn inode_acl_rcu(
-    inode: RcuInode<'_, Overlay>,
-    kind: AclType,
-) -> Result<RcuAcl, RcuError> {
-    let data = inode.data();
-    let real = RcuDentry::of(&data.upper)
-        .or_else(|| data.lower.first().and_then(|p| RcuDentry::of(&p.dentry)))
-        .ok_or(RcuError::WouldBlock)?;
-    Ok(acl::cached_rcu(real.inode()?, kind))
-}
-
-/// The ACL for a reader.
-pub(crate) fn acl(dentry: &Dentry, kind: AclType) -> Result<Option<Acl>> {
-    let real = dentry.own_positive()?.real_path()?;
-    if !real.dentry.positive()?.sb().has_posix_acl() {
-        return Ok(None);
-    }
-    cred::scope(dentry.fs().creds(), |_| Acl::read(real, kind))
-}
-
-/// Sets or removes an ACL.
-pub(crate) fn set_acl(
-    idmap: &IdMap,
-    dentry: &Dentry,
-    acl: Option<AclRef<'_>>,
-    kind: AclType,
-) -> Result {
-    let inode = dentry.own_positive()?;
-    let fs = dentry.fs();
-    let upper_acl = fs
-        .upper()
-        .is_some_and(|upper| upper.mnt().sb().has_posix_acl());
-    if !upper_acl || !inode.real_path()?.dentry.positive()?.has_set_acl() {
-        return Err(EOPNOTSUPP);
-    }
-    if kind == AclType::Default && !inode.mode().is_dir() {
-        return if acl.is_some() { Err(EACCES) } else { Ok(()) };
-    }
-    if !inode.owner_or_capable(idmap) {
-        return Err(EPERM);
-    }
-    // The mounter may keep the bit where the caller may not.
-    if inode.mode().0 & Mode::SGID != 0
-        && kind == AclType::Access
-        && !inode.in_group_or_capable(idmap)
-    {
-        setattr(IdMap::nop(), dentry, &mut Iattr::kill_sgid())?;
-    }
-    if acl.is_none() && inode.upper().is_none() {
-        // Nothing is copied up to remove what is not there.
-        let lower = inode.real_path()?;
-        cred::scope(fs.creds(), |_| Acl::read(lower, kind))?;
-    }
-    copy_up::copy_up(dentry)?;
-    let upper = inode.upper_path().ok_or(EROFS)?;
-    let result = {
-        let _write = upper.mnt.want_write()?;
-        cred::scope(fs.creds(), |_| match acl {
-            Some(acl) => acl.write(upper, kind),
-            None => Acl::remove(upper, kind),
-        })
-    };
-    inode.refresh();
-    result
-}
-
 /// Reads the `chattr` flags.
 pub(crate) fn fileattr_get(dentry: &Dentry, fa: &mut FileAttr) -> Result {
     let inode = dentry.own_positive()?;
@@ -252,7 +179,7 @@ pub(crate) fn fileattr_set(dentry: &Dentry, fa: &mut FileAttr) -> Result {
     let result = {
         let _write = upper.mnt.want_write()?;
         cred::scope(dentry.fs().creds(), |_| {
-            xattrs::store_protected(inode, upper, fa)?;
+            protected::store(inode, upper, fa)?;
             fa.write(upper)
         })
     };

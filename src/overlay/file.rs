@@ -2,7 +2,10 @@
 
 //! Open regular files: every request is passed on to a file of the layer that has the data now.
 
-use super::{copy_up, OpenFile, Overlay};
+use crate::overlay::{
+    change::copy_up,
+    union::{OpenFile, Overlay},
+};
 use crate::vfs::{
     self, cred,
     file::{self, whence, LayerFile, Range, Transfer},

@@ -4,23 +4,16 @@
 //!
 //! This file is wiring only: the filesystem type and its operation tables.
 //!
-//! | module | responsibility |
+//! | folder | what is in it |
 //! |---|---|
-//! | `params`, `config` | mount options: parsing; what is in effect |
-//! | `mount` | opening and checking the layers, the root |
-//! | `union` | what a mount keeps; `statfs`, the options shown |
-//! | `layer` | a layer, a path in a layer, the stack of lower paths |
-//! | `lookup`, `lookup_fold` | lookup through the layers; its semantics as a pure fold |
-//! | `inode`, `ino` | the overlay inode, its states and hashing; inode numbers |
-//! | `copy_up` | copying an object from a lower layer to upper |
-//! | `origin` | file handles of copied-up objects |
-//! | `redirect` | where the lower part of a renamed directory is |
-//! | `workdir` | the work directory, temporary entries, whiteouts |
-//! | `dir`, `rename` | creating, linking, removing, renaming |
-//! | `readdir` | merged listings |
-//! | `memory` | what directories remember of their layers |
+//! | `union` | what a mount keeps |
+//! | `mount` | options, layers opened and checked, the work directory, the root; what is shown |
+//! | `layer` | objects of layers: marks, whiteouts, file handles, redirects, temporary entries |
+//! | `object` | the overlay inode, its number, how it is looked up |
+//! | `change` | copy-up, creating, linking, removing, renaming |
+//! | `dir` | listings, and what directories remember of their layers |
 //! | `file` | open regular files |
-//! | `attr`, `xattrs`, `names` | attributes, permission, ACLs; extended attributes and their names |
+//! | `attr`, `acl`, `xattr` | attributes, permission, ACLs, extended attributes as users see them |
 //!
 //! # Locking order
 //!
@@ -30,29 +23,23 @@
 
 #![forbid(unsafe_code)]
 
+mod acl;
 mod attr;
-mod config;
-mod copy_up;
+mod change;
 mod dir;
 mod file;
-mod ino;
-mod inode;
 mod layer;
-mod lookup;
-mod lookup_fold;
-mod memory;
 mod mount;
-mod names;
-mod origin;
-mod params;
-mod readdir;
-mod redirect;
-mod rename;
+mod object;
 mod union;
-mod workdir;
-mod xattrs;
+mod xattr;
 
 pub(crate) use union::Overlay;
+
+use change::{create, remove, rename};
+use mount::{fill, params, show};
+use object::{inode, lookup};
+use union::{Child, Dentry, Inode};
 
 use crate::vfs::{
     self,
@@ -67,12 +54,6 @@ use crate::vfs::{
     Mode,
 };
 use kernel::{cred::Credential, prelude::*, seq_file::SeqFile};
-
-type Inode = vfs::OwnInode<Overlay>;
-type Dentry = vfs::OwnDentry<Overlay>;
-type Child<'a> = vfs::Child<'a, Overlay>;
-type NewInode = vfs::NewInode<Overlay>;
-type OpenFile<'a> = vfs::file_ops::OpenFile<'a, Overlay>;
 
 impl FileSystem for Overlay {
     #[cfg(not(drop_in))]
@@ -100,7 +81,7 @@ impl FileSystem for Overlay {
                 const {
                     Tables::with_file(
                         InodeTable::of::<Overlay, Directory>(),
-                        FileTable::directory::<Overlay, readdir::OpenDir>(),
+                        FileTable::directory::<Overlay, dir::open::OpenDir>(),
                     )
                 }
             }
@@ -110,7 +91,7 @@ impl FileSystem for Overlay {
     }
 
     fn xattr_handlers() -> vfs::xattr::Handlers {
-        vfs::xattr::Handlers::pair::<Overlay, xattrs::OwnHandler, xattrs::OtherHandler>()
+        vfs::xattr::Handlers::pair::<Overlay, xattr::OwnHandler, xattr::OtherHandler>()
     }
 
     fn creds(&self) -> &Credential {
@@ -122,11 +103,11 @@ impl FileSystem for Overlay {
         fc: &vfs::context::FsContext,
         params: &mut params::Params,
     ) -> Result {
-        mount::fill_super(sb, fc, params)
+        fill::fill_super(sb, fc, params)
     }
 
     fn statfs(dentry: &Dentry) -> Result<StatFs> {
-        union::statfs(dentry)
+        show::statfs(dentry)
     }
 
     fn sync(&self, sb: &SuperBlock) -> Result {
@@ -141,15 +122,15 @@ impl FileSystem for Overlay {
     }
 
     fn show_options(&self, out: &SeqFile) {
-        union::show_options(self, out)
+        show::show_options(self, out)
     }
 
     fn cached_objects(&self) -> usize {
-        self.memories().objects()
+        self.dir_caches().objects()
     }
 
     fn free_cached_objects(&self, wanted: usize) -> usize {
-        self.memories().shrink(wanted)
+        self.dir_caches().shrink(wanted)
     }
 
     fn revalidate(dentry: &Dentry, flags: u32, weak: bool) -> Result<bool> {
@@ -185,7 +166,7 @@ macro_rules! attribute_operations {
             }
 
             fn listxattr(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
-                xattrs::list(dentry, buf)
+                xattr::list(dentry, buf)
             }
 
             fn update_atime(inode: &Inode, nowait: bool) -> Result {
@@ -214,18 +195,18 @@ macro_rules! access_operations {
             }
 
             fn inode_acl(inode: &Inode, kind: AclType) -> Result<Option<Acl>> {
-                attr::inode_acl(inode, kind)
+                acl::inode_acl(inode, kind)
             }
 
             fn inode_acl_rcu(
                 inode: RcuInode<'_, Overlay>,
                 kind: AclType,
             ) -> Result<RcuAcl, RcuError> {
-                attr::inode_acl_rcu(inode, kind)
+                acl::inode_acl_rcu(inode, kind)
             }
 
             fn acl(dentry: &Dentry, kind: AclType) -> Result<Option<Acl>> {
-                attr::acl(dentry, kind)
+                acl::acl(dentry, kind)
             }
 
             fn set_acl(
@@ -234,7 +215,7 @@ macro_rules! access_operations {
                 acl: Option<AclRef<'_>>,
                 kind: AclType,
             ) -> Result {
-                attr::set_acl(idmap, dentry, acl, kind)
+                acl::set_acl(idmap, dentry, acl, kind)
             }
 
             $($own)*
@@ -284,11 +265,11 @@ file_operations!(Directory, {
     }
 
     fn create(idmap: &IdMap, child: Child<'_>, mode: Mode) -> Result {
-        dir::create(idmap, child, Mode(Mode::REG | mode.perm()), 0)
+        create::create(idmap, child, Mode(Mode::REG | mode.perm()), 0)
     }
 
     fn mkdir(idmap: &IdMap, child: Child<'_>, mode: Mode) -> Result {
-        dir::create(idmap, child, Mode(Mode::DIR | mode.perm()), 0)
+        create::create(idmap, child, Mode(Mode::DIR | mode.perm()), 0)
     }
 
     fn mknod(idmap: &IdMap, child: Child<'_>, mode: Mode, rdev: u32) -> Result {
@@ -296,23 +277,23 @@ file_operations!(Directory, {
         if mode.file_type() == Mode::CHR && rdev == 0 {
             return Err(EPERM);
         }
-        dir::create(idmap, child, mode, rdev)
+        create::create(idmap, child, mode, rdev)
     }
 
     fn symlink(idmap: &IdMap, child: Child<'_>, target: &CStr) -> Result {
-        dir::symlink(idmap, child, target)
+        create::symlink(idmap, child, target)
     }
 
     fn link(old: &Dentry, new: Child<'_>) -> Result {
-        dir::link(old, new)
+        create::link(old, new)
     }
 
     fn unlink(child: Child<'_>) -> Result {
-        dir::remove(child, false)
+        remove::remove(child, false)
     }
 
     fn rmdir(child: Child<'_>) -> Result {
-        dir::remove(child, true)
+        remove::remove(child, true)
     }
 
     fn rename(old: Child<'_>, new: Child<'_>, flags: u32) -> Result {
@@ -325,6 +306,6 @@ file_operations!(Directory, {
         file: &mut OpenTmpfile<'_, Overlay>,
         mode: Mode,
     ) -> Result {
-        dir::tmpfile(idmap, dir, file, mode)
+        create::tmpfile(idmap, dir, file, mode)
     }
 });

@@ -2,27 +2,23 @@
 
 //! What a mount keeps: layers, work directory, credentials; `statfs`, the options shown.
 
-use super::{
-    config::{Config, CopyUp, RedirectDir, Uuid},
-    ino::Layout,
+use crate::overlay::{
+    dir::cache::DirCaches,
     layer::{Layer, LowerPath, UPPER},
-    memory::Memories,
-    params,
-    workdir::Features,
-    Dentry,
+    mount::options::{Config, CopyUp, RedirectDir},
+    object::number::Layout,
 };
 use crate::vfs::{
     self,
     claim::Claim,
     inode::InodeId,
     mount::{PathRef, PrivateMount},
-    super_block::{self, AnonDev, PassedErrors, SbId, StatFs},
+    super_block::{AnonDev, PassedErrors, SbId},
     CBuf, Mount,
 };
 use kernel::{
     cred::Credential,
     prelude::*,
-    seq_file::SeqFile,
     sync::{
         aref::ARef,
         atomic::{Atomic, Relaxed},
@@ -30,29 +26,49 @@ use kernel::{
     },
 };
 
+/// An inode of a mount.
+pub(crate) type Inode = vfs::OwnInode<Overlay>;
+/// A dentry of a mount.
+pub(crate) type Dentry = vfs::OwnDentry<Overlay>;
+/// A dentry of a mount whose name and parent are stable.
+pub(crate) type Child<'a> = vfs::Child<'a, Overlay>;
+/// An inode of a mount that is being made.
+pub(crate) type NewInode = vfs::NewInode<Overlay>;
+/// An open file of a mount.
+pub(crate) type OpenFile<'a> = vfs::file_ops::OpenFile<'a, Overlay>;
+
 /// A distinct filesystem among the layers.
-pub(super) struct LayerFs {
+pub(crate) struct LayerFs {
     /// Which super block it is.
-    pub(super) sb: SbId,
-    pub(super) uuid: [u8; 16],
-    pub(super) dev: AnonDev,
+    pub(crate) sb: SbId,
+    pub(crate) uuid: [u8; 16],
+    pub(crate) dev: AnonDev,
     /// Its UUID does not tell it from the others: no handle is decoded on it.
-    pub(super) bad_uuid: bool,
-    pub(super) is_lower: bool,
+    pub(crate) bad_uuid: bool,
+    pub(crate) is_lower: bool,
 }
 
 /// The work directory of a mount.
-pub(super) struct Work {
-    pub(super) dir: ARef<vfs::Dentry>,
-    pub(super) features: Features,
+pub(crate) struct Work {
+    pub(crate) dir: ARef<vfs::Dentry>,
+    pub(crate) features: Features,
+}
+
+/// What the upper filesystem can do.
+#[derive(Clone, Copy)]
+pub(crate) struct Features {
+    /// Unnamed files.
+    pub(crate) tmpfile: bool,
+    /// Our extended attributes.
+    pub(crate) xattrs: bool,
 }
 
 /// The layers of a mount; they are unmounted together when dropped.
 #[derive(Default)]
-pub(super) struct Layers {
-    pub(super) upper: Option<Layer>,
+pub(crate) struct Layers {
+    pub(crate) upper: Option<Layer>,
     /// Topmost first.
-    pub(super) lower: KVec<Layer>,
+    pub(crate) lower: KVec<Layer>,
 }
 
 impl Drop for Layers {
@@ -70,16 +86,16 @@ impl Drop for Layers {
 /// The roots of all layers, and the upper and work directories. A lookup that reaches one is refused:
 /// layers overlap.
 #[derive(Default)]
-pub(super) struct Roots(KVec<InodeId>);
+pub(crate) struct Roots(KVec<InodeId>);
 
 impl Roots {
     /// Whether `inode` is one of them.
-    pub(super) fn contains(&self, inode: &vfs::Inode) -> bool {
+    pub(crate) fn contains(&self, inode: &vfs::Inode) -> bool {
         self.0.binary_search(&inode.id()).is_ok()
     }
 
     /// Adds `inode`, which somebody keeps referenced; `false` where it is there.
-    pub(super) fn add(&mut self, inode: &vfs::Inode) -> Result<bool> {
+    pub(crate) fn add(&mut self, inode: &vfs::Inode) -> Result<bool> {
         let Err(at) = self.0.binary_search(&inode.id()) else {
             return Ok(false);
         };
@@ -98,30 +114,30 @@ pub(crate) struct Overlay {
     /// A whiteout in the work directory that others are linked from.
     #[pin]
     pub(crate) whiteout: Mutex<Option<ARef<vfs::Dentry>>>,
-    pub(super) work: Option<Work>,
-    pub(super) roots: Roots,
-    pub(super) in_use: KVec<Claim>,
-    pub(super) layers: Layers,
-    pub(super) filesystems: KVec<LayerFs>,
-    pub(super) layout: Layout,
-    pub(super) creds: ARef<Credential>,
-    pub(super) config: Config,
-    pub(super) shown: Shown,
-    pub(super) name_len: i64,
-    pub(super) upper_xattrs: Atomic<bool>,
-    pub(super) share_whiteouts: Atomic<bool>,
-    pub(super) last_ino: Atomic<u64>,
+    pub(crate) work: Option<Work>,
+    pub(crate) roots: Roots,
+    pub(crate) in_use: KVec<Claim>,
+    pub(crate) layers: Layers,
+    pub(crate) filesystems: KVec<LayerFs>,
+    pub(crate) layout: Layout,
+    pub(crate) creds: ARef<Credential>,
+    pub(crate) config: Config,
+    pub(crate) shown: Shown,
+    pub(crate) name_len: i64,
+    pub(crate) upper_xattrs: Atomic<bool>,
+    pub(crate) share_whiteouts: Atomic<bool>,
+    pub(crate) last_ino: Atomic<u64>,
     /// Upper's writeback errors that `syncfs(2)` knows of.
-    pub(super) passed_errors: Option<PassedErrors>,
-    pub(super) memories: Arc<Memories>,
+    pub(crate) passed_errors: Option<PassedErrors>,
+    pub(crate) dir_caches: Arc<DirCaches>,
 }
 
 /// What `/proc/mounts` shows.
-pub(super) struct Shown {
-    pub(super) lowerdir: Option<CBuf>,
-    pub(super) lower: KVec<CBuf>,
-    pub(super) upper: Option<CBuf>,
-    pub(super) work: Option<CBuf>,
+pub(crate) struct Shown {
+    pub(crate) lowerdir: Option<CBuf>,
+    pub(crate) lower: KVec<CBuf>,
+    pub(crate) upper: Option<CBuf>,
+    pub(crate) work: Option<CBuf>,
 }
 
 impl Overlay {
@@ -243,56 +259,12 @@ impl Overlay {
     }
 
     /// What its directories remember.
-    pub(crate) fn memories(&self) -> &Arc<Memories> {
-        &self.memories
+    pub(crate) fn dir_caches(&self) -> &Arc<DirCaches> {
+        &self.dir_caches
     }
 
     /// The longest name.
     pub(crate) fn name_len(&self) -> usize {
         usize::try_from(self.name_len).unwrap_or(0)
-    }
-}
-
-/// Sizes of upper (or the topmost lower layer), magic number of union filesystems.
-pub(crate) fn statfs(dentry: &Dentry) -> Result<StatFs> {
-    let fs = dentry.fs();
-    let root = super_block::root_of::<Overlay>(dentry.sb())?;
-    let mut stat = StatFs::read(root.own_positive()?.real_path()?)?;
-    stat.set_name_len(fs.name_len);
-    stat.set_union_magic();
-    if fs.config.uuid == Uuid::Auto {
-        stat.set_fsid(dentry.sb());
-    }
-    Ok(stat)
-}
-
-/// Prints the options such that they can be mounted again.
-pub(crate) fn show_options(fs: &Overlay, out: &SeqFile) {
-    let show = |key: &CStr, value: &CBuf| vfs::log::show_option(out, key, value.as_cstr());
-    match &fs.shown.lowerdir {
-        Some(list) => show(c"lowerdir", list),
-        None => fs
-            .shown
-            .lower
-            .iter()
-            .for_each(|name| show(c"lowerdir+", name)),
-    }
-    if let Some(name) = &fs.shown.upper {
-        show(c"upperdir", name);
-    }
-    if let Some(name) = &fs.shown.work {
-        show(c"workdir", name);
-    }
-    if fs.config.default_permissions {
-        kernel::seq_print!(out, ",default_permissions");
-    }
-    if let Some(value) = fs.config.shown_redirect_dir(params::defaults()) {
-        kernel::seq_print!(out, ",redirect_dir={value}");
-    }
-    if fs.config.copy_up == CopyUp::AtOpen {
-        kernel::seq_print!(out, ",copy_up=open");
-    }
-    if fs.config.uuid == Uuid::Null {
-        kernel::seq_print!(out, ",uuid=null");
     }
 }

@@ -5,7 +5,10 @@
 //! On disk (`trusted.overlay.origin`): version, magic, length, flags, handle type, UUID of the
 //! filesystem, the handle. An empty value: copied up, from something that has no handle.
 
-use super::{layer::LowerPath, names::own, xattrs, Overlay};
+use crate::overlay::{
+    layer::{marks, whiteout, xattr_names::own, LowerPath},
+    union::Overlay,
+};
 use crate::vfs::{
     cred,
     handle::{Handle, MAX_BYTES},
@@ -116,7 +119,7 @@ pub(crate) fn encode(lower: &Inode) -> Result<Value> {
 /// Records on the upper object `path` where it comes from; where upper has no attributes, or none on
 /// objects of its type, nothing is recorded.
 pub(crate) fn record(fs: &Overlay, path: PathRef<'_>, value: &[u8]) -> Result {
-    match xattrs::set_own(fs, path, own::ORIGIN, value, Ok(())) {
+    match marks::set_own(fs, path, own::ORIGIN, value, Ok(())) {
         Err(e) if e == EPERM => Ok(()),
         other => other,
     }
@@ -182,7 +185,8 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
 fn same_type(path: PathRef<'_>, origin: &Dentry) -> bool {
     match (path.dentry.inode(), origin.inode()) {
         (Some(upper), Some(lower)) => {
-            upper.mode().file_type() == lower.mode().file_type() || xattrs::is_whiteout(path, true)
+            upper.mode().file_type() == lower.mode().file_type()
+                || whiteout::is_whiteout(path, true)
         }
         _ => false,
     }

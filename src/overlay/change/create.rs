@@ -2,63 +2,28 @@
 
 //! Changing directories: creating, linking, removing, unnamed files.
 
-use super::{
-    copy_up,
+use crate::overlay::{
+    change::copy_up,
     file::RegularFile,
-    inode::{self, Parameters, WHITEOUTS},
-    layer::LowerStack,
-    lookup::{self, OPAQUE, REMOVED, UPPER_ALIAS},
-    names::own,
-    readdir,
-    workdir::{self, Temp},
-    xattrs, Child, Dentry, Inode, NewInode, Overlay,
+    layer::{
+        temp::{self, Temp},
+        whiteout, LowerStack,
+    },
+    object::inode::{self, Parameters, UPPER_ALIAS},
+    union::{Child, Dentry, Inode, NewInode, Overlay},
 };
 use crate::vfs::{
     self,
     acl::{Acl, AclType},
-    attr::{statx, Iattr, Stat},
+    attr::Iattr,
     cred,
     dentry::REVALIDATE,
-    dirop::{rename_flags, Creating, New, Removing, Renaming},
+    dirop::{rename_flags, Creating, New, Renaming},
     file_ops::OpenTmpfile,
     mount::{IdMap, PathRef},
-    CBuf, Mode,
+    Mode,
 };
 use kernel::{prelude::*, sync::aref::ARef};
-
-/// Whether a negative dentry stands for a whiteout in upper.
-pub(crate) fn is_whiteout(dentry: &Dentry) -> bool {
-    dentry.is_negative() && dentry.marks().test(OPAQUE)
-}
-
-/// Whether nothing but upper makes a directory up, whiteouts included.
-pub(crate) fn is_pure_upper(inode: &Inode) -> bool {
-    inode.data().lower.is_empty() && !inode.data().flags.test(WHITEOUTS)
-}
-
-/// Whether an upper dentry is that of `inode`.
-pub(crate) fn is_upper_of(inode: &Inode, upper: &vfs::Dentry) -> bool {
-    match (inode.upper().and_then(vfs::Dentry::inode), upper.inode()) {
-        (Some(known), Some(found)) => known == found,
-        _ => false,
-    }
-}
-
-/// Marks an upper directory (and its dentry) as one that hides the lower layers; `missing` where
-/// upper has no attributes.
-pub(crate) fn set_opaque(dentry: &Dentry, upper: PathRef<'_>, missing: Error) -> Result {
-    xattrs::set_own(dentry.fs(), upper, own::OPAQUE, b"y", Err(missing))?;
-    dentry.marks().set(OPAQUE);
-    Ok(())
-}
-
-/// Takes a name off an inode's link count, as far as the names in the dcache allow: the count of a
-/// layer that was changed underneath may be too low.
-pub(crate) fn drop_link(dentry: &Dentry, inode: &Inode) {
-    if inode.nlink() > u32::from(dentry.has_hashed_alias()) {
-        inode.drop_nlink();
-    }
-}
 
 /// What a new name gets.
 enum Entry<'a> {
@@ -121,7 +86,7 @@ pub(crate) fn link(old: &Dentry, new: Child<'_>) -> Result {
     let _write = fs.work()?.0.want_write()?;
     cred::scope(fs.creds(), |_| {
         if inode.parts().origin {
-            xattrs::set_impure(new.dir())?;
+            new.dir().set_impure()?;
         }
         create_entry(new, Entry::Link(inode))
     })
@@ -131,7 +96,7 @@ fn create_entry(child: Child<'_>, entry: Entry<'_>) -> Result {
     let fs = child.fs();
     let (mnt, _) = fs.work()?;
     let dir = child.dir().expect_upper()?;
-    let upper = if is_whiteout(child.dentry()) {
+    let upper = if whiteout::is_covered(child.dentry()) {
         create_over_whiteout(child, &entry)?
     } else {
         let new = match &entry {
@@ -146,14 +111,14 @@ fn create_entry(child: Child<'_>, entry: Entry<'_>) -> Result {
                 dentry: &upper,
             };
             // It spares later lookups the lower layers, no more: it may fail.
-            let _ = set_opaque(child.dentry(), path, EIO);
+            let _ = whiteout::set_opaque(child.dentry(), path, EIO);
         }
         upper
     };
     let origin = matches!(&entry, Entry::Link(inode) if inode.parts().origin);
     child.dir().entries_changed(origin);
     let made = upper.clone();
-    instantiate(child, upper, entry).inspect_err(|_| workdir::discard(mnt, dir, &made))
+    instantiate(child, upper, entry).inspect_err(|_| temp::discard(mnt, dir, &made))
 }
 
 /// Makes a negative dentry positive.
@@ -190,7 +155,7 @@ fn create_over_whiteout(child: Child<'_>, entry: &Entry<'_>) -> Result<ARef<vfs:
         mnt,
         dentry: &whiteout,
     };
-    if !xattrs::is_whiteout(path, true) {
+    if !whiteout::is_whiteout(path, true) {
         return Err(ESTALE);
     }
     // The ACLs are those of the union's directory: the work directory has none.
@@ -219,123 +184,14 @@ fn create_over_whiteout(child: Child<'_>, entry: &Entry<'_>) -> Result<ARef<vfs:
         }
     }
     if is_dir {
-        set_opaque(child.dentry(), temp.path(), EIO)?;
+        whiteout::set_opaque(child.dentry(), temp.path(), EIO)?;
     }
     renaming.rename()?;
     let upper = temp.publish();
     if is_dir {
-        workdir::discard(mnt, work, &whiteout);
+        temp::discard(mnt, work, &whiteout);
     }
     Ok(upper)
-}
-
-/// Removes a name.
-pub(crate) fn remove(child: Child<'_>, is_dir: bool) -> Result {
-    let fs = child.fs();
-    let inode = child.dentry().own_positive()?;
-    let lower = lookup::lower_shows(child);
-    let whiteouts = if is_dir && (lower || !is_pure_upper(inode)) {
-        readdir::check_empty(child.dentry())?
-    } else {
-        KVec::new()
-    };
-    copy_up::copy_up(child.parent())?;
-    {
-        let _lock = inode.op_lock().lock_killable()?;
-        let _write = fs.work()?.0.want_write()?;
-        cred::scope(fs.creds(), |_| {
-            remove_from_upper(child, inode, lower, &whiteouts)
-        })?;
-        if is_dir {
-            inode.clear_nlink();
-        } else {
-            child.marks().set(REMOVED);
-            drop_link(child.dentry(), inode);
-        }
-    }
-    if inode.upper().is_some() {
-        inode.refresh();
-    }
-    Ok(())
-}
-
-/// Removes the name's entry in upper; where `lower` has one too, a whiteout takes its place.
-fn remove_from_upper(child: Child<'_>, inode: &Inode, lower: bool, whiteouts: &[CBuf]) -> Result {
-    let fs = child.fs();
-    let (mnt, _) = fs.work()?;
-    let dir = child.dir().expect_upper()?;
-    let replaced = if whiteouts.is_empty() {
-        None
-    } else {
-        Some(clear_empty(child, whiteouts)?)
-    };
-    // What is there must be what the dentry stands for: others may have changed upper.
-    let expected = |found: &vfs::Dentry| match &replaced {
-        Some(replaced) => *found == **replaced,
-        None => is_upper_of(inode, found),
-    };
-    if lower {
-        let found = dir.lookup(mnt, child.name())?;
-        if (replaced.is_some() || child.marks().test(UPPER_ALIAS)) && !expected(&found) {
-            return Err(ESTALE);
-        }
-        let covered = workdir::cover(fs, dir, &found);
-        if covered.is_ok() {
-            child.dir().entries_changed(true);
-            child.unhash();
-        }
-        return covered;
-    }
-    let removing = Removing::start(mnt, dir, child.name())?;
-    if !expected(removing.dentry()) {
-        return Err(ESTALE);
-    }
-    let removed = removing.remove();
-    child.dir().entries_changed(inode.parts().origin);
-    if removed.is_ok() {
-        child.unhash();
-    }
-    removed
-}
-
-/// Exchanges an upper directory that holds whiteouts alone for an empty, opaque one, so that it can
-/// be removed or replaced in one step. Returns the new upper directory.
-pub(crate) fn clear_empty(child: Child<'_>, whiteouts: &[CBuf]) -> Result<ARef<vfs::Dentry>> {
-    let fs = child.fs();
-    let (mnt, work) = fs.work()?;
-    let dir = child.dir().expect_upper()?;
-    let inode = child.dentry().own_positive()?;
-    let upper = inode.upper_path().ok_or(ESTALE)?;
-    let mut stat = Stat::zeroed();
-    upper.stat(&mut stat, statx::BASIC)?;
-    if !stat.mode().is_dir() {
-        return Err(ESTALE);
-    }
-    let temp = Temp::create(mnt, work, New::Node(stat.mode(), 0))?;
-    let renaming = Renaming::start_two(
-        mnt,
-        (work, temp.dentry()),
-        (dir, upper.dentry),
-        rename_flags::EXCHANGE,
-    )?;
-    copy_up::copy_xattrs(upper, temp.path())?;
-    set_opaque(child.dentry(), temp.path(), EIO)?;
-    {
-        let lock = temp.dentry().positive()?.lock();
-        copy_up::set_attributes(temp.path(), &stat, &lock)?;
-    }
-    renaming.rename()?;
-    let empty = temp.publish();
-    for name in whiteouts {
-        // Past the point of no return: what cannot be removed is left to the next mount.
-        if let Ok(Some(whiteout)) = upper.dentry.lookup_positive(mnt, name.as_bytes(), false) {
-            workdir::discard(mnt, upper.dentry, &whiteout);
-        }
-    }
-    workdir::discard(mnt, work, upper.dentry);
-    // The inode's upper directory is another one now.
-    child.unhash();
-    Ok(empty)
 }
 
 /// Opens an unnamed file.

@@ -2,16 +2,16 @@
 
 //! Mounting: the layers opened and checked, the root made.
 
-use super::{
-    config::{RedirectDir, Uuid},
-    ino::Layout,
-    inode,
-    layer::{Layer, LowerPath},
-    memory::Memories,
-    names::own,
-    params::{Named, Params},
-    union::{LayerFs, Layers, Roots, Shown, Work},
-    workdir, xattrs, Overlay,
+use crate::overlay::{
+    dir::cache::DirCaches,
+    layer::{marks, xattr_names::own, Layer, LowerPath},
+    mount::{
+        options::{RedirectDir, Uuid},
+        params::{Named, Params},
+        workdir,
+    },
+    object::{inode, number::Layout},
+    union::{LayerFs, Layers, Overlay, Roots, Shown, Work},
 };
 use crate::vfs::{
     self,
@@ -446,7 +446,7 @@ fn fill_with(
         share_whiteouts: Atomic::new(true),
         last_ino: Atomic::new(1),
         passed_errors,
-        memories: Memories::new()?,
+        dir_caches: DirCaches::new()?,
     }? Error))?;
     make_root(sb, stack)
 }
@@ -457,7 +457,7 @@ fn make_root(sb: &mut NewSuper<'_, Overlay>, lower: KVec<LowerPath>) -> Result {
     // The marker is looked for in all layers but the lowest, which hides nothing.
     let mut xwhiteouts = false;
     for path in lower.iter().take(lower.len() - 1) {
-        if xattrs::dir_mark(fs.lower_path(path)?, own::OPAQUE) == Some(b'x') {
+        if marks::dir_mark(fs.lower_path(path)?, own::OPAQUE) == Some(b'x') {
             if let Some(layer) = fs.layer(path.layer) {
                 layer.set_xwhiteouts();
             }
@@ -467,10 +467,10 @@ fn make_root(sb: &mut NewSuper<'_, Overlay>, lower: KVec<LowerPath>) -> Result {
     let has_upper = upper.is_some();
     let root = sb.set_root(inode::root(sb.sb(), fs, upper, lower)?)?;
     if has_upper {
-        root.marks().set(super::lookup::UPPER_ALIAS);
+        root.marks().set(inode::UPPER_ALIAS);
     }
     if xwhiteouts {
-        root.marks().set(super::lookup::XWHITEOUTS);
+        root.marks().set(inode::XWHITEOUTS);
     }
     let flags = inode::revalidate_flags(root.own_inode());
     root.change_revalidate(WEAK_REVALIDATE, flags & WEAK_REVALIDATE);

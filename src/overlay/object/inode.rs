@@ -2,11 +2,11 @@
 
 //! The overlay inode: which real object answers for it, its states, how it is hashed.
 
-use super::{
-    ino::Layout,
-    layer::{LowerPath, LowerStack},
-    memory::Memory,
-    xattrs, Inode, NewInode, Overlay,
+use crate::overlay::{
+    dir::cache::DirCache,
+    layer::{marks, xattr_names::own, LowerPath, LowerStack},
+    object::{number::Layout, protected},
+    union::{Inode, NewInode, Overlay},
 };
 use crate::vfs::{
     self,
@@ -36,6 +36,15 @@ pub(crate) const CONST_INO: usize = 4;
 /// Inode flag: the directory was listed since its entries last changed.
 pub(crate) const LISTED: usize = 8;
 
+/// Dentry mark: the name exists in upper.
+pub(crate) const UPPER_ALIAS: usize = 1;
+/// Dentry mark: upper hides what the lower layers have (a whiteout where negative).
+pub(crate) const OPAQUE: usize = 2;
+/// Dentry mark: the name was removed; who still has the file open goes on with it.
+pub(crate) const REMOVED: usize = 8;
+/// Dentry mark: the directory's layers may hold xattr whiteouts.
+pub(crate) const XWHITEOUTS: usize = 4;
+
 /// Flags of an inode that are copied from the layer's inode.
 pub(crate) const COPIED_FLAGS: u32 = flags::SYNC | flags::NOATIME | PROTECTED_FLAGS;
 /// Flags that are kept in the `protattr` attribute instead of on the upper inode.
@@ -61,7 +70,7 @@ pub(crate) struct Data {
     /// Of a directory: lower layers asked in vain since its names were last learnt.
     pub(crate) asked: Atomic<u32>,
     /// Of a directory: what it remembers of its layers.
-    pub(crate) memory: OnceArc<Memory>,
+    pub(crate) cache: OnceArc<DirCache>,
 }
 
 impl InodeData for Data {
@@ -72,15 +81,15 @@ impl InodeData for Data {
             flags: Flags::new(),
             version: Atomic::new(0),
             asked: Atomic::new(0),
-            memory: OnceArc::new(),
+            cache: OnceArc::new(),
         })
     }
 
     fn release(&self) {
         self.upper.release();
         self.lower.release();
-        if let Some(memory) = self.memory.get() {
-            memory.retire();
+        if let Some(cache) = self.cache.get() {
+            cache.retire();
         }
     }
 }
@@ -179,6 +188,26 @@ impl Inode {
         if self.lists_merged() || copied_up {
             self.forget_listing();
         }
+    }
+
+    /// Makes all listings out of date: the directory's entries changed, or it is in upper now.
+    pub(crate) fn forget_listing(&self) {
+        self.data().version.add(1, Relaxed);
+        self.data().flags.clear(LISTED);
+        if let Some(cache) = self.data().cache.get() {
+            cache.forget_listing();
+        }
+    }
+
+    /// Marks its upper directory as one that may hold copied-up entries.
+    pub(crate) fn set_impure(&self) -> Result {
+        if self.data().flags.test(IMPURE) {
+            return Ok(());
+        }
+        let path = self.upper_path().ok_or(EROFS)?;
+        marks::set_own(self.fs(), path, own::IMPURE, b"y", Ok(()))?;
+        self.data().flags.set(IMPURE);
+        Ok(())
     }
 
     /// The version of a directory's entries.
@@ -351,15 +380,15 @@ fn fill(mut new: NewInode, fs: &Overlay, with: Fill) -> Result<NewInode> {
     inode.set_flags(real_inode.flags(), COPIED_FLAGS);
     let flags = &inode.data().flags;
     if with.mode.is_dir() {
-        if inode.parts().merged || xattrs::has_origin(real) {
+        if inode.parts().merged || marks::has_origin(real) {
             flags.set(WHITEOUTS);
         }
-        if inode.upper().is_some() && xattrs::is_impure(real) {
+        if inode.upper().is_some() && marks::is_impure(real) {
             flags.set(IMPURE);
         }
     }
     if inode.upper().is_some() {
-        xattrs::load_protected(inode, real);
+        protected::load(inode, real);
     }
     Ok(new)
 }

@@ -7,13 +7,17 @@
 //! attributes) `-> ` published under its name. A staged object removes itself unless published. No
 //! lock of upper and no write access is held while data is copied.
 
-use super::{
-    inode::{self, COPIED_FLAGS},
-    lookup::{REMOVED, UPPER_ALIAS},
-    names::{self, Class},
-    origin,
-    workdir::Temp,
-    xattrs, Dentry, Inode, OpenFile, Overlay,
+use crate::overlay::{
+    layer::{
+        handle,
+        temp::Temp,
+        xattr_names::{self, Class},
+    },
+    object::{
+        inode::{self, COPIED_FLAGS, REMOVED, UPPER_ALIAS},
+        protected,
+    },
+    union::{Dentry, Inode, OpenFile, Overlay},
 };
 use crate::vfs::{
     self,
@@ -229,7 +233,7 @@ impl<'a> Planned<'a> {
         let (mnt, work) = self.fs.work()?;
         if !self.removed {
             let _write = mnt.start_write();
-            xattrs::set_impure(self.parent)?;
+            self.parent.set_impure()?;
         }
         cred::scope_copy_up(self.dentry, || {
             let _write = mnt.start_write();
@@ -316,8 +320,8 @@ impl<'a> Planned<'a> {
         }
         // The links of a lower file are separate files in upper: they have no common origin.
         if mode.is_dir() || self.stat.nlink() == 1 {
-            let value = origin::encode(self.lower.dentry.positive()?)?;
-            origin::record(self.fs, to, value.as_bytes())?;
+            let value = handle::encode(self.lower.dentry.positive()?)?;
+            handle::record(self.fs, to, value.as_bytes())?;
         }
         let inode = to.dentry.positive()?;
         let lock = inode.lock();
@@ -338,7 +342,7 @@ impl<'a> Planned<'a> {
         }
         let copied = old.flags() & (fl::SYNC | fl::NOATIME);
         if old.flags() & (fl::APPEND | fl::IMMUTABLE) != 0 {
-            match xattrs::store_protected(self.inode, to, &mut old) {
+            match protected::store(self.inode, to, &mut old) {
                 Err(e) if e == EPERM => pr_warn!("copying fileattr: no xattr on upper\n"),
                 other => other?,
             }
@@ -420,7 +424,7 @@ impl<'a> Planned<'a> {
             return Ok(());
         }
         let _write = self.fs.work()?.0.start_write();
-        xattrs::set_impure(self.parent)?;
+        self.parent.set_impure()?;
         self.link(upper)?;
         self.restore_parent_times(self.parent.expect_upper()?);
         Ok(())
@@ -489,7 +493,7 @@ pub(crate) fn copy_xattrs(from: PathRef<'_>, to: PathRef<'_>) -> Result {
     for name in list.split_inclusive(|b| *b == 0) {
         let name = CStr::from_bytes_with_nul(name).map_err(|_| EIO)?;
         // Escaped ones are a user's: they are stored on a layer as they are.
-        if names::classify(name.to_bytes()) == Class::Private {
+        if xattr_names::classify(name.to_bytes()) == Class::Private {
             continue;
         }
         if !xattr::copy_up_wanted(from.dentry, name)? {

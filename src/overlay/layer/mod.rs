@@ -2,6 +2,13 @@
 
 //! Layers, paths in layers, and the stack of lower paths of an inode.
 
+pub(super) mod handle;
+pub(super) mod marks;
+pub(super) mod redirect;
+pub(super) mod temp;
+pub(super) mod whiteout;
+pub(super) mod xattr_names;
+
 use crate::vfs::{
     mount::{IdMap, PathRef, PrivateMount},
     sync::{Flags, OnceRef},

@@ -2,10 +2,10 @@
 
 //! A mount in preparation: layers from strings and file descriptors, escapes, the other options.
 
-use super::{
-    config::{Config, Defaults, Verdict},
+use crate::overlay::{
     layer::MAX_LOWER,
-    Overlay,
+    mount::options::{Config, Defaults, Verdict},
+    union::Overlay,
 };
 use crate::vfs::{
     context::{Context, FsContext, Level, Value},

@@ -4,7 +4,7 @@
 //! hold which names, and its listing.
 //!
 //! Both are learnt when that has paid for itself, and hold while the layers' directories, which are
-//! [watched](Watch), stay as they were. All memories of a mount are counted and given back, oldest
+//! [watched](Watch), stay as they were. All dir_caches of a mount are counted and given back, oldest
 //! first, when memory is short.
 //!
 //! What the index answers: a lower layer that it does not name for a name has nothing of that name,
@@ -13,12 +13,8 @@
 //! ([`is_watchable`](vfs::Dentry::is_watchable); a forged one may not). A layer that it names is asked:
 //! two names may share a hash.
 
-use super::{inode::LISTED, readdir::Listing, Inode};
-use crate::vfs::{
-    file::{self, may},
-    readdir::{self, NameSalt},
-    watch::Watch,
-};
+use super::listing::Listing;
+use crate::vfs::{self, readdir::NameSalt, watch::Watch};
 use core::ops::Range;
 use kernel::{
     new_spinlock,
@@ -30,27 +26,18 @@ use kernel::{
     },
 };
 
-/// Layers asked in vain, for each layer of a directory, before its names are learnt: opening, watching
-/// and closing a directory costs about as much as so many lookups of a missing name.
-const PATIENCE: u32 = 24;
-/// Names that are read for each layer that was asked in vain: what one such question costs.
-const NAMES_PER_MISS: usize = 3;
-/// Bytes of a directory's size for each of its names, about, and rather too many.
-const SIZE_OF_NAME: i64 = 64;
-/// Most names of an index, 8 bytes each.
-const MAX_NAMES: usize = 1 << 20;
 /// Names that count as one object for the shrinker, whose other objects are inodes and dentries.
 const NAMES_PER_OBJECT: usize = 64;
 
 /// Which lower layers hold which names.
-struct Index {
-    salt: NameSalt,
+pub(super) struct Index {
+    pub(super) salt: NameSalt,
     /// A name's hash, then 16 bits for the position of a layer that holds it; sorted.
-    rows: KVVec<u64>,
+    pub(super) rows: KVVec<u64>,
 }
 
 impl Index {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             salt: NameSalt::random(),
             rows: KVVec::new(),
@@ -58,7 +45,7 @@ impl Index {
     }
 
     /// Ends the adding of names.
-    fn sort(&mut self) {
+    pub(super) fn sort(&mut self) {
         self.rows.sort_unstable();
         // Names of one layer that share a hash.
         let mut last = None;
@@ -69,12 +56,12 @@ impl Index {
         ((self.salt.hash(name) as u64) & 0xffff_ffff) << 16
     }
 
-    fn push(&mut self, name: &[u8], position: usize) -> Result {
+    pub(super) fn push(&mut self, name: &[u8], position: usize) -> Result {
         let row = self.key(name) | u64::from(u16::try_from(position)?);
         Ok(self.rows.push(row, GFP_KERNEL_ACCOUNT)?)
     }
 
-    fn find(&self, name: &[u8]) -> Range<usize> {
+    pub(super) fn find(&self, name: &[u8]) -> Range<usize> {
         let key = self.key(name);
         let start = self.rows.partition_point(|row| *row < key);
         let rest = self.rows.get(start..).unwrap_or_default();
@@ -89,9 +76,9 @@ impl Index {
 
 /// The lower layers of a directory that may hold a name, topmost first.
 pub(crate) struct Holders {
-    index: Option<Arc<Index>>,
+    pub(super) index: Option<Arc<Index>>,
     /// Positions in the lower stack, or rows of the index.
-    range: Range<usize>,
+    pub(super) range: Range<usize>,
 }
 
 impl Holders {
@@ -122,21 +109,21 @@ impl Iterator for Holders {
 }
 
 /// A listing and what it depends on.
-struct Kept {
-    listing: Arc<Listing>,
+pub(super) struct Kept {
+    pub(super) listing: Arc<Listing>,
     /// The upper directory, watched for changes that others make.
-    upper: Option<Watch>,
+    pub(super) upper: Option<Watch>,
     /// It depends on the lower directories.
-    merged: bool,
+    pub(super) merged: bool,
 }
 
 /// What is known at the moment.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     /// Watches the lower directories.
-    lowers: Option<Arc<Watch>>,
-    index: Option<Arc<Index>>,
-    listing: Option<Kept>,
+    pub(super) lowers: Option<Arc<Watch>>,
+    pub(super) index: Option<Arc<Index>>,
+    pub(super) listing: Option<Kept>,
 }
 
 impl Known {
@@ -145,34 +132,34 @@ impl Known {
         index + self.listing.as_ref().map_or(0, |kept| kept.listing.len())
     }
 
-    fn changed(&self) -> bool {
+    pub(super) fn changed(&self) -> bool {
         self.lowers.as_ref().is_some_and(|watch| watch.changed())
     }
 }
 
 /// What one directory remembers.
 #[pin_data]
-pub(crate) struct Memory {
-    /// Its place in [`Memories`].
-    age: u64,
-    all: Arc<Memories>,
+pub(crate) struct DirCache {
+    /// Its place in [`DirCaches`].
+    pub(super) age: u64,
+    pub(super) all: Arc<DirCaches>,
     /// Layers to be asked in vain before names are learnt, since learning failed; or 0.
-    learn_at: Atomic<u32>,
+    pub(super) learn_at: Atomic<u32>,
     #[pin]
-    known: SpinLock<Known>,
+    pub(super) known: SpinLock<Known>,
 }
 
-/// All memories of a mount that hold anything.
+/// All dir_caches of a mount that hold anything.
 #[pin_data]
-pub(crate) struct Memories {
+pub(crate) struct DirCaches {
     #[pin]
-    by_age: SpinLock<RBTree<u64, Arc<Memory>>>,
+    by_age: SpinLock<RBTree<u64, Arc<DirCache>>>,
     /// Names that they hold.
-    names: Atomic<usize>,
+    pub(super) names: Atomic<usize>,
     last: Atomic<u64>,
 }
 
-impl Memories {
+impl DirCaches {
     /// None yet.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
@@ -208,8 +195,8 @@ impl Memories {
     }
 }
 
-impl Memory {
-    fn new(all: &Arc<Memories>) -> Result<Arc<Self>> {
+impl DirCache {
+    pub(super) fn new(all: &Arc<DirCaches>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 age: all.last.fetch_add(1u64, Relaxed),
@@ -222,7 +209,7 @@ impl Memory {
     }
 
     /// Changes what is known and keeps the books; what `change` takes out is dropped without the lock.
-    fn update<R>(&self, change: impl FnOnce(&mut Known) -> R) -> R {
+    pub(super) fn update<R>(&self, change: impl FnOnce(&mut Known) -> R) -> R {
         let (result, gone) = {
             let mut known = self.known.lock();
             let before = known.names();
@@ -248,6 +235,12 @@ impl Memory {
         self.forget();
     }
 
+    /// Forgets the listing alone.
+    pub(crate) fn forget_listing(&self) {
+        let old = self.update(|known| known.listing.take());
+        drop(old);
+    }
+
     /// Forgets what is out of date; whether anything is left to go by.
     fn check(&self) {
         let old = self.update(|known| {
@@ -261,7 +254,7 @@ impl Memory {
     }
 
     /// Has the memory found when the system is short of it; where that fails, nothing is remembered.
-    fn enlist(self: ArcBorrow<'_, Self>) -> Result {
+    pub(super) fn enlist(self: ArcBorrow<'_, Self>) -> Result {
         let Ok(room) = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT) else {
             self.forget();
             return Err(ENOMEM);
@@ -276,7 +269,7 @@ impl Memory {
 
     /// Remembers `value`, which was learnt under `watch`, unless a change was seen meanwhile. `store`
     /// returns what it replaces.
-    fn remember<T>(
+    pub(super) fn remember<T>(
         self: ArcBorrow<'_, Self>,
         watch: &Arc<Watch>,
         value: T,
@@ -292,7 +285,7 @@ impl Memory {
     }
 
     /// Ends a watch that nothing depends on.
-    fn unwatch(&self) {
+    pub(super) fn unwatch(&self) {
         let old = self.update(|known| match (&known.index, &known.listing) {
             (None, None) => known.lowers.take(),
             _ => None,
@@ -300,14 +293,17 @@ impl Memory {
         drop(old);
     }
 
-    /// The watch over the lower directories; a new one where there is none that holds.
-    fn watch(&self, dir: &Inode) -> Result<Arc<Watch>> {
+    /// The watch over the lower directories `lowers`; a new one where there is none that holds.
+    pub(super) fn watch<'a>(
+        &self,
+        lowers: impl Iterator<Item = Result<&'a vfs::Dentry>>,
+    ) -> Result<Arc<Watch>> {
         self.check();
         if let Some(watch) = &self.known.lock().lowers {
             return Ok(watch.clone());
         }
-        let watch = Watch::new(dir.data().lower.as_slice().iter().map(|path| {
-            let dentry = path.dentry()?;
+        let watch = Watch::new(lowers.map(|dentry| {
+            let dentry = dentry?;
             if dentry.is_watchable() {
                 dentry.positive()
             } else {
@@ -323,175 +319,6 @@ impl Memory {
                 known.lowers = Some(watch.clone());
                 Ok(watch)
             }
-        }
-    }
-}
-
-impl Inode {
-    fn memory(&self) -> Option<ArcBorrow<'_, Memory>> {
-        self.data().memory.get()
-    }
-
-    fn make_memory(&self) -> Result<ArcBorrow<'_, Memory>> {
-        if self.memory().is_none() {
-            // Where another task is quicker its memory is used, and this one dropped.
-            self.data().memory.set(Memory::new(self.fs().memories())?);
-        }
-        self.memory().ok_or(ENOMEM)
-    }
-
-    /// The lower layers of this directory that may hold `name`.
-    pub(crate) fn holders(&self, name: &[u8]) -> Holders {
-        let index = self.memory().and_then(|memory| {
-            let known = memory.known.lock();
-            known.index.clone().filter(|_| !known.changed())
-        });
-        let range = match &index {
-            Some(index) => index.find(name),
-            None => 0..self.data().lower.len(),
-        };
-        Holders { index, range }
-    }
-
-    /// Notes that `layers` lower layers were asked in vain for a name in this directory; learns which
-    /// names they hold once that has cost as much. With the mounter's credentials.
-    pub(crate) fn missed(&self, layers: usize) {
-        let data = self.data();
-        if data.lower.len() < 2 || layers == 0 {
-            return;
-        }
-        let layers = u32::try_from(layers).unwrap_or(u32::MAX);
-        let asked = data.asked.fetch_add(layers, Relaxed).saturating_add(layers);
-        let enough = PATIENCE.saturating_mul(data.lower.len() as u32);
-        if asked < enough {
-            return;
-        }
-        let Ok(memory) = self.make_memory() else {
-            return;
-        };
-        // One task learns at a time.
-        if asked < memory.learn_at.load(Relaxed) || data.asked.xchg(0, Relaxed) < enough {
-            return;
-        }
-        let budget = (asked as usize)
-            .saturating_mul(NAMES_PER_MISS)
-            .min(MAX_NAMES);
-        if self.learn(memory, budget).is_err() {
-            // Too many names, or they can't be had: it is tried again when it has cost more.
-            memory.learn_at.store(asked.saturating_mul(4), Relaxed);
-            memory.unwatch();
-        }
-    }
-
-    /// Reads the names of all lower layers.
-    fn learn(&self, memory: ArcBorrow<'_, Memory>, budget: usize) -> Result {
-        let lowers = self.data().lower.as_slice().iter();
-        let inodes = lowers.filter_map(|path| path.dentry.get()?.inode());
-        let about: i64 = inodes.map(|inode| inode.size() / SIZE_OF_NAME).sum();
-        if about > i64::try_from(budget)? {
-            return Err(E2BIG);
-        }
-        let watch = memory.watch(self)?;
-        let mut index = Index::new();
-        let fs = self.fs();
-        for (position, path) in self.data().lower.as_slice().iter().enumerate() {
-            let path = fs.lower_path(path)?;
-            // A lookup waits for nobody's leave to open a directory.
-            if path.mnt.sb().asks_listeners() {
-                return Err(EBUSY);
-            }
-            // Where looking a name up would be refused, it must go on being refused.
-            path.dentry
-                .positive()?
-                .permission(path.idmap(), may::EXEC)?;
-            readdir::read_all(&*file::open_checked(path, false)?, |entry| {
-                if index.rows.len() >= budget {
-                    return Err(E2BIG);
-                }
-                match entry.name {
-                    b"." | b".." => Ok(()),
-                    name => index.push(name, position),
-                }
-            })?;
-        }
-        index.sort();
-        // What can't be given back stays.
-        let _ = index.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
-        let index = Arc::new(index, GFP_KERNEL_ACCOUNT)?;
-        memory.remember(&watch, index, |known, index| known.index.replace(index))
-    }
-
-    /// The directory's listing: what is remembered, or else what `read` reads. It is remembered when it
-    /// is read a second time without a change in between. The directory is locked, shared at least.
-    pub(crate) fn listing(&self, read: impl FnOnce() -> Result<Listing>) -> Result<Arc<Listing>> {
-        if let Some(listing) = self.remembered_listing() {
-            return Ok(listing);
-        }
-        let flags = &self.data().flags;
-        if !flags.test(LISTED) {
-            flags.set(LISTED);
-            return Ok(Arc::new(read()?, GFP_KERNEL)?);
-        }
-        // Watched first, read then. Where it can't be watched it isn't remembered, that's all.
-        let watched = self.watch_all();
-        let listing = Arc::new(read()?.trim(), GFP_KERNEL_ACCOUNT)?;
-        if let Ok((memory, lowers, upper)) = watched {
-            let kept = Kept {
-                listing: listing.clone(),
-                upper,
-                merged: true,
-            };
-            memory.remember(&lowers, kept, |known, kept| known.listing.replace(kept))?;
-        }
-        Ok(listing)
-    }
-
-    /// Remembers a listing that depends on changes made through the mount alone.
-    pub(crate) fn remember_own(&self, listing: Arc<Listing>) -> Result {
-        let memory = self.make_memory()?;
-        let kept = Kept {
-            listing,
-            upper: None,
-            merged: false,
-        };
-        let old = memory.update(|known| known.listing.replace(kept));
-        drop(old);
-        memory.enlist()
-    }
-
-    /// The listing that is remembered, if it still holds.
-    pub(crate) fn remembered_listing(&self) -> Option<Arc<Listing>> {
-        let memory = self.memory()?;
-        let known = memory.known.lock();
-        let kept = known.listing.as_ref()?;
-        let lowers = known.lowers.as_ref().filter(|_| !known.changed());
-        let holds = kept.listing.version() == self.version()
-            && kept.listing.is_complete()
-            && (!kept.merged || lowers.is_some())
-            && !kept.upper.as_ref().is_some_and(Watch::changed);
-        holds.then(|| kept.listing.clone())
-    }
-
-    fn watch_all(&self) -> Result<(ArcBorrow<'_, Memory>, Arc<Watch>, Option<Watch>)> {
-        let memory = self.make_memory()?;
-        let lowers = memory.watch(self)?;
-        let upper = match self.upper() {
-            Some(dentry) if dentry.is_watchable() => {
-                Some(Watch::new(core::iter::once(dentry.positive()))?)
-            }
-            Some(_) => return Err(EOPNOTSUPP),
-            None => None,
-        };
-        Ok((memory, lowers, upper))
-    }
-
-    /// Makes all listings out of date: the directory's entries changed, or it is in upper now.
-    pub(crate) fn forget_listing(&self) {
-        self.data().version.add(1, Relaxed);
-        self.data().flags.clear(LISTED);
-        if let Some(memory) = self.memory() {
-            let old = memory.update(|known| known.listing.take());
-            drop(old);
         }
     }
 }

@@ -3,25 +3,28 @@
 //! The work directory: made and cleaned at mount, temporary entries that clean up after themselves,
 //! and the whiteouts that are linked from it.
 
-use super::{xattrs, Overlay};
-use crate::vfs::{
-    acl::{Acl, AclType},
-    attr::Iattr,
-    context::{FsContext, Level},
-    dirop::{self, rename_flags, Creating, New, Removing, Renaming},
-    file,
-    log::{warn_limited, Text},
-    mount::PathRef,
-    readdir::{self, dt},
-    CBuf, Dentry, Mode, Mount, NameSnapshot,
-};
-use kernel::{
-    prelude::*,
-    sync::{
-        aref::ARef,
-        atomic::{Atomic, Relaxed},
+use crate::{
+    overlay::{
+        layer::{
+            marks::{self, is_full},
+            temp::{self, Temp, TempName},
+            whiteout,
+        },
+        union::Features,
+    },
+    vfs::{
+        acl::{Acl, AclType},
+        attr::Iattr,
+        context::{FsContext, Level},
+        dirop::{self, rename_flags, Creating, New, Renaming},
+        file,
+        log::Text,
+        mount::PathRef,
+        readdir::{self, dt},
+        CBuf, Dentry, Mode, Mount, NameSnapshot,
     },
 };
+use kernel::{prelude::*, sync::aref::ARef};
 
 /// Name of the directory below `workdir=`.
 const WORK: &[u8] = b"work";
@@ -29,54 +32,6 @@ const WORK: &[u8] = b"work";
 const INCOMPAT: &[u8] = b"incompat";
 /// Depth of [`INCOMPAT`] below the base.
 const INCOMPAT_LEVEL: u32 = 2;
-
-/// Numbers temporary names; may wrap, the names are short-lived.
-static TEMP_ID: Atomic<u32> = Atomic::new(0);
-
-/// A name that nobody uses in a work directory.
-struct TempName([u8; 12], usize);
-
-impl TempName {
-    fn new() -> Self {
-        let mut id = TEMP_ID.fetch_add(1u32, Relaxed).wrapping_add(1);
-        let mut buf = [0; 12];
-        let mut at = buf.len();
-        loop {
-            at -= 1;
-            if let Some(slot) = buf.get_mut(at) {
-                *slot = b"0123456789abcdef"
-                    .get(id as usize & 15)
-                    .copied()
-                    .unwrap_or(b'0');
-            }
-            id >>= 4;
-            if id == 0 {
-                break;
-            }
-        }
-        at -= 1;
-        if let Some(slot) = buf.get_mut(at) {
-            *slot = b'#';
-        }
-        Self(buf, at)
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        self.0.get(self.1..).unwrap_or_default()
-    }
-}
-
-/// Removes an entry of an upper or work directory. The caller holds write access.
-fn remove(mnt: &Mount, parent: &Dentry, dentry: &Dentry) -> Result {
-    Removing::start_dentry(mnt, parent, dentry)?.remove()
-}
-
-/// As [`remove`], best effort: what is left is cleaned at the next mount.
-pub(crate) fn discard(mnt: &Mount, parent: &Dentry, dentry: &Dentry) {
-    if let Err(e) = remove(mnt, parent, dentry) {
-        warn_limited!("cleanup of '{dentry}' failed ({})\n", e.to_errno());
-    }
-}
 
 /// The names in a directory, without `.` and `..`.
 fn names(path: PathRef<'_>) -> Result<KVec<CBuf>> {
@@ -93,7 +48,7 @@ fn names(path: PathRef<'_>) -> Result<KVec<CBuf>> {
 
 /// Removes what an earlier mount left, two levels deep: nothing deeper was made by a union.
 fn clean(fc: &FsContext, mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u32) -> Result {
-    let removed = remove(mnt, parent, dentry);
+    let removed = temp::remove(mnt, parent, dentry);
     if removed.is_ok() || !dentry.is_dir() || level > 1 {
         return removed;
     }
@@ -110,7 +65,7 @@ fn clean(fc: &FsContext, mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u
             clean(fc, mnt, dentry, &child, level)?;
         }
     }
-    remove(mnt, parent, dentry)
+    temp::remove(mnt, parent, dentry)
 }
 
 /// Why there is no work directory.
@@ -162,20 +117,6 @@ fn make(fc: &FsContext, mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>, NoWo
     Err(EEXIST.into())
 }
 
-/// What the upper filesystem can do.
-#[derive(Clone, Copy)]
-pub(crate) struct Features {
-    /// Unnamed files.
-    pub(crate) tmpfile: bool,
-    /// Our extended attributes.
-    pub(crate) xattrs: bool,
-}
-
-/// Whether `e` is for want of room (or, from tmpfs, of memory), which says nothing about features.
-pub(crate) fn is_full(e: Error) -> bool {
-    e == ENOSPC || e == EDQUOT
-}
-
 /// Whether listings of the filesystem tell the type of entries.
 fn tells_types(base: PathRef<'_>) -> Result<bool> {
     let mut known = false;
@@ -208,9 +149,9 @@ fn renames_with_whiteout(mnt: &Mount, work: &Dentry) -> Result<bool> {
         return Ok(false);
     };
     let dentry = &whiteout;
-    let found = xattrs::is_whiteout(PathRef { mnt, dentry }, true);
+    let found = whiteout::is_whiteout(PathRef { mnt, dentry }, true);
     if found {
-        remove(mnt, work, dentry)?;
+        temp::remove(mnt, work, dentry)?;
     }
     Ok(found)
 }
@@ -259,7 +200,7 @@ pub(crate) fn prepare(
     if !whiteouts {
         pr_warn!("upper fs does not support RENAME_WHITEOUT.\n");
     }
-    let xattrs = xattrs::probe(path)?;
+    let xattrs = marks::probe(path)?;
     if !xattrs {
         pr_warn!("failed to set xattr on upper\n");
     }
@@ -270,102 +211,4 @@ pub(crate) fn prepare(
         ));
     }
     Ok(Some((work, Features { tmpfile, xattrs })))
-}
-
-/// An entry of the work directory that is removed when dropped, unless it was published. The holder
-/// has write access when it is made and when it is dropped.
-pub(crate) struct Temp<'a> {
-    mnt: &'a Mount,
-    work: &'a Dentry,
-    dentry: ARef<Dentry>,
-    published: bool,
-}
-
-impl<'a> Temp<'a> {
-    /// Creates an entry with a name of its own.
-    pub(crate) fn create(mnt: &'a Mount, work: &'a Dentry, new: New<'_>) -> Result<Self> {
-        let name = TempName::new();
-        let dentry = Creating::start(mnt, work, name.as_bytes())?.create(new)?;
-        Ok(Self {
-            mnt,
-            work,
-            dentry,
-            published: false,
-        })
-    }
-
-    /// The entry.
-    pub(crate) fn dentry(&self) -> &Dentry {
-        &self.dentry
-    }
-
-    /// Its path.
-    pub(crate) fn path(&self) -> PathRef<'_> {
-        PathRef {
-            mnt: self.mnt,
-            dentry: &self.dentry,
-        }
-    }
-
-    /// The entry was moved to its place: it stays.
-    pub(crate) fn publish(mut self) -> ARef<Dentry> {
-        self.published = true;
-        self.dentry.clone()
-    }
-}
-
-impl Drop for Temp<'_> {
-    fn drop(&mut self) {
-        if self.published {
-            return;
-        }
-        discard(self.mnt, self.work, &self.dentry);
-    }
-}
-
-/// A fresh whiteout in the work directory, a link of a shared one where the filesystem can do that.
-fn whiteout(fs: &Overlay) -> Result<Temp<'_>> {
-    let (mnt, work) = fs.work()?;
-    let mut shared = fs.whiteout.lock();
-    let source = match shared.take() {
-        Some(source) => source,
-        None => Temp::create(mnt, work, New::Node(Mode(Mode::CHR), 0))?.publish(),
-    };
-    if fs.shares_whiteouts() {
-        match Temp::create(mnt, work, New::Link(&source)) {
-            Ok(link) => {
-                *shared = Some(source);
-                return Ok(link);
-            }
-            Err(e) if e == EMLINK => {}
-            Err(e) => {
-                pr_warn!(
-                    "Failed to link whiteout - disabling whiteout inode sharing (err={})\n",
-                    e.to_errno()
-                );
-                fs.stop_sharing_whiteouts();
-            }
-        }
-    }
-    Ok(Temp {
-        mnt,
-        work,
-        dentry: source,
-        published: false,
-    })
-}
-
-/// Replaces `dentry` in the upper directory `dir` (or nothing, where it is negative) by a whiteout; a
-/// directory is removed afterwards. The caller holds write access.
-pub(crate) fn cover(fs: &Overlay, dir: &Dentry, dentry: &Dentry) -> Result {
-    let (mnt, work) = fs.work()?;
-    let temp = whiteout(fs)?;
-    let is_dir = dentry.is_dir();
-    let flags = if is_dir { rename_flags::EXCHANGE } else { 0 };
-    Renaming::start_two(mnt, (work, temp.dentry()), (dir, dentry), flags)?.rename()?;
-    temp.publish();
-    if is_dir {
-        discard(mnt, work, dentry);
-    }
-    Ok(())
 }

@@ -2,14 +2,19 @@
 
 //! Lookup through the layers: one [`Step`] a layer, folded by [`Merge`] into what the union shows.
 
-use super::{
-    inode::{self, Parameters},
-    layer::{Layer, LowerPath, LowerStack, UPPER},
-    lookup_fold::{Merge, Step, Take},
-    names::own,
-    origin,
-    redirect::{self, Redirect, Trail},
-    xattrs, Child, Dentry, Inode, Overlay,
+use crate::overlay::{
+    layer::{
+        handle, marks,
+        redirect::{self, Redirect, Trail},
+        whiteout,
+        xattr_names::own,
+        Layer, LowerPath, LowerStack, UPPER,
+    },
+    object::{
+        fold::{Merge, Step, Take},
+        inode::{self, Parameters, OPAQUE, UPPER_ALIAS, XWHITEOUTS},
+    },
+    union::{Child, Dentry, Inode, Overlay},
 };
 use crate::vfs::{
     self, cred,
@@ -20,15 +25,6 @@ use crate::vfs::{
     super_block,
 };
 use kernel::{prelude::*, sync::aref::ARef};
-
-/// Dentry mark: the name exists in upper.
-pub(crate) const UPPER_ALIAS: usize = 1;
-/// Dentry mark: upper hides what the lower layers have (a whiteout where negative).
-pub(crate) const OPAQUE: usize = 2;
-/// Dentry mark: the name was removed; who still has the file open goes on with it.
-pub(crate) const REMOVED: usize = 8;
-/// Dentry mark: the directory's layers may hold xattr whiteouts.
-pub(crate) const XWHITEOUTS: usize = 4;
 
 /// One layer's answer.
 struct Answer {
@@ -135,8 +131,8 @@ fn ask_name(
     if is_dir && last {
         return Ok(Answer::new(Step::Dir, Some(found)));
     }
-    let marked = (is_dir || found.is_reg()) && xattrs::may_have_own(layer, &found);
-    if xattrs::is_whiteout(path, marked) {
+    let marked = (is_dir || found.is_reg()) && marks::may_have_own(layer, &found);
+    if whiteout::is_whiteout(path, marked) {
         return Ok(Answer::new(Step::Whiteout, None));
     }
     if !marked {
@@ -148,7 +144,7 @@ fn ask_name(
         answer.marked = true;
         return Ok(answer);
     }
-    let mark = xattrs::dir_mark(path, own::OPAQUE);
+    let mark = marks::dir_mark(path, own::OPAQUE);
     if mark == Some(b'y') {
         return Ok(Answer::new(Step::Opaque, Some(found)));
     }
@@ -180,7 +176,7 @@ fn refuse_feature(dentry: &Dentry) -> Error {
 /// Whether a file is marked as a copy without data; unless nothing is below it (`last`), its redirect has to be a
 /// valid one then.
 fn is_metacopy(path: PathRef<'_>, last: bool) -> Result<bool> {
-    let marked = xattrs::has_metacopy(path)?;
+    let marked = marks::has_metacopy(path)?;
     if marked && !last {
         redirect::read(path)?;
     }
@@ -264,7 +260,7 @@ impl Search<'_> {
                 }
                 if answer.step == Step::Leaf {
                     self.refused = answer.marked && is_metacopy(layer.path(&upper), last)?;
-                    origin = origin::find(fs, layer.path(&upper))?;
+                    origin = handle::find(fs, layer.path(&upper))?;
                 }
                 self.found.upper = Some(upper);
             }
@@ -352,13 +348,13 @@ fn record_origin(
 ) -> Result {
     let layer = fs.upper().ok_or(EIO)?;
     let path = layer.path(upper);
-    if !fs.upper_has_xattrs() || xattrs::has_origin(path) {
+    if !fs.upper_has_xattrs() || marks::has_origin(path) {
         return Ok(());
     }
-    let value = origin::encode(lower.positive()?)?;
+    let value = handle::encode(lower.positive()?)?;
     let _write = layer.mnt().want_write()?;
-    origin::record(fs, path, value.as_bytes())?;
-    xattrs::set_impure(child.dir())
+    handle::record(fs, path, value.as_bytes())?;
+    child.dir().set_impure()
 }
 
 /// The `lookup` operation.
@@ -419,7 +415,7 @@ pub(crate) fn lower_shows(child: Child<'_>) -> bool {
             };
             match dir.lookup_positive(layer.mnt(), child.name(), false) {
                 Ok(None) => missed += 1,
-                Ok(Some(found)) => return !xattrs::is_whiteout(layer.path(&found), true),
+                Ok(Some(found)) => return !whiteout::is_whiteout(layer.path(&found), true),
                 // Something is there, it just cannot be looked at.
                 Err(_) => return true,
             }

@@ -2,11 +2,18 @@
 
 //! Renaming, in all flags.
 
-use super::{
-    copy_up,
-    dir::{clear_empty, drop_link, is_pure_upper, is_upper_of, is_whiteout, set_opaque},
-    lookup::{self, OPAQUE, REMOVED, UPPER_ALIAS},
-    readdir, redirect, workdir, xattrs, Child, Inode,
+use crate::overlay::{
+    change::{
+        copy_up,
+        remove::{clear_empty, drop_link, is_pure_upper, is_upper_of},
+    },
+    dir::merge,
+    layer::{redirect, temp, whiteout},
+    object::{
+        inode::{OPAQUE, REMOVED, UPPER_ALIAS},
+        lookup,
+    },
+    union::{Child, Inode},
 };
 use crate::vfs::{
     cred,
@@ -52,7 +59,7 @@ fn keep_lower_part(
         return redirect::record(child, upper, within);
     }
     if !child.marks().test(OPAQUE) && to.parts().merged {
-        set_opaque(child.dentry(), upper, EXDEV)?;
+        whiteout::set_opaque(child.dentry(), upper, EXDEV)?;
     }
     Ok(())
 }
@@ -80,10 +87,10 @@ pub(crate) fn rename(old: Child<'_>, new: Child<'_>, flags: u32) -> Result {
     if overwrite {
         if let Some(inode) = new_inode.filter(|inode| inode.mode().is_dir()) {
             if !is_pure_upper(inode) {
-                plan.whiteouts = readdir::check_empty(new.dentry())?;
+                plan.whiteouts = merge::check_empty(new.dentry())?;
             }
         }
-        let over_whiteout = is_whiteout(new.dentry());
+        let over_whiteout = whiteout::is_covered(new.dentry());
         if lookup::lower_shows(old) {
             // The old name needs a whiteout: a new one, or that at the new name.
             plan.flags |= if over_whiteout {
@@ -129,10 +136,10 @@ impl Plan<'_> {
         let (old_origin, new_origin) = (origin(old_inode), new_inode.is_some_and(origin));
         if !same_dir {
             if old_origin {
-                xattrs::set_impure(new_dir)?;
+                new_dir.set_impure()?;
             }
             if !self.overwrite && new_origin {
-                xattrs::set_impure(old_dir)?;
+                old_dir.set_impure()?;
             }
         }
 
@@ -155,7 +162,9 @@ impl Plan<'_> {
             (Some(_), Some(replaced)) => *target == **replaced,
             (Some(inode), None) => is_upper_of(inode, target),
             (None, _) if target.is_negative() => self.flags & rename_flags::EXCHANGE == 0,
-            (None, _) => new.marks().test(OPAQUE) && xattrs::is_whiteout(layer.path(target), true),
+            (None, _) => {
+                new.marks().test(OPAQUE) && whiteout::is_whiteout(layer.path(target), true)
+            }
         };
         if !as_expected || renaming.old().inode() == target.inode() {
             return Err(ESTALE);
@@ -175,7 +184,7 @@ impl Plan<'_> {
         renaming.rename()?;
 
         if let Some(whiteout) = whiteout {
-            workdir::discard(mnt, old_upper, &whiteout);
+            temp::discard(mnt, old_upper, &whiteout);
         }
         if let Some(inode) = new_inode.filter(|_| self.overwrite) {
             if inode.mode().is_dir() {

@@ -5,7 +5,10 @@
 //! On disk (`trusted.overlay.redirect`): a name, for a directory that stayed where it was, or a path from the roots
 //! of the layers.
 
-use super::{names::own, xattrs, Child, Dentry};
+use crate::overlay::{
+    layer::{marks, xattr_names::own},
+    union::{Child, Dentry},
+};
 use crate::vfs::{log::warn_limited, module, mount::PathRef, xattr, NameSnapshot};
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -108,7 +111,7 @@ impl Trail {
 ///
 /// `EXDEV` where it can't be recorded: the directory is to be copied by the user; `ENOMEM`.
 pub(crate) fn record(child: Child<'_>, upper: PathRef<'_>, within: bool) -> Result {
-    let set = |value: &[u8]| xattrs::set_own(child.fs(), upper, own::REDIRECT, value, Err(EXDEV));
+    let set = |value: &[u8]| marks::set_own(child.fs(), upper, own::REDIRECT, value, Err(EXDEV));
     let record = || {
         if read(upper)?.is_some_and(|known| within || known.is_path()) {
             return Ok(());

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! POSIX ACLs.
+
+use crate::{
+    overlay::{
+        attr::setattr,
+        change::copy_up,
+        union::{Dentry, Inode, Overlay},
+    },
+    vfs::{
+        acl::{self, Acl, AclRef, AclType, RcuAcl},
+        attr::Iattr,
+        cred,
+        mount::IdMap,
+        rcu::{RcuDentry, RcuError, RcuInode},
+        Mode,
+    },
+};
+use kernel::prelude::*;
+
+/// The ACL for a permission check.
+pub(crate) fn inode_acl(inode: &Inode, kind: AclType) -> Result<Option<Acl>> {
+    let real = inode.real_path()?.dentry.positive()?;
+    if !real.sb().has_posix_acl() {
+        return Ok(None);
+    }
+    cred::scope(inode.fs().creds(), |_| Acl::of_inode(real, kind))
+}
+
+/// The cached ACL, for a permission check in RCU-walk.
+pub(crate) fn inode_acl_rcu(
+    inode: RcuInode<'_, Overlay>,
+    kind: AclType,
+) -> Result<RcuAcl, RcuError> {
+    let data = inode.data();
+    let real = RcuDentry::of(&data.upper)
+        .or_else(|| data.lower.first().and_then(|p| RcuDentry::of(&p.dentry)))
+        .ok_or(RcuError::WouldBlock)?;
+    Ok(acl::cached_rcu(real.inode()?, kind))
+}
+
+/// The ACL for a reader.
+pub(crate) fn acl(dentry: &Dentry, kind: AclType) -> Result<Option<Acl>> {
+    let real = dentry.own_positive()?.real_path()?;
+    if !real.dentry.positive()?.sb().has_posix_acl() {
+        return Ok(None);
+    }
+    cred::scope(dentry.fs().creds(), |_| Acl::read(real, kind))
+}
+
+/// Sets or removes an ACL.
+pub(crate) fn set_acl(
+    idmap: &IdMap,
+    dentry: &Dentry,
+    acl: Option<AclRef<'_>>,
+    kind: AclType,
+) -> Result {
+    let inode = dentry.own_positive()?;
+    let fs = dentry.fs();
+    let upper_acl = fs
+        .upper()
+        .is_some_and(|upper| upper.mnt().sb().has_posix_acl());
+    if !upper_acl || !inode.real_path()?.dentry.positive()?.has_set_acl() {
+        return Err(EOPNOTSUPP);
+    }
+    if kind == AclType::Default && !inode.mode().is_dir() {
+        return if acl.is_some() { Err(EACCES) } else { Ok(()) };
+    }
+    if !inode.owner_or_capable(idmap) {
+        return Err(EPERM);
+    }
+    // The mounter may keep the bit where the caller may not.
+    if inode.mode().0 & Mode::SGID != 0
+        && kind == AclType::Access
+        && !inode.in_group_or_capable(idmap)
+    {
+        setattr(IdMap::nop(), dentry, &mut Iattr::kill_sgid())?;
+    }
+    if acl.is_none() && inode.upper().is_none() {
+        // Nothing is copied up to remove what is not there.
+        let lower = inode.real_path()?;
+        cred::scope(fs.creds(), |_| Acl::read(lower, kind))?;
+    }
+    copy_up::copy_up(dentry)?;
+    let upper = inode.upper_path().ok_or(EROFS)?;
+    let result = {
+        let _write = upper.mnt.want_write()?;
+        cred::scope(fs.creds(), |_| match acl {
+            Some(acl) => acl.write(upper, kind),
+            None => Acl::remove(upper, kind),
+        })
+    };
+    inode.refresh();
+    result
+}

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Changing the union: copy-up, creating, removing, renaming.
+
+pub(super) mod copy_up;
+pub(super) mod create;
+pub(super) mod remove;
+pub(super) mod rename;

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Listing directories: merged ones through a listing of their own, the others passed through to their
+//! layer.
+
+use crate::vfs::{
+    self, file,
+    mount::PathRef,
+    readdir::{self, dt},
+    sync::Flags,
+};
+use kernel::{prelude::*, sync::atomic::Atomic};
+
+/// Inode number of an entry: not known yet.
+pub(super) const UNKNOWN_INO: u64 = 0;
+
+/// One name of a listing.
+pub(super) struct Entry {
+    /// Where the name is in the listing's bytes.
+    pub(super) start: u32,
+    /// Of the name.
+    pub(super) hash: u32,
+    pub(super) len: u16,
+    /// `d_type`.
+    pub(super) kind: u8,
+    pub(super) upper: bool,
+    pub(super) whiteout: bool,
+    /// A regular file that may be an xattr whiteout.
+    pub(super) maybe_xwhiteout: bool,
+    /// It turned out not to be there.
+    pub(super) gone: Atomic<bool>,
+    pub(super) real_ino: u64,
+    /// `d_ino`, or [`UNKNOWN_INO`].
+    pub(super) ino: Atomic<u64>,
+}
+
+/// The names of a merged directory, each once, in an order that stays while nothing changes; or the
+/// names of an impure directory whose inode numbers differ from the real ones.
+pub(crate) struct Listing {
+    /// The directory's version that it shows.
+    pub(super) version: u32,
+    pub(super) entries: KVVec<Entry>,
+    names: KVVec<u8>,
+    /// Open-addressing hash table of indexes into `entries`, plus one; a power of two of slots.
+    slots: KVVec<u32>,
+    /// Keys the hash: names are chosen by users.
+    salt: readdir::NameSalt,
+    /// [`SKIPPED`].
+    pub(super) flags: Flags,
+}
+
+/// Listing flag: an entry was not found when it was looked up, and is not shown to this reader.
+pub(super) const SKIPPED: usize = 1;
+
+impl Listing {
+    pub(super) fn new(version: u32) -> Self {
+        Self {
+            version,
+            entries: KVVec::new(),
+            names: KVVec::new(),
+            slots: KVVec::new(),
+            salt: readdir::NameSalt::random(),
+            flags: Flags::new(),
+        }
+    }
+
+    /// The directory's version that it shows.
+    pub(crate) fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Whether it shows all that could be seen.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.flags.test(SKIPPED)
+    }
+
+    /// How many names it has.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn name(&self, entry: &Entry) -> &[u8] {
+        let start = entry.start as usize;
+        self.names
+            .get(start..start + usize::from(entry.len))
+            .unwrap_or_default()
+    }
+
+    /// The slot of `name`: where its index is, or where it would go.
+    #[inline]
+    fn slot(&self, name: &[u8], hash: u32) -> Option<(usize, Option<usize>)> {
+        let mask = self.slots.len().checked_sub(1)?;
+        let mut at = hash as usize & mask;
+        loop {
+            match *self.slots.get(at)? {
+                0 => return Some((at, None)),
+                index => {
+                    let index = index as usize - 1;
+                    let same = |e: &Entry| e.hash == hash && self.name(e) == name;
+                    if self.entries.get(index).is_some_and(same) {
+                        return Some((at, Some(index)));
+                    }
+                }
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    pub(super) fn find(&self, name: &[u8]) -> Option<&Entry> {
+        let hash = self.salt.hash(name) as u32;
+        self.entries.get(self.slot(name, hash)?.1?)
+    }
+
+    /// Makes room for more names.
+    #[cold]
+    fn grow(&mut self) -> Result {
+        let size = (self.slots.len() * 4).max(64);
+        let mask = size - 1;
+        if self.entries.is_empty() {
+            self.entries.reserve(size / 2, GFP_KERNEL_ACCOUNT)?;
+            self.names.reserve(size * 8, GFP_KERNEL_ACCOUNT)?;
+        }
+        self.slots = KVVec::from_elem(0, size, GFP_KERNEL_ACCOUNT)?;
+        for (index, entry) in (1u32..).zip(&self.entries) {
+            let mut at = entry.hash as usize & mask;
+            while self.slots.get(at).is_some_and(|slot| *slot != 0) {
+                at = (at + 1) & mask;
+            }
+            if let Some(slot) = self.slots.get_mut(at) {
+                *slot = index;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a name unless it is there; `Ok(None)` then.
+    pub(super) fn add(
+        &mut self,
+        entry: &readdir::Entry<'_>,
+        upper: bool,
+        ino: u64,
+    ) -> Result<Option<usize>> {
+        let index = self.entries.len();
+        if (index + 1) * 2 > self.slots.len() {
+            self.grow()?;
+        }
+        let hash = self.salt.hash(entry.name) as u32;
+        let Some((at, None)) = self.slot(entry.name, hash) else {
+            return Ok(None);
+        };
+        let start = u32::try_from(self.names.len())?;
+        self.names
+            .extend_from_slice(entry.name, GFP_KERNEL_ACCOUNT)?;
+        self.entries.push(
+            Entry {
+                start,
+                hash,
+                len: u16::try_from(entry.name.len())?,
+                kind: (entry.kind & 0xff) as u8,
+                upper,
+                whiteout: false,
+                maybe_xwhiteout: false,
+                gone: Atomic::new(false),
+                real_ino: entry.ino,
+                ino: Atomic::new(ino),
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        if let Some(slot) = self.slots.get_mut(at) {
+            *slot = u32::try_from(index + 1)?;
+        }
+        Ok(Some(index))
+    }
+
+    /// Gives back what only the adding of names needs, before the listing is kept. No name can be found
+    /// any more.
+    pub(crate) fn trim(mut self) -> Self {
+        self.slots = KVVec::new();
+        // What can't be given back stays.
+        let _ = self.entries.shrink_to(0, GFP_KERNEL_ACCOUNT);
+        let _ = self.names.shrink_to(0, GFP_KERNEL_ACCOUNT);
+        self
+    }
+
+    /// Looks whether the character devices from `first` on are whiteouts.
+    fn find_whiteouts(&mut self, path: PathRef<'_>, first: usize) -> Result {
+        for index in first..self.entries.len() {
+            let Some(entry) = self.entries.get(index) else {
+                break;
+            };
+            if u32::from(entry.kind) != dt::CHR {
+                continue;
+            }
+            let whiteout = match path.dentry.lookup_killable(path.mnt, self.name(entry)) {
+                Ok(found) => found.inode().is_some_and(vfs::Inode::is_whiteout_device),
+                Err(e) if e == EINTR => return Err(e),
+                Err(_) => false,
+            };
+            if let Some(entry) = self.entries.get_mut(index) {
+                entry.whiteout = whiteout;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the names of one layer's directory that no layer above has.
+    pub(super) fn read_layer(&mut self, path: PathRef<'_>, how: LayerView) -> Result {
+        let first = self.entries.len();
+        let dir = file::open_checked(path, false)?;
+        readdir::read_all(&dir, |entry| {
+            let ino = if how.number(entry.name) {
+                UNKNOWN_INO
+            } else {
+                entry.ino
+            };
+            if let Some(index) = self.add(&entry, how.upper, ino)? {
+                if how.xwhiteouts && entry.kind & 0xff == dt::REG {
+                    if let Some(entry) = self.entries.get_mut(index) {
+                        entry.maybe_xwhiteout = true;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        self.find_whiteouts(path, first)
+    }
+}
+
+/// How the names of one layer are taken.
+#[derive(Clone, Copy)]
+pub(super) struct LayerView {
+    pub(super) upper: bool,
+    /// Inode numbers are those of one filesystem and are wanted.
+    pub(super) numbers: bool,
+    /// The upper directory may hold copied-up entries.
+    pub(super) impure: bool,
+    /// Regular files may be whiteouts.
+    pub(super) xwhiteouts: bool,
+}
+
+impl LayerView {
+    /// Whether the entry's real inode number may not be the one that the union shows.
+    fn number(self, name: &[u8]) -> bool {
+        self.numbers && (name == b".." || (self.upper && (self.impure || name == b".")))
+    }
+}
+
+#[kernel::macros::kunit_tests(rovl_listing)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &[u8]) -> readdir::Entry<'_> {
+        readdir::Entry {
+            name,
+            offset: 0,
+            ino: 7,
+            kind: dt::REG,
+        }
+    }
+
+    #[test]
+    fn names_once() -> Result {
+        let mut listing = Listing::new(0);
+        for round in 0..2u32 {
+            for i in 0..1000u32 {
+                let added = listing.add(&entry(&i.to_ne_bytes()), true, 7)?;
+                assert_eq!(added.is_some(), round == 0);
+            }
+        }
+        assert_eq!(listing.entries.len(), 1000);
+        assert!(listing.find(&5u32.to_ne_bytes()).is_some());
+        assert!(listing.find(b"none").is_none());
+        Ok(())
+    }
+}

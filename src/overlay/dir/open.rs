@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open directories: merged ones list through a listing of their own, the others pass through to their layer.
+
+use super::{
+    listing::{Listing, UNKNOWN_INO},
+    merge::{impure_listing, read_merged, resolve},
+};
+use crate::{
+    overlay::{
+        attr,
+        object::{inode::IMPURE, number::Layout},
+        union::{Dentry, Inode, OpenFile, Overlay},
+    },
+    vfs::{
+        cred,
+        file::{self, whence, LayerFile},
+        file_ops::DirectoryOperations,
+        readdir::DirContext,
+        sync::OnceRef,
+    },
+};
+use kernel::{
+    fs::File,
+    new_spinlock,
+    prelude::*,
+    sync::{aref::ARef, atomic::Relaxed, Arc, SpinLock},
+};
+
+/// An open directory.
+#[pin_data]
+pub(crate) struct OpenDir {
+    /// Opened in the layer that answered for the directory then.
+    real: ARef<LayerFile>,
+    real_is_upper: bool,
+    /// Opened in upper since, where the directory was copied up.
+    upper: OnceRef<LayerFile>,
+    #[pin]
+    state: SpinLock<State>,
+}
+
+/// How the directory is being listed.
+struct State {
+    /// Names are merged (or whiteouts hidden), not passed through.
+    merged: bool,
+    listing: Option<Arc<Listing>>,
+}
+
+impl OpenDir {
+    /// The open file of the upper directory, where there is one.
+    fn upper_file(&self, open: OpenFile<'_>) -> Result<Option<&File>> {
+        let Some(path) = open.inode().upper_path() else {
+            return Ok(None);
+        };
+        if self.real_is_upper {
+            return Ok(Some(&self.real));
+        }
+        if self.upper.get().is_none() {
+            let file = cred::scope(open.inode().fs().creds(), |_| {
+                file::open_checked(path, false)
+            })?;
+            // Where another task was quicker its file is used, and this one closed.
+            drop(self.upper.set(file));
+        }
+        Ok(self.upper.get().map(|file| &**file))
+    }
+
+    /// Starts over: forgets a listing that is out of date, sees whether names are merged now.
+    fn restart(&self, inode: &Inode) {
+        let old = {
+            let mut state = self.state.lock();
+            state.merged = inode.lists_merged();
+            match &state.listing {
+                Some(listing) if listing.version != inode.version() => state.listing.take(),
+                _ => None,
+            }
+        };
+        drop(old);
+    }
+
+    /// The listing that this file goes through.
+    fn listing(&self, dentry: &Dentry, inode: &Inode) -> Result<Arc<Listing>> {
+        if let Some(listing) = &self.state.lock().listing {
+            return Ok(listing.clone());
+        }
+        let listing = inode.listing(|| read_merged(dentry, inode, true))?;
+        let old = self.state.lock().listing.replace(listing.clone());
+        drop(old);
+        Ok(listing)
+    }
+}
+
+impl OpenDir {
+    fn iterate_merged(&self, open: OpenFile<'_>, ctx: &mut DirContext<'_>) -> Result {
+        let (dentry, inode) = (open.dentry(), open.inode());
+        let listing = self.listing(dentry, inode)?;
+        let start = usize::try_from(ctx.pos()).map_err(|_| EINVAL)?;
+        for entry in listing.entries.iter().skip(start) {
+            if !entry.whiteout && !entry.gone.load(Relaxed) {
+                let known = entry.ino.load(Relaxed);
+                let ino = if known == UNKNOWN_INO || entry.maybe_xwhiteout {
+                    resolve(dentry, &listing, entry)?
+                } else {
+                    Some(known)
+                };
+                let emit = |ino| ctx.emit(listing.name(entry), ino, u32::from(entry.kind));
+                if !ino.is_none_or(emit) {
+                    break;
+                }
+            }
+            ctx.set_pos(ctx.pos() + 1);
+        }
+        Ok(())
+    }
+
+    fn iterate_real(&self, open: OpenFile<'_>, ctx: &mut DirContext<'_>) -> Result {
+        let (dentry, inode) = (open.dentry(), open.inode());
+        if inode.fs().layout() != Layout::OneFs {
+            return ctx.pass_through(&self.real);
+        }
+        let parent = dentry.own_parent();
+        let parent_ino = if parent.own_positive()?.parts().merged {
+            Some(attr::ino(&parent)?)
+        } else {
+            None
+        };
+        let impure = if self.real_is_upper && inode.data().flags.test(IMPURE) {
+            impure_listing(dentry, inode)?
+        } else {
+            None
+        };
+        if parent_ino.is_none() && impure.is_none() {
+            return ctx.pass_through(&self.real);
+        }
+        let result = ctx.pass_mapped(&self.real, |entry| {
+            match (entry.name, parent_ino, &impure) {
+                (b"..", Some(ino), _) => ino,
+                (name, _, Some(listing)) => listing
+                    .find(name)
+                    .map_or(entry.ino, |known| known.ino.load(Relaxed)),
+                _ => entry.ino,
+            }
+        });
+        result
+    }
+}
+
+impl DirectoryOperations<Overlay> for OpenDir {
+    type Data = Self;
+
+    fn open(open: OpenFile<'_>) -> Result<Pin<KBox<Self>>> {
+        let inode = open.inode();
+        let path = inode.real_path()?;
+        let real = cred::scope(inode.fs().creds(), |_| file::open_checked(path, false))?;
+        let real_is_upper = inode.upper().is_some_and(|upper| *upper == *path.dentry);
+        KBox::pin_init(
+            pin_init!(Self {
+                real,
+                real_is_upper,
+                upper: OnceRef::new(),
+                state <- new_spinlock!(
+                    State {
+                        merged: inode.lists_merged(),
+                        listing: None,
+                    },
+                    "rovl_open_dir"
+                ),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn iterate(open: OpenFile<'_>, data: &Self, ctx: &mut DirContext<'_>) -> Result {
+        let inode = open.inode();
+        if ctx.pos() == 0 {
+            data.restart(inode);
+        }
+        let merged = data.state.lock().merged;
+        cred::scope(inode.fs().creds(), |_| {
+            if merged {
+                data.iterate_merged(open, ctx)
+            } else {
+                data.iterate_real(open, ctx)
+            }
+        })
+    }
+
+    fn seek(open: OpenFile<'_>, data: &Self, offset: i64, how: i32) -> Result<i64> {
+        let inode = open.inode();
+        let _lock = inode.lock();
+        let pos = file::pos(open.file());
+        if pos == 0 {
+            data.restart(inode);
+        }
+        if !data.state.lock().merged {
+            let pos = file::seek(&data.real, offset, how)?;
+            file::set_pos(open.file(), file::pos(&data.real));
+            return Ok(pos);
+        }
+        let to = match how {
+            whence::SET => offset,
+            whence::CUR => pos.checked_add(offset).ok_or(EOVERFLOW)?,
+            _ => return Err(EINVAL),
+        };
+        if to < 0 {
+            return Err(EINVAL);
+        }
+        file::set_pos(open.file(), to);
+        Ok(to)
+    }
+
+    fn fsync(open: OpenFile<'_>, data: &Self, start: i64, end: i64, datasync: bool) -> Result {
+        // Lower layers have nothing to be written back.
+        match data.upper_file(open)? {
+            Some(upper) => file::fsync(upper, start, end, datasync),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The union's own attributes on layers.
+
+use super::{
+    xattr_names::{self, own, Class},
+    Layer,
+};
+use crate::{
+    overlay::union::Overlay,
+    vfs::{
+        self,
+        log::warn_limited,
+        mount::PathRef,
+        xattr::{self, SetFlags},
+    },
+};
+use kernel::prelude::*;
+
+/// Whether `e` is for want of room (or, from tmpfs, of memory), which says nothing about features.
+pub(crate) fn is_full(e: Error) -> bool {
+    e == ENOSPC || e == EDQUOT
+}
+
+/// The one-byte value of attribute `name` of a directory.
+pub(crate) fn dir_mark(path: PathRef<'_>, name: &CStr) -> Option<u8> {
+    let mut value = [0];
+    if !path.dentry.is_dir() {
+        return None;
+    }
+    // Any error, a longer value included, means that the mark is not there.
+    match xattr::get(path, name, &mut value) {
+        Ok(1) => Some(value[0]),
+        _ => None,
+    }
+}
+
+/// Whether an object in upper was copied up.
+pub(crate) fn has_origin(path: PathRef<'_>) -> bool {
+    xattr::get(path, own::ORIGIN, &mut []).is_ok()
+}
+
+/// Whether upper marks a directory as one that may hold copied-up entries.
+pub(crate) fn is_impure(path: PathRef<'_>) -> bool {
+    dir_mark(path, own::IMPURE) == Some(b'y')
+}
+
+/// Whether an object of a layer may have attributes of the union's own: one look at the list of its
+/// attributes is cheaper than asking for each.
+pub(crate) fn may_have_own(layer: &Layer, dentry: &vfs::Dentry) -> bool {
+    if !layer.lists_xattrs() {
+        return true;
+    }
+    let mut buf = [0; 128];
+    match xattr::list(dentry, &mut buf) {
+        Ok(0) => false,
+        Ok(len) => buf
+            .get(..len)
+            .unwrap_or_default()
+            .split(|b| *b == 0)
+            .any(|name| xattr_names::classify(name) == Class::Private),
+        // A longer list, or none to be had.
+        Err(_) => true,
+    }
+}
+
+/// Whether the data of a regular file is in a layer below.
+///
+/// # Errors
+///
+/// `EIO` where the value is too short to be one.
+pub(crate) fn has_metacopy(path: PathRef<'_>) -> Result<bool> {
+    if !path.dentry.is_reg() {
+        return Ok(false);
+    }
+    let Some(len) = xattr::len(path, own::METACOPY)? else {
+        return Ok(false);
+    };
+    if (1..4).contains(&len) {
+        warn_limited!("invalid metacopy attribute on {}\n", path.dentry);
+        return Err(EIO);
+    }
+    Ok(true)
+}
+
+/// Whether attributes of our own can be set on an object in upper.
+///
+/// # Errors
+///
+/// `ENOMEM`, which is no answer. A full filesystem is none either: it counts as one that can.
+pub(crate) fn probe(path: PathRef<'_>) -> Result<bool> {
+    let set = xattr::set(path, own::OPAQUE, b"0", SetFlags::ANY);
+    if let Err(e) = set {
+        if e == ENOMEM {
+            return Err(e);
+        }
+        if is_full(e) {
+            return Ok(true);
+        }
+        if e == EPERM {
+            pr_info!("trusted xattrs cannot be set on upper by this mounter\n");
+        }
+        return Ok(false);
+    }
+    // What was set a moment ago can be removed; if not, the mark `0` says nothing.
+    let _ = xattr::remove(path, own::OPAQUE);
+    Ok(true)
+}
+
+/// Sets one of the union's own attributes in upper; `missing` where upper has no such attributes.
+pub(crate) fn set_own(
+    fs: &Overlay,
+    path: PathRef<'_>,
+    name: &CStr,
+    value: &[u8],
+    missing: Result,
+) -> Result {
+    if !fs.upper_has_xattrs() {
+        return missing;
+    }
+    match xattr::set(path, name, value, SetFlags::ANY) {
+        Err(e) if e == EOPNOTSUPP => {
+            pr_warn!(
+                "cannot set {} xattr on upper\n",
+                vfs::log::Text(name.to_bytes())
+            );
+            fs.set_upper_without_xattrs();
+            missing
+        }
+        other => other,
+    }
+}

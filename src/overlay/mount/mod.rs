@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mounting: options, layers, the work directory, the root; what is shown of a mount.
+
+pub(super) mod fill;
+pub(super) mod options;
+pub(super) mod params;
+pub(super) mod show;
+pub(super) mod workdir;

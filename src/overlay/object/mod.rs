@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What stands under a name: the overlay inode, its number, how it is looked up.
+
+pub(super) mod fold;
+pub(super) mod inode;
+pub(super) mod lookup;
+pub(super) mod number;
+pub(super) mod protected;

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The union's own attributes on layers, and the extended attributes that users see.
+
+use crate::{
+    overlay::{
+        change::copy_up,
+        layer::xattr_names,
+        union::{Dentry, Inode, Overlay},
+    },
+    vfs::{
+        cred,
+        xattr::{self, Handler, SetFlags},
+    },
+};
+use kernel::prelude::*;
+
+/// Lists the names that users see.
+pub(crate) fn list(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
+    let inode = dentry.own_positive()?;
+    let real = inode.real_path()?;
+    let len = cred::scope(dentry.fs().creds(), |_| xattr::list(real.dentry, buf))?;
+    if buf.is_empty() || len == 0 {
+        return Ok(len);
+    }
+    xattr_names::filter_list(buf.get_mut(..len).ok_or(ERANGE)?, cred::is_sysadmin)
+}
+
+fn get(dentry: &Dentry, inode: &Inode, name: &CStr, buf: &mut [u8]) -> Result<usize> {
+    let real = inode.real_path()?;
+    cred::scope(dentry.fs().creds(), |_| xattr::get(real, name, buf))
+}
+
+fn set(
+    dentry: &Dentry,
+    inode: &Inode,
+    name: &CStr,
+    value: Option<&[u8]>,
+    flags: SetFlags,
+) -> Result {
+    let fs = dentry.fs();
+    if value.is_none() && inode.upper().is_none() {
+        // Nothing is copied up to remove what is not there.
+        let real = inode.real_path()?;
+        cred::scope(fs.creds(), |_| xattr::get(real, name, &mut []))?;
+    }
+    copy_up::copy_up(dentry)?;
+    let upper = inode.upper_path().ok_or(EROFS)?;
+    let result = {
+        let _write = upper.mnt.want_write()?;
+        cred::scope(fs.creds(), |_| match value {
+            Some(value) => xattr::set(upper, name, value, flags),
+            None => xattr::remove(upper, name),
+        })
+    };
+    inode.refresh();
+    result
+}
+
+/// `trusted.overlay.*`: stored escaped.
+pub(crate) struct OwnHandler;
+
+impl Handler<Overlay> for OwnHandler {
+    const PREFIX: &'static CStr = xattr_names::OWN_PREFIX;
+
+    fn get(dentry: &Dentry, inode: &Inode, suffix: &CStr, buf: &mut [u8]) -> Result<usize> {
+        let name = xattr_names::escape(suffix.to_bytes())?;
+        get(dentry, inode, name.as_cstr(), buf)
+    }
+
+    fn set(
+        dentry: &Dentry,
+        inode: &Inode,
+        suffix: &CStr,
+        value: Option<&[u8]>,
+        flags: SetFlags,
+    ) -> Result {
+        let name = xattr_names::escape(suffix.to_bytes())?;
+        set(dentry, inode, name.as_cstr(), value, flags)
+    }
+}
+
+/// All other names: stored as they are.
+pub(crate) struct OtherHandler;
+
+impl Handler<Overlay> for OtherHandler {
+    const PREFIX: &'static CStr = c"";
+
+    fn get(dentry: &Dentry, inode: &Inode, suffix: &CStr, buf: &mut [u8]) -> Result<usize> {
+        get(dentry, inode, suffix, buf)
+    }
+
+    fn set(
+        dentry: &Dentry,
+        inode: &Inode,
+        suffix: &CStr,
+        value: Option<&[u8]>,
+        flags: SetFlags,
+    ) -> Result {
+        set(dentry, inode, suffix, value, flags)
+    }
+}
