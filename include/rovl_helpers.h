@@ -62,6 +62,7 @@ int rovl_fh_kind(struct super_block *sb);
 void rovl_sb_set_uuid(struct super_block *sb, const u8 *uuid);
 void rovl_uuid_to_fsid(struct super_block *sb, struct kstatfs *buf);
 bool rovl_can_fold_case(struct super_block *sb);
+bool rovl_shrink_is_global(struct shrink_control *sc);
 bool rovl_casefolded(struct dentry *dentry);
 bool rovl_is_ordinary(struct super_block *sb);
 bool rovl_is_idmapped(struct vfsmount *mnt);

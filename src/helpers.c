@@ -8,6 +8,7 @@
 #include <linux/fs_context.h>
 #include <linux/fsnotify.h>
 #include <linux/magic.h>
+#include <linux/memcontrol.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pipe_fs_i.h>
@@ -360,6 +361,11 @@ void rovl_sb_set_uuid(struct super_block *sb, const u8 *uuid)
 void rovl_uuid_to_fsid(struct super_block *sb, struct kstatfs *buf)
 {
 	buf->f_fsid = uuid_to_fsid(sb->s_uuid.b);
+}
+
+bool rovl_shrink_is_global(struct shrink_control *sc)
+{
+	return mem_cgroup_shrink_is_root(sc);
 }
 
 rovl_inline bool rovl_can_fold_case(struct super_block *sb)

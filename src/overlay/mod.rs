@@ -45,12 +45,13 @@ use crate::vfs::{
     self,
     acl::{Acl, AclRef, AclType, RcuAcl},
     attr::{FileAttr, Iattr, Stat},
-    file_ops::{FileTable, OpenTmpfile},
-    fs::{FileSystem, Kind, Tables},
-    inode_ops::{FiemapRequest, InodeOperations, InodeTable, LookedUp},
+    file_ops::{Instantiated, OpenTmpfile},
+    fs::FileSystem,
+    inode_ops::{FiemapRequest, InodeOperations, LookedUp},
     mount::IdMap,
     rcu::{RcuError, RcuInode},
     super_block::{NewSuper, StatFs, SuperBlock},
+    xattr::Buffer,
     Mode,
 };
 use kernel::{cred::Credential, prelude::*, seq_file::SeqFile};
@@ -66,33 +67,13 @@ impl FileSystem for Overlay {
     const INODE_CACHE: &'static CStr = c"ovl_inode";
     type Inode = inode::Data;
     type Context = params::Params;
-
-    fn tables(kind: Kind) -> Tables {
-        match kind {
-            Kind::Regular => {
-                const {
-                    Tables::with_file(
-                        InodeTable::of::<Overlay, Regular>(),
-                        FileTable::regular::<Overlay, file::RegularFile>(),
-                    )
-                }
-            }
-            Kind::Directory => {
-                const {
-                    Tables::with_file(
-                        InodeTable::of::<Overlay, Directory>(),
-                        FileTable::directory::<Overlay, dir::open::OpenDir>(),
-                    )
-                }
-            }
-            Kind::Symlink => const { Tables::new(InodeTable::of::<Overlay, Symlink>()) },
-            Kind::Special => const { Tables::new(InodeTable::of::<Overlay, Special>()) },
-        }
-    }
-
-    fn xattr_handlers() -> vfs::xattr::Handlers {
-        vfs::xattr::Handlers::pair::<Overlay, xattr::OwnHandler, xattr::OtherHandler>()
-    }
+    type Regular = Regular;
+    type Directory = Directory;
+    type Symlink = Symlink;
+    type Special = Special;
+    type RegularFile = file::RegularFile;
+    type DirectoryFile = dir::open::OpenDir;
+    type Xattrs = (xattr::OwnHandler, xattr::OtherHandler);
 
     fn creds(&self) -> &Credential {
         self.creds()
@@ -165,7 +146,7 @@ macro_rules! attribute_operations {
                 attr::getattr(dentry, stat, mask, flags)
             }
 
-            fn listxattr(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
+            fn listxattr(dentry: &Dentry, buf: &mut Buffer<'_>) -> Result {
                 xattr::list(dentry, buf)
             }
 
@@ -240,13 +221,13 @@ macro_rules! file_operations {
     };
 }
 
-struct Regular;
-struct Directory;
-struct Symlink;
-struct Special;
+pub(crate) struct Regular;
+pub(crate) struct Directory;
+pub(crate) struct Symlink;
+pub(crate) struct Special;
 
 file_operations!(Regular, {
-    fn fiemap(inode: &Inode, request: FiemapRequest) -> Result {
+    fn fiemap(inode: &Inode, request: FiemapRequest<'_>) -> Result {
         attr::fiemap(inode, request)
     }
 });
@@ -300,12 +281,12 @@ file_operations!(Directory, {
         rename::rename(old, new, flags)
     }
 
-    fn tmpfile(
+    fn tmpfile<'a>(
         idmap: &IdMap,
         dir: &Inode,
-        file: &mut OpenTmpfile<'_, Overlay>,
+        file: OpenTmpfile<'a, Overlay>,
         mode: Mode,
-    ) -> Result {
+    ) -> Result<Instantiated<'a, Overlay>> {
         create::tmpfile(idmap, dir, file, mode)
     }
 });

@@ -10,25 +10,26 @@ use crate::{
     },
     vfs::{
         cred,
-        xattr::{self, Handler, SetFlags},
+        xattr::{self, Buffer, Handler, SetFlags},
     },
 };
 use kernel::prelude::*;
 
 /// Lists the names that users see.
-pub(crate) fn list(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
+pub(crate) fn list(dentry: &Dentry, buf: &mut Buffer<'_>) -> Result {
     let inode = dentry.own_positive()?;
     let real = inode.real_path()?;
-    let len = cred::scope(dentry.fs().creds(), |_| xattr::list(real.dentry, buf))?;
-    if buf.is_empty() || len == 0 {
-        return Ok(len);
+    cred::scope(dentry.fs().creds(), |_| xattr::read_list(real.dentry, buf))?;
+    let len = xattr_names::filter_list(buf.filled(), cred::is_sysadmin)?;
+    if !buf.is_question() {
+        buf.truncate(len);
     }
-    xattr_names::filter_list(buf.get_mut(..len).ok_or(ERANGE)?, cred::is_sysadmin)
+    Ok(())
 }
 
-fn get(dentry: &Dentry, inode: &Inode, name: &CStr, buf: &mut [u8]) -> Result<usize> {
+fn get(dentry: &Dentry, inode: &Inode, name: &CStr, buf: &mut Buffer<'_>) -> Result {
     let real = inode.real_path()?;
-    cred::scope(dentry.fs().creds(), |_| xattr::get(real, name, buf))
+    cred::scope(dentry.fs().creds(), |_| xattr::read(real, name, buf))
 }
 
 fn set(
@@ -63,7 +64,7 @@ pub(crate) struct OwnHandler;
 impl Handler<Overlay> for OwnHandler {
     const PREFIX: &'static CStr = xattr_names::OWN_PREFIX;
 
-    fn get(dentry: &Dentry, inode: &Inode, suffix: &CStr, buf: &mut [u8]) -> Result<usize> {
+    fn get(dentry: &Dentry, inode: &Inode, suffix: &CStr, buf: &mut Buffer<'_>) -> Result {
         let name = xattr_names::escape(suffix.to_bytes())?;
         get(dentry, inode, name.as_cstr(), buf)
     }
@@ -86,7 +87,7 @@ pub(crate) struct OtherHandler;
 impl Handler<Overlay> for OtherHandler {
     const PREFIX: &'static CStr = c"";
 
-    fn get(dentry: &Dentry, inode: &Inode, suffix: &CStr, buf: &mut [u8]) -> Result<usize> {
+    fn get(dentry: &Dentry, inode: &Inode, suffix: &CStr, buf: &mut Buffer<'_>) -> Result {
         get(dentry, inode, suffix, buf)
     }
 

@@ -3,23 +3,27 @@
 //! The filesystem type: its inode cache, super block operations and registration.
 
 use super::{
+    callback::{c_table, RawDentry, RawInode, RawSuper},
     context::{self, Context, FsContext},
-    file_ops::FileTable,
-    inode_ops::InodeTable,
+    file_ops::{self, DirectoryOperations, RegularOperations},
+    inode_ops::{InodeOperations, Table as InodeTable},
     own::{InodeBox, OwnDentry, OwnInode},
+    rcu::RcuError,
     super_block::{NewSuper, StatFs, SuperBlock},
     sync::OpLock,
-    Mode,
+    xattr, Mode,
 };
 use crate::bindings;
 use core::{
     cell::UnsafeCell,
+    marker::PhantomData,
     ptr::{self, NonNull},
     sync::atomic::{AtomicBool, AtomicPtr, Ordering},
 };
 use kernel::{
     cred::Credential,
     error::{from_result, to_result},
+    ffi::c_long,
     prelude::*,
     seq_file::SeqFile,
     sync::aref::ARef,
@@ -49,27 +53,26 @@ impl Kind {
 
 /// The operation tables of a kind of inode.
 #[derive(Clone, Copy)]
-pub(crate) struct Tables {
+pub(super) struct Tables {
     pub(super) inode: &'static bindings::inode_operations,
     pub(super) file: Option<&'static bindings::file_operations>,
 }
 
-impl Tables {
-    /// Inode operations alone.
-    pub(crate) const fn new(inode: InodeTable) -> Self {
-        Self {
-            inode: inode.0,
-            file: None,
-        }
-    }
-
-    /// Inode and file operations.
-    pub(crate) const fn with_file(inode: InodeTable, file: FileTable) -> Self {
-        Self {
-            inode: inode.0,
-            file: Some(file.0),
-        }
-    }
+/// The tables of `F` for inodes of `kind`: constants.
+pub(super) fn tables<F: FileSystem>(kind: Kind) -> Tables {
+    let (inode, file): (_, Option<&'static _>) = match kind {
+        Kind::Regular => (
+            &InodeTable::<F, F::Regular>::OPS,
+            Some(&file_ops::Regular::<F, F::RegularFile>::OPS),
+        ),
+        Kind::Directory => (
+            &InodeTable::<F, F::Directory>::OPS,
+            Some(&file_ops::Directory::<F, F::DirectoryFile>::OPS),
+        ),
+        Kind::Symlink => (&InodeTable::<F, F::Symlink>::OPS, None),
+        Kind::Special => (&InodeTable::<F, F::Special>::OPS, None),
+    };
+    Tables { inode, file }
 }
 
 /// What a filesystem keeps with an inode.
@@ -94,10 +97,20 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     /// A mount in preparation.
     type Context: Context<Self>;
 
-    /// The operation tables of a kind of inode.
-    fn tables(kind: Kind) -> Tables;
+    /// Operations on inodes of regular files.
+    type Regular: InodeOperations<Self>;
+    /// Operations on inodes of directories.
+    type Directory: InodeOperations<Self>;
+    /// Operations on symlinks.
+    type Symlink: InodeOperations<Self>;
+    /// Operations on devices, FIFOs and sockets.
+    type Special: InodeOperations<Self>;
+    /// Operations on open regular files.
+    type RegularFile: RegularOperations<Self>;
+    /// Operations on open directories.
+    type DirectoryFile: DirectoryOperations<Self>;
     /// The extended-attribute handlers.
-    fn xattr_handlers() -> super::xattr::Handlers;
+    type Xattrs: xattr::Handlers<Self>;
 
     /// The credentials that layers are used with.
     fn creds(&self) -> &Credential;
@@ -130,7 +143,7 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
 
 /// The registered type; unregistered when dropped.
 pub(crate) struct Registration<F: FileSystem> {
-    _fs: core::marker::PhantomData<fn() -> F>,
+    _fs: PhantomData<fn() -> F>,
 }
 
 /// Memory for the module's one filesystem type. Static, as the structure holds lockdep's keys.
@@ -210,9 +223,7 @@ impl<F: FileSystem> Registration<F> {
             REGISTERED.store(false, Ordering::Release);
             return Err(e);
         }
-        Ok(Self {
-            _fs: core::marker::PhantomData,
-        })
+        Ok(Self { _fs: PhantomData })
     }
 
     /// # Safety
@@ -240,36 +251,51 @@ impl<F: FileSystem> Drop for Registration<F> {
 }
 
 /// The super block operations of `F`.
-pub(super) struct SuperTable<F>(core::marker::PhantomData<F>);
+pub(super) struct SuperTable<F>(PhantomData<F>);
 
-#[allow(
-    clippy::missing_safety_doc,
-    reason = "called by the VFS alone, through the table, under charter 1, 3 and 4"
-)]
 impl<F: FileSystem> SuperTable<F> {
-    pub(super) const TABLE: bindings::super_operations = bindings::super_operations {
-        alloc_inode: Some(Self::alloc_inode),
-        destroy_inode: Some(Self::destroy_inode),
-        free_inode: Some(Self::free_inode),
-        drop_inode: Some(bindings::inode_just_drop),
-        put_super: Some(Self::put_super),
-        sync_fs: Some(Self::sync_fs),
-        statfs: Some(Self::statfs),
-        show_options: Some(Self::show_options),
-        nr_cached_objects: Some(Self::nr_cached_objects),
-        free_cached_objects: Some(Self::free_cached_objects),
-        ..pin_init::zeroed()
-    };
+    c_table! {
+        pub(super) const TABLE: bindings::super_operations = {
+            alloc_inode: Some(Self::alloc_inode),
+            destroy_inode: Some(Self::destroy_inode),
+            free_inode: Some(Self::free_inode),
+            drop_inode: Some(bindings::inode_just_drop),
+            put_super: Some(Self::put_super),
+        };
 
-    pub(super) const DENTRY: bindings::dentry_operations = bindings::dentry_operations {
-        d_real: Some(Self::d_real),
-        d_revalidate: Some(Self::d_revalidate),
-        d_weak_revalidate: Some(Self::d_weak_revalidate),
-        ..pin_init::zeroed()
-    };
+        fn sync_fs(sb: RawSuper, wait: i32) -> i32
+            => Self::sync(sb, sb, wait);
+        fn statfs(d: RawDentry, buf: *mut kernel::bindings::kstatfs) -> i32
+            => Self::sizes(d, buf);
+        fn show_options(out: *mut bindings::seq_file, root: RawDentry) -> i32
+            => Self::options(root, out);
+        fn nr_cached_objects(sb: RawSuper, control: *mut bindings::shrink_control) -> c_long
+            => Self::count_objects(sb, control);
+        fn free_cached_objects(sb: RawSuper, control: *mut bindings::shrink_control) -> c_long
+            => Self::free_objects(sb, control);
+    }
 
-    unsafe extern "C" fn alloc_inode(sb: *mut bindings::super_block) -> *mut bindings::inode {
-        // SAFETY: the cache exists while the type is registered.
+    c_table! {
+        pub(super) const DENTRY: bindings::dentry_operations = {};
+
+        fn d_real(d: RawDentry, kind: bindings::d_real_type) -> RawDentry
+            => Self::real(d, kind);
+        fn d_revalidate(
+            _dir: RawInode,
+            _name: *const bindings::qstr,
+            d: RawDentry,
+            flags: u32,
+        ) -> i32
+            => Self::revalidate(d, flags);
+        fn d_weak_revalidate(d: RawDentry, flags: u32) -> i32
+            => Self::weak_revalidate(d, flags);
+    }
+
+    /// # Safety
+    ///
+    /// `sb` is a super block of `F`.
+    unsafe extern "C" fn alloc_inode(sb: RawSuper) -> RawInode {
+        // SAFETY: the cache exists while the type is registered, so while there is a super block of it.
         let object = unsafe {
             bindings::kmem_cache_alloc_lru_noprof(
                 CACHE.load(Ordering::Acquire),
@@ -280,139 +306,150 @@ impl<F: FileSystem> SuperTable<F> {
         let Some(object) = NonNull::new(object.cast::<InodeBox<F>>()) else {
             return ptr::null_mut();
         };
-        // SAFETY: the object is memory for an `InodeBox` whose inode the constructor initialised;
-        // both initialisers are infallible, and the memory does not move.
-        unsafe {
-            pin_init::raw_init(&raw mut (*object.as_ptr()).lock, OpLock::new());
-            pin_init::raw_init(&raw mut (*object.as_ptr()).data, F::Inode::init());
-            &raw mut (*object.as_ptr()).inode
-        }
+        let object = object.as_ptr();
+        // SAFETY: the object is memory for an `InodeBox` that does not move; the initialiser is infallible.
+        unsafe { pin_init::raw_init(&raw mut (*object).lock, OpLock::new()) };
+        // SAFETY: as for the lock.
+        unsafe { pin_init::raw_init(&raw mut (*object).data, F::Inode::init()) };
+        // SAFETY: the object is memory for an `InodeBox`, whose inode the cache's constructor initialised.
+        unsafe { &raw mut (*object).inode }
     }
 
-    unsafe extern "C" fn destroy_inode(inode: *mut bindings::inode) {
-        // SAFETY: charter 3 and 7: the inode is being evicted, nobody but RCU-walk reads it.
+    /// # Safety
+    ///
+    /// `inode` is one of `F` that is being evicted.
+    unsafe extern "C" fn destroy_inode(inode: RawInode) {
+        // SAFETY: charter 3 and 7: the inode's data lives until `free_inode`, and nobody but RCU-walk reads it.
         unsafe { OwnInode::<F>::from_raw(inode) }.data().release();
     }
 
-    unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
+    /// # Safety
+    ///
+    /// `inode` is one of `F` that was destroyed, a grace period ago.
+    unsafe extern "C" fn free_inode(inode: RawInode) {
         let object = inode.cast::<InodeBox<F>>();
-        // SAFETY: charter 7: the grace period is over, nobody uses the inode.
-        unsafe {
-            ptr::drop_in_place(&raw mut (*object).data);
-            bindings::kmem_cache_free(CACHE.load(Ordering::Acquire), object.cast());
-        }
+        // SAFETY: charter 7: the grace period is over, so not even RCU-walk uses the data, which `alloc_inode` made.
+        unsafe { ptr::drop_in_place(&raw mut (*object).data) };
+        // SAFETY: it came from the cache; nobody uses the inode.
+        unsafe { bindings::kmem_cache_free(CACHE.load(Ordering::Acquire), object.cast()) };
     }
 
-    unsafe extern "C" fn put_super(sb: *mut bindings::super_block) {
-        // SAFETY: charter 4: all inodes but those that the data itself references are gone.
+    /// # Safety
+    ///
+    /// `sb` is a super block of `F` whose inodes are gone, but those that its data references.
+    unsafe extern "C" fn put_super(sb: RawSuper) {
+        // SAFETY: charter 4: by the contract nobody but RCU-walk uses the data; this is called once.
         unsafe { drop_data::<F>(sb) }
     }
 
-    unsafe extern "C" fn sync_fs(sb: *mut bindings::super_block, wait: i32) -> i32 {
-        if wait == 0 {
-            return 0;
+    fn sync(fs: &F, sb: &SuperBlock, wait: bool) -> Result {
+        if !wait {
+            return Ok(());
         }
-        // SAFETY: charter 1 and 4.
-        let (fs, sb) = unsafe { (&*(*sb).s_fs_info.cast::<F>(), SuperBlock::from_raw(sb)) };
-        from_result(|| fs.sync(sb).map(|()| 0))
+        fs.sync(sb)
     }
 
-    unsafe extern "C" fn statfs(
-        dentry: *mut bindings::dentry,
-        buf: *mut kernel::bindings::kstatfs,
-    ) -> i32 {
-        from_result(|| {
-            // SAFETY: charter 1 and 3.
-            let stat = F::statfs(unsafe { OwnDentry::from_raw(dentry) })?;
-            // SAFETY: the VFS passes a valid buffer of the full type.
-            unsafe { buf.cast::<bindings::kstatfs>().write(stat.into_raw()) };
-            Ok(0)
-        })
+    fn sizes(dentry: &OwnDentry<F>, buf: Out<'_, bindings::kstatfs>) -> Result {
+        buf.put(F::statfs(dentry)?.into_raw());
+        Ok(())
     }
 
-    unsafe extern "C" fn show_options(
-        out: *mut bindings::seq_file,
-        root: *mut bindings::dentry,
-    ) -> i32 {
-        // SAFETY: charter 1, 3 and 4.
-        unsafe {
-            OwnDentry::<F>::from_raw(root)
-                .fs()
-                .show_options(SeqFile::from_raw(out))
+    fn options(root: &OwnDentry<F>, out: &SeqFile) {
+        root.fs().show_options(out);
+    }
+
+    fn count_objects(fs: &F, shrink: Shrink<'_>) -> usize {
+        if shrink.is_global() {
+            fs.cached_objects()
+        } else {
+            0
+        }
+    }
+
+    fn free_objects(fs: &F, shrink: Shrink<'_>) -> usize {
+        if shrink.is_global() {
+            fs.free_cached_objects(shrink.wanted())
+        } else {
+            0
+        }
+    }
+
+    fn real(dentry: &OwnDentry<F>, kind: bindings::d_real_type) -> RawDentry {
+        if !dentry.is_reg() {
+            return dentry.as_ptr();
+        }
+        let Some(real) = F::real(dentry, kind == bindings::d_real_type_D_REAL_METADATA) else {
+            return dentry.as_ptr();
         };
-        0
-    }
-
-    unsafe extern "C" fn nr_cached_objects(
-        sb: *mut bindings::super_block,
-        _control: *mut bindings::shrink_control,
-    ) -> kernel::ffi::c_long {
-        // SAFETY: charter 4: shrinkers run from the end of `fill_super` to before `put_super`.
-        let count = unsafe { &*(*sb).s_fs_info.cast::<F>() }.cached_objects();
-        count.try_into().unwrap_or(kernel::ffi::c_long::MAX)
-    }
-
-    unsafe extern "C" fn free_cached_objects(
-        sb: *mut bindings::super_block,
-        control: *mut bindings::shrink_control,
-    ) -> kernel::ffi::c_long {
-        // SAFETY: as above; the caller's request is valid.
-        let (fs, wanted) = unsafe { (&*(*sb).s_fs_info.cast::<F>(), (*control).nr_to_scan) };
-        let freed = fs.free_cached_objects(wanted);
-        freed.try_into().unwrap_or(kernel::ffi::c_long::MAX)
-    }
-
-    unsafe extern "C" fn d_real(
-        dentry: *mut bindings::dentry,
-        kind: bindings::d_real_type,
-    ) -> *mut bindings::dentry {
-        // SAFETY: charter 1 and 3.
-        let this = unsafe { OwnDentry::<F>::from_raw(dentry) };
-        if !this.is_reg() {
-            return dentry;
-        }
-        match F::real(this, kind == bindings::d_real_type_D_REAL_METADATA) {
-            Some(real) => {
-                let ops = if real.is_union() {
-                    // SAFETY: charter 1; a dentry with the flag has the operation.
-                    unsafe { (*(*real.as_ptr()).d_op).d_real }
-                } else {
-                    None
-                };
-                match ops {
-                    // SAFETY: as above.
-                    Some(op) => unsafe { op(real.as_ptr(), kind) },
-                    None => real.as_ptr(),
-                }
-            }
-            None => dentry,
+        let op = if real.is_union() {
+            // SAFETY: charter 1; a dentry with the flag has the operations, and those are constant.
+            unsafe { (*(*real.as_ptr()).d_op).d_real }
+        } else {
+            None
+        };
+        match op {
+            // SAFETY: charter 1: `real` is referenced as long as `dentry` is; the kind is one that the VFS passed.
+            Some(op) => unsafe { op(real.as_ptr(), kind) },
+            None => real.as_ptr(),
         }
     }
 
-    unsafe fn do_revalidate(dentry: *mut bindings::dentry, flags: u32, weak: bool) -> i32 {
+    fn revalidate(dentry: &OwnDentry<F>, flags: u32) -> Result<bool, RcuError> {
+        Self::do_revalidate(dentry, flags, false)
+    }
+
+    fn weak_revalidate(dentry: &OwnDentry<F>, flags: u32) -> Result<bool, RcuError> {
+        Self::do_revalidate(dentry, flags, true)
+    }
+
+    fn do_revalidate(dentry: &OwnDentry<F>, flags: u32, weak: bool) -> Result<bool, RcuError> {
         if flags & bindings::ROVL_LOOKUP_RCU != 0 {
             // Layers that revalidate (remote ones) may have to ask a server.
-            return -(bindings::ECHILD as i32);
+            return Err(RcuError::WouldBlock);
         }
-        from_result(|| {
-            // SAFETY: charter 1 and 3.
-            F::revalidate(unsafe { OwnDentry::from_raw(dentry) }, flags, weak).map(i32::from)
-        })
+        Ok(F::revalidate(dentry, flags, weak)?)
+    }
+}
+
+/// A structure that a callback fills.
+pub(super) struct Out<'a, T>(*mut T, PhantomData<&'a mut T>);
+
+impl<T> Out<'_, T> {
+    /// # Safety
+    ///
+    /// `at` is memory for a `T`, of the callback alone.
+    pub(super) unsafe fn from_raw(at: *mut T) -> Self {
+        Self(at, PhantomData)
     }
 
-    unsafe extern "C" fn d_revalidate(
-        _dir: *mut bindings::inode,
-        _name: *const bindings::qstr,
-        dentry: *mut bindings::dentry,
-        flags: u32,
-    ) -> i32 {
-        // SAFETY: charter 1 and 3.
-        unsafe { Self::do_revalidate(dentry, flags, false) }
+    fn put(self, value: T) {
+        // SAFETY: by the contract of `from_raw`.
+        unsafe { self.0.write(value) }
+    }
+}
+
+/// What a shrinker is asked for.
+pub(super) struct Shrink<'a>(*mut bindings::shrink_control, PhantomData<&'a ()>);
+
+impl Shrink<'_> {
+    /// # Safety
+    ///
+    /// The argument of a callback, used during the callback alone.
+    pub(super) unsafe fn from_raw(control: *mut bindings::shrink_control) -> Self {
+        Self(control, PhantomData)
     }
 
-    unsafe extern "C" fn d_weak_revalidate(dentry: *mut bindings::dentry, flags: u32) -> i32 {
-        // SAFETY: charter 1 and 3.
-        unsafe { Self::do_revalidate(dentry, flags, true) }
+    /// Whether the whole machine is short of memory. What a filesystem caches is not counted by cgroup: one that is
+    /// at its limit would have that of others freed, over and over, and gain nothing.
+    fn is_global(&self) -> bool {
+        // SAFETY: the request is the callback's for its duration.
+        unsafe { bindings::rovl_shrink_is_global(self.0) }
+    }
+
+    /// How many objects are to be freed.
+    fn wanted(&self) -> usize {
+        // SAFETY: the request is the callback's for its duration.
+        unsafe { (*self.0).nr_to_scan }
     }
 }
 
@@ -484,7 +521,7 @@ pub(super) unsafe extern "C" fn fill_super<F: FileSystem>(
         unsafe {
             (*sb).s_op = &SuperTable::<F>::TABLE;
             (*sb).s_magic = bindings::OVERLAYFS_SUPER_MAGIC as usize;
-            (*sb).s_xattr = F::xattr_handlers().0;
+            (*sb).s_xattr = <F::Xattrs as xattr::Handlers<F>>::LIST.as_ptr();
             (*sb).s_maxbytes = i64::MAX;
             (*sb).s_flags |= bindings::ROVL_SB_POSIXACL as usize;
             // Writing back is upper's; the umask is applied by upper; no EVM HMAC over ours.

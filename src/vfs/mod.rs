@@ -44,6 +44,7 @@
 
 pub(crate) mod acl;
 pub(crate) mod attr;
+mod callback;
 pub(crate) mod claim;
 pub(crate) mod context;
 pub(crate) mod cred;

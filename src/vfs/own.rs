@@ -3,7 +3,7 @@
 //! Inodes and dentries of our own filesystem: they carry data.
 
 use super::{
-    fs::{is_ours, FileSystem, Kind},
+    fs::{is_ours, tables, FileSystem, Kind},
     inode_ops,
     sync::{Flags, OpLock},
     Dentry, Inode, Mode,
@@ -346,7 +346,7 @@ impl<F: FileSystem> NewInode<F> {
         let ptr = self.inode.as_ptr();
         let depth = self.inode.sb().stack_depth();
         self.inode.op_lock().set_depth(depth);
-        let tables = F::tables(Kind::of(mode));
+        let tables = tables::<F>(Kind::of(mode));
         // SAFETY: charter 3, and by the type invariant nobody else uses the inode yet.
         unsafe {
             bindings::rovl_inode_lockdep(ptr, mode.is_dir(), depth);

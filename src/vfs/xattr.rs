@@ -4,10 +4,19 @@
 //!
 //! C header: `include/linux/xattr.h`.
 
-use super::{fs::FileSystem, mount::PathRef, to_len, Dentry, OwnDentry, OwnInode};
+use super::{
+    callback::{c_table, RawDentry, RawIdmap, RawInode},
+    fs::FileSystem,
+    mount::PathRef,
+    to_len, Dentry, OwnDentry, OwnInode,
+};
 use crate::bindings;
 use core::{marker::PhantomData, ptr};
-use kernel::{error::to_result, prelude::*};
+use kernel::{
+    error::to_result,
+    ffi::{c_char, c_void},
+    prelude::*,
+};
 
 /// The longest name of an extended attribute.
 pub(crate) const NAME_MAX: usize = bindings::XATTR_NAME_MAX as usize;
@@ -21,28 +30,122 @@ impl SetFlags {
     pub(crate) const ANY: Self = Self(0);
 }
 
-/// Reads `name` into `buf` with the current credentials; an empty `buf` asks for the length alone.
+/// A buffer that is filled from its start, or (with no room) the question how much there is.
+///
+/// # Invariants
+///
+/// `at` is null, or has room for `room` bytes for `'a`, for this value alone, of which the first `len.min(room)` are
+/// initialised.
+pub(crate) struct Buffer<'a> {
+    at: *mut u8,
+    room: usize,
+    len: usize,
+    _bytes: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Buffer<'a> {
+    /// # Safety
+    ///
+    /// `at` is null, or has room for `room` bytes, initialised or not, for `'a` and for this value alone.
+    pub(super) unsafe fn from_raw((at, room): (*mut c_char, usize)) -> Self {
+        Self {
+            at: at.cast(),
+            room: if at.is_null() { 0 } else { room },
+            len: 0,
+            _bytes: PhantomData,
+        }
+    }
+
+    /// Whether nothing is filled in: only how much there is, is asked.
+    pub(crate) fn is_question(&self) -> bool {
+        self.room == 0
+    }
+
+    /// How many bytes were filled in, or there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What was filled in.
+    pub(crate) fn filled(&mut self) -> &mut [u8] {
+        if self.is_question() {
+            return &mut [];
+        }
+        // SAFETY: by the type invariant.
+        unsafe { core::slice::from_raw_parts_mut(self.at, self.len) }
+    }
+
+    /// Keeps the first `len` bytes of what was filled in.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Has `read` fill all of it; `read` gets the start (null to ask) and the room, and returns a length or an errno.
+    ///
+    /// # Errors
+    ///
+    /// That of `read`; `ERANGE` where what it returned does not fit.
+    ///
+    /// # Safety
+    ///
+    /// Where `read` returns a length that fits into the room it has initialised as many bytes.
+    unsafe fn fill(&mut self, read: impl FnOnce(*mut u8, usize) -> isize) -> Result {
+        let at = if self.is_question() {
+            ptr::null_mut()
+        } else {
+            self.at
+        };
+        let len = to_len(read(at, self.room))?;
+        if len > self.room && !self.is_question() {
+            return Err(ERANGE);
+        }
+        // INVARIANT: by the contract.
+        self.len = len;
+        Ok(())
+    }
+}
+
+impl<'a> From<&'a mut [u8]> for Buffer<'a> {
+    fn from(bytes: &'a mut [u8]) -> Self {
+        // INVARIANT: a slice is all initialised.
+        Self {
+            at: bytes.as_mut_ptr(),
+            room: bytes.len(),
+            len: 0,
+            _bytes: PhantomData,
+        }
+    }
+}
+
+/// Reads `name` into `buf` with the current credentials.
 ///
 /// # Errors
 ///
 /// `ENODATA`, `ERANGE` where `buf` is too short, `EOPNOTSUPP`.
-pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
+pub(crate) fn read(path: PathRef<'_>, name: &CStr, buf: &mut Buffer<'_>) -> Result {
     path.dentry.positive()?;
-    let value = if buf.is_empty() {
-        ptr::null_mut()
-    } else {
-        buf.as_mut_ptr()
+    let get = |at: *mut u8, room| {
+        // SAFETY: charter 1: `path` borrows mount and dentry, which is positive and stays so (2); there is room for
+        // `room` bytes at `at`, or it is null.
+        unsafe {
+            bindings::vfs_getxattr(
+                path.idmap().as_ptr(),
+                path.dentry.as_ptr(),
+                name.as_char_ptr(),
+                at.cast(),
+                room,
+            )
+        }
     };
-    // SAFETY: charter 1; the buffer has the given length.
-    to_len(unsafe {
-        bindings::vfs_getxattr(
-            path.idmap().as_ptr(),
-            path.dentry.as_ptr(),
-            name.as_char_ptr(),
-            value.cast(),
-            buf.len(),
-        )
-    })
+    // SAFETY: what `vfs_getxattr` returns it has written, unless it is asked for the length alone.
+    unsafe { buf.fill(get) }
+}
+
+/// As [`read`] into initialised bytes; an empty `buf` asks for the length alone. Returns the length.
+pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
+    let mut buf = Buffer::from(buf);
+    read(path, name, &mut buf)?;
+    Ok(buf.len())
 }
 
 /// The length of `name`'s value, `None` where there is no such attribute or no attributes at all.
@@ -108,16 +211,23 @@ pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
     })
 }
 
-/// Lists the names, each ended by a NUL, into `buf`; an empty `buf` asks for the length alone.
-pub(crate) fn list(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
+/// Lists the names, each ended by a NUL, into `buf`.
+pub(crate) fn read_list(dentry: &Dentry, buf: &mut Buffer<'_>) -> Result {
     dentry.positive()?;
-    let at = if buf.is_empty() {
-        ptr::null_mut()
-    } else {
-        buf.as_mut_ptr()
+    let list = |at: *mut u8, room| {
+        // SAFETY: charter 1 and 2: the dentry is positive and stays so; there is room for `room` bytes at `at`, or it is
+        // null.
+        unsafe { bindings::vfs_listxattr(dentry.as_ptr(), at.cast(), room) }
     };
-    // SAFETY: charter 1; the buffer has the given length.
-    to_len(unsafe { bindings::vfs_listxattr(dentry.as_ptr(), at.cast(), buf.len()) })
+    // SAFETY: what `vfs_listxattr` returns it has written, unless it is asked for the length alone.
+    unsafe { buf.fill(list) }
+}
+
+/// As [`read_list`] into initialised bytes; an empty `buf` asks for the length alone. Returns the length.
+pub(crate) fn list(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
+    let mut buf = Buffer::from(buf);
+    read_list(dentry, &mut buf)?;
+    Ok(buf.len())
 }
 
 /// Asks the security modules whether copying `name` up is wanted; `Ok(false)` where it is not.
@@ -141,8 +251,8 @@ pub(crate) trait Handler<F: FileSystem>: 'static {
         dentry: &OwnDentry<F>,
         inode: &OwnInode<F>,
         suffix: &CStr,
-        buf: &mut [u8],
-    ) -> Result<usize>;
+        buf: &mut Buffer<'_>,
+    ) -> Result;
     /// Sets it, or removes it where `value` is `None`.
     fn set(
         dentry: &OwnDentry<F>,
@@ -153,20 +263,19 @@ pub(crate) trait Handler<F: FileSystem>: 'static {
     ) -> Result;
 }
 
-/// A super block's handlers.
-pub(crate) struct Handlers(pub(super) *const *const bindings::xattr_handler);
-
-impl Handlers {
-    /// `A` first, `B` for the names that `A` does not take.
-    pub(crate) fn pair<F: FileSystem, A: Handler<F>, B: Handler<F>>() -> Self {
-        Self(Pair::<F, A, B>::LIST.as_ptr())
-    }
+/// Handlers of `F`: a tuple of two, the second for the names that the first does not take.
+///
+/// # Safety
+///
+/// The list is one of handlers of `F` and ends with a null pointer.
+pub(crate) unsafe trait Handlers<F: FileSystem> {
+    /// The list for C.
+    const LIST: &'static [*const bindings::xattr_handler];
 }
 
-struct Pair<F, A, B>(PhantomData<(F, A, B)>);
-
-impl<F: FileSystem, A: Handler<F>, B: Handler<F>> Pair<F, A, B> {
-    const LIST: &'static [*const bindings::xattr_handler; 3] = &[
+// SAFETY: two handlers of `F`, then null.
+unsafe impl<F: FileSystem, A: Handler<F>, B: Handler<F>> Handlers<F> for (A, B) {
+    const LIST: &'static [*const bindings::xattr_handler] = &[
         &Table::<F, A>::HANDLER,
         &Table::<F, B>::HANDLER,
         ptr::null(),
@@ -175,70 +284,41 @@ impl<F: FileSystem, A: Handler<F>, B: Handler<F>> Pair<F, A, B> {
 
 struct Table<F, H>(PhantomData<(F, H)>);
 
-#[allow(
-    clippy::missing_safety_doc,
-    reason = "called by the VFS alone, through the table, under charter 1 and 3"
-)]
 impl<F: FileSystem, H: Handler<F>> Table<F, H> {
-    const HANDLER: bindings::xattr_handler = bindings::xattr_handler {
-        prefix: H::PREFIX.to_bytes_with_nul().as_ptr(),
-        get: Some(Self::get),
-        set: Some(Self::set),
-        ..pin_init::zeroed()
-    };
+    c_table! {
+        const HANDLER: bindings::xattr_handler = {
+            prefix: H::PREFIX.to_bytes_with_nul().as_ptr(),
+        };
 
-    unsafe extern "C" fn get(
-        _handler: *const bindings::xattr_handler,
-        dentry: *mut bindings::dentry,
-        inode: *mut bindings::inode,
-        name: *const kernel::ffi::c_char,
-        buffer: *mut kernel::ffi::c_void,
-        size: usize,
-    ) -> i32 {
-        kernel::error::from_result(|| {
-            // SAFETY: charter 1 and 3; the VFS passes a C string and a buffer of `size` bytes.
-            unsafe {
-                let buf = if buffer.is_null() {
-                    &mut []
-                } else {
-                    core::slice::from_raw_parts_mut(buffer.cast::<u8>(), size)
-                };
-                let len = H::get(
-                    OwnDentry::from_raw(dentry),
-                    OwnInode::from_raw(inode),
-                    CStr::from_char_ptr(name),
-                    buf,
-                )?;
-                i32::try_from(len).map_err(|_| ERANGE)
-            }
-        })
+        fn get(
+            _handler: *const bindings::xattr_handler,
+            d: RawDentry,
+            inode: RawInode,
+            name: *const c_char,
+            buffer: *mut c_void,
+            size: usize,
+        ) -> i32
+            => Self::read(d, inode, name, (buffer, size));
+        fn set(
+            _handler: *const bindings::xattr_handler,
+            _idmap: RawIdmap,
+            d: RawDentry,
+            inode: RawInode,
+            name: *const c_char,
+            buffer: *const c_void,
+            size: usize,
+            flags: i32,
+        ) -> i32
+            => H::set(d, inode, name, (buffer, size), flags);
     }
 
-    unsafe extern "C" fn set(
-        _handler: *const bindings::xattr_handler,
-        _idmap: *mut bindings::mnt_idmap,
-        dentry: *mut bindings::dentry,
-        inode: *mut bindings::inode,
-        name: *const kernel::ffi::c_char,
-        buffer: *const kernel::ffi::c_void,
-        size: usize,
-        flags: i32,
-    ) -> i32 {
-        kernel::error::from_result(|| {
-            // SAFETY: charter 1 and 3; the VFS passes a C string and a buffer of `size` bytes, or
-            // null to remove.
-            unsafe {
-                let value = (!buffer.is_null())
-                    .then(|| core::slice::from_raw_parts(buffer.cast::<u8>(), size));
-                H::set(
-                    OwnDentry::from_raw(dentry),
-                    OwnInode::from_raw(inode),
-                    CStr::from_char_ptr(name),
-                    value,
-                    SetFlags(flags),
-                )?;
-            }
-            Ok(0)
-        })
+    fn read(
+        dentry: &OwnDentry<F>,
+        inode: &OwnInode<F>,
+        suffix: &CStr,
+        mut buf: Buffer<'_>,
+    ) -> Result<usize> {
+        H::get(dentry, inode, suffix, &mut buf)?;
+        Ok(buf.len())
     }
 }

@@ -19,7 +19,7 @@ use crate::vfs::{
     cred,
     dentry::REVALIDATE,
     dirop::{rename_flags, Creating, New, Renaming},
-    file_ops::OpenTmpfile,
+    file_ops::{Instantiated, OpenTmpfile},
     mount::{IdMap, PathRef},
     Mode,
 };
@@ -195,12 +195,12 @@ fn create_over_whiteout(child: Child<'_>, entry: &Entry<'_>) -> Result<ARef<vfs:
 }
 
 /// Opens an unnamed file.
-pub(crate) fn tmpfile(
+pub(crate) fn tmpfile<'a>(
     idmap: &IdMap,
     dir: &Inode,
-    file: &mut OpenTmpfile<'_, Overlay>,
+    file: OpenTmpfile<'a, Overlay>,
     mode: Mode,
-) -> Result {
+) -> Result<Instantiated<'a, Overlay>> {
     let fs = dir.fs();
     let dentry = file.open().dentry();
     if !fs.has_tmpfile() {
@@ -223,9 +223,9 @@ pub(crate) fn tmpfile(
             };
             let inode = parameters.inode(dentry.sb(), fs)?;
             let flags = inode::revalidate_flags(Some(&inode));
-            file.instantiate::<RegularFile>(inode, data);
+            let instantiated = file.instantiate(inode, data)?;
             dentry.change_revalidate(REVALIDATE, flags);
-            Ok(())
+            Ok(instantiated)
         })
     })
 }
