@@ -49,9 +49,9 @@ use crate::vfs::{
     fs::FileSystem,
     inode_ops::{FiemapRequest, InodeOperations, LookedUp},
     mount::IdMap,
+    outbuf::OutBuf,
     rcu::{RcuError, RcuInode},
     super_block::{NewSuper, StatFs, SuperBlock},
-    xattr::Buffer,
     Mode,
 };
 use kernel::{cred::Credential, prelude::*, seq_file::SeqFile};
@@ -146,8 +146,8 @@ macro_rules! attribute_operations {
                 attr::getattr(dentry, stat, mask, flags)
             }
 
-            fn listxattr(dentry: &Dentry, buf: &mut Buffer<'_>) -> Result {
-                xattr::list(dentry, buf)
+            fn listxattr(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
+                xattr::list(dentry, out)
             }
 
             fn update_atime(inode: &Inode, nowait: bool) -> Result {

@@ -16,9 +16,10 @@ use super::{
     inode_ops::{FiemapRequest, LinkCall, RawFiemap},
     io::{Flush, Io, Mapping, RawIo, RawSplice, Splice},
     mount::IdMap,
+    outbuf::OutBuf,
     rcu::{RcuError, RcuInode},
     readdir::DirContext,
-    xattr::{Buffer, SetFlags},
+    xattr::SetFlags,
     Child, OwnDentry, OwnInode, SuperBlock,
 };
 use crate::bindings;
@@ -165,7 +166,6 @@ by_constructor! {
     ['a] bindings::fl_owner_t => Flush<'a> = Flush::from_raw;
     ['a] *mut bindings::delayed_call => LinkCall<'a> = LinkCall::from_raw;
     ['a] RawFiemap => FiemapRequest<'a> = FiemapRequest::from_raw;
-    ['a] (*mut c_char, usize) => Buffer<'a> = Buffer::from_raw;
 }
 
 /// Arguments that are values.
@@ -329,12 +329,12 @@ unsafe impl<'a, F: FileSystem> FromC<(RawInode, i32)> for Seen<'a, F> {
     }
 }
 
-// SAFETY: the VFS passes a buffer of the length, or null.
-unsafe impl<'a> FromC<(*mut c_void, usize)> for Buffer<'a> {
+// SAFETY: the VFS lends room of the length, or none.
+unsafe impl<'a, B> FromC<(*mut B, usize)> for OutBuf<'a> {
     #[inline]
-    unsafe fn from_c((at, len): (*mut c_void, usize)) -> Self {
-        // SAFETY: as for the buffer of characters.
-        unsafe { Buffer::from_raw((at.cast(), len)) }
+    unsafe fn from_c((at, size): (*mut B, usize)) -> Self {
+        // SAFETY: the caller allocated room of that size, and waits for the callback with it.
+        unsafe { OutBuf::from_raw(at.cast(), size) }
     }
 }
 

@@ -12,8 +12,8 @@ use super::{
     fs::FileSystem,
     inode::Mode,
     mount::IdMap,
+    outbuf::OutBuf,
     rcu::{RcuError, RcuInode},
-    xattr::Buffer,
     Child, Dentry, OwnDentry, OwnInode,
 };
 use crate::bindings;
@@ -134,8 +134,8 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
     ) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
-    /// Lists extended attributes into `buf`.
-    fn listxattr(_dentry: &OwnDentry<F>, _buf: &mut Buffer<'_>) -> Result {
+    /// Lists extended attributes.
+    fn listxattr(_dentry: &OwnDentry<F>, _out: &mut OutBuf<'_>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// The ACL for a permission check.
@@ -335,9 +335,9 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         T::tmpfile(idmap, dir, file, mode)?.finish()
     }
 
-    fn list_xattrs(dentry: &OwnDentry<F>, mut buf: Buffer<'_>) -> Result<usize> {
-        T::listxattr(dentry, &mut buf)?;
-        Ok(buf.len())
+    fn list_xattrs(dentry: &OwnDentry<F>, mut out: OutBuf<'_>) -> Result<usize> {
+        T::listxattr(dentry, &mut out)?;
+        Ok(out.len())
     }
 
     #[inline]

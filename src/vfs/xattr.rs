@@ -8,6 +8,7 @@ use super::{
     callback::{c_table, RawDentry, RawIdmap, RawInode},
     fs::FileSystem,
     mount::PathRef,
+    outbuf::OutBuf,
     to_len, Dentry, OwnDentry, OwnInode,
 };
 use crate::bindings;
@@ -30,122 +31,28 @@ impl SetFlags {
     pub(crate) const ANY: Self = Self(0);
 }
 
-/// A buffer that is filled from its start, or (with no room) the question how much there is.
-///
-/// # Invariants
-///
-/// `at` is null, or has room for `room` bytes for `'a`, for this value alone, of which the first `len.min(room)` are
-/// initialised.
-pub(crate) struct Buffer<'a> {
-    at: *mut u8,
-    room: usize,
-    len: usize,
-    _bytes: PhantomData<&'a mut [u8]>,
-}
-
-impl<'a> Buffer<'a> {
-    /// # Safety
-    ///
-    /// `at` is null, or has room for `room` bytes, initialised or not, for `'a` and for this value alone.
-    pub(super) unsafe fn from_raw((at, room): (*mut c_char, usize)) -> Self {
-        Self {
-            at: at.cast(),
-            room: if at.is_null() { 0 } else { room },
-            len: 0,
-            _bytes: PhantomData,
-        }
-    }
-
-    /// Whether nothing is filled in: only how much there is, is asked.
-    pub(crate) fn is_question(&self) -> bool {
-        self.room == 0
-    }
-
-    /// How many bytes were filled in, or there are.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// What was filled in.
-    pub(crate) fn filled(&mut self) -> &mut [u8] {
-        if self.is_question() {
-            return &mut [];
-        }
-        // SAFETY: by the type invariant.
-        unsafe { core::slice::from_raw_parts_mut(self.at, self.len) }
-    }
-
-    /// Keeps the first `len` bytes of what was filled in.
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-    }
-
-    /// Has `read` fill all of it; `read` gets the start (null to ask) and the room, and returns a length or an errno.
-    ///
-    /// # Errors
-    ///
-    /// That of `read`; `ERANGE` where what it returned does not fit.
-    ///
-    /// # Safety
-    ///
-    /// Where `read` returns a length that fits into the room it has initialised as many bytes.
-    unsafe fn fill(&mut self, read: impl FnOnce(*mut u8, usize) -> isize) -> Result {
-        let at = if self.is_question() {
-            ptr::null_mut()
-        } else {
-            self.at
-        };
-        let len = to_len(read(at, self.room))?;
-        if len > self.room && !self.is_question() {
-            return Err(ERANGE);
-        }
-        // INVARIANT: by the contract.
-        self.len = len;
-        Ok(())
-    }
-}
-
-impl<'a> From<&'a mut [u8]> for Buffer<'a> {
-    fn from(bytes: &'a mut [u8]) -> Self {
-        // INVARIANT: a slice is all initialised.
-        Self {
-            at: bytes.as_mut_ptr(),
-            room: bytes.len(),
-            len: 0,
-            _bytes: PhantomData,
-        }
-    }
-}
-
-/// Reads `name` into `buf` with the current credentials.
+/// Reads `name` into `buf` with the current credentials; an empty `buf` asks for the length alone.
 ///
 /// # Errors
 ///
 /// `ENODATA`, `ERANGE` where `buf` is too short, `EOPNOTSUPP`.
-pub(crate) fn read(path: PathRef<'_>, name: &CStr, buf: &mut Buffer<'_>) -> Result {
-    path.dentry.positive()?;
-    let get = |at: *mut u8, room| {
-        // SAFETY: charter 1: `path` borrows mount and dentry, which is positive and stays so (2); there is room for
-        // `room` bytes at `at`, or it is null.
-        unsafe {
-            bindings::vfs_getxattr(
-                path.idmap().as_ptr(),
-                path.dentry.as_ptr(),
-                name.as_char_ptr(),
-                at.cast(),
-                room,
-            )
-        }
-    };
-    // SAFETY: what `vfs_getxattr` returns it has written, unless it is asked for the length alone.
-    unsafe { buf.fill(get) }
+pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
+    let mut out = OutBuf::over(buf);
+    get_into(path, name, &mut out)?;
+    Ok(out.len())
 }
 
-/// As [`read`] into initialised bytes; an empty `buf` asks for the length alone. Returns the length.
-pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
-    let mut buf = Buffer::from(buf);
-    read(path, name, &mut buf)?;
-    Ok(buf.len())
+/// As [`get`], into what a caller of ours lent.
+pub(crate) fn get_into(path: PathRef<'_>, name: &CStr, out: &mut OutBuf<'_>) -> Result {
+    path.dentry.positive()?;
+    let (idmap, dentry) = (path.idmap().as_ptr(), path.dentry.as_ptr());
+    let read = |at, size| {
+        // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string, and the
+        // room has the given size.
+        to_len(unsafe { bindings::vfs_getxattr(idmap, dentry, name.as_char_ptr(), at, size) })
+    };
+    // SAFETY: `vfs_getxattr()` returns how much it wrote.
+    unsafe { out.fill(read) }
 }
 
 /// The length of `name`'s value, `None` where there is no such attribute or no attributes at all.
@@ -211,23 +118,22 @@ pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
     })
 }
 
-/// Lists the names, each ended by a NUL, into `buf`.
-pub(crate) fn read_list(dentry: &Dentry, buf: &mut Buffer<'_>) -> Result {
-    dentry.positive()?;
-    let list = |at: *mut u8, room| {
-        // SAFETY: charter 1 and 2: the dentry is positive and stays so; there is room for `room` bytes at `at`, or it is
-        // null.
-        unsafe { bindings::vfs_listxattr(dentry.as_ptr(), at.cast(), room) }
-    };
-    // SAFETY: what `vfs_listxattr` returns it has written, unless it is asked for the length alone.
-    unsafe { buf.fill(list) }
+/// Lists the names, each ended by a NUL, into `buf`; an empty `buf` asks for the length alone.
+pub(crate) fn list(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
+    let mut out = OutBuf::over(buf);
+    list_into(dentry, &mut out)?;
+    Ok(out.len())
 }
 
-/// As [`read_list`] into initialised bytes; an empty `buf` asks for the length alone. Returns the length.
-pub(crate) fn list(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
-    let mut buf = Buffer::from(buf);
-    read_list(dentry, &mut buf)?;
-    Ok(buf.len())
+/// As [`list`], into what a caller of ours lent.
+pub(crate) fn list_into(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
+    dentry.positive()?;
+    let read = |at: *mut kernel::ffi::c_void, size| {
+        // SAFETY: charter 1 and 2: the dentry is referenced and positive; the room has the given size.
+        to_len(unsafe { bindings::vfs_listxattr(dentry.as_ptr(), at.cast(), size) })
+    };
+    // SAFETY: `vfs_listxattr()` returns how much it wrote.
+    unsafe { out.fill(read) }
 }
 
 /// Asks the security modules whether copying `name` up is wanted; `Ok(false)` where it is not.
@@ -251,7 +157,7 @@ pub(crate) trait Handler<F: FileSystem>: 'static {
         dentry: &OwnDentry<F>,
         inode: &OwnInode<F>,
         suffix: &CStr,
-        buf: &mut Buffer<'_>,
+        out: &mut OutBuf<'_>,
     ) -> Result;
     /// Sets it, or removes it where `value` is `None`.
     fn set(
@@ -316,9 +222,9 @@ impl<F: FileSystem, H: Handler<F>> Table<F, H> {
         dentry: &OwnDentry<F>,
         inode: &OwnInode<F>,
         suffix: &CStr,
-        mut buf: Buffer<'_>,
+        mut out: OutBuf<'_>,
     ) -> Result<usize> {
-        H::get(dentry, inode, suffix, &mut buf)?;
-        Ok(buf.len())
+        H::get(dentry, inode, suffix, &mut out)?;
+        Ok(out.len())
     }
 }
