@@ -46,7 +46,7 @@ use crate::vfs::{
     acl::{Acl, AclRef, AclType, RcuAcl},
     attr::{FileAttr, Iattr, Stat},
     file_ops::{Instantiated, OpenTmpfile},
-    fs::FileSystem,
+    fs::{FileSystem, Policy},
     inode_ops::{FiemapRequest, InodeOperations, LookedUp},
     mount::IdMap,
     outbuf::OutBuf,
@@ -65,6 +65,15 @@ impl FileSystem for Overlay {
     const INODE_CACHE: &'static CStr = c"rovl_inode";
     #[cfg(drop_in)]
     const INODE_CACHE: &'static CStr = c"ovl_inode";
+    const MAGIC: u32 = 0x794c_7630;
+    // Writing back is upper's; the umask is applied by upper; no EVM HMAC over ours.
+    const POLICY: Policy = Policy {
+        userns_mount: true,
+        posix_acl: true,
+        skip_sync: true,
+        no_umask: true,
+        no_evm_hmac: true,
+    };
     type Inode = inode::Data;
     type Context = params::Params;
     type Regular = Regular;

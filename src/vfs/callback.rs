@@ -8,7 +8,7 @@
 use super::{
     acl::{Acl, AclRef, AclType, RcuAcl},
     attr::{FileAttr, Iattr, Stat},
-    context::FsContext,
+    context::{FsContext, NewContext},
     file,
     file_ops::{OpenFile, OpenTmpfile, Opening},
     fs::{FileSystem, Out, Shrink},
@@ -101,21 +101,9 @@ macro_rules! c_table {
         };
 
         $(
-            $(#[$fn_meta])*
-            ///
-            /// # Safety
-            ///
-            /// Called by the kernel through the table, with arguments as its documentation has them.
-            unsafe extern "C" fn $name($($param: $raw),*) $(-> $ret)? {
-                let result = $of::$op($({
-                    let raw = $arg;
-                    // SAFETY: the kernel calls this through a table of `F` only, so that the argument is what the
-                    // charter says: rule 1 (referenced during the callback), 3 (of a super block of `F`), 5 (names
-                    // and locks as documented for the operation), 8 (data of the table's type). The operation is
-                    // generic over the lifetime of what it gets, so it keeps nothing beyond this call.
-                    unsafe { $crate::vfs::callback::FromC::from_c(raw) }
-                }),*);
-                $crate::vfs::callback::IntoC::into_c(result)
+            $crate::vfs::callback::c_callback! {
+                $(#[$fn_meta])*
+                fn $name($($param: $raw),*) $(-> $ret)? => $of::$op($($arg),*);
             }
         )*
     };
@@ -125,6 +113,33 @@ macro_rules! c_table {
     };
 }
 pub(super) use c_table;
+
+/// Makes a single callback; see [`c_table`].
+macro_rules! c_callback {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident($($param:ident: $raw:ty),* $(,)?) $(-> $ret:ty)?
+            => $of:ident::$op:ident($($arg:tt),* $(,)?);
+    ) => {
+        $(#[$meta])*
+        ///
+        /// # Safety
+        ///
+        /// Called by the kernel through the table, with arguments as its documentation has them.
+        $vis unsafe extern "C" fn $name($($param: $raw),*) $(-> $ret)? {
+            let result = $of::$op($({
+                let raw = $arg;
+                // SAFETY: the kernel calls this through a table of `F` only, so that the argument is what the charter
+                // says: rule 1 (referenced during the callback), 3 (of a super block of `F`), 5 (names and locks as
+                // documented for the operation), 8 (data of the table's type). The operation is generic over the
+                // lifetime of what it gets, so it keeps nothing beyond this call.
+                unsafe { $crate::vfs::callback::FromC::from_c(raw) }
+            }),*);
+            $crate::vfs::callback::IntoC::into_c(result)
+        }
+    };
+}
+pub(super) use c_callback;
 
 /// Arguments that a constructor takes over, with what it demands.
 macro_rules! by_constructor {
@@ -230,6 +245,15 @@ unsafe impl<'a> FromC<*mut kernel::bindings::kstatfs> for Out<'a, bindings::ksta
     unsafe fn from_c(raw: *mut kernel::bindings::kstatfs) -> Self {
         // SAFETY: the caller has the structure on its stack and waits for the callback.
         unsafe { Out::from_raw(raw.cast()) }
+    }
+}
+
+// SAFETY: the context is the callback's for its duration, and new to us.
+unsafe impl<'a> FromC<*mut kernel::bindings::fs_context> for NewContext<'a> {
+    #[inline]
+    unsafe fn from_c(raw: *mut kernel::bindings::fs_context) -> Self {
+        // SAFETY: the caller made the context just now; the kernel crate knows the type as a stub.
+        unsafe { NewContext::from_raw(raw.cast()) }
     }
 }
 

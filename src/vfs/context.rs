@@ -6,11 +6,11 @@
 
 use super::{
     callback::{c_table, FromC},
-    fs::{fill_super, FileSystem},
+    fs::{FileSystem, Filler},
     SuperBlock,
 };
 use crate::bindings;
-use core::ptr;
+use core::{marker::PhantomData, ptr};
 use kernel::{
     ffi::{c_char, c_void},
     fs::File,
@@ -97,21 +97,29 @@ impl FsContext {
     }
 }
 
+/// A context that `init_fs_context` got, to be set up.
+pub(super) struct NewContext<'a>(RawContext, PhantomData<&'a mut ()>);
+
+impl NewContext<'_> {
+    /// # Safety
+    ///
+    /// The argument of `init_fs_context`, used during the callback alone.
+    pub(super) unsafe fn from_raw(fc: RawContext) -> Self {
+        Self(fc, PhantomData)
+    }
+}
+
 /// Sets a new context up for `F`.
-///
-/// # Safety
-///
-/// `fc` is the context that `init_fs_context` got.
-pub(super) unsafe fn init<F: FileSystem>(fc: *mut bindings::fs_context) -> Result {
-    let context = KBox::new(F::Context::new()?, GFP_KERNEL)?;
-    // SAFETY: by the contract the context is new, and the callback's alone.
-    let fc = unsafe { &mut *fc };
-    fc.fs_private = KBox::into_raw(context).cast();
-    fc.ops = &Table::<F>::OPS;
+pub(super) fn init<F: FileSystem>(fc: NewContext<'_>) -> Result {
+    let context = KBox::into_raw(KBox::new(F::Context::new()?, GFP_KERNEL)?);
+    // SAFETY: the context is the callback's for its duration, and nobody else knows it yet.
+    unsafe { (*fc.0).fs_private = context.cast() };
+    // SAFETY: as for the data, which is of the type that the table's callbacks expect.
+    unsafe { (*fc.0).ops = &Table::<F>::OPS };
     Ok(())
 }
 
-struct Table<F>(core::marker::PhantomData<F>);
+struct Table<F>(PhantomData<F>);
 
 impl<F: FileSystem> Table<F> {
     c_table! {
@@ -187,7 +195,7 @@ impl<F: FileSystem> Table<F> {
     /// `fc` is a context of `F`.
     unsafe extern "C" fn get_tree(fc: RawContext) -> i32 {
         // SAFETY: the context is of `F`, as is the function that fills the super block.
-        unsafe { bindings::get_tree_nodev(fc, Some(fill_super::<F>)) }
+        unsafe { bindings::get_tree_nodev(fc, Some(Filler::<F>::fill_super)) }
     }
 
     fn remount(fc: FsContext, mounted: Mounted<'_, F>) -> Result {
@@ -198,7 +206,7 @@ impl<F: FileSystem> Table<F> {
 type RawContext = *mut bindings::fs_context;
 
 /// What `F` keeps with the context.
-struct Private<'a, F: FileSystem>(&'a mut F::Context);
+pub(super) struct Private<'a, F: FileSystem>(pub(super) &'a mut F::Context);
 
 // SAFETY: the context is locked, or the only task's that knows it, so its box is the callback's alone.
 unsafe impl<'a, F: FileSystem> FromC<RawContext> for Private<'a, F> {

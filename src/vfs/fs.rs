@@ -3,30 +3,32 @@
 //! The filesystem type: its inode cache, super block operations and registration.
 
 use super::{
-    callback::{c_table, RawDentry, RawInode, RawSuper},
-    context::{self, Context, FsContext},
+    callback::{c_callback, c_table, FromC, RawDentry, RawInode, RawSuper},
+    claim::Claims,
+    context::{self, Context, FsContext, NewContext, Private},
     file_ops::{self, DirectoryOperations, RegularOperations},
     inode_ops::{InodeOperations, Table as InodeTable},
     own::{InodeBox, OwnDentry, OwnInode},
     rcu::RcuError,
     super_block::{NewSuper, StatFs, SuperBlock},
     sync::OpLock,
+    watch::Watching,
     xattr, Mode,
 };
 use crate::bindings;
 use core::{
-    cell::UnsafeCell,
     marker::PhantomData,
+    mem::ManuallyDrop,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicBool, AtomicPtr, Ordering},
 };
 use kernel::{
     cred::Credential,
-    error::{from_result, to_result},
+    error::to_result,
     ffi::c_long,
     prelude::*,
     seq_file::SeqFile,
-    sync::aref::ARef,
+    sync::{aref::ARef, rcu::rcu_barrier},
+    types::Opaque,
     ThisModule,
 };
 
@@ -86,12 +88,59 @@ pub(crate) trait InodeData: Send + Sync + Sized {
     fn release(&self);
 }
 
+/// What the VFS does with a filesystem.
+#[derive(Clone, Copy)]
+pub(crate) struct Policy {
+    /// Who is root in a user namespace other than the initial one may mount it, too.
+    pub(crate) userns_mount: bool,
+    /// Files have POSIX ACLs.
+    pub(crate) posix_acl: bool,
+    /// `sync(2)` leaves it out: it has nothing of its own to be written back.
+    pub(crate) skip_sync: bool,
+    /// The umask is not applied to new files: whoever makes them below does it.
+    pub(crate) no_umask: bool,
+    /// EVM makes no HMAC over attributes of its files.
+    pub(crate) no_evm_hmac: bool,
+}
+
+impl Policy {
+    fn type_flags(self) -> i32 {
+        if self.userns_mount {
+            bindings::FS_USERNS_MOUNT as i32
+        } else {
+            0
+        }
+    }
+
+    fn flags(self) -> usize {
+        flag(self.posix_acl, bindings::ROVL_SB_POSIXACL)
+    }
+
+    fn iflags(self) -> usize {
+        flag(self.skip_sync, bindings::ROVL_SB_I_SKIP_SYNC)
+            | flag(self.no_umask, bindings::ROVL_SB_I_NOUMASK)
+            | flag(self.no_evm_hmac, bindings::ROVL_SB_I_EVM_HMAC_UNSUPPORTED)
+    }
+}
+
+fn flag(set: bool, flag: u32) -> usize {
+    if set {
+        flag as usize
+    } else {
+        0
+    }
+}
+
 /// A filesystem; a value of the type is the super block's own data.
 pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     /// Name of the type.
     const NAME: &'static CStr;
     /// Name of the inode cache.
     const INODE_CACHE: &'static CStr;
+    /// The number that tells its super blocks from those of other types (`s_magic`).
+    const MAGIC: u32;
+    /// What the VFS does with it.
+    const POLICY: Policy;
     /// What it keeps with an inode.
     type Inode: InodeData;
     /// A mount in preparation.
@@ -141,66 +190,131 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     fn real(dentry: &OwnDentry<Self>, metadata: bool) -> Option<&super::Dentry>;
 }
 
-/// The registered type; unregistered when dropped.
+/// A registered filesystem type with what all its super blocks share; unregistered when dropped.
+///
+/// It is a field of the module's own value, which is static memory: lockdep wants that for the keys in it.
+///
+/// # Invariants
+///
+/// All that C does with `fs_type` it does under locks of its own.
+#[pin_data(PinnedDrop)]
 pub(crate) struct Registration<F: FileSystem> {
+    cache: InodeCache,
+    claims: Claims,
+    _watching: Watching,
     _fs: PhantomData<fn() -> F>,
+    #[pin]
+    fs_type: Opaque<bindings::file_system_type>,
 }
 
-/// Memory for the module's one filesystem type. Static, as the structure holds lockdep's keys.
-struct TypeSlot(UnsafeCell<bindings::file_system_type>);
+// SAFETY: by the type invariant; all other fields may be used from any thread.
+unsafe impl<F: FileSystem> Send for Registration<F> {}
+// SAFETY: as for `Send`.
+unsafe impl<F: FileSystem> Sync for Registration<F> {}
 
-// SAFETY: filled by `Registration::new` alone, then used by the VFS under its own locks.
-unsafe impl Sync for TypeSlot {}
+impl<F: FileSystem> Registration<F> {
+    /// Creates what super blocks share, then registers the type.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EBUSY` where the name is taken, or another type of the module watches directories already.
+    pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            cache: InodeCache::new::<F>()?,
+            claims: Claims::new()?,
+            _watching: Watching::start()?,
+            _fs: PhantomData,
+            // Last: from then on there may be mounts.
+            fs_type <- Opaque::try_ffi_init(|slot: *mut bindings::file_system_type| {
+                let mut fs_type: bindings::file_system_type = pin_init::zeroed();
+                fs_type.name = F::NAME.as_char_ptr();
+                fs_type.owner = module.as_ptr();
+                fs_type.fs_flags = F::POLICY.type_flags();
+                fs_type.init_fs_context = Some(Self::init_fs_context);
+                fs_type.kill_sb = Some(bindings::kill_anon_super);
+                // SAFETY: the memory of the field, which does not move from now on.
+                unsafe { slot.write(fs_type) };
+                // SAFETY: the structure was filled just now, and stays until it is unregistered by `drop`.
+                to_result(unsafe { bindings::register_filesystem(slot) })
+            }),
+        }? Error)
+    }
 
-static TYPE: TypeSlot = TypeSlot(UnsafeCell::new(pin_init::zeroed()));
-/// Whether [`TYPE`] is taken.
-static REGISTERED: AtomicBool = AtomicBool::new(false);
+    /// That of the type of `sb`.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a super block of `F` that lives for `'a`.
+    #[inline]
+    unsafe fn of<'a>(sb: *const bindings::super_block) -> &'a Self {
+        // SAFETY: by the contract; the type of a super block is constant.
+        let fs_type = unsafe { (*sb).s_type };
+        // SAFETY: a type whose super blocks are of `F` is one that `new` registered. It is unregistered when the module
+        // goes, which a mount keeps.
+        unsafe { &*kernel::container_of!(Opaque::cast_from(fs_type), Self, fs_type) }
+    }
 
-/// The inode cache of the module's one filesystem type.
-static CACHE: AtomicPtr<bindings::kmem_cache> = AtomicPtr::new(ptr::null_mut());
+    c_callback! {
+        fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> i32
+            => Self::init_context(fc);
+    }
 
-/// Whether `sb` is a super block of the module's filesystem type.
-pub(super) fn is_ours(sb: &super::SuperBlock) -> bool {
-    // SAFETY: charter 1; `s_type` is constant.
-    unsafe { (*sb.as_ptr()).s_type == TYPE.0.get() }
+    fn init_context(fc: NewContext<'_>) -> Result {
+        context::init::<F>(fc)
+    }
 }
+
+#[pinned_drop]
+impl<F: FileSystem> PinnedDrop for Registration<F> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: `new` registered the type. No mount of it is left, as mounts hold the module.
+        unsafe { bindings::unregister_filesystem(self.fs_type.get()) };
+        // Inodes and data of super blocks that are freed after their grace period.
+        rcu_barrier();
+        // A task that was preempted while it returned from `make_mappable`, whose file is closed since.
+        wait_for_text();
+    }
+}
+
+/// Waits until no task is inside the module's text that is not called by something that holds the module.
+///
+/// Task works are such: they may have given back the last reference to their file, so that the module can go, but not
+/// have returned. A task that was preempted there runs until it waits or goes to user space, which is what RCU for
+/// tasks waits for; where the kernel does not preempt, a grace period of RCU does. (A kernel that preempts and has no
+/// RCU for tasks has nothing that traces or patches text; there the window of a few instructions stays.)
+fn wait_for_text() {
+    #[cfg(CONFIG_TASKS_RCU)]
+    // SAFETY: it may be called where one may sleep, as when a module goes.
+    unsafe {
+        bindings::synchronize_rcu_tasks()
+    };
+    #[cfg(not(CONFIG_TASKS_RCU))]
+    kernel::sync::rcu::synchronize_rcu();
+}
+
+/// A cache for inodes with their data, of which nothing is allocated when it is dropped.
+///
+/// # Invariants
+///
+/// Owns the cache.
+struct InodeCache(NonNull<bindings::kmem_cache>);
 
 /// # Safety
 ///
 /// `object` is memory for an `InodeBox`.
 unsafe extern "C" fn inode_init_once(object: *mut kernel::ffi::c_void) {
-    // SAFETY: the slab passes memory for an `InodeBox`, which starts with the inode.
+    // SAFETY: by the contract; the inode is the first field.
     unsafe { bindings::inode_init_once(object.cast()) }
 }
 
-impl<F: FileSystem> Registration<F> {
-    /// Creates the inode cache and registers the type.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`; `EBUSY` where the name is taken, or the module has a registered type already.
-    pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
-        let mut fs_type: bindings::file_system_type = pin_init::zeroed();
-        fs_type.name = F::NAME.as_char_ptr();
-        fs_type.owner = module.as_ptr();
-        fs_type.fs_flags = bindings::FS_USERNS_MOUNT as i32;
-        fs_type.init_fs_context = Some(Self::init_fs_context);
-        fs_type.kill_sb = Some(bindings::kill_anon_super);
-        // Charter 3 names inodes of one `F`: there is one registration at a time.
-        if REGISTERED.swap(true, Ordering::AcqRel) {
-            return Err(EBUSY);
-        }
-        // SAFETY: the slot was free: nobody uses it.
-        unsafe { TYPE.0.get().write(fs_type) };
-
-        // SAFETY: no mount exists before the type is registered, and a second registration was refused.
-        unsafe { super::claim::init() };
-        super::watch::start();
-
+impl InodeCache {
+    /// A cache for inodes of `F`; `ENOMEM`.
+    fn new<F: FileSystem>() -> Result<Self> {
         let mut args: bindings::kmem_cache_args = pin_init::zeroed();
         args.ctor = Some(inode_init_once);
         args.align = core::mem::align_of::<InodeBox<F>>() as u32;
-        // SAFETY: name and arguments are valid for the call.
+        // SAFETY: name and arguments are valid for the call, which copies them; the constructor's text goes after the
+        // cache.
         let cache = unsafe {
             bindings::__kmem_cache_create_args(
                 F::INODE_CACHE.as_char_ptr(),
@@ -209,45 +323,44 @@ impl<F: FileSystem> Registration<F> {
                 bindings::ROVL_SLAB_FLAGS_INODE,
             )
         };
-        if cache.is_null() {
-            super::watch::stop();
-            REGISTERED.store(false, Ordering::Release);
-            return Err(ENOMEM);
-        }
-        CACHE.store(cache, Ordering::Release);
-        // SAFETY: the structure is static and filled.
-        if let Err(e) = to_result(unsafe { bindings::register_filesystem(TYPE.0.get()) }) {
-            // SAFETY: nobody used the cache.
-            unsafe { bindings::kmem_cache_destroy(cache) };
-            super::watch::stop();
-            REGISTERED.store(false, Ordering::Release);
-            return Err(e);
-        }
-        Ok(Self { _fs: PhantomData })
+        NonNull::new(cache).map(Self).ok_or(ENOMEM)
     }
 
+    /// Memory for an inode of `sb` whose VFS part is initialised; null where there is none.
+    ///
     /// # Safety
     ///
-    /// `fc` is a new context.
-    unsafe extern "C" fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> i32 {
-        // SAFETY: the VFS passes a new context; the kernel crate knows the type as a stub alone.
-        from_result(|| unsafe { context::init::<F>(fc.cast()) }.map(|()| 0))
+    /// `sb` is a super block.
+    #[inline]
+    unsafe fn alloc(&self, sb: RawSuper) -> *mut kernel::ffi::c_void {
+        // SAFETY: by the contract.
+        let lru = unsafe { &raw mut (*sb).s_inode_lru };
+        let flags = bindings::ROVL_GFP_KERNEL;
+        // SAFETY: by the type invariant; the list is that of the super block, as for all inodes.
+        unsafe { bindings::kmem_cache_alloc_lru_noprof(self.0.as_ptr(), lru, flags) }
     }
 }
 
-impl<F: FileSystem> Drop for Registration<F> {
+impl Drop for InodeCache {
     fn drop(&mut self) {
-        // SAFETY: the type was registered; no mount of it is left, as mounts hold the module. The
-        // barrier waits for inodes that are freed after their grace period.
-        unsafe {
-            bindings::unregister_filesystem(TYPE.0.get());
-            bindings::rcu_barrier();
-            bindings::kmem_cache_destroy(CACHE.load(Ordering::Acquire));
-        }
-        super::watch::stop();
-        super::claim::exit();
-        REGISTERED.store(false, Ordering::Release);
+        // SAFETY: by the type invariant; whoever drops it has waited until all objects were freed.
+        unsafe { bindings::kmem_cache_destroy(self.0.as_ptr()) }
     }
+}
+
+impl<'a, F: FileSystem> NewSuper<'a, F> {
+    /// Who uses which directory exclusively, among the mounts of the type.
+    pub(crate) fn claims(&self) -> &'a Claims {
+        // SAFETY: the super block is one of `F`, and lives for `'a`.
+        unsafe { &Registration::<F>::of(self.sb().as_ptr()).claims }
+    }
+}
+
+/// Whether `sb` is a super block of `F`.
+pub(super) fn is_ours<F: FileSystem>(sb: &SuperBlock) -> bool {
+    // SAFETY: charter 1; the type of a super block is constant.
+    let name = unsafe { (*(*sb.as_ptr()).s_type).name };
+    core::ptr::eq(name, F::NAME.as_char_ptr())
 }
 
 /// The super block operations of `F`.
@@ -295,14 +408,10 @@ impl<F: FileSystem> SuperTable<F> {
     ///
     /// `sb` is a super block of `F`.
     unsafe extern "C" fn alloc_inode(sb: RawSuper) -> RawInode {
-        // SAFETY: the cache exists while the type is registered, so while there is a super block of it.
-        let object = unsafe {
-            bindings::kmem_cache_alloc_lru_noprof(
-                CACHE.load(Ordering::Acquire),
-                &raw mut (*sb).s_inode_lru,
-                bindings::ROVL_GFP_KERNEL,
-            )
-        };
+        // SAFETY: by the contract; the VFS keeps the super block for the call.
+        let cache = unsafe { &Registration::<F>::of(sb).cache };
+        // SAFETY: by the contract.
+        let object = unsafe { cache.alloc(sb) };
         let Some(object) = NonNull::new(object.cast::<InodeBox<F>>()) else {
             return ptr::null_mut();
         };
@@ -330,8 +439,9 @@ impl<F: FileSystem> SuperTable<F> {
         let object = inode.cast::<InodeBox<F>>();
         // SAFETY: charter 7: the grace period is over, so not even RCU-walk uses the data, which `alloc_inode` made.
         unsafe { ptr::drop_in_place(&raw mut (*object).data) };
-        // SAFETY: it came from the cache; nobody uses the inode.
-        unsafe { bindings::kmem_cache_free(CACHE.load(Ordering::Acquire), object.cast()) };
+        // SAFETY: it came from a slab cache; nobody uses the inode. (Its super block may be gone, and the way to the cache
+        // with it.)
+        unsafe { bindings::kfree(object.cast()) };
     }
 
     /// # Safety
@@ -481,13 +591,11 @@ impl<F: FileSystem> SuperBox<F> {
 /// `head` is that of a `SuperBox<F>` whose `data` was dropped, a grace period ago.
 unsafe extern "C" fn free_super_box<F>(head: *mut bindings::callback_head) {
     // SAFETY: by the contract.
-    unsafe {
-        let data = kernel::container_of!(head, SuperBox<F>, rcu);
-        (*data).creds = None;
-        drop(KBox::from_raw(
-            data.cast::<core::mem::ManuallyDrop<SuperBox<F>>>(),
-        ));
-    }
+    let data = unsafe { kernel::container_of!(head, SuperBox<F>, rcu) };
+    // SAFETY: by the contract nobody reads the credentials any more.
+    unsafe { (*data).creds = None };
+    // SAFETY: the box that `set_data` gave away; all in it was dropped.
+    drop(unsafe { KBox::from_raw(data.cast::<ManuallyDrop<SuperBox<F>>>()) });
 }
 
 /// Drops the super block's data.
@@ -495,50 +603,85 @@ unsafe extern "C" fn free_super_box<F>(head: *mut bindings::callback_head) {
 /// # Safety
 ///
 /// `sb` is a super block of `F` whose data nobody but RCU-walk uses any more; called once.
-unsafe fn drop_data<F: FileSystem>(sb: *mut bindings::super_block) {
-    // SAFETY: by the contract and charter 4. A walk that came in before a lazy unmount may still read the
-    // credentials and the pointer (charter 6), so the box is freed after a grace period.
-    unsafe {
-        if let Some(data) = NonNull::new((*sb).s_fs_info.cast::<SuperBox<F>>()) {
-            ptr::drop_in_place(&raw mut (*data.as_ptr()).data);
-            bindings::call_rcu(&raw mut (*data.as_ptr()).rcu, Some(free_super_box::<F>));
+unsafe fn drop_data<F: FileSystem>(sb: RawSuper) {
+    // SAFETY: by the contract.
+    let Some(data) = NonNull::new(unsafe { (*sb).s_fs_info.cast::<SuperBox<F>>() }) else {
+        return;
+    };
+    let data = data.as_ptr();
+    // SAFETY: by the contract and charter 4: nobody uses it, and nobody drops it again.
+    unsafe { ptr::drop_in_place(&raw mut (*data).data) };
+    // SAFETY: a walk that came in before a lazy unmount may still read the credentials and the pointer (charter 6), so the
+    // box is freed after a grace period, by the callback, which `Registration` waits for.
+    unsafe { bindings::call_rcu(&raw mut (*data).rcu, Some(free_super_box::<F>)) };
+}
+
+/// The callback that fills a super block of `F`.
+pub(super) struct Filler<F>(PhantomData<F>);
+
+impl<F: FileSystem> Filler<F> {
+    c_callback! {
+        /// For `get_tree_nodev()`.
+        pub(super) fn fill_super(sb: RawSuper, fc: *mut bindings::fs_context) -> i32
+            => Self::fill(sb, fc, fc);
+    }
+
+    fn fill(sb: Unfilled<'_, F>, fc: FsContext, context: Private<'_, F>) -> Result {
+        sb.set_up();
+        let result = F::fill_super(&mut sb.new_super(), &fc, context.0);
+        if result.is_err() {
+            sb.abandon();
         }
+        result
     }
 }
 
-/// `fill_super` of `F`.
-///
-/// # Safety
-///
-/// `sb` is a new super block of `F`, `fc` the context that it is made from.
-pub(super) unsafe extern "C" fn fill_super<F: FileSystem>(
-    sb: *mut bindings::super_block,
-    fc: *mut bindings::fs_context,
-) -> i32 {
-    from_result(|| {
-        // SAFETY: the VFS passes a new super block that nobody else uses, and the context whose
-        // private data `context::init` stored.
-        unsafe {
-            (*sb).s_op = &SuperTable::<F>::TABLE;
-            (*sb).s_magic = bindings::OVERLAYFS_SUPER_MAGIC as usize;
-            (*sb).s_xattr = <F::Xattrs as xattr::Handlers<F>>::LIST.as_ptr();
-            (*sb).s_maxbytes = i64::MAX;
-            (*sb).s_flags |= bindings::ROVL_SB_POSIXACL as usize;
-            // Writing back is upper's; the umask is applied by upper; no EVM HMAC over ours.
-            (*sb).s_iflags |= (bindings::ROVL_SB_I_SKIP_SYNC
-                | bindings::ROVL_SB_I_NOUMASK
-                | bindings::ROVL_SB_I_EVM_HMAC_UNSUPPORTED) as usize;
-            bindings::set_default_d_op(sb, &SuperTable::<F>::DENTRY);
-            let result = F::fill_super(
-                &mut NewSuper::from_raw(sb),
-                &FsContext::from_raw(fc),
-                &mut *(*fc).fs_private.cast::<F::Context>(),
-            );
-            if result.is_err() && (*sb).s_root.is_null() {
-                drop_data::<F>(sb);
-                (*sb).s_fs_info = ptr::null_mut();
-            }
-            result.map(|()| 0)
+/// A new super block of `F`.
+struct Unfilled<'a, F>(RawSuper, PhantomData<&'a F>);
+
+// SAFETY: the super block is new: `fill_super` is called once, by whom made it, with `s_umount` held.
+unsafe impl<'a, F: FileSystem> FromC<RawSuper> for Unfilled<'a, F> {
+    unsafe fn from_c(raw: RawSuper) -> Self {
+        Self(raw, PhantomData)
+    }
+}
+
+impl<F: FileSystem> Unfilled<'_, F> {
+    /// Sets what is the same for all super blocks of `F`.
+    fn set_up(&self) {
+        let sb = self.0;
+        // SAFETY: others may have found the super block, and wait for it to be filled (`s_umount`); they do not look at
+        // these fields. So for all that follow.
+        unsafe { (*sb).s_op = &SuperTable::<F>::TABLE };
+        // SAFETY: as for `s_op`.
+        unsafe { (*sb).s_magic = F::MAGIC as usize };
+        // SAFETY: as for `s_op`.
+        unsafe { (*sb).s_xattr = <F::Xattrs as xattr::Handlers<F>>::LIST.as_ptr() };
+        // SAFETY: as for `s_op`.
+        unsafe { (*sb).s_maxbytes = i64::MAX };
+        // SAFETY: as for `s_op`.
+        unsafe { (*sb).s_flags |= F::POLICY.flags() };
+        // SAFETY: as for `s_op`.
+        unsafe { (*sb).s_iflags |= F::POLICY.iflags() };
+        // SAFETY: charter 1; the super block has no dentry yet.
+        unsafe { bindings::set_default_d_op(sb, &SuperTable::<F>::DENTRY) };
+    }
+
+    fn new_super(&self) -> NewSuper<'_, F> {
+        // SAFETY: it is the super block that `fill_super` of `F` got.
+        unsafe { NewSuper::from_raw(self.0) }
+    }
+
+    /// Drops the data of a super block that could not be filled, unless it has a root: `put_super` does it then.
+    fn abandon(&self) {
+        let sb = self.0;
+        // SAFETY: charter 1; the root is set by us alone.
+        if !unsafe { (*sb).s_root }.is_null() {
+            return;
         }
-    })
+        // SAFETY: no inode but those that were dropped by now had the super block, so nobody uses its data.
+        unsafe { drop_data::<F>(sb) };
+        // SAFETY: as for the other fields.
+        unsafe { (*sb).s_fs_info = ptr::null_mut() };
+    }
 }

@@ -263,7 +263,7 @@ unsafe extern "C" fn set_key(
 impl<F: FileSystem> NewInode<F> {
     /// Allocates an inode without a place in the inode hash.
     pub(crate) fn unhashed(sb: &super::SuperBlock) -> Result<Self> {
-        if !is_ours(sb) {
+        if !is_ours::<F>(sb) {
             return Err(EINVAL);
         }
         // SAFETY: charter 1; the call returns a reference.
@@ -278,7 +278,7 @@ impl<F: FileSystem> NewInode<F> {
     /// Finds or allocates the inode with key `key`. The key is not referenced: whoever hashes by it
     /// keeps it alive with the inode.
     pub(crate) fn get(sb: &super::SuperBlock, key: &Inode) -> Result<Found<F>> {
-        if !is_ours(sb) {
+        if !is_ours::<F>(sb) {
             return Err(EINVAL);
         }
         let data = key.as_ptr().cast();

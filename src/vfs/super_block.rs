@@ -211,9 +211,9 @@ impl StatFs {
         self.0.f_namelen = len as isize;
     }
 
-    /// Sets the magic number of union filesystems.
-    pub(crate) fn set_union_magic(&mut self) {
-        self.0.f_type = bindings::OVERLAYFS_SUPER_MAGIC as isize;
+    /// Sets the magic number of `F`.
+    pub(crate) fn set_magic<F: FileSystem>(&mut self) {
+        self.0.f_type = F::MAGIC as isize;
     }
 
     /// Sets the filesystem id from the UUID of `sb`.
@@ -346,7 +346,7 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
 
 /// The root dentry of a mounted super block of ours.
 pub(crate) fn root_of<F: FileSystem>(sb: &SuperBlock) -> Result<&OwnDentry<F>> {
-    if !super::fs::is_ours(sb) {
+    if !super::fs::is_ours::<F>(sb) {
         return Err(EINVAL);
     }
     // SAFETY: charter 1: a super block references its root while it is mounted; it is one of `F`.

@@ -10,7 +10,7 @@ use super::{sync::Flags, Inode};
 use crate::bindings;
 use core::{
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
 };
 use kernel::{
     error::{from_err_ptr, to_result},
@@ -69,8 +69,35 @@ unsafe extern "C" fn free(mark: *mut bindings::fsnotify_mark) {
     MARKS.fetch_sub(1, Ordering::Release);
 }
 
-/// Makes the group; its absence is not an error.
-pub(super) fn start() {
+/// The group of marks is there; it is one a module.
+pub(super) struct Watching(());
+
+/// Whether there is one.
+static WATCHING: AtomicBool = AtomicBool::new(false);
+
+impl Watching {
+    /// Makes the group; its absence is not an error.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` where it was made before.
+    pub(super) fn start() -> Result<Self> {
+        if WATCHING.swap(true, Ordering::AcqRel) {
+            return Err(EBUSY);
+        }
+        start();
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        stop();
+        WATCHING.store(false, Ordering::Release);
+    }
+}
+
+fn start() {
     #[cfg(CONFIG_FSNOTIFY)]
     // SAFETY: the operations are static. Marks may be many on one inode: mounts share layers.
     if let Ok(group) = from_err_ptr(unsafe {
@@ -81,7 +108,7 @@ pub(super) fn start() {
 }
 
 /// Gives the group up once all watches are dropped, and waits for the last callback.
-pub(super) fn stop() {
+fn stop() {
     #[cfg(CONFIG_FSNOTIFY)]
     if let Some(group) = NonNull::new(GROUP.swap(ptr::null_mut(), Ordering::AcqRel)) {
         // SAFETY: the group was ours; marks hold references of their own until they are freed.

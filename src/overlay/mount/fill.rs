@@ -66,7 +66,7 @@ impl Builder<'_, '_> {
     fn report_in_use(&self, level: Level, dentry: &vfs::Dentry, what: &str) {
         let message = "is in-use as upperdir/workdir of another mount";
         let effect = "accessing files from both mounts will result in undefined behavior";
-        match Claim::holder(dentry) {
+        match self.sb.claims().holder(dentry) {
             Some(dev) => {
                 let (major, minor) = (dev >> 20, dev & 0xfffff);
                 self.fc
@@ -93,7 +93,7 @@ impl Builder<'_, '_> {
 
     /// Claims a directory for this mount alone.
     fn claim(&mut self, dentry: &vfs::Dentry, what: &str) -> Result {
-        let claim = Claim::new(dentry, self.sb.sb().dev())?;
+        let claim = self.sb.claims().claim(dentry, self.sb.sb().dev())?;
         if !claim.is_held() {
             self.refuse_in_use(dentry, what)?;
         }

@@ -22,7 +22,7 @@ pub(crate) fn statfs(dentry: &Dentry) -> Result<StatFs> {
     let root = super_block::root_of::<Overlay>(dentry.sb())?;
     let mut stat = StatFs::read(root.own_positive()?.real_path()?)?;
     stat.set_name_len(fs.name_len);
-    stat.set_union_magic();
+    stat.set_magic::<Overlay>();
     if fs.config.uuid == Uuid::Auto {
         stat.set_fsid(dentry.sb());
     }
