@@ -69,7 +69,12 @@ bool rovl_is_idmapped(struct vfsmount *mnt);
 
 /* credentials and security */
 bool rovl_can_splice(void);
-int rovl_run_before_return(struct callback_head *work, void (*func)(struct callback_head *));
+struct rovl_before_return {
+	struct callback_head head;
+	struct file *file;
+	void (*call)(struct rovl_before_return *work);
+};
+int rovl_run_before_return(struct rovl_before_return *work, struct file *file);
 const struct cred *rovl_override_creds(const struct cred *cred);
 const struct cred *rovl_current_real_cred(void);
 void rovl_cred_drop_sys_resource(struct cred *cred);

@@ -264,8 +264,7 @@ pub(crate) trait DirectoryOperations<F: FileSystem>: Sized + 'static {
 /// A call of [`RegularOperations::make_mappable`] before the task returns to user space.
 #[repr(C)]
 struct BeforeReturn {
-    work: bindings::callback_head,
-    file: ARef<File>,
+    work: bindings::rovl_before_return,
     shared: bool,
 }
 
@@ -361,14 +360,16 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
     /// Has `make_mappable` called; returns the error that restarts the system call.
     fn before_return(file: &File, shared: bool) -> Result {
         let call = BeforeReturn {
-            work: bindings::callback_head::default(),
-            file: file.into(),
+            work: bindings::rovl_before_return {
+                head: bindings::callback_head::default(),
+                file: ptr::null_mut(),
+                call: Some(Self::make_mappable),
+            },
             shared,
         };
         let call = KBox::into_raw(KBox::new(call, GFP_KERNEL)?);
-        let work: *mut bindings::callback_head = call.cast();
-        // SAFETY: the work is the first field of a box that nobody else has; the box outlives it.
-        let queued = unsafe { bindings::rovl_run_before_return(work, Some(Self::make_mappable)) };
+        // SAFETY: charter 1 for the file; the work is the first field of a box that nobody else has.
+        let queued = unsafe { bindings::rovl_run_before_return(call.cast(), file.as_ptr()) };
         if let Err(e) = to_result(queued) {
             // SAFETY: it was not queued, so nobody takes the box but we.
             drop(unsafe { KBox::from_raw(call) });
@@ -379,14 +380,14 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
 
     /// # Safety
     ///
-    /// `work` is that of a call that `before_return` queued for a file of this table.
-    unsafe extern "C" fn make_mappable(work: *mut bindings::callback_head) {
+    /// `work` is that of a call that `before_return` queued for a file of this table, which is referenced.
+    unsafe extern "C" fn make_mappable(work: *mut bindings::rovl_before_return) {
         // SAFETY: `before_return` gave the box away, of which the work is the first field; it runs once.
         let call = unsafe { KBox::from_raw(work.cast::<BeforeReturn>()) };
-        let file = call.file.as_ptr();
-        // SAFETY: charter 1 and 3: a file of this table, which the box references.
+        let file = call.work.file;
+        // SAFETY: charter 1 and 3: a file of this table, which the caller keeps.
         let open = unsafe { OpenFile::from_raw(file) };
-        // SAFETY: charter 8: it is open, as it has a mapping asked for, and not released, for the same reference.
+        // SAFETY: charter 8: it is open, as a mapping of it was asked for, and not released, for the same reference.
         let data = unsafe { FromC::from_c(file) };
         T::make_mappable(open, data, call.shared);
     }

@@ -269,27 +269,10 @@ impl<F: FileSystem> PinnedDrop for Registration<F> {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: `new` registered the type. No mount of it is left, as mounts hold the module.
         unsafe { bindings::unregister_filesystem(self.fs_type.get()) };
-        // Inodes and data of super blocks that are freed after their grace period.
+        // Inodes and data of super blocks that are freed after their grace period. Nothing else runs without a mount: a
+        // task work jumps out of the module's text with its file (`rovl_before_return()`).
         rcu_barrier();
-        // A task that was preempted while it returned from `make_mappable`, whose file is closed since.
-        wait_for_text();
     }
-}
-
-/// Waits until no task is inside the module's text that is not called by something that holds the module.
-///
-/// Task works are such: they may have given back the last reference to their file, so that the module can go, but not
-/// have returned. A task that was preempted there runs until it waits or goes to user space, which is what RCU for
-/// tasks waits for; where the kernel does not preempt, a grace period of RCU does. (A kernel that preempts and has no
-/// RCU for tasks has nothing that traces or patches text; there the window of a few instructions stays.)
-fn wait_for_text() {
-    #[cfg(CONFIG_TASKS_RCU)]
-    // SAFETY: it may be called where one may sleep, as when a module goes.
-    unsafe {
-        bindings::synchronize_rcu_tasks()
-    };
-    #[cfg(not(CONFIG_TASKS_RCU))]
-    kernel::sync::rcu::synchronize_rcu();
 }
 
 /// A cache for inodes with their data, of which nothing is allocated when it is dropped.
