@@ -63,6 +63,7 @@ void rovl_sb_set_uuid(struct super_block *sb, const u8 *uuid);
 void rovl_uuid_to_fsid(struct super_block *sb, struct kstatfs *buf);
 bool rovl_can_fold_case(struct super_block *sb);
 bool rovl_shrink_is_global(struct shrink_control *sc);
+void rovl_cond_resched(void);
 bool rovl_casefolded(struct dentry *dentry);
 bool rovl_is_ordinary(struct super_block *sb);
 bool rovl_is_idmapped(struct vfsmount *mnt);

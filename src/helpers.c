@@ -368,6 +368,11 @@ bool rovl_shrink_is_global(struct shrink_control *sc)
 	return mem_cgroup_shrink_is_root(sc);
 }
 
+void rovl_cond_resched(void)
+{
+	cond_resched();
+}
+
 rovl_inline bool rovl_can_fold_case(struct super_block *sb)
 {
 	return sb_has_encoding(sb);

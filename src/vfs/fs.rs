@@ -180,7 +180,7 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     /// How many objects the filesystem could free under memory pressure, beside its inodes and dentries
     /// (`nr_cached_objects`). Must not sleep.
     fn cached_objects(&self) -> usize;
-    /// Frees about `wanted` of them; returns how many. Called in reclaim: must not allocate.
+    /// Frees about `wanted` of them, not many; returns how many. Called in reclaim: must not allocate.
     fn free_cached_objects(&self, wanted: usize) -> usize;
 
     /// Revalidates a dentry whose layers asked for it; `Ok(false)` drops the dentry. `weak` for a
@@ -460,11 +460,24 @@ impl<F: FileSystem> SuperTable<F> {
     }
 
     fn free_objects(fs: &F, shrink: Shrink<'_>) -> usize {
-        if shrink.is_global() {
-            fs.free_cached_objects(shrink.wanted())
+        /// So many at once, so that others are not kept waiting.
+        const BATCH: usize = 128;
+
+        let wanted = if shrink.is_global() {
+            shrink.wanted()
         } else {
             0
+        };
+        let mut freed = 0;
+        while freed < wanted {
+            match fs.free_cached_objects(BATCH.min(wanted - freed)) {
+                0 => break,
+                some => freed = some.saturating_add(freed),
+            }
+            // SAFETY: shrinkers run where one may sleep; the super block's lock that is held is a sleeping one.
+            unsafe { bindings::rovl_cond_resched() };
         }
+        freed
     }
 
     fn real(dentry: &OwnDentry<F>, kind: bindings::d_real_type) -> RawDentry {
