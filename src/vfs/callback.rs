@@ -306,7 +306,7 @@ where
     }
 }
 
-// SAFETY: as for the file of the request, which is referenced until its completion.
+// SAFETY: charter 8: the request references its file until its completion, and so the data.
 unsafe impl<'a, D: Send + Sync> FromC<*mut bindings::kiocb> for &'a D {
     #[inline]
     unsafe fn from_c(raw: *mut bindings::kiocb) -> Self {
@@ -315,7 +315,7 @@ unsafe impl<'a, D: Send + Sync> FromC<*mut bindings::kiocb> for &'a D {
     }
 }
 
-// SAFETY: as above.
+// SAFETY: charter 1 and 3: the request references its file until its completion.
 unsafe impl<'a, F: FileSystem> FromC<*mut bindings::kiocb> for OpenFile<'a, F> {
     #[inline]
     unsafe fn from_c(raw: *mut bindings::kiocb) -> Self {
@@ -344,7 +344,7 @@ unsafe impl<'a, F: FileSystem> FromC<(RawInode, bool)> for Seen<'a, F> {
     }
 }
 
-// SAFETY: as above, with the flag in the mask.
+// SAFETY: charter 3, and 1 or, where the mask says RCU-walk, 6.
 unsafe impl<'a, F: FileSystem> FromC<(RawInode, i32)> for Seen<'a, F> {
     #[inline]
     unsafe fn from_c((inode, mask): (RawInode, i32)) -> Self {

@@ -80,19 +80,19 @@ impl FsContext {
 
     /// Whether the context is for a change of an existing mount.
     pub(crate) fn is_reconfigure(&self) -> bool {
-        // SAFETY: as above.
+        // SAFETY: the context is valid for `self`.
         unsafe { (*self.0).purpose() == bindings::FS_CONTEXT_FOR_RECONFIGURE }
     }
 
     /// Whether it comes from mount(2).
     pub(crate) fn is_old_api(&self) -> bool {
-        // SAFETY: as above.
+        // SAFETY: the context is valid for `self`.
         unsafe { (*self.0).oldapi() }
     }
 
     /// Whether the current task's user namespace is the context's, or (without `exact`) inside it.
     pub(crate) fn in_user_ns(&self, exact: bool) -> bool {
-        // SAFETY: as above.
+        // SAFETY: the context is valid for `self`.
         unsafe { bindings::rovl_in_context_userns(self.0, exact) }
     }
 }
@@ -158,7 +158,7 @@ impl<F: FileSystem> Table<F> {
     ///
     /// `at` is the cursor into an option string of the caller's own.
     unsafe extern "C" fn next_option(at: *mut *mut c_char) -> *mut c_char {
-        // SAFETY: by the contract.
+        // SAFETY: by the contract the cursor is the caller's.
         let start = unsafe { *at };
         if start.is_null() {
             return start;
@@ -177,7 +177,7 @@ impl<F: FileSystem> Table<F> {
             }
             _ => ptr::null_mut(),
         };
-        // SAFETY: by the contract.
+        // SAFETY: by the contract the cursor is the caller's, to be moved on.
         unsafe { *at = next };
         start
     }

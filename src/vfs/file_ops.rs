@@ -54,7 +54,7 @@ impl<'a, F: FileSystem> OpenFile<'a, F> {
 
     /// Its inode.
     pub(crate) fn inode(self) -> &'a OwnInode<F> {
-        // SAFETY: charter 1 and 3.
+        // SAFETY: charter 1 and 3: the file references its path, and by that its inode, both of a super block of `F`.
         unsafe { OwnInode::from_raw(file::inode_of(self.0).as_ptr()) }
     }
 
@@ -72,7 +72,7 @@ impl<'a, F: FileSystem> Opening<'a, F> {
     ///
     /// `file` is the one that `open` got, valid during `'a` (charter 1, 3).
     pub(super) unsafe fn from_raw(file: RawFile) -> Self {
-        // SAFETY: by the contract.
+        // SAFETY: the contract of both is the same but for what is not open yet.
         Self(unsafe { OpenFile::from_raw(file) })
     }
 

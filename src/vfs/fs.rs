@@ -316,7 +316,7 @@ impl InodeCache {
     /// `sb` is a super block.
     #[inline]
     unsafe fn alloc(&self, sb: RawSuper) -> *mut kernel::ffi::c_void {
-        // SAFETY: by the contract.
+        // SAFETY: by the contract the super block lives; only the field's address is taken.
         let lru = unsafe { &raw mut (*sb).s_inode_lru };
         let flags = bindings::ROVL_GFP_KERNEL;
         // SAFETY: by the type invariant; the list is that of the super block, as for all inodes.
@@ -391,9 +391,9 @@ impl<F: FileSystem> SuperTable<F> {
     ///
     /// `sb` is a super block of `F`.
     unsafe extern "C" fn alloc_inode(sb: RawSuper) -> RawInode {
-        // SAFETY: by the contract; the VFS keeps the super block for the call.
+        // SAFETY: the super block is one of `F`, and the VFS keeps it for the call.
         let cache = unsafe { &Registration::<F>::of(sb).cache };
-        // SAFETY: by the contract.
+        // SAFETY: the VFS keeps the super block for the call.
         let object = unsafe { cache.alloc(sb) };
         let Some(object) = NonNull::new(object.cast::<InodeBox<F>>()) else {
             return ptr::null_mut();
@@ -586,7 +586,7 @@ impl<F: FileSystem> SuperBox<F> {
 ///
 /// `head` is that of a `SuperBox<F>` whose `data` was dropped, a grace period ago.
 unsafe extern "C" fn free_super_box<F>(head: *mut bindings::callback_head) {
-    // SAFETY: by the contract.
+    // SAFETY: by the contract `head` is inside such a box.
     let data = unsafe { kernel::container_of!(head, SuperBox<F>, rcu) };
     // SAFETY: by the contract nobody reads the credentials any more.
     unsafe { (*data).creds = None };
@@ -600,7 +600,7 @@ unsafe extern "C" fn free_super_box<F>(head: *mut bindings::callback_head) {
 ///
 /// `sb` is a super block of `F` whose data nobody but RCU-walk uses any more; called once.
 unsafe fn drop_data<F: FileSystem>(sb: RawSuper) {
-    // SAFETY: by the contract.
+    // SAFETY: charter 4: the super block lives, and only `fill_super` and this callback change the pointer.
     let Some(data) = NonNull::new(unsafe { (*sb).s_fs_info.cast::<SuperBox<F>>() }) else {
         return;
     };

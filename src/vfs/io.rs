@@ -65,7 +65,7 @@ impl<F: FileSystem> Io<'_, F> {
             // is one on a file of `F`, whose hooks are in `ctx`, which is copied where it is needed after the call.
             unsafe { bindings::backing_file_write_iter(real, iter, iocb, flags, &mut ctx) }
         } else {
-            // SAFETY: as for writing.
+            // SAFETY: as for writing: charter 1 for `real`, the request is one on a file of `F`, and `ctx` is copied.
             unsafe { bindings::backing_file_read_iter(real, iter, iocb, flags, &mut ctx) }
         })
     }
@@ -109,7 +109,7 @@ impl<F: FileSystem> Splice<'_, F> {
                 bindings::backing_file_splice_write(pipe, real, &mut iocb, len, flags, &mut ctx)
             }
         } else {
-            // SAFETY: as for writing.
+            // SAFETY: as for writing: charter 1 for `real` and the pipe, a synchronous request on a file of `F`.
             unsafe {
                 bindings::backing_file_splice_read(real, &mut iocb, pipe, len, flags, &mut ctx)
             }

@@ -92,7 +92,8 @@ pub(crate) fn get_all(path: PathRef<'_>, name: &CStr) -> Result<KVVec<u8>> {
 /// Sets `name`, through the VFS with the current credentials.
 pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags) -> Result {
     path.dentry.positive()?;
-    // SAFETY: charter 1; the value has the given length.
+    // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string, and the
+    // value has the given length.
     to_result(unsafe {
         bindings::vfs_setxattr(
             path.idmap().as_ptr(),
@@ -108,7 +109,7 @@ pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags)
 /// Removes `name`.
 pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
     path.dentry.positive()?;
-    // SAFETY: charter 1.
+    // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string.
     to_result(unsafe {
         bindings::vfs_removexattr(
             path.idmap().as_ptr(),
@@ -138,7 +139,7 @@ pub(crate) fn list_into(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
 
 /// Asks the security modules whether copying `name` up is wanted; `Ok(false)` where it is not.
 pub(crate) fn copy_up_wanted(source: &Dentry, name: &CStr) -> Result<bool> {
-    // SAFETY: charter 1.
+    // SAFETY: charter 1: the dentry is referenced; the name is a C string.
     match to_result(unsafe {
         bindings::rovl_security_inode_copy_up_xattr(source.as_ptr(), name.as_char_ptr())
     }) {
