@@ -190,8 +190,8 @@ fn modify<R>(open: OpenFile<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
 impl RegularOperations<Overlay> for RegularFile {
     type Data = Self;
 
-    fn open(open: &mut Opening<'_, Overlay>) -> Result<KBox<Self>> {
-        copy_up::copy_up_for_open(**open)?;
+    fn open(mut open: Opening<'_, Overlay>) -> Result<KBox<Self>> {
+        copy_up::copy_up_for_open(*open)?;
         open.drop_open_flags();
         let inode = open.inode();
         let (path, flags) = match inode.upper_path() {
@@ -201,7 +201,7 @@ impl RegularOperations<Overlay> for RegularFile {
                 (lower, file::for_reading(open.flags()))
             }
         };
-        Self::new(open_real(**open, path, flags, file::open_backing)?)
+        Self::new(open_real(*open, path, flags, file::open_backing)?)
     }
 
     fn io(open: OpenFile<'_>, data: &Self, io: Io<'_, Overlay>, write: bool) -> Result<usize> {

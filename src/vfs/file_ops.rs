@@ -83,11 +83,15 @@ impl<'a, F: FileSystem> Opening<'a, F> {
         unsafe { (*self.file().as_ptr()).f_flags &= !mask }
     }
 
-    /// Stores what the operation made, for the later ones and for `release`.
-    fn store<D>(self, data: KBox<D>) {
+    /// Stores what `make` makes of it, for the later operations and for `release`.
+    #[inline]
+    fn store<D>(self, make: impl FnOnce(Self) -> Result<KBox<D>>) -> Result {
+        let file = self.file().as_ptr();
+        let data = KBox::into_raw(make(self)?);
         // SAFETY: by the type's meaning nobody else reads or writes the pointer. Charter 8: the callers are the
         // tables, which pass the data of their own type.
-        unsafe { (*self.file().as_ptr()).private_data = KBox::into_raw(data).cast() }
+        unsafe { (*file).private_data = data.cast() };
+        Ok(())
     }
 }
 
@@ -195,7 +199,7 @@ pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
     type Data: Send + Sync;
 
     /// Opens.
-    fn open(open: &mut Opening<'_, F>) -> Result<KBox<Self::Data>>;
+    fn open(open: Opening<'_, F>) -> Result<KBox<Self::Data>>;
     /// Reads or writes.
     fn io(open: OpenFile<'_, F>, data: &Self::Data, io: Io<'_, F>, write: bool) -> Result<usize>;
     /// Splices from or to a pipe.
@@ -246,7 +250,7 @@ pub(crate) trait DirectoryOperations<F: FileSystem>: Sized + 'static {
     type Data: Send + Sync;
 
     /// Opens.
-    fn open(open: &mut Opening<'_, F>) -> Result<Pin<KBox<Self::Data>>>;
+    fn open(open: Opening<'_, F>) -> Result<Pin<KBox<Self::Data>>>;
     /// Lists; the inode is locked, shared.
     fn iterate(open: OpenFile<'_, F>, data: &Self::Data, ctx: &mut DirContext<'_>) -> Result;
     /// Moves the position; returns it.
@@ -330,10 +334,8 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             => Self::remap(from_file, to_file, (from, to, len, flags));
     }
 
-    fn open_file(mut file: Opening<'_, F>) -> Result {
-        let data = T::open(&mut file)?;
-        file.store(data);
-        Ok(())
+    fn open_file(file: Opening<'_, F>) -> Result {
+        file.store(T::open)
     }
 
     fn find_place(
@@ -439,11 +441,12 @@ impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
             => T::fsync(file, file, start, end, datasync);
     }
 
-    fn open_file(mut file: Opening<'_, F>) -> Result {
-        let data = T::open(&mut file)?;
-        // SAFETY: it does not move until `release`, which drops it in its place.
-        file.store(unsafe { Pin::into_inner_unchecked(data) });
-        Ok(())
+    fn open_file(file: Opening<'_, F>) -> Result {
+        file.store(|file| {
+            let data = T::open(file)?;
+            // SAFETY: it does not move until `release`, which drops it in its place.
+            Ok(unsafe { Pin::into_inner_unchecked(data) })
+        })
     }
 
     fn iterate(open: OpenFile<'_, F>, data: &T::Data, mut ctx: DirContext<'_>) -> Result {

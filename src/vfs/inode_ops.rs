@@ -304,10 +304,11 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
 
     #[inline]
     fn check(idmap: &IdMap, inode: Seen<'_, F>, mask: u32) -> i32 {
-        let mask = mask & !bindings::MAY_NOT_BLOCK;
         match inode {
             Seen::Referenced(inode) => T::permission(idmap, inode, mask).into_c(),
-            Seen::Rcu(inode) => T::permission_rcu(idmap, inode, mask).into_c(),
+            Seen::Rcu(inode) => {
+                T::permission_rcu(idmap, inode, mask & !bindings::MAY_NOT_BLOCK).into_c()
+            }
         }
     }
 

@@ -148,7 +148,7 @@ impl OpenDir {
 impl DirectoryOperations<Overlay> for OpenDir {
     type Data = Self;
 
-    fn open(open: &mut Opening<'_, Overlay>) -> Result<Pin<KBox<Self>>> {
+    fn open(open: Opening<'_, Overlay>) -> Result<Pin<KBox<Self>>> {
         let inode = open.inode();
         let path = inode.real_path()?;
         let real = cred::scope(inode.fs().creds(), |_| file::open_checked(path, false))?;

@@ -7,6 +7,6 @@ use crate::{
     vfs::file_ops::{OpenFile, Opening},
 };
 
-fn control(open: &mut Opening<'_, Overlay>) {
+fn control(mut open: Opening<'_, Overlay>) {
     open.drop_open_flags();
 }
