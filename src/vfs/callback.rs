@@ -388,7 +388,7 @@ impl IntoC<i32> for () {
 /// Results whose error is an errno of the type that C returns.
 macro_rules! result_into_c {
     ($($from:ty => $to:ty = $ok:expr;)*) => {$(
-        impl IntoC<$to> for Result<$from> {
+        impl IntoC<$to> for $from {
             #[inline]
             #[allow(clippy::cast_lossless, reason = "`isize` has no such conversion")]
             fn into_c(self) -> $to {
@@ -402,25 +402,16 @@ macro_rules! result_into_c {
 }
 
 result_into_c! {
-    () => i32 = |()| 0;
-    () => isize = |()| 0;
-    bool => i32 = i32::from;
-    i32 => i32 = core::convert::identity;
-    i64 => i64 = core::convert::identity;
-    i64 => isize = |offset| offset as isize;
-    usize => isize = |len| len as isize;
-    usize => i32 = |len| i32::try_from(len).unwrap_or(ERANGE.to_errno());
-    usize => usize = core::convert::identity;
-}
-
-impl<T> IntoC<i32> for Result<T, RcuError>
-where
-    Result<T>: IntoC<i32>,
-{
-    #[inline]
-    fn into_c(self) -> i32 {
-        self.map_err(|e| Error::from_errno(e.to_errno())).into_c()
-    }
+    Result => i32 = |()| 0;
+    Result => isize = |()| 0;
+    Result<i32> => i32 = core::convert::identity;
+    Result<i64> => i64 = core::convert::identity;
+    Result<i64> => isize = |offset| offset as isize;
+    Result<usize> => isize = |len| len as isize;
+    Result<usize> => i32 = |len| i32::try_from(len).unwrap_or(ERANGE.to_errno());
+    Result<usize> => usize = core::convert::identity;
+    Result<(), RcuError> => i32 = |()| 0;
+    Result<bool, RcuError> => i32 = i32::from;
 }
 
 impl IntoC<RawDentry> for Result {
