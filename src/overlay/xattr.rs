@@ -18,8 +18,8 @@ use kernel::prelude::*;
 /// Lists the names that users see.
 pub(crate) fn list(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
     let inode = dentry.own_positive()?;
-    let real = inode.real_path()?;
-    let len = cred::scope(dentry.fs().creds(), |_| xattr::list(real.dentry, buf))?;
+    let real = inode.attributes()?;
+    let len = cred::scope(dentry.fs().creds(), |_| xattr::list(real.dentry(), buf))?;
     if buf.is_empty() || len == 0 {
         return Ok(len);
     }
@@ -27,7 +27,7 @@ pub(crate) fn list(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
 }
 
 fn get(dentry: &Dentry, inode: &Inode, name: &CStr, buf: &mut [u8]) -> Result<usize> {
-    let real = inode.real_path()?;
+    let real = inode.attributes()?;
     cred::scope(dentry.fs().creds(), |_| xattr::get(real, name, buf))
 }
 
@@ -41,13 +41,13 @@ fn set(
     let fs = dentry.fs();
     if value.is_none() && inode.upper().is_none() {
         // Nothing is copied up to remove what is not there.
-        let real = inode.real_path()?;
+        let real = inode.attributes()?;
         cred::scope(fs.creds(), |_| xattr::get(real, name, &mut []))?;
     }
     copy_up::copy_up(dentry)?;
     let upper = inode.upper_path().ok_or(EROFS)?;
     let result = {
-        let _write = upper.mnt.want_write()?;
+        let _write = upper.mnt().want_write()?;
         cred::scope(fs.creds(), |_| match value {
             Some(value) => xattr::set(upper, name, value, flags),
             None => xattr::remove(upper, name),

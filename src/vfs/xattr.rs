@@ -27,7 +27,7 @@ impl SetFlags {
 ///
 /// `ENODATA`, `ERANGE` where `buf` is too short, `EOPNOTSUPP`.
 pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
-    path.dentry.positive()?;
+    path.dentry().positive()?;
     let value = if buf.is_empty() {
         ptr::null_mut()
     } else {
@@ -37,7 +37,7 @@ pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usiz
     to_len(unsafe {
         bindings::vfs_getxattr(
             path.idmap().as_ptr(),
-            path.dentry.as_ptr(),
+            path.dentry().as_ptr(),
             name.as_char_ptr(),
             value.cast(),
             buf.len(),
@@ -81,12 +81,12 @@ pub(crate) fn get_all(path: PathRef<'_>, name: &CStr) -> Result<KVVec<u8>> {
 
 /// Sets `name`, through the VFS with the current credentials.
 pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags) -> Result {
-    path.dentry.positive()?;
+    path.dentry().positive()?;
     // SAFETY: charter 1; the value has the given length.
     to_result(unsafe {
         bindings::vfs_setxattr(
             path.idmap().as_ptr(),
-            path.dentry.as_ptr(),
+            path.dentry().as_ptr(),
             name.as_char_ptr(),
             value.as_ptr().cast(),
             value.len(),
@@ -97,12 +97,12 @@ pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags)
 
 /// Removes `name`.
 pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
-    path.dentry.positive()?;
+    path.dentry().positive()?;
     // SAFETY: charter 1.
     to_result(unsafe {
         bindings::vfs_removexattr(
             path.idmap().as_ptr(),
-            path.dentry.as_ptr(),
+            path.dentry().as_ptr(),
             name.as_char_ptr(),
         )
     })
