@@ -75,6 +75,7 @@ impl FileSystem for Overlay {
         no_evm_hmac: true,
     };
     type Inode = inode::Data;
+    type NameMarks = inode::NameMarks;
     type Context = params::Params;
     type Regular = Regular;
     type Directory = Directory;
@@ -89,7 +90,7 @@ impl FileSystem for Overlay {
     }
 
     fn fill_super(
-        sb: &mut NewSuper<'_, Self>,
+        sb: NewSuper<'_, Self>,
         fc: &vfs::context::FsContext,
         params: &mut params::Params,
     ) -> Result {
@@ -128,10 +129,7 @@ impl FileSystem for Overlay {
     }
 
     fn real<'a>(dentry: &'a Dentry, _metadata: bool) -> Option<&'a vfs::Dentry> {
-        let inode = dentry.own_inode()?;
-        inode
-            .upper()
-            .or_else(|| inode.data().lower.first()?.dentry.get())
+        Some(dentry.own_inode()?.content().ok()?.path.dentry())
     }
 }
 
@@ -245,12 +243,12 @@ access_operations!(Special, {});
 
 attribute_operations!(Symlink, {
     fn link_source(dentry: &Dentry) -> Result<&vfs::Dentry> {
-        Ok(dentry.own_positive()?.real_path()?.dentry)
+        Ok(dentry.own_positive()?.content()?.path.dentry())
     }
 });
 
 file_operations!(Directory, {
-    fn lookup(child: Child<'_>) -> Result<LookedUp<Overlay>> {
+    fn lookup(child: Child<'_>) -> Result<LookedUp<'_, Overlay>> {
         lookup::lookup(child)
     }
 

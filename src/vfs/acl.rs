@@ -73,12 +73,12 @@ impl Acl {
 
     /// The ACL of `path` as the current credentials may read it.
     pub(crate) fn read(path: PathRef<'_>, kind: AclType) -> Result<Option<Self>> {
-        path.dentry.positive()?;
+        path.dentry().positive()?;
         // SAFETY: charter 1; the call returns a reference.
         Self::from_ret(unsafe {
             bindings::vfs_get_acl(
                 path.idmap().as_ptr(),
-                path.dentry.as_ptr(),
+                path.dentry().as_ptr(),
                 kind.xattr_name().as_char_ptr(),
             )
         })
@@ -108,12 +108,12 @@ impl Acl {
 
     /// Removes the ACL of `path`.
     pub(crate) fn remove(path: PathRef<'_>, kind: AclType) -> Result {
-        path.dentry.positive()?;
+        path.dentry().positive()?;
         // SAFETY: charter 1.
         to_result(unsafe {
             bindings::vfs_remove_acl(
                 path.idmap().as_ptr(),
-                path.dentry.as_ptr(),
+                path.dentry().as_ptr(),
                 kind.xattr_name().as_char_ptr(),
             )
         })
@@ -139,12 +139,12 @@ impl Acl {
 ///
 /// `acl` is valid.
 unsafe fn set_raw(path: PathRef<'_>, kind: AclType, acl: *mut bindings::posix_acl) -> Result {
-    path.dentry.positive()?;
+    path.dentry().positive()?;
     // SAFETY: charter 1; `acl` is valid by the contract.
     to_result(unsafe {
         bindings::vfs_set_acl(
             path.idmap().as_ptr(),
-            path.dentry.as_ptr(),
+            path.dentry().as_ptr(),
             kind.xattr_name().as_char_ptr(),
             acl,
         )

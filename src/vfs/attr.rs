@@ -213,14 +213,14 @@ impl Iattr {
 
     /// `notify_change()` on a dentry whose inode `lock` holds.
     pub(crate) fn apply(&mut self, path: PathRef<'_>, lock: &InodeGuard<'_>) -> Result {
-        if path.dentry.positive()? != lock.inode() {
+        if path.dentry().positive()? != lock.inode() {
             return Err(EINVAL);
         }
         // SAFETY: charter 1; the inode's lock is held.
         to_result(unsafe {
             bindings::notify_change(
                 path.idmap().as_ptr(),
-                path.dentry.as_ptr(),
+                path.dentry().as_ptr(),
                 &mut self.0,
                 core::ptr::null_mut(),
             )
@@ -300,7 +300,7 @@ impl FileAttr {
     pub(crate) fn read(&mut self, path: PathRef<'_>) -> Result {
         self.security(path, false)?;
         // SAFETY: charter 1 and 10.
-        let ret = unsafe { bindings::vfs_fileattr_get(path.dentry.as_ptr(), &mut self.0) };
+        let ret = unsafe { bindings::vfs_fileattr_get(path.dentry().as_ptr(), &mut self.0) };
         match to_result(ret) {
             Err(e) if e.to_errno() == -(bindings::ENOIOCTLCMD as i32) => Err(ENOTTY),
             other => other,
@@ -312,7 +312,7 @@ impl FileAttr {
         self.security(path, true)?;
         // SAFETY: charter 1.
         to_result(unsafe {
-            bindings::vfs_fileattr_set(path.idmap().as_ptr(), path.dentry.as_ptr(), &mut self.0)
+            bindings::vfs_fileattr_set(path.idmap().as_ptr(), path.dentry().as_ptr(), &mut self.0)
         })
     }
 }

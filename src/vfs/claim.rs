@@ -5,11 +5,14 @@
 //! The mark on the inode (`I_OVL_INUSE`) is one that all stacked filesystems of the kernel share; beside it, which of our
 //! own mounts holds a claim is remembered, for messages.
 
-use super::Dentry;
+use super::{
+    mount::{Path, PathRef},
+    Dentry,
+};
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{aref::ARef, Arc, Mutex},
+    sync::{Arc, Mutex},
 };
 
 /// The directories that mounts of a filesystem type claim: the inode's identity, the mount's device number.
@@ -34,7 +37,8 @@ impl Claims {
     /// # Errors
     ///
     /// `ENOMEM`, `ENOENT` for a negative dentry.
-    pub(crate) fn claim(&self, dentry: &Dentry, dev: u32) -> Result<Claim> {
+    pub(crate) fn claim(&self, path: PathRef<'_>, dev: u32) -> Result<Claim> {
+        let dentry = path.dentry();
         let mut list = self.0.lock();
         list.reserve(1, GFP_KERNEL)?;
         let held = dentry.positive()?.try_inuse();
@@ -43,7 +47,7 @@ impl Claims {
         }
         Ok(Claim {
             claims: self.clone(),
-            dentry: dentry.get(),
+            path: path.get(),
             held,
         })
     }
@@ -62,7 +66,7 @@ impl Claims {
 /// A claim on a directory; given up when dropped.
 pub(crate) struct Claim {
     claims: Claims,
-    dentry: ARef<Dentry>,
+    path: Path,
     held: bool,
 }
 
@@ -78,10 +82,11 @@ impl Drop for Claim {
         if !self.held {
             return;
         }
-        let key = key(&self.dentry);
+        let dentry = self.path.as_ref().dentry();
+        let key = key(dentry);
         let mut list = self.claims.0.lock();
         list.retain(|(held, _)| *held != key);
-        if let Some(inode) = self.dentry.inode() {
+        if let Some(inode) = dentry.inode() {
             inode.clear_inuse();
         }
     }

@@ -4,7 +4,7 @@
 //!
 //! C header: `include/linux/cred.h`; contract: `Documentation/security/credentials.rst`.
 
-use super::Inode;
+use super::{inode::read_field, Inode};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
@@ -51,6 +51,23 @@ pub(crate) fn is_sysadmin() -> bool {
     unsafe { bindings::rovl_capable_sysadmin_noaudit() }
 }
 
+/// User and group of an inode.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner {
+    uid: bindings::kuid_t,
+    gid: bindings::kgid_t,
+}
+
+impl Owner {
+    /// Those of `inode` now.
+    pub(crate) fn of(inode: &Inode) -> Self {
+        Self {
+            uid: read_field!(inode, i_uid),
+            gid: read_field!(inode, i_gid),
+        }
+    }
+}
+
 /// A private copy of the current credentials, to be changed before it is used.
 ///
 /// # Invariants
@@ -80,13 +97,13 @@ impl NewCred {
         Ok(cred)
     }
 
-    /// Sets fsuid and fsgid to the owner of `inode`.
-    pub(crate) fn set_fs_ids(&mut self, inode: &Inode) {
-        // SAFETY: as above; charter 1 for `inode`.
-        unsafe {
-            (*self.0.as_ptr()).fsuid = (*inode.as_ptr()).i_uid;
-            (*self.0.as_ptr()).fsgid = (*inode.as_ptr()).i_gid;
-        }
+    /// Sets fsuid and fsgid.
+    pub(crate) fn set_fs_ids(&mut self, owner: Owner) {
+        let cred = self.0.as_ptr();
+        // SAFETY: by the type invariant nobody else reads the credentials.
+        unsafe { (*cred).fsuid = owner.uid };
+        // SAFETY: by the type invariant nobody else reads the credentials.
+        unsafe { (*cred).fsgid = owner.gid };
     }
 
     /// The raw pointer, for the security hooks.
@@ -135,17 +152,17 @@ pub(crate) fn scope_copy_up<R>(source: &super::Dentry, f: impl FnOnce() -> Resul
 }
 
 /// Runs `f` as the creator of a new entry `dentry` of type and mode `mode`: the current credentials
-/// (the mounter's) with fsuid and fsgid of `inode`'s owner, and the label that `original`, the
+/// (the mounter's) with fsuid and fsgid of `owner`, and the label that `original`, the
 /// caller, would give the entry.
 pub(crate) fn scope_creator<R>(
     original: &Credential,
     dentry: &super::Dentry,
-    inode: &Inode,
+    owner: Owner,
     mode: super::Mode,
     f: impl FnOnce() -> Result<R>,
 ) -> Result<R> {
     let mut new = NewCred::prepare()?;
-    new.set_fs_ids(inode);
+    new.set_fs_ids(owner);
     // SAFETY: charter 1; nobody else reads the new credentials yet.
     to_result(unsafe {
         bindings::rovl_security_dentry_create_files_as(

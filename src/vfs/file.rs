@@ -82,7 +82,7 @@ pub(super) unsafe fn take(file: *mut bindings::file) -> ARef<LayerFile> {
 ///
 /// What the filesystem or a security module returns.
 pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
-    path.dentry.positive()?;
+    path.dentry().positive()?;
     let raw = path.raw();
     let cred = super::cred::current();
     // SAFETY: charter 1; a new file.
@@ -103,7 +103,7 @@ pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<LayerF
     } else {
         (bindings::O_RDONLY, may::READ)
     };
-    let inode = path.dentry.positive()?;
+    let inode = path.dentry().positive()?;
     inode.permission(path.idmap(), mask | may::OPEN)?;
     if inode.owner_or_capable(path.idmap()) {
         flags |= bindings::O_NOATIME;
@@ -121,7 +121,7 @@ pub(crate) fn inode_of(file: &File) -> &Inode {
 /// Opens the file at `path` of a layer on behalf of `user`, whose path it shows to users; checked
 /// and opened with the current credentials.
 pub(crate) fn open_backing(user: &File, path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
-    path.dentry.positive()?;
+    path.dentry().positive()?;
     let raw = path.raw();
     let cred = super::cred::current();
     // SAFETY: charter 1; a new file.
@@ -152,7 +152,7 @@ pub(crate) fn open_backing_tmpfile(
     flags: u32,
     mode: Mode,
 ) -> Result<ARef<LayerFile>> {
-    parent.dentry.must_be_dir()?;
+    parent.dentry().must_be_dir()?;
     let raw = parent.raw();
     let cred = super::cred::current();
     // SAFETY: charter 1; a new file.

@@ -11,11 +11,12 @@ use super::{
     fs::FileSystem,
     mount::PathRef,
     readdir::DirContext,
+    refs::Ref,
     OwnDentry, OwnInode,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ops::Deref, ptr};
-use kernel::{error::to_result, fs::File, prelude::*, sync::aref::ARef};
+use kernel::{error::to_result, fs::File, prelude::*};
 
 /// A file of ours in a callback: opened, or being opened.
 pub(crate) struct OpenFile<'a, F: FileSystem>(&'a File, PhantomData<F>);
@@ -44,7 +45,7 @@ impl<'a, F: FileSystem> OpenFile<'a, F> {
     /// The dentry that it was opened by.
     pub(crate) fn dentry(self) -> &'a OwnDentry<F> {
         // SAFETY: charter 1 and 3: the file references its path.
-        unsafe { OwnDentry::from_raw(PathRef::of_file(self.0).dentry.as_ptr()) }
+        unsafe { OwnDentry::from_raw(PathRef::of_file(self.0).dentry().as_ptr()) }
     }
 
     /// The path that it was opened by.
@@ -140,7 +141,7 @@ impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
     /// `EIO` where `inode` is no regular file of the same super block, or the dentry is not negative any more.
     pub(crate) fn instantiate(
         self,
-        inode: ARef<OwnInode<F>>,
+        inode: Ref<'_, OwnInode<F>>,
         data: KBox<RegularData<F>>,
     ) -> Result<Instantiated<'a, F>> {
         let (file, dentry) = (self.0.file().as_ptr(), self.0.dentry());

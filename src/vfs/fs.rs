@@ -8,10 +8,9 @@ use super::{
     context::{self, Context, FsContext, NewContext, Private},
     file_ops::{self, DirectoryOperations, RegularOperations},
     inode_ops::{InodeOperations, Table as InodeTable},
-    own::{InodeBox, OwnDentry, OwnInode},
+    own::{InodeBox, OwnDentry},
     rcu::RcuError,
     super_block::{NewSuper, StatFs, SuperBlock},
-    sync::OpLock,
     watch::Watching,
     xattr, Mode,
 };
@@ -77,15 +76,13 @@ pub(super) fn tables<F: FileSystem>(kind: Kind) -> Tables {
     Tables { inode, file }
 }
 
-/// What a filesystem keeps with an inode.
-///
-/// Teardown has two phases (charter 7): [`release`](Self::release) gives references back and may
-/// sleep; dropping the value afterwards, in a callback after the RCU grace period, frees memory.
+/// What a filesystem keeps with an inode, beside the objects of layers behind it.
 pub(crate) trait InodeData: Send + Sync + Sized {
     /// The data of an inode that was just allocated; no allocation.
-    fn init() -> impl PinInit<Self>;
-    /// Gives all references back.
-    fn release(&self);
+    fn empty() -> Self;
+    /// The inode is being evicted: the last time that the data may sleep. The value is dropped in a callback after
+    /// the RCU grace period, which frees memory only (charter 7).
+    fn evicted(&self);
 }
 
 /// What the VFS does with a filesystem.
@@ -143,6 +140,8 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     const POLICY: Policy;
     /// What it keeps with an inode.
     type Inode: InodeData;
+    /// The set of flags that it keeps with a dentry.
+    type NameMarks: Into<usize>;
     /// A mount in preparation.
     type Context: Context<Self>;
 
@@ -165,11 +164,7 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     fn creds(&self) -> &Credential;
 
     /// Fills a super block as `context` says; ends with [`NewSuper::set_root`].
-    fn fill_super(
-        sb: &mut NewSuper<'_, Self>,
-        fc: &FsContext,
-        context: &mut Self::Context,
-    ) -> Result;
+    fn fill_super(sb: NewSuper<'_, Self>, fc: &FsContext, context: &mut Self::Context) -> Result;
     /// Sizes, for `statfs(2)`.
     fn statfs(dentry: &OwnDentry<Self>) -> Result<StatFs>;
     /// Writes everything back, for `syncfs(2)` of `sb`; `s_umount` is held.
@@ -339,13 +334,6 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
     }
 }
 
-/// Whether `sb` is a super block of `F`.
-pub(super) fn is_ours<F: FileSystem>(sb: &SuperBlock) -> bool {
-    // SAFETY: charter 1; the type of a super block is constant.
-    let name = unsafe { (*(*sb.as_ptr()).s_type).name };
-    core::ptr::eq(name, F::NAME.as_char_ptr())
-}
-
 /// The super block operations of `F`.
 pub(super) struct SuperTable<F>(PhantomData<F>);
 
@@ -398,33 +386,26 @@ impl<F: FileSystem> SuperTable<F> {
         let Some(object) = NonNull::new(object.cast::<InodeBox<F>>()) else {
             return ptr::null_mut();
         };
-        let object = object.as_ptr();
-        // SAFETY: the object is memory for an `InodeBox` that does not move; the initialiser is infallible.
-        unsafe { pin_init::raw_init(&raw mut (*object).lock, OpLock::new()) };
-        // SAFETY: as for the lock.
-        unsafe { pin_init::raw_init(&raw mut (*object).data, F::Inode::init()) };
         // SAFETY: the object is memory for an `InodeBox`, whose inode the cache's constructor initialised.
-        unsafe { &raw mut (*object).inode }
+        unsafe { InodeBox::init(object) }
     }
 
     /// # Safety
     ///
     /// `inode` is one of `F` that is being evicted.
     unsafe extern "C" fn destroy_inode(inode: RawInode) {
-        // SAFETY: charter 3 and 7: the inode's data lives until `free_inode`, and nobody but RCU-walk reads it.
-        unsafe { OwnInode::<F>::from_raw(inode) }.data().release();
+        // SAFETY: charter 3 and 7: by the contract nobody but RCU-walk reads it; this is called once.
+        unsafe { InodeBox::<F>::release(inode) };
     }
 
     /// # Safety
     ///
     /// `inode` is one of `F` that was destroyed, a grace period ago.
     unsafe extern "C" fn free_inode(inode: RawInode) {
-        let object = inode.cast::<InodeBox<F>>();
-        // SAFETY: charter 7: the grace period is over, so not even RCU-walk uses the data, which `alloc_inode` made.
-        unsafe { ptr::drop_in_place(&raw mut (*object).data) };
-        // SAFETY: it came from a slab cache; nobody uses the inode. (Its super block may be gone, and the way to the cache
-        // with it.)
-        unsafe { bindings::kfree(object.cast()) };
+        // SAFETY: charter 7: by the contract not even RCU-walk uses the inode, which `alloc_inode` made.
+        let object = unsafe { InodeBox::<F>::free(inode) };
+        // SAFETY: it came from a slab cache; nobody uses it. (Its super block may be gone, and the way to the cache with it.)
+        unsafe { bindings::kfree(object) };
     }
 
     /// # Safety
@@ -580,6 +561,46 @@ impl<F: FileSystem> SuperBox<F> {
             rcu: bindings::callback_head::default(),
         }? Error)
     }
+
+    /// Makes `this` the data of `sb`.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a super block of `F` that is being filled and has no data yet.
+    pub(super) unsafe fn install(this: Pin<KBox<Self>>, sb: *mut bindings::super_block) {
+        // SAFETY: the box stays where it is until it is freed (charter 4).
+        let this = KBox::into_raw(unsafe { Pin::into_inner_unchecked(this) });
+        // SAFETY: the box is ours, and nobody else reads it yet.
+        let creds = unsafe { (*this).data.creds().into() };
+        // SAFETY: the box is ours, and nobody else reads it yet.
+        unsafe { (*this).creds = Some(creds) };
+        // SAFETY: by the contract nobody reads the field yet.
+        unsafe { (*sb).s_fs_info = this.cast() };
+    }
+
+    /// The data of `sb`.
+    ///
+    /// # Safety
+    ///
+    /// Charter 4: `sb` is a super block of `F` with data, which stays for `'a`.
+    #[inline]
+    pub(super) unsafe fn data_of<'a>(sb: *const bindings::super_block) -> &'a F {
+        // SAFETY: by the contract; the data is the first field of the box.
+        unsafe { &*(*sb).s_fs_info.cast() }
+    }
+
+    /// The credentials that layers are used with, in RCU-walk.
+    ///
+    /// # Safety
+    ///
+    /// Charter 6: `sb` is a super block of `F` with data, seen in RCU-walk, which lasts for `'a`.
+    #[inline]
+    pub(super) unsafe fn creds_rcu<'a>(sb: *const bindings::super_block) -> Option<&'a Credential> {
+        // SAFETY: charter 4 and 6: the box is freed after a grace period.
+        let this = unsafe { (*sb).s_fs_info.cast::<Self>() };
+        // SAFETY: as above; the field was set before the first inode was made.
+        unsafe { (*this).creds.as_deref() }
+    }
 }
 
 /// # Safety
@@ -624,7 +645,7 @@ impl<F: FileSystem> Filler<F> {
 
     fn fill(sb: Unfilled<'_, F>, fc: FsContext, context: Private<'_, F>) -> Result {
         sb.set_up();
-        let result = F::fill_super(&mut sb.new_super(), &fc, context.0);
+        let result = F::fill_super(sb.new_super(), &fc, context.0);
         if result.is_err() {
             sb.abandon();
         }

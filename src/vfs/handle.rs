@@ -4,10 +4,10 @@
 //!
 //! C header: `include/linux/exportfs.h`.
 
-use super::{mount::Mount, Dentry, Inode};
+use super::{mount::Mount, refs::Ref, Dentry, Inode};
 use crate::bindings;
 use core::ptr;
-use kernel::{prelude::*, sync::aref::ARef};
+use kernel::prelude::*;
 
 /// Bytes of the longest handle.
 pub(crate) const MAX_BYTES: usize = WORDS * 4;
@@ -80,20 +80,20 @@ impl Handle {
 
     /// Finds a dentry of the handle's inode on `mnt`; it may be disconnected. `None` for a stale
     /// handle. Needs `CAP_DAC_READ_SEARCH`: the caller checks.
-    pub(crate) fn decode(&mut self, mnt: &Mount) -> Result<Option<ARef<Dentry>>> {
-        // SAFETY: charter 1; without an `acceptable` callback the context is not used; the call
-        // returns a reference.
+    pub(crate) fn decode<'m>(&mut self, mnt: &'m Mount) -> Result<Option<Ref<'m, Dentry>>> {
+        // SAFETY: charter 1; without an `acceptable` callback the context is not used.
         let ret = unsafe {
-            Dentry::from_ret(bindings::exportfs_decode_fh(
+            bindings::exportfs_decode_fh(
                 mnt.as_ptr(),
                 self.words.as_mut_ptr().cast(),
                 self.len as i32,
                 self.kind.into(),
                 None,
                 ptr::null_mut(),
-            ))
+            )
         };
-        match ret {
+        // SAFETY: the call returned a reference or an error; `mnt` keeps the super block.
+        match unsafe { Dentry::from_ret(ret) } {
             Err(e) if e == ESTALE => Ok(None),
             other => other.map(Some),
         }

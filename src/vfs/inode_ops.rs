@@ -14,11 +14,12 @@ use super::{
     mount::IdMap,
     outbuf::OutBuf,
     rcu::{RcuError, RcuInode},
+    refs::Ref,
     Child, Dentry, OwnDentry, OwnInode,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr};
-use kernel::{error::VTABLE_DEFAULT_ERROR, ffi::c_char, prelude::*, sync::aref::ARef};
+use kernel::{error::VTABLE_DEFAULT_ERROR, ffi::c_char, prelude::*};
 
 /// Address space operations of a file whose pages are all in the layers; allows `O_DIRECT` opens.
 pub(super) static DIRECT_IO_AOPS: bindings::address_space_operations =
@@ -28,11 +29,11 @@ pub(super) static DIRECT_IO_AOPS: bindings::address_space_operations =
     };
 
 /// What lookup found.
-pub(crate) enum LookedUp<F: FileSystem> {
+pub(crate) enum LookedUp<'a, F: FileSystem> {
     /// No such name.
     Negative,
     /// This inode.
-    Inode(ARef<OwnInode<F>>),
+    Inode(Ref<'a, OwnInode<F>>),
 }
 
 /// A request for the extents of a file, to be passed on.
@@ -64,7 +65,7 @@ impl FiemapRequest<'_> {
 #[vtable]
 pub(crate) trait InodeOperations<F: FileSystem>: 'static {
     /// Looks a name up.
-    fn lookup(_child: Child<'_, F>) -> Result<LookedUp<F>> {
+    fn lookup(_child: Child<'_, F>) -> Result<LookedUp<'_, F>> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// Checks access (`MAY_*`); may sleep.
@@ -295,7 +296,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         let inode = match T::lookup(child) {
             Err(e) => return e.to_ptr(),
             Ok(LookedUp::Negative) => ptr::null_mut(),
-            Ok(LookedUp::Inode(inode)) => ARef::into_raw(inode).as_ptr().cast(),
+            Ok(LookedUp::Inode(inode)) => inode.into_raw().as_ptr().cast(),
         };
         // SAFETY: charter 1: `lookup` gets a referenced dentry that is not hashed yet; the call takes over the
         // reference of `inode`, given up just now, and an inode of `F` belongs to a dentry of `F` (charter 3).

@@ -44,6 +44,7 @@
 
 pub(crate) mod acl;
 pub(crate) mod attr;
+pub(crate) mod backing;
 mod callback;
 pub(crate) mod claim;
 pub(crate) mod context;
@@ -64,6 +65,7 @@ pub(crate) mod outbuf;
 pub(crate) mod own;
 pub(crate) mod rcu;
 pub(crate) mod readdir;
+pub(crate) mod refs;
 pub(crate) mod super_block;
 pub(crate) mod sync;
 pub(crate) mod watch;
@@ -72,7 +74,8 @@ pub(crate) mod xattr;
 pub(crate) use dentry::{Child, Dentry, NameSnapshot};
 pub(crate) use inode::{Inode, Mode};
 pub(crate) use mount::{Mount, Path};
-pub(crate) use own::{NewInode, OwnDentry, OwnInode};
+pub(crate) use own::{NewInode, OpGuard, OwnDentry, OwnInode, OwnSuper};
+pub(crate) use refs::Ref;
 pub(crate) use super_block::SuperBlock;
 
 use kernel::prelude::*;

@@ -6,7 +6,7 @@
 //! before the system call that made it returns, so what was learnt from a directory that has been
 //! watched since, and for which nothing was reported, is what it holds.
 
-use super::{sync::Flags, Inode};
+use super::Inode;
 use crate::bindings;
 use core::{
     ptr::{self, NonNull},
@@ -15,15 +15,16 @@ use core::{
 use kernel::{
     error::{from_err_ptr, to_result},
     prelude::*,
-    sync::Arc,
+    sync::{
+        atomic::{Acquire, Atomic, Release},
+        Arc,
+    },
     time::{delay::fsleep, Delta},
 };
 
 /// Entries created, removed or moved; permissions of the directory itself.
 const EVENTS: u32 =
     bindings::FS_CREATE | bindings::FS_DELETE | bindings::FS_MOVE | bindings::FS_ATTRIB;
-
-const CHANGED: usize = 1;
 
 /// The module's group of marks; null without `CONFIG_FSNOTIFY`.
 static GROUP: AtomicPtr<bindings::fsnotify_group> = AtomicPtr::new(ptr::null_mut());
@@ -35,7 +36,7 @@ static MARKS: AtomicUsize = AtomicUsize::new(0);
 #[repr(C)]
 struct Mark {
     mark: bindings::fsnotify_mark,
-    flag: Arc<Flags>,
+    changed: Arc<Atomic<bool>>,
 }
 
 static OPERATIONS: bindings::fsnotify_ops = bindings::fsnotify_ops {
@@ -56,7 +57,7 @@ unsafe extern "C" fn handle(
     _cookie: u32,
 ) -> kernel::ffi::c_int {
     // SAFETY: marks of the group are made by `Watch::add` alone; fsnotify keeps the mark for the call.
-    unsafe { &(*mark.cast::<Mark>()).flag }.set(CHANGED);
+    unsafe { &(*mark.cast::<Mark>()).changed }.store(true, Release);
     0
 }
 
@@ -125,9 +126,9 @@ fn stop() {
 ///
 /// # Invariants
 ///
-/// Each pointer owns a reference to an attached [`Mark`] whose `flag` is that of the value.
+/// Each pointer owns a reference to an attached [`Mark`] whose `changed` is that of the value.
 pub(crate) struct Watch {
-    flag: Arc<Flags>,
+    changed: Arc<Atomic<bool>>,
     marks: KVec<NonNull<Mark>>,
 }
 
@@ -144,7 +145,7 @@ impl Watch {
     /// `EOPNOTSUPP` where the kernel has no fsnotify, `ENOMEM`.
     pub(crate) fn new<'a>(dirs: impl Iterator<Item = Result<&'a Inode>>) -> Result<Self> {
         let mut watch = Self {
-            flag: Arc::new(Flags::new(), GFP_KERNEL_ACCOUNT)?,
+            changed: Arc::new(Atomic::new(false), GFP_KERNEL_ACCOUNT)?,
             marks: KVec::new(),
         };
         for dir in dirs {
@@ -160,7 +161,7 @@ impl Watch {
         let mark = KBox::new(
             Mark {
                 mark: pin_init::zeroed(),
-                flag: self.flag.clone(),
+                changed: self.changed.clone(),
             },
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -194,7 +195,7 @@ impl Watch {
     /// Whether any of the directories has changed since.
     #[inline]
     pub(crate) fn changed(&self) -> bool {
-        self.flag.test(CHANGED)
+        self.changed.load(Acquire)
     }
 }
 

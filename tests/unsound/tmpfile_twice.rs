@@ -7,14 +7,14 @@ use crate::{
     overlay::Overlay,
     vfs::{
         file_ops::{Instantiated, OpenTmpfile, RegularData},
-        OwnInode,
+        OwnInode, Ref,
     },
 };
-use kernel::{prelude::*, sync::aref::ARef};
+use kernel::prelude::*;
 
 fn misuse<'a>(
     file: OpenTmpfile<'a, Overlay>,
-    inode: ARef<OwnInode<Overlay>>,
+    inode: Ref<'a, OwnInode<Overlay>>,
     data: [KBox<RegularData<Overlay>>; 2],
 ) -> Result<Instantiated<'a, Overlay>> {
     let [first, second] = data;
