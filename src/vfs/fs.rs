@@ -554,12 +554,12 @@ pub(super) struct SuperBox<F> {
 
 impl<F: FileSystem> SuperBox<F> {
     /// A box around `data`, without credentials yet.
-    pub(super) fn new(data: impl PinInit<F, Error>) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
+    pub(super) fn new(data: impl PinInit<F>) -> impl PinInit<Self> {
+        pin_init!(Self {
             data <- data,
             creds: None,
             rcu: bindings::callback_head::default(),
-        }? Error)
+        })
     }
 
     /// Makes `this` the data of `sb`.
@@ -645,7 +645,9 @@ impl<F: FileSystem> Filler<F> {
 
     fn fill(sb: Unfilled<'_, F>, fc: FsContext, context: Private<'_, F>) -> Result {
         sb.set_up();
-        let result = F::fill_super(sb.new_super(), &fc, context.0);
+        let result = sb
+            .new_super()
+            .and_then(|new| F::fill_super(new, &fc, context.0));
         if result.is_err() {
             sb.abandon();
         }
@@ -684,7 +686,7 @@ impl<F: FileSystem> Unfilled<'_, F> {
         unsafe { bindings::set_default_d_op(sb, &SuperTable::<F>::DENTRY) };
     }
 
-    fn new_super(&self) -> NewSuper<'_, F> {
+    fn new_super(&self) -> Result<NewSuper<'_, F>> {
         // SAFETY: it is the super block that `fill_super` of `F` got.
         unsafe { NewSuper::from_raw(self.0) }
     }

@@ -8,7 +8,7 @@ use super::{
     own::{NewInode, OwnDentry, OwnSuper},
 };
 use crate::bindings;
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{mem::MaybeUninit, ptr::NonNull};
 use kernel::{
     error::to_result,
     prelude::*,
@@ -262,22 +262,22 @@ pub(crate) fn random_uuid() -> [u8; 16] {
     uuid.b
 }
 
-/// A super block of ours that is being filled: without data yet.
+/// A super block of ours that is being filled: without data yet, but with memory for it.
 pub(crate) struct NewSuper<'a, F: FileSystem> {
     sb: &'a SuperBlock,
-    _fs: PhantomData<F>,
+    room: KBox<MaybeUninit<SuperBox<F>>>,
 }
 
 impl<'a, F: FileSystem> NewSuper<'a, F> {
     /// # Safety
     ///
     /// `ptr` is the super block that `fill_super` of `F` got, for whose duration `'a` is.
-    pub(super) unsafe fn from_raw(ptr: *mut bindings::super_block) -> Self {
-        Self {
-            // SAFETY: by the contract.
+    pub(super) unsafe fn from_raw(ptr: *mut bindings::super_block) -> Result<Self> {
+        Ok(Self {
+            // SAFETY: charter 1: by the contract the caller of `fill_super` keeps it.
             sb: unsafe { SuperBlock::from_raw(ptr) },
-            _fs: PhantomData,
-        }
+            room: KBox::new_uninit(GFP_KERNEL)?,
+        })
     }
 
     /// The super block.
@@ -312,17 +312,14 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
         unsafe { bindings::rovl_sb_set_uuid(self.sb.as_ptr(), uuid.as_ptr()) }
     }
 
-    /// Installs the filesystem's data.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn set_data(self, data: impl PinInit<F, Error>) -> Result<FilledSuper<'a, F>> {
-        let data = KBox::pin_init(SuperBox::new(data), GFP_KERNEL)?;
+    /// Installs the filesystem's data. Nothing can fail here, so that what the data holds is dropped in the order of its
+    /// fields, whenever it is.
+    pub(crate) fn set_data(self, data: impl PinInit<F>) -> FilledSuper<'a, F> {
+        let Ok(data) = self.room.write_pin_init(SuperBox::new(data));
         // SAFETY: the super block has no data yet, and nobody reads it.
         unsafe { SuperBox::install(data, self.sb.as_ptr()) };
         // SAFETY: charter 4: the data was set, and stays at least as long as the super block is being filled.
-        Ok(FilledSuper(unsafe { OwnSuper::from_raw(self.sb.as_ptr()) }))
+        FilledSuper(unsafe { OwnSuper::from_raw(self.sb.as_ptr()) })
     }
 }
 

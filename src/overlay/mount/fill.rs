@@ -430,7 +430,8 @@ fn fill_with(
         .upper
         .as_ref()
         .map(|layer| layer.mnt().sb().passed_errors());
-    let sb = sb.set_data(try_pin_init!(Overlay {
+    let dir_caches = DirCaches::new()?;
+    let sb = sb.set_data(pin_init!(Overlay {
         whiteout <- new_mutex!(None, "rovl_whiteout"),
         work,
         roots,
@@ -446,8 +447,8 @@ fn fill_with(
         share_whiteouts: Atomic::new(true),
         last_ino: Atomic::new(1),
         passed_errors,
-        dir_caches: DirCaches::new()?,
-    }? Error))?;
+        dir_caches,
+    }));
     make_root(sb, stack)
 }
 
