@@ -30,9 +30,11 @@ pub(crate) trait Context<F: FileSystem>: Sized + Send + 'static {
     fn new() -> Result<Self>;
     /// Takes one parameter; `Ok(false)` where the key is unknown.
     fn parameter(&mut self, fc: &FsContext, key: &CStr, value: Value<'_>) -> Result<bool>;
-    /// Takes one parameter for a change of the mounted `fs`; `Ok(false)` where the key is unknown.
+    /// Takes one parameter for a change of the mounted `fs`, as [`parameter`](Self::parameter) does for a mount;
+    /// programs say what is so again, beside what they want changed.
     fn repeat(&mut self, fc: &FsContext, fs: &F, key: &CStr, value: Value<'_>) -> Result<bool>;
-    /// Reconfigures (`mount -o remount`) the mounted super block; `read_only` is the wanted state.
+    /// Reconfigures (`mount -o remount`) the mounted super block after the last parameter; `read_only` is the wanted
+    /// state.
     fn reconfigure(&mut self, fc: &FsContext, sb: &SuperBlock, fs: &F, read_only: bool) -> Result;
     /// Splits the next option off the option string of mount(2): its length, or `None` for the rest.
     fn split_option(options: &[u8]) -> Option<usize>;

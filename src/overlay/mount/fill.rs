@@ -3,7 +3,7 @@
 //! Mounting: the layers opened, the options settled, the root made.
 
 use super::{
-    capability::{Capabilities, Features, Identity, OwnMarks, Upper},
+    capability::{Capabilities, Identity, OwnMarks, Upper},
     given::Given,
     layers::Opening,
     messages::{refuse, say, Messages},
@@ -32,8 +32,8 @@ use kernel::{
     sync::{aref::ARef, atomic::Atomic},
 };
 
-/// Fills the super block as `params` say: the options are settled as far as they can be without the layers, the
-/// layers are opened, the options settled with what the layers can do, the root is made.
+/// Fills the super block as `params` say: what is refused whatever the layers are, is, before one is opened; the
+/// layers are opened and compared; the options are settled with what the layers can do; the root is made.
 ///
 /// # Errors
 ///
@@ -61,17 +61,19 @@ fn mount(
     params: &mut Params,
     creds: ARef<Credential>,
 ) -> Result {
-    let best = Capabilities::best(cred::is_sysadmin(), params.upper.is_some());
-    let (most, _) = settle(fc, params, &best)?;
+    let mut can = Capabilities::best(cred::is_sysadmin(), params.upper.is_some());
+    settle(fc, params, &can)?;
     check_directories(fc, params)?;
     let mut opening = Opening::new(fc, sb.sb().dev());
-    let mut can = best;
     can.upper = open_upper(&mut opening, params)?;
+    let (most, _) = settle(fc, params, &can)?;
     let directories = Iterator::chain(params.upper.iter(), &params.lower);
     sb.set_stack_depth(opening.depth(directories)?);
     opening.open_lower(&params.lower)?;
     opening.check_overlap(params.work.as_ref().filter(|_| can.upper.is_some()))?;
-    identify(sb, opening.layers(), &mut can, &most);
+    if most.has_uuid() {
+        identify(sb, opening.layers(), &mut can, most.uuid.value);
+    }
     let (config, messages) = settle(fc, params, &can)?;
     for message in messages.iter() {
         say(fc, message.level(), fmt!("{message}"));
@@ -128,20 +130,11 @@ fn open_upper(opening: &mut Opening<'_>, params: &Params) -> Result<Option<Upper
     }))
 }
 
-/// Gives the union the UUID that upper has, or is to have, as far as the options let it.
-fn identify(
-    sb: &mut NewSuper<'_, Overlay>,
-    layers: &Layers,
-    can: &mut Capabilities,
-    most: &Effective,
-) {
-    let Some((upper, layer)) = can.upper.as_mut().zip(layers.upper()) else {
-        return;
-    };
-    let marks = |features: &Features| features.marks == OwnMarks::Work;
-    if most.has_uuid() && upper.features.as_ref().is_none_or(marks) {
+/// Gives the union the UUID that upper has or gets.
+fn identify(sb: &mut NewSuper<'_, Overlay>, layers: &Layers, can: &mut Capabilities, how: Uuid) {
+    if let Some((upper, layer)) = can.upper.as_mut().zip(layers.upper()) {
         let mut uuid = [0; 16];
-        upper.identity = upper_uuid(layer.path(layer.mnt().root()), most, &mut uuid);
+        upper.identity = upper_uuid(layer.path(layer.mnt().root()), how, &mut uuid);
         if matches!(upper.identity, Identity::Known | Identity::Made) {
             sb.set_uuid(&uuid);
         }
@@ -149,14 +142,14 @@ fn identify(
 }
 
 /// Reads the UUID that upper has. A new upper is given one; so is, with `uuid=on`, any.
-fn upper_uuid(path: PathRef<'_>, most: &Effective, uuid: &mut [u8; 16]) -> Identity {
+fn upper_uuid(path: PathRef<'_>, how: Uuid, uuid: &mut [u8; 16]) -> Identity {
     match xattr::get(path, own::UUID, uuid) {
         Ok(16) => return Identity::Known,
         Ok(_) => return Identity::Unreadable(EINVAL),
         Err(e) if e == ENODATA => {}
         Err(e) => return Identity::Unreadable(e),
     }
-    if most.uuid.value == Uuid::Auto {
+    if how == Uuid::Auto {
         match xattr::len(path, own::IMPURE) {
             Ok(None) => {}
             Ok(Some(_)) => return Identity::Without,

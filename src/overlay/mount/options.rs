@@ -39,7 +39,9 @@ macro_rules! values {
 values! {
     /// Whether there is something.
     Switch {
+        /// There is not.
         Off = "off",
+        /// There is.
         On = "on",
     }
 }
@@ -85,9 +87,11 @@ values! {
 values! {
     /// Whether inode numbers tell which filesystem they are of.
     Xino {
+        /// They do not.
         Off = "off",
         /// Where the numbers have room for it.
         Auto = "auto",
+        /// They do, whatever it takes.
         On = "on",
     }
 }
@@ -95,6 +99,7 @@ values! {
 values! {
     /// Whether data in lower layers must match a digest that upper has.
     Verity {
+        /// It need not.
         Off = "off",
         /// Where upper has one.
         On = "on",
@@ -129,7 +134,9 @@ pub(crate) enum By {
 /// The value of an option, and who chose it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Setting<T> {
+    /// The value.
     pub(crate) value: T,
+    /// Who chose it.
     pub(crate) by: By,
 }
 
@@ -175,15 +182,25 @@ pub(crate) struct Settings {
     pub(crate) default_permissions: Setting<Switch>,
     /// The layers are used with the credentials of who sets the option, not of who creates the mount.
     pub(crate) override_creds: Setting<Switch>,
+    /// See [`RedirectDir`].
     pub(crate) redirect_dir: Setting<RedirectDir>,
+    /// See [`CopyUp`].
     pub(crate) copy_up: Setting<CopyUp>,
+    /// The links of a lower file stay links of one file when it is copied up.
     pub(crate) index: Setting<Switch>,
+    /// See [`Uuid`].
     pub(crate) uuid: Setting<Uuid>,
+    /// File handles can be decoded.
     pub(crate) nfs_export: Setting<Switch>,
+    /// See [`Xino`].
     pub(crate) xino: Setting<Xino>,
+    /// Attributes are copied up without data.
     pub(crate) metacopy: Setting<Switch>,
+    /// See [`Fsync`].
     pub(crate) fsync: Setting<Fsync>,
+    /// The union's own attributes are `user.*` ones.
     pub(crate) userxattr: Setting<Switch>,
+    /// See [`Verity`].
     pub(crate) verity: Setting<Verity>,
 }
 
@@ -214,7 +231,7 @@ enum Form {
 }
 
 /// An option.
-pub(crate) struct Entry {
+struct Entry {
     name: &'static str,
     form: Form,
     /// Values of features that do not exist yet.
@@ -355,7 +372,9 @@ pub(crate) struct Parameters {
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Requested {
+    /// What the options say, and what those that were not given stand for.
     pub(crate) settings: Settings,
+    /// As they were when the mount was begun.
     pub(crate) parameters: Parameters,
 }
 
