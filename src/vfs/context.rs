@@ -30,8 +30,12 @@ pub(crate) trait Context<F: FileSystem>: Sized + Send + 'static {
     fn new() -> Result<Self>;
     /// Takes one parameter; `Ok(false)` where the key is unknown.
     fn parameter(&mut self, fc: &FsContext, key: &CStr, value: Value<'_>) -> Result<bool>;
-    /// Reconfigures (`mount -o remount`) the mounted super block; `read_only` is the wanted state.
-    fn reconfigure(fc: &FsContext, sb: &SuperBlock, fs: &F, read_only: bool) -> Result;
+    /// Takes one parameter for a change of the mounted `fs`, as [`parameter`](Self::parameter) does for a mount;
+    /// programs say what is so again, beside what they want changed.
+    fn repeat(&mut self, fc: &FsContext, fs: &F, key: &CStr, value: Value<'_>) -> Result<bool>;
+    /// Reconfigures (`mount -o remount`) the mounted super block after the last parameter; `read_only` is the wanted
+    /// state.
+    fn reconfigure(&mut self, fc: &FsContext, sb: &SuperBlock, fs: &F, read_only: bool) -> Result;
     /// Splits the next option off the option string of mount(2): its length, or `None` for the rest.
     fn split_option(options: &[u8]) -> Option<usize>;
 }
@@ -40,7 +44,7 @@ pub(crate) trait Context<F: FileSystem>: Sized + Send + 'static {
 pub(crate) struct FsContext(*mut bindings::fs_context);
 
 /// How grave a message is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Level {
     Error,
     Warning,
@@ -56,7 +60,7 @@ impl FsContext {
     }
 
     /// Puts a message into the context's log, which `fsconfig(2)` users and `mount(8)` read; with the
-    /// old API it goes to the kernel log.
+    /// old API there is none, and it goes to the kernel log.
     pub(crate) fn log(&self, level: Level, message: kernel::fmt::Arguments<'_>) {
         let level = match level {
             Level::Error => b'e',
@@ -65,18 +69,6 @@ impl FsContext {
         };
         // SAFETY: the context is valid for `self`; `%pA` takes a pointer to `Arguments`.
         unsafe { bindings::rovl_logfc(self.0, level, (&raw const message).cast()) }
-    }
-
-    /// Logs an error and returns `EINVAL`.
-    pub(crate) fn invalid<T>(&self, message: kernel::fmt::Arguments<'_>) -> Result<T> {
-        self.log(Level::Error, message);
-        Err(EINVAL)
-    }
-
-    /// Whether the context is for a change of an existing mount.
-    pub(crate) fn is_reconfigure(&self) -> bool {
-        // SAFETY: as above.
-        unsafe { (*self.0).purpose() == bindings::FS_CONTEXT_FOR_RECONFIGURE }
     }
 
     /// Whether it comes from mount(2).
@@ -157,7 +149,18 @@ impl<F: FileSystem> Table<F> {
                 &mut *(*fc).fs_private.cast::<F::Context>(),
             )
         };
-        from_result(|| match context.parameter(&FsContext(fc), key, value)? {
+        // SAFETY: a context for a change, and no other, has the root dentry of a mounted super block of `F`, which
+        // it keeps active; charter 4.
+        let mounted = unsafe {
+            let root = (*fc).root;
+            (!root.is_null()).then(|| &*(*(*root).d_sb).s_fs_info.cast::<F>())
+        };
+        let fc = FsContext(fc);
+        let known = match mounted {
+            Some(fs) => context.repeat(&fc, fs, key, value),
+            None => context.parameter(&fc, key, value),
+        };
+        from_result(|| match known? {
             true => Ok(0),
             false => Ok(-(bindings::ROVL_ENOPARAM as i32)),
         })
@@ -205,7 +208,8 @@ impl<F: FileSystem> Table<F> {
                 let sb = SuperBlock::from_raw((*(*fc).root).d_sb);
                 let fs = &*(*sb.as_ptr()).s_fs_info.cast::<F>();
                 let read_only = (*fc).sb_flags & bindings::ROVL_SB_RDONLY != 0;
-                F::Context::reconfigure(&FsContext(fc), sb, fs, read_only)?;
+                let context = &mut *(*fc).fs_private.cast::<F::Context>();
+                context.reconfigure(&FsContext(fc), sb, fs, read_only)?;
             }
             Ok(0)
         })
