@@ -35,8 +35,12 @@ pub(crate) trait Context<F: FileSystem>: Sized + Send + 'static {
     fn new() -> Result<Self>;
     /// Takes one parameter; `Ok(false)` where the key is unknown.
     fn parameter(&mut self, fc: &FsContext, key: &CStr, value: Value<'_>) -> Result<bool>;
-    /// Reconfigures (`mount -o remount`) the mounted super block; `read_only` is the wanted state.
-    fn reconfigure(fc: &FsContext, sb: &SuperBlock, fs: &F, read_only: bool) -> Result;
+    /// Takes one parameter for a change of the mounted `fs`, as [`parameter`](Self::parameter) does for a mount;
+    /// programs say what is so again, beside what they want changed.
+    fn repeat(&mut self, fc: &FsContext, fs: &F, key: &CStr, value: Value<'_>) -> Result<bool>;
+    /// Reconfigures (`mount -o remount`) the mounted super block after the last parameter; `read_only` is the wanted
+    /// state.
+    fn reconfigure(&mut self, fc: &FsContext, sb: &SuperBlock, fs: &F, read_only: bool) -> Result;
     /// Splits the next option off the option string of mount(2): its length, or `None` for the rest.
     fn split_option(options: &[u8]) -> Option<usize>;
 }
@@ -45,7 +49,7 @@ pub(crate) trait Context<F: FileSystem>: Sized + Send + 'static {
 pub(crate) struct FsContext(*mut bindings::fs_context);
 
 /// How grave a message is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Level {
     Error,
     Warning,
@@ -61,7 +65,7 @@ impl FsContext {
     }
 
     /// Puts a message into the context's log, which `fsconfig(2)` users and `mount(8)` read; with the
-    /// old API it goes to the kernel log.
+    /// old API there is none, and it goes to the kernel log.
     pub(crate) fn log(&self, level: Level, message: kernel::fmt::Arguments<'_>) {
         let level = match level {
             Level::Error => b'e',
@@ -70,18 +74,6 @@ impl FsContext {
         };
         // SAFETY: the context is valid for `self`; `%pA` takes a pointer to `Arguments`.
         unsafe { bindings::rovl_logfc(self.0, level, (&raw const message).cast()) }
-    }
-
-    /// Logs an error and returns `EINVAL`.
-    pub(crate) fn invalid<T>(&self, message: kernel::fmt::Arguments<'_>) -> Result<T> {
-        self.log(Level::Error, message);
-        Err(EINVAL)
-    }
-
-    /// Whether the context is for a change of an existing mount.
-    pub(crate) fn is_reconfigure(&self) -> bool {
-        // SAFETY: the context is valid for `self`.
-        unsafe { (*self.0).purpose() == bindings::FS_CONTEXT_FOR_RECONFIGURE }
     }
 
     /// Whether it comes from mount(2).
@@ -130,9 +122,9 @@ impl<F: FileSystem> Table<F> {
         };
 
         fn parse_param(fc: RawContext, param: *mut bindings::fs_parameter) -> i32
-            => Self::parse(fc, fc, param);
+            => Self::parse(fc, fc, fc, param);
         fn reconfigure(fc: RawContext) -> i32
-            => Self::remount(fc, fc);
+            => Self::remount(fc, fc, fc);
     }
 
     /// # Safety
@@ -147,8 +139,17 @@ impl<F: FileSystem> Table<F> {
         }
     }
 
-    fn parse(fc: FsContext, context: Private<'_, F>, param: Parameter<'_>) -> Result<i32> {
-        Ok(match context.0.parameter(&fc, param.key, param.value)? {
+    fn parse(
+        fc: FsContext,
+        context: Private<'_, F>,
+        mounted: Option<Mounted<'_, F>>,
+        param: Parameter<'_>,
+    ) -> Result<i32> {
+        let known = match mounted {
+            Some(mounted) => context.0.repeat(&fc, mounted.fs, param.key, param.value)?,
+            None => context.0.parameter(&fc, param.key, param.value)?,
+        };
+        Ok(match known {
             true => 0,
             false => -(bindings::ROVL_ENOPARAM as i32),
         })
@@ -198,8 +199,11 @@ impl<F: FileSystem> Table<F> {
         unsafe { bindings::get_tree_nodev(fc, Some(Filler::<F>::fill_super)) }
     }
 
-    fn remount(fc: FsContext, mounted: Mounted<'_, F>) -> Result {
-        F::Context::reconfigure(&fc, mounted.sb, mounted.fs, mounted.read_only)
+    fn remount(fc: FsContext, context: Private<'_, F>, mounted: Option<Mounted<'_, F>>) -> Result {
+        let mounted = mounted.ok_or(EINVAL)?;
+        context
+            .0
+            .reconfigure(&fc, mounted.sb, mounted.fs, mounted.read_only)
     }
 }
 
@@ -263,18 +267,24 @@ struct Mounted<'a, F> {
     read_only: bool,
 }
 
-// SAFETY: a context for reconfiguration references the root of the super block, which is mounted (charter 1 and 4).
-unsafe impl<'a, F: FileSystem> FromC<RawContext> for Mounted<'a, F> {
+// SAFETY: a context for a change, and no other, references the root of a super block, which it keeps active (charter 1
+// and 4).
+unsafe impl<'a, F: FileSystem> FromC<RawContext> for Option<Mounted<'a, F>> {
     unsafe fn from_c(fc: RawContext) -> Self {
-        // SAFETY: `reconfigure` is called for such a context only.
-        let sb = unsafe { (*(*fc).root).d_sb };
-        Self {
+        // SAFETY: the context is the callback's for its duration.
+        let root = unsafe { (*fc).root };
+        if root.is_null() {
+            return None;
+        }
+        // SAFETY: charter 1: the context references the dentry, whose super block is constant.
+        let sb = unsafe { (*root).d_sb };
+        Some(Mounted {
             // SAFETY: charter 1: the root that the context references keeps it.
             sb: unsafe { SuperBlock::from_raw(sb) },
             // SAFETY: it is one of `F`, as the context's table is, and mounted.
             fs: unsafe { FromC::from_c(sb) },
             // SAFETY: the context is the callback's for its duration.
             read_only: unsafe { (*fc).sb_flags } & bindings::ROVL_SB_RDONLY != 0,
-        }
+        })
     }
 }
