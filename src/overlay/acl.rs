@@ -32,7 +32,7 @@ pub(crate) fn inode_acl(inode: &Inode, kind: AclType) -> Result<Option<Acl>> {
 pub(crate) fn inode_acl_rcu(
     inode: RcuInode<'_, Overlay>,
     kind: AclType,
-) -> Result<RcuAcl, RcuError> {
+) -> Result<RcuAcl<'_>, RcuError> {
     let data = inode.data();
     let real = RcuDentry::of(&data.upper)
         .or_else(|| data.lower.first().and_then(|p| RcuDentry::of(&p.dentry)))

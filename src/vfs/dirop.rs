@@ -14,11 +14,7 @@ use super::{
 };
 use crate::bindings;
 use core::{mem::ManuallyDrop, ptr};
-use kernel::{
-    error::{from_err_ptr, to_result},
-    prelude::*,
-    sync::aref::ARef,
-};
+use kernel::{error::to_result, prelude::*, sync::aref::ARef};
 
 const NO_DELEGATION: *mut bindings::delegated_inode = ptr::null_mut();
 
@@ -359,7 +355,7 @@ pub(crate) fn tmpfile(parent: PathRef<'_>, mode: Mode) -> Result<ARef<super::fil
     let path = parent.raw();
     let cred = super::cred::current();
     // SAFETY: charter 1; the call returns a reference.
-    let file = from_err_ptr(unsafe {
+    let file = unsafe {
         bindings::kernel_tmpfile_open(
             parent.idmap().as_ptr(),
             &path,
@@ -367,7 +363,7 @@ pub(crate) fn tmpfile(parent: PathRef<'_>, mode: Mode) -> Result<ARef<super::fil
             (bindings::O_LARGEFILE | bindings::O_WRONLY) as i32,
             cred.as_ptr(),
         )
-    })?;
-    // SAFETY: a new file, so nobody has an `fdget_pos` on it.
-    Ok(unsafe { super::file::take(file) })
+    };
+    // SAFETY: `kernel_tmpfile_open()` returns a new file or an error.
+    unsafe { super::file::take(file) }
 }

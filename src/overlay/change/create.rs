@@ -16,7 +16,7 @@ use crate::vfs::{
     self,
     acl::{Acl, AclType},
     attr::Iattr,
-    cred,
+    cred::{self, NewEntry},
     dentry::REVALIDATE,
     dirop::{rename_flags, Creating, New, Renaming},
     file_ops::OpenTmpfile,
@@ -66,7 +66,8 @@ fn create_object(
     let mode = new.inode().mode();
     let owner = new.inode().get();
     cred::scope(fs.creds(), |original| {
-        cred::scope_creator(original, child.dentry(), &owner, mode, || {
+        let creator = cred::creator(original, NewEntry::Named(child), &owner, mode)?;
+        cred::scope(&creator, |_| {
             let what = match target {
                 Some(target) => New::Symlink(target),
                 None => New::Node(mode, rdev),
@@ -178,7 +179,7 @@ fn create_over_whiteout(child: Child<'_>, entry: &Entry<'_>) -> Result<ARef<vfs:
             Iattr::mode(mode).apply(temp.path(), &lock)?;
         }
         for (acl, kind) in [(access, AclType::Access), (default, AclType::Default)] {
-            if let Some(mut acl) = acl {
+            if let Some(acl) = acl {
                 acl.write(temp.path(), kind)?;
             }
         }
@@ -212,7 +213,8 @@ pub(crate) fn tmpfile(
     let mode = new.inode().mode();
     let owner = new.inode().get();
     cred::scope(fs.creds(), |original| {
-        cred::scope_creator(original, dentry, &owner, mode, || {
+        let creator = cred::creator(original, NewEntry::Unnamed(file), &owner, mode)?;
+        cred::scope(&creator, |_| {
             let parent = dir.upper_path().ok_or(EROFS)?;
             let (data, upper) = RegularFile::open_unnamed(file.open(), parent, mode)?;
             dentry.marks().set(UPPER_ALIAS);
