@@ -11,7 +11,7 @@ use crate::vfs::{
     file::{self, whence, LayerFile, Range, Transfer},
     file_ops::{Flush, Io, IoHooks, Mapping, RegularOperations, Splice},
     inode::InodeGuard,
-    mount::PathRef,
+    mount::{Path, PathRef},
     sync::{OnceRef, OwnError},
     Dentry, Mode,
 };
@@ -40,7 +40,7 @@ fn open_real(
     open_backing: fn(&LocalFile, PathRef<'_>, u32) -> Result<ARef<LayerFile>>,
 ) -> Result<ARef<LayerFile>> {
     let mut flags = flags | file::flags::O_NOATIME;
-    let inode = path.dentry.positive()?;
+    let inode = path.dentry().positive()?;
     cred::scope(open.inode().fs().creds(), |_| {
         inode.permission(path.idmap(), file::open_mask(flags))?;
         if !inode.owner_or_capable(path.idmap()) {
@@ -144,11 +144,11 @@ impl RegularFile {
         open: OpenFile<'_>,
         parent: PathRef<'_>,
         mode: Mode,
-    ) -> Result<(KBox<Self>, ARef<Dentry>)> {
+    ) -> Result<(KBox<Self>, Path)> {
         let flags = open.flags() | file::flags::O_NOATIME;
         let real = file::open_backing_tmpfile(open.file(), parent, flags, mode)?;
-        let dentry = PathRef::of_file(&real).dentry.get();
-        Ok((Self::new(real)?, dentry))
+        let path = PathRef::of_file(&real).get();
+        Ok((Self::new(real)?, path))
     }
 }
 
@@ -200,14 +200,13 @@ impl RegularOperations<Overlay> for RegularFile {
         copy_up::copy_up_for_open(open)?;
         open.drop_open_flags();
         let inode = open.inode();
-        let (path, flags) = match inode.upper_path() {
-            Some(path) => (path, open.flags()),
-            None => {
-                let lower = inode.lower_path().ok_or(ESTALE)?;
-                (lower, file::for_reading(open.flags()))
-            }
+        let real = inode.content()?;
+        let flags = if real.is_upper() {
+            open.flags()
+        } else {
+            file::for_reading(open.flags())
         };
-        Self::new(open_real(open, path, flags, file::open_backing)?)
+        Self::new(open_real(open, real.path, flags, file::open_backing)?)
     }
 
     fn io(open: OpenFile<'_>, data: &Self, io: Io, write: bool) -> Result<usize> {
@@ -280,7 +279,7 @@ impl RegularOperations<Overlay> for RegularFile {
         // The user's file has the position; the layer's filesystem knows holes and limits.
         let inode = open.inode();
         let real = data.real(open)?;
-        let _lock = inode.op_lock().lock();
+        let _lock = inode.lock_op();
         file::set_pos(real, file::pos(user));
         let result = cred::scope(inode.fs().creds(), |_| file::seek(real, offset, how));
         file::set_pos(user, file::pos(real));

@@ -66,6 +66,7 @@ impl FileSystem for Overlay {
     #[cfg(drop_in)]
     const INODE_CACHE: &'static CStr = c"ovl_inode";
     type Inode = inode::Data;
+    type NameMarks = inode::NameMarks;
     type Context = params::Params;
 
     fn tables(kind: Kind) -> Tables {
@@ -100,7 +101,7 @@ impl FileSystem for Overlay {
     }
 
     fn fill_super(
-        sb: &mut NewSuper<'_, Self>,
+        sb: NewSuper<'_, Self>,
         fc: &vfs::context::FsContext,
         params: &mut params::Params,
     ) -> Result {
@@ -139,10 +140,7 @@ impl FileSystem for Overlay {
     }
 
     fn real<'a>(dentry: &'a Dentry, _metadata: bool) -> Option<&'a vfs::Dentry> {
-        let inode = dentry.own_inode()?;
-        inode
-            .upper()
-            .or_else(|| inode.data().lower.first()?.dentry.get())
+        Some(dentry.own_inode()?.content().ok()?.path.dentry())
     }
 }
 
@@ -256,12 +254,12 @@ access_operations!(Special, {});
 
 attribute_operations!(Symlink, {
     fn link_source(dentry: &Dentry) -> Result<&vfs::Dentry> {
-        Ok(dentry.own_positive()?.real_path()?.dentry)
+        Ok(dentry.own_positive()?.content()?.path.dentry())
     }
 });
 
 file_operations!(Directory, {
-    fn lookup(child: Child<'_>) -> Result<LookedUp<Overlay>> {
+    fn lookup(child: Child<'_>) -> Result<LookedUp<'_, Overlay>> {
         lookup::lookup(child)
     }
 

@@ -4,7 +4,7 @@
 
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{Layer, LowerPath, UPPER},
+    layer::{Layer, UPPER},
     mount::options::{Config, CopyUp, RedirectDir},
     object::number::Layout,
 };
@@ -12,7 +12,7 @@ use crate::vfs::{
     self,
     claim::Claim,
     inode::InodeId,
-    mount::{PathRef, PrivateMount},
+    mount::{Path, PrivateMount},
     super_block::{AnonDev, PassedErrors, SbId},
     CBuf, Mount,
 };
@@ -33,7 +33,9 @@ pub(crate) type Dentry = vfs::OwnDentry<Overlay>;
 /// A dentry of a mount whose name and parent are stable.
 pub(crate) type Child<'a> = vfs::Child<'a, Overlay>;
 /// An inode of a mount that is being made.
-pub(crate) type NewInode = vfs::NewInode<Overlay>;
+pub(crate) type NewInode<'a> = vfs::NewInode<'a, Overlay>;
+/// The super block of a mount.
+pub(crate) type Super = vfs::OwnSuper<Overlay>;
 /// An open file of a mount.
 pub(crate) type OpenFile<'a> = vfs::file_ops::OpenFile<'a, Overlay>;
 
@@ -50,7 +52,7 @@ pub(crate) struct LayerFs {
 
 /// The work directory of a mount.
 pub(crate) struct Work {
-    pub(crate) dir: ARef<vfs::Dentry>,
+    pub(crate) dir: Path,
     pub(crate) features: Features,
 }
 
@@ -113,7 +115,7 @@ impl Roots {
 pub(crate) struct Overlay {
     /// A whiteout in the work directory that others are linked from.
     #[pin]
-    pub(crate) whiteout: Mutex<Option<ARef<vfs::Dentry>>>,
+    pub(crate) whiteout: Mutex<Option<Path>>,
     pub(crate) work: Option<Work>,
     pub(crate) roots: Roots,
     pub(crate) in_use: KVec<Claim>,
@@ -161,12 +163,6 @@ impl Overlay {
         &self.layers.lower
     }
 
-    /// The path that `path` stands for.
-    #[inline]
-    pub(crate) fn lower_path<'a>(&'a self, path: &'a LowerPath) -> Result<PathRef<'a>> {
-        Ok(self.layer(path.layer).ok_or(EIO)?.path(path.dentry()?))
-    }
-
     /// The credentials that layers are used with: the mounter's.
     #[inline]
     pub(crate) fn creds(&self) -> &Credential {
@@ -196,7 +192,7 @@ impl Overlay {
     /// The upper mount and the work directory; `EROFS` where the mount is read-only for good.
     pub(crate) fn work(&self) -> Result<(&Mount, &vfs::Dentry)> {
         match (&self.layers.upper, &self.work) {
-            (Some(upper), Some(work)) => Ok((upper.mnt(), &work.dir)),
+            (Some(upper), Some(work)) => Ok((upper.mnt(), work.dir.as_ref().dentry())),
             _ => Err(EROFS),
         }
     }

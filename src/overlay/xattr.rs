@@ -19,8 +19,10 @@ use kernel::prelude::*;
 /// Lists the names that users see.
 pub(crate) fn list(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
     let inode = dentry.own_positive()?;
-    let real = inode.real_path()?;
-    cred::scope(dentry.fs().creds(), |_| xattr::list_into(real.dentry, out))?;
+    let real = inode.attributes()?;
+    cred::scope(dentry.fs().creds(), |_| {
+        xattr::list_into(real.dentry(), out)
+    })?;
     let names = out.written();
     if !names.is_empty() {
         let len = xattr_names::filter_list(names, cred::is_sysadmin)?;
@@ -30,7 +32,7 @@ pub(crate) fn list(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
 }
 
 fn get(dentry: &Dentry, inode: &Inode, name: &CStr, out: &mut OutBuf<'_>) -> Result {
-    let real = inode.real_path()?;
+    let real = inode.attributes()?;
     cred::scope(dentry.fs().creds(), |_| xattr::get_into(real, name, out))
 }
 
@@ -44,13 +46,13 @@ fn set(
     let fs = dentry.fs();
     if value.is_none() && inode.upper().is_none() {
         // Nothing is copied up to remove what is not there.
-        let real = inode.real_path()?;
+        let real = inode.attributes()?;
         cred::scope(fs.creds(), |_| xattr::get(real, name, &mut []))?;
     }
     copy_up::copy_up(dentry)?;
     let upper = inode.upper_path().ok_or(EROFS)?;
     let result = {
-        let _write = upper.mnt.want_write()?;
+        let _write = upper.mnt().want_write()?;
         cred::scope(fs.creds(), |_| match value {
             Some(value) => xattr::set(upper, name, value, flags),
             None => xattr::remove(upper, name),

@@ -85,11 +85,11 @@ impl Acl {
     ///
     /// `ENODATA` or `None` where there is none, `EOPNOTSUPP` where the filesystem has no ACLs.
     pub(crate) fn read(path: PathRef<'_>, kind: AclType) -> Result<Option<Self>> {
-        path.dentry.positive()?;
+        path.dentry().positive()?;
         let name = kind.xattr_name().as_char_ptr();
         // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string.
         let acl =
-            unsafe { bindings::vfs_get_acl(path.idmap().as_ptr(), path.dentry.as_ptr(), name) };
+            unsafe { bindings::vfs_get_acl(path.idmap().as_ptr(), path.dentry().as_ptr(), name) };
         // SAFETY: `vfs_get_acl()` returns a reference.
         unsafe { Self::from_ret(acl) }
     }
@@ -108,7 +108,7 @@ impl Acl {
     ///
     /// `ENOMEM`; what the filesystem or a security module returns.
     pub(crate) fn write(&self, path: PathRef<'_>, kind: AclType) -> Result {
-        path.dentry.positive()?;
+        path.dentry().positive()?;
         // The VFS writes into what it is given.
         // SAFETY: by the type invariant the value is there, and nobody changes it.
         let copy = unsafe { bindings::posix_acl_clone(self.0.as_ptr(), bindings::ROVL_GFP_KERNEL) };
@@ -118,7 +118,7 @@ impl Acl {
         to_result(unsafe {
             bindings::vfs_set_acl(
                 path.idmap().as_ptr(),
-                path.dentry.as_ptr(),
+                path.dentry().as_ptr(),
                 kind.xattr_name().as_char_ptr(),
                 copy.0.as_ptr(),
             )
@@ -127,12 +127,12 @@ impl Acl {
 
     /// Removes the ACL of `path`.
     pub(crate) fn remove(path: PathRef<'_>, kind: AclType) -> Result {
-        path.dentry.positive()?;
+        path.dentry().positive()?;
         // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string.
         to_result(unsafe {
             bindings::vfs_remove_acl(
                 path.idmap().as_ptr(),
-                path.dentry.as_ptr(),
+                path.dentry().as_ptr(),
                 kind.xattr_name().as_char_ptr(),
             )
         })

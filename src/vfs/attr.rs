@@ -209,14 +209,14 @@ impl Iattr {
 
     /// `notify_change()` on a dentry whose inode `lock` holds.
     pub(crate) fn apply(&mut self, path: PathRef<'_>, lock: &InodeGuard<'_>) -> Result {
-        if path.dentry.positive()? != lock.inode() {
+        if path.dentry().positive()? != lock.inode() {
             return Err(EINVAL);
         }
         // SAFETY: charter 1, 2 and 10: the dentry is referenced and positive, its inode's lock held, the structure ours.
         to_result(unsafe {
             bindings::notify_change(
                 path.idmap().as_ptr(),
-                path.dentry.as_ptr(),
+                path.dentry().as_ptr(),
                 &mut self.0,
                 core::ptr::null_mut(),
             )
@@ -310,7 +310,7 @@ impl FileAttr {
         self.security(path, false)?;
         // SAFETY: charter 1, 2 and 10: the dentry is referenced, and `security` has opened it, so it is positive; the structure
         // is ours.
-        let ret = unsafe { bindings::vfs_fileattr_get(path.dentry.as_ptr(), &mut self.0) };
+        let ret = unsafe { bindings::vfs_fileattr_get(path.dentry().as_ptr(), &mut self.0) };
         match to_result(ret) {
             Err(e) if e.to_errno() == -(bindings::ENOIOCTLCMD as i32) => Err(ENOTTY),
             other => other,
@@ -323,7 +323,7 @@ impl FileAttr {
         // SAFETY: charter 1, 2 and 10: the dentry is referenced, and `security` has opened it, so it is positive; the structure
         // is ours.
         to_result(unsafe {
-            bindings::vfs_fileattr_set(path.idmap().as_ptr(), path.dentry.as_ptr(), &mut self.0)
+            bindings::vfs_fileattr_set(path.idmap().as_ptr(), path.dentry().as_ptr(), &mut self.0)
         })
     }
 }

@@ -5,11 +5,11 @@
 //! The mark on the inode (`I_OVL_INUSE`) is the one that overlayfs uses too; beside it, which of our
 //! own mounts holds a claim is remembered, for messages.
 
-use super::Dentry;
-use kernel::{
-    prelude::*,
-    sync::{aref::ARef, global_lock},
+use super::{
+    mount::{Path, PathRef},
+    Dentry,
 };
+use kernel::{prelude::*, sync::global_lock};
 
 global_lock! {
     // SAFETY: `init` is called before the filesystem type is registered, so before any mount.
@@ -33,7 +33,7 @@ pub(super) fn exit() {
 
 /// A claim on a directory; given up when dropped.
 pub(crate) struct Claim {
-    dentry: ARef<Dentry>,
+    path: Path,
     held: bool,
 }
 
@@ -47,7 +47,8 @@ impl Claim {
     /// # Errors
     ///
     /// `ENOMEM`, `ESTALE` for a negative dentry.
-    pub(crate) fn new(dentry: &Dentry, dev: u32) -> Result<Self> {
+    pub(crate) fn new(path: PathRef<'_>, dev: u32) -> Result<Self> {
+        let dentry = path.dentry();
         let mut list = HELD.lock();
         list.reserve(1, GFP_KERNEL)?;
         let held = dentry.positive()?.try_inuse();
@@ -55,7 +56,7 @@ impl Claim {
             list.push((key(dentry), dev), GFP_KERNEL)?;
         }
         Ok(Self {
-            dentry: dentry.get(),
+            path: path.get(),
             held,
         })
     }
@@ -81,10 +82,11 @@ impl Drop for Claim {
         if !self.held {
             return;
         }
-        let key = key(&self.dentry);
+        let dentry = self.path.as_ref().dentry();
+        let key = key(dentry);
         let mut list = HELD.lock();
         list.retain(|(held, _)| *held != key);
-        if let Some(inode) = self.dentry.inode() {
+        if let Some(inode) = dentry.inode() {
             inode.clear_inuse();
         }
     }

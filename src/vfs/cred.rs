@@ -4,7 +4,7 @@
 //!
 //! C header: `include/linux/cred.h`; contract: `Documentation/security/credentials.rst`.
 
-use super::{file_ops::OpenTmpfile, fs::FileSystem, Child, Inode, Mode};
+use super::{file_ops::OpenTmpfile, fs::FileSystem, inode::read_field, Child, Inode, Mode};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{cred::Credential, error::to_result, prelude::*, sync::aref::ARef};
@@ -47,6 +47,23 @@ pub(crate) fn is_sysadmin() -> bool {
     unsafe { bindings::rovl_capable_sysadmin_noaudit() }
 }
 
+/// User and group of an inode.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner {
+    uid: bindings::kuid_t,
+    gid: bindings::kgid_t,
+}
+
+impl Owner {
+    /// Those of `inode` now.
+    pub(crate) fn of(inode: &Inode) -> Self {
+        Self {
+            uid: read_field!(inode, i_uid),
+            gid: read_field!(inode, i_gid),
+        }
+    }
+}
+
 /// A private copy of the current credentials, to be changed before it is used.
 ///
 /// # Invariants
@@ -77,13 +94,13 @@ impl NewCred {
         Ok(cred)
     }
 
-    /// Sets fsuid and fsgid to the owner of `inode`.
-    pub(crate) fn set_fs_ids(&mut self, inode: &Inode) {
-        // SAFETY: charter 1: the inode is referenced; owner and group are words that may be read at any time.
-        let (uid, gid) = unsafe { ((*inode.as_ptr()).i_uid, (*inode.as_ptr()).i_gid) };
+    /// Sets fsuid and fsgid.
+    pub(crate) fn set_fs_ids(&mut self, owner: Owner) {
+        let cred = self.0.as_ptr();
         // SAFETY: by the type invariant nobody else reads the credentials.
-        let cred = unsafe { &mut *self.0.as_ptr() };
-        (cred.fsuid, cred.fsgid) = (uid, gid);
+        unsafe { (*cred).fsuid = owner.uid };
+        // SAFETY: by the type invariant nobody else reads the credentials.
+        unsafe { (*cred).fsgid = owner.gid };
     }
 
     /// The raw pointer, for the security hooks.
@@ -139,7 +156,7 @@ pub(crate) enum NewEntry<'a, F: FileSystem> {
 }
 
 /// The credentials to create a new object of a layer with, that of `entry`, of type and mode `mode`: the current ones (the
-/// mounter's) with fsuid and fsgid of `owner`'s owner, and the label that `original`, the caller, would give the entry.
+/// mounter's) with fsuid and fsgid of `owner`, and the label that `original`, the caller, would give the entry.
 ///
 /// # Errors
 ///
@@ -147,7 +164,7 @@ pub(crate) enum NewEntry<'a, F: FileSystem> {
 pub(crate) fn creator<F: FileSystem>(
     original: &Credential,
     entry: NewEntry<'_, F>,
-    owner: &Inode,
+    owner: Owner,
     mode: Mode,
 ) -> Result<ARef<Credential>> {
     let mut new = NewCred::prepare()?;

@@ -94,7 +94,7 @@ pub(super) unsafe fn take(file: *mut bindings::file) -> Result<ARef<LayerFile>> 
 ///
 /// `ENOENT` for a negative dentry; what the filesystem or a security module returns.
 pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
-    path.dentry.positive()?;
+    path.dentry().positive()?;
     let (raw, cred) = (path.raw(), super::cred::current());
     // SAFETY: charter 1: `path` borrows what `raw` points to, and `cred` is referenced; the file takes references of
     // its own.
@@ -111,7 +111,7 @@ pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<LayerF
     } else {
         (bindings::O_RDONLY, may::READ)
     };
-    let inode = path.dentry.positive()?;
+    let inode = path.dentry().positive()?;
     inode.permission(path.idmap(), mask | may::OPEN)?;
     if inode.owner_or_capable(path.idmap()) {
         flags |= bindings::O_NOATIME;
@@ -139,7 +139,7 @@ pub(crate) fn open_backing(
     path: PathRef<'_>,
     flags: u32,
 ) -> Result<ARef<LayerFile>> {
-    path.dentry.positive()?;
+    path.dentry().positive()?;
     let (raw, cred) = (path.raw(), super::cred::current());
     // SAFETY: charter 1: `user` is referenced, `path` borrows what `raw` points to, `cred` is referenced; the file takes
     // references of its own.
@@ -174,7 +174,7 @@ pub(crate) fn open_backing_tmpfile(
     flags: u32,
     mode: Mode,
 ) -> Result<ARef<LayerFile>> {
-    parent.dentry.must_be_dir()?;
+    parent.dentry().must_be_dir()?;
     let (raw, cred) = (parent.raw(), super::cred::current());
     // SAFETY: charter 1: as in `open_backing`; the dentry is that of a directory.
     let file = unsafe {

@@ -5,7 +5,9 @@
 //! Contracts and locks: `Documentation/filesystems/{vfs,locking}.rst`.
 
 pub(crate) use super::io::{Flush, Io, IoHooks, Mapping, Splice};
-use super::{file, fs::FileSystem, mount::PathRef, readdir::DirContext, OwnDentry, OwnInode};
+use super::{
+    file, fs::FileSystem, mount::PathRef, readdir::DirContext, refs::Ref, OwnDentry, OwnInode,
+};
 use crate::bindings;
 use core::{marker::PhantomData, ptr};
 use kernel::{
@@ -59,7 +61,7 @@ impl<'a, F: FileSystem> OpenFile<'a, F> {
     /// The dentry that it was opened by.
     pub(crate) fn dentry(self) -> &'a OwnDentry<F> {
         // SAFETY: charter 1 and 3: the file references its path.
-        unsafe { OwnDentry::from_raw(PathRef::of_file(self.0).dentry.as_ptr()) }
+        unsafe { OwnDentry::from_raw(PathRef::of_file(self.0).dentry().as_ptr()) }
     }
 
     /// The path that it was opened by.
@@ -141,7 +143,7 @@ impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
     /// the regular file operations of `T`.
     pub(crate) fn instantiate<T: RegularOperations<F>>(
         &mut self,
-        inode: ARef<OwnInode<F>>,
+        inode: Ref<'_, OwnInode<F>>,
         data: KBox<T::Data>,
     ) {
         let file = self.open.0.as_ptr();

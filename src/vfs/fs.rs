@@ -6,9 +6,8 @@ use super::{
     context::{self, Context, FsContext},
     file_ops::FileTable,
     inode_ops::InodeTable,
-    own::{InodeBox, OwnDentry, OwnInode},
+    own::{InodeBox, OwnDentry},
     super_block::{NewSuper, StatFs, SuperBlock},
-    sync::OpLock,
     Mode,
 };
 use crate::bindings;
@@ -72,15 +71,13 @@ impl Tables {
     }
 }
 
-/// What a filesystem keeps with an inode.
-///
-/// Teardown has two phases (charter 7): [`release`](Self::release) gives references back and may
-/// sleep; dropping the value afterwards, in a callback after the RCU grace period, frees memory.
+/// What a filesystem keeps with an inode, beside the objects of layers behind it.
 pub(crate) trait InodeData: Send + Sync + Sized {
     /// The data of an inode that was just allocated; no allocation.
-    fn init() -> impl PinInit<Self>;
-    /// Gives all references back.
-    fn release(&self);
+    fn empty() -> Self;
+    /// The inode is being evicted: the last time that the data may sleep. The value is dropped in a callback after
+    /// the RCU grace period, which frees memory only (charter 7).
+    fn evicted(&self);
 }
 
 /// A filesystem; a value of the type is the super block's own data.
@@ -91,6 +88,8 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     const INODE_CACHE: &'static CStr;
     /// What it keeps with an inode.
     type Inode: InodeData;
+    /// The set of flags that it keeps with a dentry.
+    type NameMarks: Into<usize>;
     /// A mount in preparation.
     type Context: Context<Self>;
 
@@ -103,11 +102,7 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     fn creds(&self) -> &Credential;
 
     /// Fills a super block as `context` says; ends with [`NewSuper::set_root`].
-    fn fill_super(
-        sb: &mut NewSuper<'_, Self>,
-        fc: &FsContext,
-        context: &mut Self::Context,
-    ) -> Result;
+    fn fill_super(sb: NewSuper<'_, Self>, fc: &FsContext, context: &mut Self::Context) -> Result;
     /// Sizes, for `statfs(2)`.
     fn statfs(dentry: &OwnDentry<Self>) -> Result<StatFs>;
     /// Writes everything back, for `syncfs(2)` of `sb`; `s_umount` is held.
@@ -145,12 +140,6 @@ static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 /// The inode cache of the module's one filesystem type.
 static CACHE: AtomicPtr<bindings::kmem_cache> = AtomicPtr::new(ptr::null_mut());
-
-/// Whether `sb` is a super block of the module's filesystem type.
-pub(super) fn is_ours(sb: &super::SuperBlock) -> bool {
-    // SAFETY: charter 1; `s_type` is constant.
-    unsafe { (*sb.as_ptr()).s_type == TYPE.0.get() }
-}
 
 /// # Safety
 ///
@@ -280,27 +269,20 @@ impl<F: FileSystem> SuperTable<F> {
         let Some(object) = NonNull::new(object.cast::<InodeBox<F>>()) else {
             return ptr::null_mut();
         };
-        // SAFETY: the object is memory for an `InodeBox` whose inode the constructor initialised;
-        // both initialisers are infallible, and the memory does not move.
-        unsafe {
-            pin_init::raw_init(&raw mut (*object.as_ptr()).lock, OpLock::new());
-            pin_init::raw_init(&raw mut (*object.as_ptr()).data, F::Inode::init());
-            &raw mut (*object.as_ptr()).inode
-        }
+        // SAFETY: the object is memory for an `InodeBox` whose inode the constructor initialised.
+        unsafe { InodeBox::init(object) }
     }
 
     unsafe extern "C" fn destroy_inode(inode: *mut bindings::inode) {
         // SAFETY: charter 3 and 7: the inode is being evicted, nobody but RCU-walk reads it.
-        unsafe { OwnInode::<F>::from_raw(inode) }.data().release();
+        unsafe { InodeBox::<F>::release(inode) };
     }
 
     unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
-        let object = inode.cast::<InodeBox<F>>();
         // SAFETY: charter 7: the grace period is over, nobody uses the inode.
-        unsafe {
-            ptr::drop_in_place(&raw mut (*object).data);
-            bindings::kmem_cache_free(CACHE.load(Ordering::Acquire), object.cast());
-        }
+        let object = unsafe { InodeBox::<F>::free(inode) };
+        // SAFETY: the object came from this cache and is not used any more.
+        unsafe { bindings::kmem_cache_free(CACHE.load(Ordering::Acquire), object) };
     }
 
     unsafe extern "C" fn put_super(sb: *mut bindings::super_block) {
@@ -437,6 +419,46 @@ impl<F: FileSystem> SuperBox<F> {
             rcu: bindings::callback_head::default(),
         }? Error)
     }
+
+    /// Makes `this` the data of `sb`.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a super block of `F` that is being filled and has no data yet.
+    pub(super) unsafe fn install(this: Pin<KBox<Self>>, sb: *mut bindings::super_block) {
+        // SAFETY: the box stays where it is until it is freed (charter 4).
+        let this = KBox::into_raw(unsafe { Pin::into_inner_unchecked(this) });
+        // SAFETY: the box is ours, and nobody else reads it yet.
+        let creds = unsafe { (*this).data.creds().into() };
+        // SAFETY: the box is ours, and nobody else reads it yet.
+        unsafe { (*this).creds = Some(creds) };
+        // SAFETY: by the contract nobody reads the field yet.
+        unsafe { (*sb).s_fs_info = this.cast() };
+    }
+
+    /// The data of `sb`.
+    ///
+    /// # Safety
+    ///
+    /// Charter 4: `sb` is a super block of `F` with data, which stays for `'a`.
+    #[inline]
+    pub(super) unsafe fn data_of<'a>(sb: *const bindings::super_block) -> &'a F {
+        // SAFETY: by the contract; the data is the first field of the box.
+        unsafe { &*(*sb).s_fs_info.cast() }
+    }
+
+    /// The credentials that layers are used with, in RCU-walk.
+    ///
+    /// # Safety
+    ///
+    /// Charter 6: `sb` is a super block of `F` with data, seen in RCU-walk, which lasts for `'a`.
+    #[inline]
+    pub(super) unsafe fn creds_rcu<'a>(sb: *const bindings::super_block) -> Option<&'a Credential> {
+        // SAFETY: charter 4 and 6: the box is freed after a grace period.
+        let this = unsafe { (*sb).s_fs_info.cast::<Self>() };
+        // SAFETY: as above; the field was set before the first inode was made.
+        unsafe { (*this).creds.as_deref() }
+    }
 }
 
 /// # Safety
@@ -493,7 +515,7 @@ pub(super) unsafe extern "C" fn fill_super<F: FileSystem>(
                 | bindings::ROVL_SB_I_EVM_HMAC_UNSUPPORTED) as usize;
             bindings::set_default_d_op(sb, &SuperTable::<F>::DENTRY);
             let result = F::fill_super(
-                &mut NewSuper::from_raw(sb),
+                NewSuper::from_raw(sb),
                 &FsContext::from_raw(fc),
                 &mut *(*fc).fs_private.cast::<F::Context>(),
             );

@@ -4,10 +4,10 @@
 //!
 //! C header: `include/linux/exportfs.h`.
 
-use super::{mount::Mount, Dentry, Inode};
+use super::{mount::Mount, refs::Ref, Dentry, Inode};
 use crate::bindings;
 use core::ptr;
-use kernel::{prelude::*, sync::aref::ARef};
+use kernel::prelude::*;
 
 /// Bytes of the longest handle.
 pub(crate) const MAX_BYTES: usize = WORDS * 4;
@@ -81,7 +81,7 @@ impl Handle {
 
     /// Finds a dentry of the handle's inode on `mnt`; it may be disconnected. `None` for a stale
     /// handle. Needs `CAP_DAC_READ_SEARCH`: the caller checks.
-    pub(crate) fn decode(&mut self, mnt: &Mount) -> Result<Option<ARef<Dentry>>> {
+    pub(crate) fn decode<'m>(&mut self, mnt: &'m Mount) -> Result<Option<Ref<'m, Dentry>>> {
         // SAFETY: charter 1 and 10: the mount is referenced, the buffer ours, with `len` words; without an `acceptable`
         // callback the context is not used.
         let dentry = unsafe {
@@ -94,7 +94,7 @@ impl Handle {
                 ptr::null_mut(),
             )
         };
-        // SAFETY: the call returns a reference, or an error.
+        // SAFETY: the call returned a reference or an error; `mnt` keeps the super block.
         match unsafe { Dentry::from_ret(dentry) } {
             Err(e) if e == ESTALE => Ok(None),
             other => other.map(Some),

@@ -13,11 +13,12 @@ use super::{
     mount::IdMap,
     outbuf::OutBuf,
     rcu::{RcuError, RcuInode},
+    refs::Ref,
     Child, Dentry, OwnDentry, OwnInode,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr};
-use kernel::{error::VTABLE_DEFAULT_ERROR, prelude::*, sync::aref::ARef};
+use kernel::{error::VTABLE_DEFAULT_ERROR, prelude::*};
 
 /// A built table.
 #[derive(Clone, Copy)]
@@ -38,11 +39,11 @@ pub(super) static DIRECT_IO_AOPS: bindings::address_space_operations =
     };
 
 /// What lookup found.
-pub(crate) enum LookedUp<F: FileSystem> {
+pub(crate) enum LookedUp<'a, F: FileSystem> {
     /// No such name.
     Negative,
     /// This inode.
-    Inode(ARef<OwnInode<F>>),
+    Inode(Ref<'a, OwnInode<F>>),
 }
 
 /// A request for the extents of a file, to be passed on.
@@ -64,7 +65,7 @@ impl FiemapRequest {
 #[vtable]
 pub(crate) trait InodeOperations<F: FileSystem>: 'static {
     /// Looks a name up.
-    fn lookup(_child: Child<'_, F>) -> Result<LookedUp<F>> {
+    fn lookup(_child: Child<'_, F>) -> Result<LookedUp<'_, F>> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// Checks access (`MAY_*`); may sleep.
@@ -239,7 +240,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
             Ok(found) => {
                 let inode = match found {
                     LookedUp::Negative => ptr::null_mut(),
-                    LookedUp::Inode(inode) => ARef::into_raw(inode).as_ptr().cast(),
+                    LookedUp::Inode(inode) => inode.into_raw().as_ptr().cast(),
                 };
                 // SAFETY: charter 1; the call takes the reference of `inode` over.
                 unsafe { bindings::d_splice_alias(inode, dentry) }

@@ -6,7 +6,7 @@
 //! before the system call that made it returns, so what was learnt from a directory that has been
 //! watched since, and for which nothing was reported, is what it holds.
 
-use super::{sync::Flags, Inode};
+use super::Inode;
 use crate::bindings;
 use core::ptr::{self, NonNull};
 use kernel::{
@@ -23,8 +23,6 @@ use kernel::{
 const EVENTS: u32 =
     bindings::FS_CREATE | bindings::FS_DELETE | bindings::FS_MOVE | bindings::FS_ATTRIB;
 
-const CHANGED: usize = 1;
-
 /// The module's group of marks; null without `CONFIG_FSNOTIFY`.
 static GROUP: Atomic<*mut bindings::fsnotify_group> = Atomic::new(ptr::null_mut());
 
@@ -35,7 +33,7 @@ static MARKS: Atomic<usize> = Atomic::new(0);
 #[repr(C)]
 struct Mark {
     mark: bindings::fsnotify_mark,
-    flag: Arc<Flags>,
+    changed: Arc<Atomic<bool>>,
 }
 
 static OPERATIONS: bindings::fsnotify_ops = bindings::fsnotify_ops {
@@ -56,8 +54,8 @@ unsafe extern "C" fn handle(
     _cookie: u32,
 ) -> kernel::ffi::c_int {
     // SAFETY: by the contract: marks of the group are made by `Watch::add` alone, and fsnotify keeps the mark for the call.
-    let flag = unsafe { &(*mark.cast::<Mark>()).flag };
-    flag.set(CHANGED);
+    let changed = unsafe { &(*mark.cast::<Mark>()).changed };
+    changed.store(true, Release);
     0
 }
 
@@ -100,9 +98,9 @@ pub(super) fn stop() {
 ///
 /// # Invariants
 ///
-/// Each pointer owns a reference to an attached [`Mark`] whose `flag` is that of the value.
+/// Each pointer owns a reference to an attached [`Mark`] whose `changed` is that of the value.
 pub(crate) struct Watch {
-    flag: Arc<Flags>,
+    changed: Arc<Atomic<bool>>,
     marks: KVec<NonNull<Mark>>,
 }
 
@@ -119,7 +117,7 @@ impl Watch {
     /// `EOPNOTSUPP` where the kernel has no fsnotify, `ENOMEM`.
     pub(crate) fn new<'a>(dirs: impl Iterator<Item = Result<&'a Inode>>) -> Result<Self> {
         let mut watch = Self {
-            flag: Arc::new(Flags::new(), GFP_KERNEL_ACCOUNT)?,
+            changed: Arc::new(Atomic::new(false), GFP_KERNEL_ACCOUNT)?,
             marks: KVec::new(),
         };
         for dir in dirs {
@@ -135,7 +133,7 @@ impl Watch {
         let mark = KBox::new(
             Mark {
                 mark: pin_init::zeroed(),
-                flag: self.flag.clone(),
+                changed: self.changed.clone(),
             },
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -166,7 +164,7 @@ impl Watch {
     /// Whether any of the directories has changed since.
     #[inline]
     pub(crate) fn changed(&self) -> bool {
-        self.flag.test(CHANGED)
+        self.changed.load(Acquire)
     }
 }
 

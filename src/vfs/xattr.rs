@@ -34,8 +34,8 @@ pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usiz
 
 /// As [`get`], into what a caller of ours lent.
 pub(crate) fn get_into(path: PathRef<'_>, name: &CStr, out: &mut OutBuf<'_>) -> Result {
-    path.dentry.positive()?;
-    let (idmap, dentry) = (path.idmap().as_ptr(), path.dentry.as_ptr());
+    path.dentry().positive()?;
+    let (idmap, dentry) = (path.idmap().as_ptr(), path.dentry().as_ptr());
     let read = |at, size| {
         // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string, and the
         // room has the given size.
@@ -81,12 +81,12 @@ pub(crate) fn get_all(path: PathRef<'_>, name: &CStr) -> Result<KVVec<u8>> {
 
 /// Sets `name`, through the VFS with the current credentials.
 pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags) -> Result {
-    path.dentry.positive()?;
+    path.dentry().positive()?;
     // SAFETY: charter 1; the value has the given length.
     to_result(unsafe {
         bindings::vfs_setxattr(
             path.idmap().as_ptr(),
-            path.dentry.as_ptr(),
+            path.dentry().as_ptr(),
             name.as_char_ptr(),
             value.as_ptr().cast(),
             value.len(),
@@ -97,12 +97,12 @@ pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags)
 
 /// Removes `name`.
 pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
-    path.dentry.positive()?;
+    path.dentry().positive()?;
     // SAFETY: charter 1.
     to_result(unsafe {
         bindings::vfs_removexattr(
             path.idmap().as_ptr(),
-            path.dentry.as_ptr(),
+            path.dentry().as_ptr(),
             name.as_char_ptr(),
         )
     })

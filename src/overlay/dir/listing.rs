@@ -7,9 +7,11 @@ use crate::vfs::{
     self, file,
     mount::PathRef,
     readdir::{self, dt},
-    sync::Flags,
 };
-use kernel::{prelude::*, sync::atomic::Atomic};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 
 /// Inode number of an entry: not known yet.
 pub(super) const UNKNOWN_INO: u64 = 0;
@@ -45,12 +47,9 @@ pub(crate) struct Listing {
     slots: KVVec<u32>,
     /// Keys the hash: names are chosen by users.
     salt: readdir::NameSalt,
-    /// [`SKIPPED`].
-    pub(super) flags: Flags,
+    /// An entry was not found when it was looked up, and is not shown to this reader.
+    pub(super) skipped: Atomic<bool>,
 }
-
-/// Listing flag: an entry was not found when it was looked up, and is not shown to this reader.
-pub(super) const SKIPPED: usize = 1;
 
 impl Listing {
     pub(super) fn new(version: u32) -> Self {
@@ -60,7 +59,7 @@ impl Listing {
             names: KVVec::new(),
             slots: KVVec::new(),
             salt: readdir::NameSalt::random(),
-            flags: Flags::new(),
+            skipped: Atomic::new(false),
         }
     }
 
@@ -71,7 +70,7 @@ impl Listing {
 
     /// Whether it shows all that could be seen.
     pub(crate) fn is_complete(&self) -> bool {
-        !self.flags.test(SKIPPED)
+        !self.skipped.load(Relaxed)
     }
 
     /// How many names it has.
@@ -191,7 +190,7 @@ impl Listing {
             if u32::from(entry.kind) != dt::CHR {
                 continue;
             }
-            let whiteout = match path.dentry.lookup_killable(path.mnt, self.name(entry)) {
+            let whiteout = match path.dentry().lookup_killable(path.mnt(), self.name(entry)) {
                 Ok(found) => found.inode().is_some_and(vfs::Inode::is_whiteout_device),
                 Err(e) if e == EINTR => return Err(e),
                 Err(_) => false,

@@ -6,14 +6,15 @@
 //! filesystem, the handle. An empty value: copied up, from something that has no handle.
 
 use crate::overlay::{
-    layer::{marks, whiteout, xattr_names::own, LowerPath},
+    layer::{marks, whiteout, xattr_names::own},
     union::Overlay,
 };
 use crate::vfs::{
+    backing::LowerPath,
     cred,
     handle::{Handle, MAX_BYTES},
     log::warn_limited,
-    mount::PathRef,
+    mount::{Path, PathRef},
     super_block::HandleKind,
     xattr, Dentry, Inode,
 };
@@ -137,7 +138,7 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
         Err(e) => {
             warn_limited!(
                 "failed to get origin of {} ({})\n",
-                path.dentry,
+                path.dentry(),
                 e.to_errno()
             );
             return Ok(None);
@@ -148,7 +149,7 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
         Ok(origin) => origin,
         Err(NoOrigin::Unknown) => return Ok(None),
         Err(NoOrigin::Invalid) => {
-            warn_limited!("invalid origin on {}\n", path.dentry);
+            warn_limited!("invalid origin on {}\n", path.dentry());
             return Ok(None);
         }
     };
@@ -156,7 +157,7 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
         return Ok(None);
     }
     let Ok(mut handle) = Handle::from_bytes(origin.kind, origin.handle) else {
-        warn_limited!("invalid origin on {}\n", path.dentry);
+        warn_limited!("invalid origin on {}\n", path.dentry());
         return Ok(None);
     };
     for (index, layer) in fs.lower_layers().iter().enumerate() {
@@ -173,17 +174,18 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
             continue;
         }
         if !same_type(path, &found) {
-            warn_limited!("invalid origin on {}: another type\n", path.dentry);
+            warn_limited!("invalid origin on {}: another type\n", path.dentry());
             return Ok(None);
         }
         let index = u16::try_from(index + 1)?;
+        let found = Path::new(layer.mnt(), found)?;
         return Ok(Some(LowerPath::new(found, index)));
     }
     Ok(None)
 }
 
 fn same_type(path: PathRef<'_>, origin: &Dentry) -> bool {
-    match (path.dentry.inode(), origin.inode()) {
+    match (path.dentry().inode(), origin.inode()) {
         (Some(upper), Some(lower)) => {
             upper.mode().file_type() == lower.mode().file_type()
                 || whiteout::is_whiteout(path, true)

@@ -4,24 +4,28 @@
 
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{marks, xattr_names::own, Layer, LowerPath},
+    layer::{marks, xattr_names::own, Layer},
     mount::{
         options::{RedirectDir, Uuid},
         params::{Named, Params},
         workdir,
     },
-    object::{inode, number::Layout},
+    object::{
+        inode::{revalidate_flags, NameMark, Object},
+        number::Layout,
+    },
     union::{LayerFs, Layers, Overlay, Roots, Shown, Work},
 };
 use crate::vfs::{
     self,
+    backing::{LowerPath, Lowers},
     claim::Claim,
     context::{FsContext, Level},
     cred::{self, NewCred},
     dentry::WEAK_REVALIDATE,
     log::Text,
     mount::{PathRef, PrivateMount},
-    super_block::{self, AnonDev, NewSuper, SbFlag, SbId, StatFs},
+    super_block::{self, AnonDev, FilledSuper, NewSuper, SbFlag, SbId, StatFs},
     xattr, CBuf, Mount, SuperBlock,
 };
 use kernel::{
@@ -92,10 +96,10 @@ impl Builder<'_, '_> {
     }
 
     /// Claims a directory for this mount alone.
-    fn claim(&mut self, dentry: &vfs::Dentry, what: &str) -> Result {
-        let claim = Claim::new(dentry, self.sb.sb().dev())?;
+    fn claim(&mut self, path: PathRef<'_>, what: &str) -> Result {
+        let claim = Claim::new(path, self.sb.sb().dev())?;
         if !claim.is_held() {
-            self.refuse_in_use(dentry, what)?;
+            self.refuse_in_use(path.dentry(), what)?;
         }
         Ok(self.in_use.push(claim, GFP_KERNEL)?)
     }
@@ -115,13 +119,13 @@ impl Builder<'_, '_> {
 
     fn open_upper(&mut self, upper: &Named) -> Result<Layer> {
         let path = upper.path.as_ref();
-        if path.mnt.is_readonly() {
+        if path.mnt().is_readonly() {
             return self
                 .fc
                 .invalid(fmt!("upper fs is r/o, try multi-lower layers mount"));
         }
         self.check_name_len(path, &upper.name)?;
-        self.add_root(path.dentry, "upperdir")?;
+        self.add_root(path.dentry(), "upperdir")?;
         let mnt = self.clone_mount(path, false, "upperpath")?;
         if mnt.sb().is_nosec() {
             self.sb.set_flag(SbFlag::NoSec);
@@ -134,25 +138,25 @@ impl Builder<'_, '_> {
 
     fn open_work(&mut self, layer: &Layer, upper: &Named, work: &Named) -> Result<Option<Work>> {
         let (base, top) = (work.path.as_ref(), upper.path.as_ref());
-        if base.mnt != top.mnt {
+        if base.mnt() != top.mnt() {
             return self.fc.invalid(fmt!(
                 "workdir and upperdir must reside under the same mount"
             ));
         }
-        if base.dentry.is_subdir_of(top.dentry) || top.dentry.is_subdir_of(base.dentry) {
+        if base.dentry().is_subdir_of(top.dentry()) || top.dentry().is_subdir_of(base.dentry()) {
             return self
                 .fc
                 .invalid(fmt!("workdir and upperdir must be separate subtrees"));
         }
-        self.claim(base.dentry, "workdir")?;
-        self.add_root(base.dentry, "workdir")?;
-        let remote = base.dentry.revalidate_flags() != 0;
+        self.claim(base, "workdir")?;
+        self.add_root(base.dentry(), "workdir")?;
+        let remote = base.dentry().revalidate_flags() != 0;
         let made = {
-            let _write = layer.mnt().want_write()?;
+            let write = layer.mnt().want_write()?;
             workdir::prepare(
                 self.fc,
-                layer.mnt(),
-                base.dentry,
+                write.writing(),
+                base.dentry(),
                 work.name.as_bytes(),
                 remote,
             )?
@@ -160,7 +164,7 @@ impl Builder<'_, '_> {
         let Some((dir, features)) = made else {
             return Ok(None);
         };
-        self.add_root(&dir, "workdir")?;
+        self.add_root(dir.as_ref().dentry(), "workdir")?;
         Ok(Some(Work { dir, features }))
     }
 
@@ -207,10 +211,10 @@ impl Builder<'_, '_> {
         has_upper: bool,
     ) -> Result<Layer> {
         let path = lower.path.as_ref();
-        let fsid = self.filesystem(all, path.mnt.sb(), has_upper)?;
-        self.add_root(path.dentry, "lowerdir")?;
-        if path.dentry.positive()?.is_inuse() {
-            self.report_in_use(Level::Warning, path.dentry, "lowerdir");
+        let fsid = self.filesystem(all, path.mnt().sb(), has_upper)?;
+        self.add_root(path.dentry(), "lowerdir")?;
+        if path.dentry().positive()?.is_inuse() {
+            self.report_in_use(Level::Warning, path.dentry(), "lowerdir");
         }
         let mnt = self.clone_mount(path, true, "lowerpath")?;
         Ok(Layer::new(mnt, fsid))
@@ -220,7 +224,7 @@ impl Builder<'_, '_> {
     fn check_overlap(&self, dentry: &vfs::Dentry, what: &str, is_lower: bool) -> Result {
         let mut at = dentry.get();
         loop {
-            let parent = at.parent();
+            let parent = at.up();
             if *parent == *at {
                 return Ok(());
             }
@@ -259,11 +263,7 @@ fn upper_uuid(path: PathRef<'_>) -> Result<Option<[u8; 16]>> {
 }
 
 /// Fills the super block as `params` say.
-pub(crate) fn fill_super(
-    sb: &mut NewSuper<'_, Overlay>,
-    fc: &FsContext,
-    params: &mut Params,
-) -> Result {
+pub(crate) fn fill_super(sb: NewSuper<'_, Overlay>, fc: &FsContext, params: &mut Params) -> Result {
     // The context may have been passed to a task in another user namespace.
     if !fc.in_user_ns(true) {
         return fc.invalid(fmt!("mount context of another user namespace"));
@@ -277,7 +277,7 @@ pub(crate) fn fill_super(
 }
 
 fn fill_with(
-    sb: &mut NewSuper<'_, Overlay>,
+    sb: NewSuper<'_, Overlay>,
     fc: &FsContext,
     params: &mut Params,
     creds: ARef<Credential>,
@@ -295,8 +295,9 @@ fn fill_with(
     // Declared before `build`, so that claims are taken back before the mounts go.
     let mut layers = Layers::default();
     let mut work = None;
+    let mut sb = sb;
     let mut build = Builder {
-        sb,
+        sb: &mut sb,
         fc,
         roots: Roots::default(),
         in_use: KVec::new(),
@@ -324,7 +325,7 @@ fn fill_with(
     for lower in &params.lower {
         let path = lower.path.as_ref();
         build.check_name_len(path, &lower.name)?;
-        build.depth = build.depth.max(path.mnt.sb().stack_depth());
+        build.depth = build.depth.max(path.mnt().sb().stack_depth());
     }
     build.depth += 1;
     if SuperBlock::too_deep(build.depth) {
@@ -378,7 +379,7 @@ fn fill_with(
         }
     }
     if let (Some(layer), Uuid::Auto) = (&layers.upper, config.uuid) {
-        match upper_uuid(layer.path(layer.mnt().root())) {
+        match upper_uuid(layer.mnt().root()) {
             Ok(Some(uuid)) => build.sb.set_uuid(&uuid),
             Ok(None) => config.uuid = Uuid::Null,
             Err(e) => {
@@ -392,11 +393,11 @@ fn fill_with(
     }
 
     if let (Some(layer), Some(base)) = (&layers.upper, &params.work) {
-        build.check_overlap(layer.mnt().root(), "upperdir", false)?;
-        build.check_overlap(base.path.as_ref().dentry, "workdir", false)?;
+        build.check_overlap(layer.mnt().root().dentry(), "upperdir", false)?;
+        build.check_overlap(base.path.as_ref().dentry(), "workdir", false)?;
     }
     for layer in &layers.lower {
-        build.check_overlap(layer.mnt().root(), "lowerdir", true)?;
+        build.check_overlap(layer.mnt().root().dentry(), "lowerdir", true)?;
     }
 
     let mut stack = KVec::with_capacity(layers.lower.len(), GFP_KERNEL)?;
@@ -420,7 +421,6 @@ fn fill_with(
             .map(|named| named.name),
     };
     let Builder {
-        sb,
         roots,
         in_use,
         name_len,
@@ -430,7 +430,7 @@ fn fill_with(
         .upper
         .as_ref()
         .map(|layer| layer.mnt().sb().passed_errors());
-    sb.set_data(try_pin_init!(Overlay {
+    let sb = sb.set_data(try_pin_init!(Overlay {
         whiteout <- new_mutex!(None, "rovl_whiteout"),
         work,
         roots,
@@ -451,28 +451,33 @@ fn fill_with(
     make_root(sb, stack)
 }
 
-fn make_root(sb: &mut NewSuper<'_, Overlay>, lower: KVec<LowerPath>) -> Result {
-    let fs = sb.data().ok_or(EIO)?;
+fn make_root(sb: FilledSuper<'_, Overlay>, lower: KVec<LowerPath>) -> Result {
+    let fs = sb.sb().fs();
     let upper = fs.upper().map(|layer| layer.mnt().root().get());
     // The marker is looked for in all layers but the lowest, which hides nothing.
     let mut xwhiteouts = false;
-    for path in lower.iter().take(lower.len() - 1) {
-        if marks::dir_mark(fs.lower_path(path)?, own::OPAQUE) == Some(b'x') {
-            if let Some(layer) = fs.layer(path.layer) {
+    let hiding = lower.len().saturating_sub(1);
+    for path in lower.iter().take(hiding) {
+        if marks::dir_mark(path.path(), own::OPAQUE) == Some(b'x') {
+            if let Some(layer) = fs.layer(path.layer()) {
                 layer.set_xwhiteouts();
             }
             xwhiteouts = true;
         }
     }
     let has_upper = upper.is_some();
-    let root = sb.set_root(inode::root(sb.sb(), fs, upper, lower)?)?;
+    let object = Object {
+        upper,
+        lower: Lowers::from_vec(lower)?,
+    };
+    let inode = object.root(sb.sb())?;
+    let root = sb.set_root(inode)?;
     if has_upper {
-        root.marks().set(inode::UPPER_ALIAS);
+        root.marks().set(NameMark::UpperAlias);
     }
     if xwhiteouts {
-        root.marks().set(inode::XWHITEOUTS);
+        root.marks().set(NameMark::XWhiteouts);
     }
-    let flags = inode::revalidate_flags(root.own_inode());
-    root.change_revalidate(WEAK_REVALIDATE, flags & WEAK_REVALIDATE);
+    root.change_revalidate(WEAK_REVALIDATE, revalidate_flags(root) & WEAK_REVALIDATE);
     Ok(())
 }

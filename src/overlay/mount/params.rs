@@ -148,25 +148,25 @@ impl Params {
     fn check(fc: &FsContext, path: &Path, name: &[u8], slot: Slot) -> Result {
         let at = path.as_ref();
         let name = Text(name);
-        if !at.dentry.is_dir() {
+        if !at.dentry().is_dir() {
             return fc.invalid(fmt!("{name} is not a directory"));
         }
-        if at.dentry.is_casefolded() {
+        if at.dentry().is_casefolded() {
             return fc.invalid(fmt!(
                 "case-insensitive directory on {name} is not supported yet"
             ));
         }
-        if at.dentry.is_weird() {
+        if at.dentry().is_weird() {
             return fc.invalid(fmt!("filesystem on {name} not supported"));
         }
-        if at.mnt.is_idmapped() {
+        if at.mnt().is_idmapped() {
             return fc.invalid(fmt!("idmapped mount on {name} is not supported yet"));
         }
         if slot != Slot::Lower {
-            if at.dentry.is_union() {
+            if at.dentry().is_union() {
                 return fc.invalid(fmt!("filesystem on {name} not supported as upperdir"));
             }
-            if at.mnt.is_readonly() {
+            if at.mnt().is_readonly() {
                 return fc.invalid(fmt!("filesystem on {name} is read-only"));
             }
         }
