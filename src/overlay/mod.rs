@@ -49,6 +49,7 @@ use crate::vfs::{
     fs::{FileSystem, Kind, Tables},
     inode_ops::{FiemapRequest, InodeOperations, InodeTable, LookedUp},
     mount::IdMap,
+    outbuf::OutBuf,
     rcu::{RcuError, RcuInode},
     super_block::{NewSuper, StatFs, SuperBlock},
     Mode,
@@ -163,8 +164,8 @@ macro_rules! attribute_operations {
                 attr::getattr(dentry, stat, mask, flags)
             }
 
-            fn listxattr(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
-                xattr::list(dentry, buf)
+            fn listxattr(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
+                xattr::list(dentry, out)
             }
 
             fn update_atime(inode: &Inode, nowait: bool) -> Result {
@@ -199,7 +200,7 @@ macro_rules! access_operations {
             fn inode_acl_rcu(
                 inode: RcuInode<'_, Overlay>,
                 kind: AclType,
-            ) -> Result<RcuAcl, RcuError> {
+            ) -> Result<RcuAcl<'_>, RcuError> {
                 acl::inode_acl_rcu(inode, kind)
             }
 

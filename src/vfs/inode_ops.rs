@@ -11,6 +11,7 @@ use super::{
     fs::FileSystem,
     inode::Mode,
     mount::IdMap,
+    outbuf::OutBuf,
     rcu::{RcuError, RcuInode},
     refs::Ref,
     Child, Dentry, OwnDentry, OwnInode,
@@ -134,8 +135,8 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
     ) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
-    /// Lists extended attributes into `buf`, or (empty) counts.
-    fn listxattr(_dentry: &OwnDentry<F>, _buf: &mut [u8]) -> Result<usize> {
+    /// Lists extended attributes.
+    fn listxattr(_dentry: &OwnDentry<F>, _out: &mut OutBuf<'_>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// The ACL for a permission check.
@@ -143,7 +144,7 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// The cached ACL in RCU-walk.
-    fn inode_acl_rcu(_inode: RcuInode<'_, F>, _kind: AclType) -> Result<RcuAcl, RcuError> {
+    fn inode_acl_rcu(_inode: RcuInode<'_, F>, _kind: AclType) -> Result<RcuAcl<'_>, RcuError> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// The ACL for a reader.
@@ -409,15 +410,11 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         list: *mut kernel::ffi::c_char,
         len: usize,
     ) -> isize {
-        let buf = if list.is_null() {
-            &mut []
-        } else {
-            // SAFETY: the VFS passes a buffer of `len` bytes.
-            unsafe { core::slice::from_raw_parts_mut(list.cast::<u8>(), len) }
-        };
+        // SAFETY: the VFS lends a buffer of `len` bytes for the call.
+        let mut out = unsafe { OutBuf::from_raw(list.cast(), len) };
         // SAFETY: charter 1 and 3.
-        match T::listxattr(unsafe { OwnDentry::from_raw(d) }, buf) {
-            Ok(len) => len as isize,
+        match T::listxattr(unsafe { OwnDentry::from_raw(d) }, &mut out) {
+            Ok(()) => out.len() as isize,
             Err(e) => e.to_errno() as isize,
         }
     }
@@ -427,7 +424,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         if rcu {
             // SAFETY: charter 3 and 6.
             return match T::inode_acl_rcu(unsafe { RcuInode::from_raw(inode) }, kind) {
-                Ok(acl) => acl.0,
+                Ok(acl) => acl.into_raw(),
                 Err(e) => Error::from_errno(e.to_errno()).to_ptr(),
             };
         }

@@ -67,6 +67,7 @@ pub(crate) mod io;
 pub(crate) mod log;
 pub(crate) mod module;
 pub(crate) mod mount;
+pub(crate) mod outbuf;
 pub(crate) mod own;
 pub(crate) mod rcu;
 pub(crate) mod readdir;

@@ -4,7 +4,7 @@
 //!
 //! C header: `include/linux/xattr.h`.
 
-use super::{fs::FileSystem, mount::PathRef, to_len, Dentry, OwnDentry, OwnInode};
+use super::{fs::FileSystem, mount::PathRef, outbuf::OutBuf, to_len, Dentry, OwnDentry, OwnInode};
 use crate::bindings;
 use core::{marker::PhantomData, ptr};
 use kernel::{error::to_result, prelude::*};
@@ -27,22 +27,22 @@ impl SetFlags {
 ///
 /// `ENODATA`, `ERANGE` where `buf` is too short, `EOPNOTSUPP`.
 pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
+    let mut out = OutBuf::over(buf);
+    get_into(path, name, &mut out)?;
+    Ok(out.len())
+}
+
+/// As [`get`], into what a caller of ours lent.
+pub(crate) fn get_into(path: PathRef<'_>, name: &CStr, out: &mut OutBuf<'_>) -> Result {
     path.dentry().positive()?;
-    let value = if buf.is_empty() {
-        ptr::null_mut()
-    } else {
-        buf.as_mut_ptr()
+    let (idmap, dentry) = (path.idmap().as_ptr(), path.dentry().as_ptr());
+    let read = |at, size| {
+        // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string, and the
+        // room has the given size.
+        to_len(unsafe { bindings::vfs_getxattr(idmap, dentry, name.as_char_ptr(), at, size) })
     };
-    // SAFETY: charter 1; the buffer has the given length.
-    to_len(unsafe {
-        bindings::vfs_getxattr(
-            path.idmap().as_ptr(),
-            path.dentry().as_ptr(),
-            name.as_char_ptr(),
-            value.cast(),
-            buf.len(),
-        )
-    })
+    // SAFETY: `vfs_getxattr()` returns how much it wrote.
+    unsafe { out.fill(read) }
 }
 
 /// The length of `name`'s value, `None` where there is no such attribute or no attributes at all.
@@ -110,14 +110,20 @@ pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
 
 /// Lists the names, each ended by a NUL, into `buf`; an empty `buf` asks for the length alone.
 pub(crate) fn list(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
+    let mut out = OutBuf::over(buf);
+    list_into(dentry, &mut out)?;
+    Ok(out.len())
+}
+
+/// As [`list`], into what a caller of ours lent.
+pub(crate) fn list_into(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
     dentry.positive()?;
-    let at = if buf.is_empty() {
-        ptr::null_mut()
-    } else {
-        buf.as_mut_ptr()
+    let read = |at: *mut kernel::ffi::c_void, size| {
+        // SAFETY: charter 1 and 2: the dentry is referenced and positive; the room has the given size.
+        to_len(unsafe { bindings::vfs_listxattr(dentry.as_ptr(), at.cast(), size) })
     };
-    // SAFETY: charter 1; the buffer has the given length.
-    to_len(unsafe { bindings::vfs_listxattr(dentry.as_ptr(), at.cast(), buf.len()) })
+    // SAFETY: `vfs_listxattr()` returns how much it wrote.
+    unsafe { out.fill(read) }
 }
 
 /// Asks the security modules whether copying `name` up is wanted; `Ok(false)` where it is not.
@@ -141,8 +147,8 @@ pub(crate) trait Handler<F: FileSystem>: 'static {
         dentry: &OwnDentry<F>,
         inode: &OwnInode<F>,
         suffix: &CStr,
-        buf: &mut [u8],
-    ) -> Result<usize>;
+        out: &mut OutBuf<'_>,
+    ) -> Result;
     /// Sets it, or removes it where `value` is `None`.
     fn set(
         dentry: &OwnDentry<F>,
@@ -196,21 +202,18 @@ impl<F: FileSystem, H: Handler<F>> Table<F, H> {
         size: usize,
     ) -> i32 {
         kernel::error::from_result(|| {
-            // SAFETY: charter 1 and 3; the VFS passes a C string and a buffer of `size` bytes.
+            // SAFETY: the VFS lends a buffer of `size` bytes for the call.
+            let mut out = unsafe { OutBuf::from_raw(buffer, size) };
+            // SAFETY: charter 1 and 3; the VFS passes a C string.
             unsafe {
-                let buf = if buffer.is_null() {
-                    &mut []
-                } else {
-                    core::slice::from_raw_parts_mut(buffer.cast::<u8>(), size)
-                };
-                let len = H::get(
+                H::get(
                     OwnDentry::from_raw(dentry),
                     OwnInode::from_raw(inode),
                     CStr::from_char_ptr(name),
-                    buf,
+                    &mut out,
                 )?;
-                i32::try_from(len).map_err(|_| ERANGE)
             }
+            i32::try_from(out.len()).map_err(|_| ERANGE)
         })
     }
 
