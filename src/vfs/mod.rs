@@ -52,6 +52,7 @@
 pub(crate) mod acl;
 pub(crate) mod attr;
 pub(crate) mod backing;
+mod callback;
 pub(crate) mod claim;
 pub(crate) mod context;
 pub(crate) mod cred;

@@ -4,7 +4,7 @@
 
 use super::{
     backing::{Backing, LowerPath, Lowers},
-    fs::{FileSystem, InodeData, Kind, SuperBox},
+    fs::{tables, FileSystem, InodeData, Kind, SuperBox},
     inode_ops,
     mount::{IdMap, Path, PathRef},
     refs::{Counted, Ref},
@@ -613,7 +613,7 @@ impl<'a, F: FileSystem> NewInode<'a, F> {
         let ptr = self.raw();
         let depth = self.inode.sb().stack_depth();
         self.inode.container().lock.set_depth(depth);
-        let tables = F::tables(Kind::of(mode));
+        let tables = tables::<F>(Kind::of(mode));
         // SAFETY: charter 3, and by the type invariant nobody else uses the inode yet.
         unsafe {
             bindings::rovl_inode_lockdep(ptr, mode.is_dir(), depth);

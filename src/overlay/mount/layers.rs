@@ -16,7 +16,7 @@ use crate::{
     },
     vfs::{
         self,
-        claim::Claim,
+        claim::Claims,
         context::{FsContext, Level},
         cred,
         log::Text,
@@ -82,17 +82,20 @@ pub(crate) struct Opening<'a> {
     fc: &'a FsContext,
     /// The device number of the mount, which its claims are known by.
     dev: u32,
+    /// Which directories the mounts of the type use.
+    claims: &'a Claims,
     layers: Layers,
     /// The longest name of all layers.
     name_len: i64,
 }
 
 impl<'a> Opening<'a> {
-    /// No layer yet, of the mount with device number `dev`.
-    pub(crate) fn new(fc: &'a FsContext, dev: u32) -> Self {
+    /// No layer yet, of the mount with device number `dev`; `claims` are those of its type.
+    pub(crate) fn new(fc: &'a FsContext, dev: u32, claims: &'a Claims) -> Self {
         Self {
             fc,
             dev,
+            claims,
             layers: Layers::default(),
             name_len: 0,
         }
@@ -129,9 +132,9 @@ impl<'a> Opening<'a> {
 
     /// Claims a directory for this mount alone.
     fn claim(&mut self, path: PathRef<'_>, what: &str) -> Result {
-        let claim = Claim::new(path, self.dev)?;
+        let claim = self.claims.claim(path, self.dev)?;
         if !claim.is_held() {
-            refuse_in_use(self.fc, path.dentry(), what)?;
+            self.refuse_in_use(path.dentry(), what)?;
         }
         Ok(self.layers.claims.push(claim, GFP_KERNEL)?)
     }
@@ -245,7 +248,7 @@ impl<'a> Opening<'a> {
             let fsid = self.filesystem(path.mnt().sb())?;
             self.add_root(path.dentry(), "lowerdir")?;
             if path.dentry().positive()?.is_inuse() {
-                report_in_use(self.fc, path.dentry(), "lowerdir");
+                self.report_in_use(path.dentry(), "lowerdir");
             }
             let mnt = self.clone_mount(named, true, "lowerpath")?;
             self.layers
@@ -309,9 +312,9 @@ impl<'a> Opening<'a> {
             }
             if parent.positive()?.is_inuse() {
                 if is_lower {
-                    report_in_use(self.fc, &parent, what);
+                    self.report_in_use(&parent, what);
                 } else {
-                    refuse_in_use(self.fc, &parent, what)?;
+                    self.refuse_in_use(&parent, what)?;
                 }
             }
             at = parent;
@@ -367,25 +370,27 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Says that another mount uses a directory, and which.
-fn report_in_use(fc: &FsContext, dentry: &vfs::Dentry, what: &str) {
-    let holder = Holder(Claim::holder(dentry));
-    say(
-        fc,
-        Level::Warning,
-        fmt!("{what} {IN_USE}{holder}, {EFFECT}."),
-    );
-}
-
-/// Refuses a directory that another mount uses. The drop-in does as overlayfs does without an
-/// index: container engines that leak mounts rely on a warning being all.
-fn refuse_in_use(fc: &FsContext, dentry: &vfs::Dentry, what: &str) -> Result {
-    if cfg!(drop_in) {
-        report_in_use(fc, dentry, what);
-        return Ok(());
+impl Opening<'_> {
+    /// Says that another mount uses a directory, and which.
+    fn report_in_use(&self, dentry: &vfs::Dentry, what: &str) {
+        let holder = Holder(self.claims.holder(dentry));
+        say(
+            self.fc,
+            Level::Warning,
+            fmt!("{what} {IN_USE}{holder}, {EFFECT}."),
+        );
     }
-    let holder = Holder(Claim::holder(dentry));
-    refuse(fc, EBUSY, fmt!("{what} {IN_USE}{holder}, {EFFECT}"))
+
+    /// Refuses a directory that another mount uses. The drop-in does as overlayfs does without an
+    /// index: container engines that leak mounts rely on a warning being all.
+    fn refuse_in_use(&self, dentry: &vfs::Dentry, what: &str) -> Result {
+        if cfg!(drop_in) {
+            self.report_in_use(dentry, what);
+            return Ok(());
+        }
+        let holder = Holder(self.claims.holder(dentry));
+        refuse(self.fc, EBUSY, fmt!("{what} {IN_USE}{holder}, {EFFECT}"))
+    }
 }
 
 #[kernel::macros::kunit_tests(rovl_layers)]

@@ -15,7 +15,7 @@ pub(crate) fn statfs(dentry: &Dentry) -> Result<StatFs> {
     let root = dentry.own_sb().root()?;
     let mut stat = StatFs::read(root.own_positive()?.attributes()?)?;
     stat.set_name_len(fs.name_len);
-    stat.set_union_magic();
+    stat.set_magic::<Overlay>();
     if fs.config.has_uuid() {
         stat.set_fsid(dentry.sb());
     }
