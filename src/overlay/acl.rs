@@ -32,7 +32,7 @@ pub(crate) fn inode_acl(inode: &Inode, kind: AclType) -> Result<Option<Acl>> {
 pub(crate) fn inode_acl_rcu(
     inode: RcuInode<'_, Overlay>,
     kind: AclType,
-) -> Result<RcuAcl, RcuError> {
+) -> Result<RcuAcl<'_>, RcuError> {
     let real = inode.upper().or_else(|| inode.lower());
     let real = real.ok_or(RcuError::WouldBlock)?;
     Ok(acl::cached_rcu(real.inode()?, kind))

@@ -10,11 +10,17 @@ use crate::vfs::{
     self, cred,
     file::{self, whence, LayerFile, Range, Transfer},
     file_ops::{Flush, Io, IoHooks, Mapping, Opening, RegularOperations, Splice},
+    inode::InodeGuard,
     mount::{Path, PathRef},
     sync::{OnceRef, OwnError},
     Dentry, Mode,
 };
-use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
+use kernel::{
+    cred::Credential,
+    fs::{File, LocalFile},
+    prelude::*,
+    sync::aref::ARef,
+};
 
 /// An open regular file.
 pub(crate) struct RegularFile {
@@ -31,7 +37,7 @@ fn open_real(
     open: OpenFile<'_>,
     path: PathRef<'_>,
     flags: u32,
-    open_backing: fn(&File, PathRef<'_>, u32) -> Result<ARef<LayerFile>>,
+    open_backing: fn(&LocalFile, PathRef<'_>, u32) -> Result<ARef<LayerFile>>,
 ) -> Result<ARef<LayerFile>> {
     let mut flags = flags | file::flags::O_NOATIME;
     let inode = path.dentry().positive()?;
@@ -177,12 +183,12 @@ fn copy_up_for_write(open: OpenFile<'_>) -> Result {
 
 /// Runs `f` on the real file as the mounter, with the inode copied up, locked and up to date before and
 /// after: for requests that change the file.
-fn modify<R>(open: OpenFile<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
+fn modify<R>(open: OpenFile<'_>, f: impl FnOnce(&InodeGuard<'_>) -> Result<R>) -> Result<R> {
     copy_up_for_write(open)?;
     let inode = open.inode();
-    let _lock = inode.lock();
+    let lock = inode.lock();
     inode.refresh();
-    let result = f();
+    let result = f(&lock);
     inode.refresh();
     result
 }
@@ -294,8 +300,8 @@ impl RegularOperations<Overlay> for RegularFile {
 
     fn fallocate(open: OpenFile<'_>, data: &Self, mode: i32, off: i64, len: i64) -> Result {
         let inode = open.inode();
-        modify(open, || {
-            file::remove_privs(open.file())?;
+        modify(open, |lock| {
+            file::remove_privs(open.file(), lock)?;
             let real = data.real(open)?;
             cred::scope(inode.fs().creds(), |_| {
                 file::fallocate(real, mode, off, len)
@@ -328,9 +334,9 @@ impl RegularOperations<Overlay> for RegularFile {
         {
             return Err(EPERM);
         }
-        modify(to, || {
+        modify(to, |lock| {
             if how != Transfer::Dedupe {
-                file::remove_privs(to.file())?;
+                file::remove_privs(to.file(), lock)?;
             }
             let real_to = to_data.real(to)?;
             let real_from = from_data.real(from)?;

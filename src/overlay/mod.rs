@@ -189,7 +189,7 @@ macro_rules! access_operations {
             fn inode_acl_rcu(
                 inode: RcuInode<'_, Overlay>,
                 kind: AclType,
-            ) -> Result<RcuAcl, RcuError> {
+            ) -> Result<RcuAcl<'_>, RcuError> {
                 acl::inode_acl_rcu(inode, kind)
             }
 

@@ -434,11 +434,11 @@ impl IntoC<RawAcl> for Result<Option<Acl>> {
     }
 }
 
-impl IntoC<RawAcl> for Result<RcuAcl, RcuError> {
+impl IntoC<RawAcl> for Result<RcuAcl<'_>, RcuError> {
     #[inline]
     fn into_c(self) -> RawAcl {
         match self {
-            Ok(acl) => acl.0,
+            Ok(acl) => acl.into_raw(),
             Err(e) => Error::from_errno(e.to_errno()).to_ptr(),
         }
     }

@@ -65,7 +65,7 @@ impl FsContext {
     }
 
     /// Puts a message into the context's log, which `fsconfig(2)` users and `mount(8)` read; with the
-    /// old API there is none, and it goes to the kernel log.
+    /// old API it goes to the kernel log.
     pub(crate) fn log(&self, level: Level, message: kernel::fmt::Arguments<'_>) {
         let level = match level {
             Level::Error => b'e',
@@ -145,11 +145,12 @@ impl<F: FileSystem> Table<F> {
         mounted: Option<Mounted<'_, F>>,
         param: Parameter<'_>,
     ) -> Result<i32> {
+        let (context, key, value) = (context.0, param.key, param.value);
         let known = match mounted {
-            Some(mounted) => context.0.repeat(&fc, mounted.fs, param.key, param.value)?,
-            None => context.0.parameter(&fc, param.key, param.value)?,
+            Some(mounted) => context.repeat(&fc, mounted.fs, key, value),
+            None => context.parameter(&fc, key, value),
         };
-        Ok(match known {
+        Ok(match known? {
             true => 0,
             false => -(bindings::ROVL_ENOPARAM as i32),
         })
@@ -201,9 +202,8 @@ impl<F: FileSystem> Table<F> {
 
     fn remount(fc: FsContext, context: Private<'_, F>, mounted: Option<Mounted<'_, F>>) -> Result {
         let mounted = mounted.ok_or(EINVAL)?;
-        context
-            .0
-            .reconfigure(&fc, mounted.sb, mounted.fs, mounted.read_only)
+        let context = context.0;
+        context.reconfigure(&fc, mounted.sb, mounted.fs, mounted.read_only)
     }
 }
 
@@ -267,8 +267,8 @@ struct Mounted<'a, F> {
     read_only: bool,
 }
 
-// SAFETY: a context for a change, and no other, references the root of a super block, which it keeps active (charter 1
-// and 4).
+// SAFETY: while parameters are parsed a context for reconfiguration, and no other, has a root: that of a mounted super
+// block, which it references (charter 1 and 4).
 unsafe impl<'a, F: FileSystem> FromC<RawContext> for Option<Mounted<'a, F>> {
     unsafe fn from_c(fc: RawContext) -> Self {
         // SAFETY: the context is the callback's for its duration.
@@ -276,7 +276,7 @@ unsafe impl<'a, F: FileSystem> FromC<RawContext> for Option<Mounted<'a, F>> {
         if root.is_null() {
             return None;
         }
-        // SAFETY: charter 1: the context references the dentry, whose super block is constant.
+        // SAFETY: charter 1: the context references its root.
         let sb = unsafe { (*root).d_sb };
         Some(Mounted {
             // SAFETY: charter 1: the root that the context references keeps it.

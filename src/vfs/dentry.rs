@@ -5,6 +5,7 @@
 //! C header: `include/linux/dcache.h`.
 
 use super::{
+    attr::FileAttr,
     fs::FileSystem,
     inode::{read_field, Inode},
     mount::{IdMap, Mount},
@@ -156,6 +157,7 @@ impl Dentry {
         self.revalidate_flags() == 0
             && !self.is_union()
             && self.sb().is_ordinary()
+            && !FileAttr::ignores_case(self)
             && self.inode().is_some_and(|inode| !inode.is_encrypted())
     }
 

@@ -15,12 +15,7 @@ use super::{
 };
 use crate::bindings;
 use core::{marker::PhantomData, mem::ManuallyDrop, ptr};
-use kernel::{
-    error::{from_err_ptr, to_result},
-    prelude::*,
-    sync::aref::ARef,
-    types::NotThreadSafe,
-};
+use kernel::{error::to_result, prelude::*, sync::aref::ARef, types::NotThreadSafe};
 
 const NO_DELEGATION: *mut bindings::delegated_inode = ptr::null_mut();
 
@@ -405,9 +400,9 @@ pub(crate) fn tmpfile(
     let cred = super::cred::current();
     let flags = (bindings::O_LARGEFILE | bindings::O_WRONLY) as i32;
     // SAFETY: charter 1: the path is that of a directory.
-    let file = from_err_ptr(unsafe {
+    let file = unsafe {
         bindings::kernel_tmpfile_open(path.idmap().as_ptr(), &raw, mode.0, flags, cred.as_ptr())
-    })?;
-    // SAFETY: a new file with a reference to give away, so nobody has an `fdget_pos` on it.
-    Ok(unsafe { super::file::take(file) })
+    };
+    // SAFETY: `kernel_tmpfile_open()` returns a new file or an error.
+    unsafe { super::file::take(file) }
 }

@@ -16,10 +16,10 @@ use super::{
 };
 use crate::bindings;
 use core::{marker::PhantomData, ops::Deref, ptr};
-use kernel::{error::to_result, fs::File, prelude::*};
+use kernel::{error::to_result, fs::LocalFile, prelude::*};
 
 /// A file of ours in a callback: opened, or being opened.
-pub(crate) struct OpenFile<'a, F: FileSystem>(&'a File, PhantomData<F>);
+pub(crate) struct OpenFile<'a, F: FileSystem>(&'a LocalFile, PhantomData<F>);
 
 impl<F: FileSystem> Clone for OpenFile<'_, F> {
     fn clone(&self) -> Self {
@@ -33,12 +33,13 @@ impl<'a, F: FileSystem> OpenFile<'a, F> {
     ///
     /// `file` is a file of ours, valid during `'a` (charter 1, 3).
     pub(super) unsafe fn from_raw(file: RawFile) -> Self {
-        // SAFETY: by the contract; positions are used under the VFS's rules only.
-        Self(unsafe { File::from_raw_file(file) }, PhantomData)
+        // SAFETY: by the contract. A `fdget_pos()` without the lock is one of the task that the VFS calls us for: the type
+        // stays on its thread.
+        Self(unsafe { LocalFile::from_raw_file(file) }, PhantomData)
     }
 
     /// The file.
-    pub(crate) fn file(self) -> &'a File {
+    pub(crate) fn file(self) -> &'a LocalFile {
         self.0
     }
 
@@ -361,7 +362,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
     }
 
     /// Has `make_mappable` called; returns the error that restarts the system call.
-    fn before_return(file: &File, shared: bool) -> Result {
+    fn before_return(file: &LocalFile, shared: bool) -> Result {
         let call = BeforeReturn {
             work: bindings::rovl_before_return {
                 head: bindings::callback_head::default(),

@@ -144,7 +144,7 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// The cached ACL in RCU-walk.
-    fn inode_acl_rcu(_inode: RcuInode<'_, F>, _kind: AclType) -> Result<RcuAcl, RcuError> {
+    fn inode_acl_rcu(_inode: RcuInode<'_, F>, _kind: AclType) -> Result<RcuAcl<'_>, RcuError> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// The ACL for a reader.

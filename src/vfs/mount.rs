@@ -9,9 +9,12 @@ use crate::bindings;
 use core::{mem::ManuallyDrop, ptr::NonNull};
 use kernel::{
     error::{from_err_ptr, to_result},
-    fs::File,
+    fs::LocalFile,
     prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
+    sync::{
+        aref::{ARef, AlwaysRefCounted},
+        atomic::{atomic_load, Acquire},
+    },
     types::{NotThreadSafe, Opaque},
 };
 
@@ -85,8 +88,10 @@ impl Mount {
     /// The mount's id mapping.
     #[inline]
     pub(crate) fn idmap(&self) -> &IdMap {
-        // SAFETY: charter 1; the mapping lives as long as the mount.
-        unsafe { IdMap::from_raw((&raw const (*self.as_ptr()).mnt_idmap).read_volatile()) }
+        // SAFETY: charter 1: the mount is referenced; `do_idmap_mount()` stores the mapping with release semantics.
+        let idmap = unsafe { atomic_load(&raw mut (*self.as_ptr()).mnt_idmap, Acquire) };
+        // SAFETY: the mount references its mapping, which is changed only before the mount is put to use.
+        unsafe { IdMap::from_raw(idmap) }
     }
 
     /// Whether the mount maps owner ids.
@@ -363,7 +368,7 @@ impl<'a> PathRef<'a> {
     }
 
     /// The path of an open file.
-    pub(crate) fn of_file(file: &'a File) -> Self {
+    pub(crate) fn of_file(file: &'a LocalFile) -> Self {
         // SAFETY: charter 1: an open file references its path, which does not change.
         unsafe { Self::from_raw(&raw const (*file.as_ptr()).__bindgen_anon_1.f_path) }
     }
@@ -483,7 +488,7 @@ impl Path {
     }
 
     /// The path of an open file (`O_PATH` ones too).
-    pub(crate) fn of_file(file: &File) -> Self {
+    pub(crate) fn of_file(file: &LocalFile) -> Self {
         PathRef::of_file(file).get()
     }
 

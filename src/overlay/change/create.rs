@@ -15,7 +15,7 @@ use crate::overlay::{
 use crate::vfs::{
     acl::{Acl, AclType},
     attr::Iattr,
-    cred,
+    cred::{self, NewEntry},
     dentry::REVALIDATE,
     dirop::{rename_flags, Creating, New, Renaming},
     file_ops::{Instantiated, OpenTmpfile},
@@ -70,7 +70,8 @@ fn create_object(
     new.set_creating();
     let (mode, owner) = (new.mode(), new.owner());
     cred::scope(fs.creds(), |original| {
-        cred::scope_creator(original, child.dentry(), owner, mode, || {
+        let creator = cred::creator(original, NewEntry::Named(child), owner, mode)?;
+        cred::scope(&creator, |_| {
             let what = match target {
                 Some(target) => New::Symlink(target),
                 None => New::Node(mode, rdev),
@@ -178,7 +179,7 @@ fn create_over_whiteout(writing: Writing<'_>, child: Child<'_>, entry: &Entry<'_
             Iattr::mode(mode).apply(made, &lock)?;
         }
         for (acl, kind) in [(access, AclType::Access), (default, AclType::Default)] {
-            if let Some(mut acl) = acl {
+            if let Some(acl) = acl {
                 acl.write(made, kind)?;
             }
         }
@@ -211,7 +212,8 @@ pub(crate) fn tmpfile<'a>(
     let new = prepare(idmap, dentry, dir, mode, 0)?;
     let (mode, owner) = (new.mode(), new.owner());
     cred::scope(fs.creds(), |original| {
-        cred::scope_creator(original, dentry, owner, mode, || {
+        let creator = cred::creator(original, NewEntry::Unnamed(&file), owner, mode)?;
+        cred::scope(&creator, |_| {
             let parent = dir.upper_path().ok_or(EROFS)?;
             let (data, upper) = RegularFile::open_unnamed(file.open(), parent, mode)?;
             dentry.marks().set(NameMark::UpperAlias);

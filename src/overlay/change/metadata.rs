@@ -28,7 +28,7 @@ pub(crate) fn set_attributes(to: PathRef<'_>, stat: &Stat, lock: &InodeGuard<'_>
     }
     // A request with a new group lets a mounter without CAP_FSETID keep no set-group-ID bit.
     let sgid = stat.mode().0 & Mode::SGID != 0;
-    if !sgid && all.without_known(lock.inode()).apply(to, lock).is_ok() {
+    if !sgid && all.without_known(lock).apply(to, lock).is_ok() {
         return Ok(());
     }
     // One by one: a filesystem that cannot keep these times can still keep the file.
@@ -82,7 +82,7 @@ fn copy_xattr(from: PathRef<'_>, to: PathRef<'_>, name: &CStr) -> Result {
             Err(e) if e == ENODATA || e == EOPNOTSUPP => Ok(()),
             Err(e) => Err(e),
             Ok(None) => Ok(()),
-            Ok(Some(acl)) => acl.duplicate()?.write(to, kind),
+            Ok(Some(acl)) => acl.write(to, kind),
         };
     }
     let value = match xattr::get_all(from, name) {

@@ -61,7 +61,7 @@ fn mount(
     let mut can = Capabilities::best(cred::is_sysadmin(), params.upper.is_some());
     settle(fc, params, &can)?;
     check_directories(fc, params)?;
-    let mut opening = Opening::new(fc, sb.claims(), sb.sb().dev());
+    let mut opening = Opening::new(fc, sb.sb().dev(), sb.claims());
     can.upper = open_upper(&mut opening, params)?;
     let (most, _) = settle(fc, params, &can)?;
     let directories = Iterator::chain(params.upper.iter(), &params.lower);

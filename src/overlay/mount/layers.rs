@@ -80,21 +80,22 @@ pub(crate) fn check(fc: &FsContext, named: &Named, slot: Slot) -> Result {
 /// Layers that are being opened.
 pub(crate) struct Opening<'a> {
     fc: &'a FsContext,
-    claims: &'a Claims,
     /// The device number of the mount, which its claims are known by.
     dev: u32,
+    /// Which directories the mounts of the type use.
+    claims: &'a Claims,
     layers: Layers,
     /// The longest name of all layers.
     name_len: i64,
 }
 
 impl<'a> Opening<'a> {
-    /// No layer yet, of the mount with device number `dev`; `claims` are those of all mounts.
-    pub(crate) fn new(fc: &'a FsContext, claims: &'a Claims, dev: u32) -> Self {
+    /// No layer yet, of the mount with device number `dev`; `claims` are those of its type.
+    pub(crate) fn new(fc: &'a FsContext, dev: u32, claims: &'a Claims) -> Self {
         Self {
             fc,
-            claims,
             dev,
+            claims,
             layers: Layers::default(),
             name_len: 0,
         }
@@ -136,27 +137,6 @@ impl<'a> Opening<'a> {
             self.refuse_in_use(path.dentry(), what)?;
         }
         Ok(self.layers.claims.push(claim, GFP_KERNEL)?)
-    }
-
-    /// Says that another mount uses a directory, and which.
-    fn report_in_use(&self, dentry: &vfs::Dentry, what: &str) {
-        let holder = Holder(self.claims.holder(dentry));
-        say(
-            self.fc,
-            Level::Warning,
-            fmt!("{what} {IN_USE}{holder}, {EFFECT}."),
-        );
-    }
-
-    /// Refuses a directory that another mount uses. The drop-in does as overlayfs does without an
-    /// index: container engines that leak mounts rely on a warning being all.
-    fn refuse_in_use(&self, dentry: &vfs::Dentry, what: &str) -> Result {
-        if cfg!(drop_in) {
-            self.report_in_use(dentry, what);
-            return Ok(());
-        }
-        let holder = Holder(self.claims.holder(dentry));
-        refuse(self.fc, EBUSY, fmt!("{what} {IN_USE}{holder}, {EFFECT}"))
     }
 
     /// A private mount of `named`.
@@ -387,6 +367,29 @@ impl fmt::Display for Holder {
             Some(dev) => f.write_fmt(fmt!(" ({}:{})", dev >> 20, dev & 0xfffff)),
             None => Ok(()),
         }
+    }
+}
+
+impl Opening<'_> {
+    /// Says that another mount uses a directory, and which.
+    fn report_in_use(&self, dentry: &vfs::Dentry, what: &str) {
+        let holder = Holder(self.claims.holder(dentry));
+        say(
+            self.fc,
+            Level::Warning,
+            fmt!("{what} {IN_USE}{holder}, {EFFECT}."),
+        );
+    }
+
+    /// Refuses a directory that another mount uses. The drop-in does as overlayfs does without an
+    /// index: container engines that leak mounts rely on a warning being all.
+    fn refuse_in_use(&self, dentry: &vfs::Dentry, what: &str) -> Result {
+        if cfg!(drop_in) {
+            self.report_in_use(dentry, what);
+            return Ok(());
+        }
+        let holder = Holder(self.claims.holder(dentry));
+        refuse(self.fc, EBUSY, fmt!("{what} {IN_USE}{holder}, {EFFECT}"))
     }
 }
 
