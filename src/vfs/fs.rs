@@ -10,7 +10,7 @@ use super::{
     inode_ops::{InodeOperations, Table as InodeTable},
     own::{InodeBox, OwnDentry},
     rcu::RcuError,
-    super_block::{NewSuper, StatFs, SuperBlock},
+    super_block::{NewSuper, Rooted, StatFs, SuperBlock},
     watch::Watching,
     xattr, Mode,
 };
@@ -163,8 +163,13 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     /// The credentials that layers are used with.
     fn creds(&self) -> &Credential;
 
-    /// Fills a super block as `context` says; ends with [`NewSuper::set_root`].
-    fn fill_super(sb: NewSuper<'_, Self>, fc: &FsContext, context: &mut Self::Context) -> Result;
+    /// Fills a super block as `context` says; ends with
+    /// [`FilledSuper::set_root`](super::super_block::FilledSuper::set_root).
+    fn fill_super<'a>(
+        sb: NewSuper<'a, Self>,
+        fc: &FsContext,
+        context: &mut Self::Context,
+    ) -> Result<Rooted<'a, Self>>;
     /// Sizes, for `statfs(2)`.
     fn statfs(dentry: &OwnDentry<Self>) -> Result<StatFs>;
     /// Writes everything back, for `syncfs(2)` of `sb`; `s_umount` is held.
@@ -651,7 +656,7 @@ impl<F: FileSystem> Filler<F> {
         if result.is_err() {
             sb.abandon();
         }
-        result
+        result.map(|_| ())
     }
 }
 

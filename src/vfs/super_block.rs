@@ -332,12 +332,12 @@ impl<'a, F: FileSystem> FilledSuper<'a, F> {
         self.0
     }
 
-    /// Makes `root` the root directory; returns its dentry.
+    /// Makes `root` the root directory: what filling ends with.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; `EINVAL` where `root` is no directory.
-    pub(crate) fn set_root(self, root: NewInode<'a, F>) -> Result<&'a OwnDentry<F>> {
+    pub(crate) fn set_root(self, root: NewInode<'a, F>) -> Result<Rooted<'a, F>> {
         if !root.mode().is_dir() {
             return Err(EINVAL);
         }
@@ -348,6 +348,16 @@ impl<'a, F: FileSystem> FilledSuper<'a, F> {
         // SAFETY: charter 1; a super block that is being filled is changed by nobody else; `self` is the one that may set it.
         unsafe { (*self.0.as_ptr()).s_root = dentry.as_ptr() };
         // SAFETY: charter 1 and 3: the super block references its root, which was made of one of its inodes.
-        Ok(unsafe { OwnDentry::from_raw(dentry.as_ptr()) })
+        Ok(Rooted(unsafe { OwnDentry::from_raw(dentry.as_ptr()) }))
+    }
+}
+
+/// A super block of ours that was filled: the VFS has a `BUG()` for one without a root.
+pub(crate) struct Rooted<'a, F: FileSystem>(&'a OwnDentry<F>);
+
+impl<'a, F: FileSystem> Rooted<'a, F> {
+    /// The root.
+    pub(crate) fn root(&self) -> &'a OwnDentry<F> {
+        self.0
     }
 }
