@@ -4,10 +4,11 @@
 
 use super::{
     backing::{Backing, LowerPath, Lowers},
-    fs::{tables, FileSystem, InodeData, Kind, SuperBox},
+    fs::{tables, FileSystem, InodeData, Kind},
     inode_ops,
     mount::{IdMap, Path, PathRef},
     refs::{Counted, Ref},
+    super_ops::SuperBox,
     sync::{Flags, OpLock},
     Dentry, Inode, Mode, SuperBlock,
 };

@@ -3,9 +3,10 @@
 //! A super block of any filesystem, and one of ours being filled.
 
 use super::{
-    fs::{FileSystem, SuperBox},
+    fs::FileSystem,
     mount::PathRef,
     own::{NewInode, OwnDentry, OwnSuper},
+    super_ops::SuperBox,
 };
 use crate::bindings;
 use core::{mem::MaybeUninit, ptr::NonNull};
