@@ -5,7 +5,8 @@
 use super::{
     fs::{FileSystem, SuperBox},
     mount::PathRef,
-    own::{NewInode, OwnDentry, OwnSuper},
+    new_inode::NewInode,
+    own::{OwnDentry, OwnSuper},
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
