@@ -68,6 +68,7 @@ pub(crate) mod io;
 pub(crate) mod log;
 pub(crate) mod module;
 pub(crate) mod mount;
+pub(crate) mod new_inode;
 pub(crate) mod outbuf;
 pub(crate) mod own;
 pub(crate) mod rcu;
@@ -83,7 +84,8 @@ pub(crate) mod xattr;
 pub(crate) use dentry::{Child, Dentry, NameSnapshot};
 pub(crate) use inode::{Inode, Mode};
 pub(crate) use mount::{Mount, Path};
-pub(crate) use own::{NewInode, OpGuard, OwnDentry, OwnInode, OwnSuper};
+pub(crate) use new_inode::NewInode;
+pub(crate) use own::{OpGuard, OwnDentry, OwnInode, OwnSuper};
 pub(crate) use refs::Ref;
 pub(crate) use super_block::SuperBlock;
 

@@ -14,9 +14,16 @@ use super::{
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
-use kernel::{error::to_result, prelude::*, sync::rcu::rcu_barrier, types::Opaque, ThisModule};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::rcu::rcu_barrier,
+    time::{delay::fsleep, Delta},
+    types::Opaque,
+    ThisModule,
+};
 
-/// A registered filesystem type with what all its super blocks share; unregistered when dropped.
+/// A registered filesystem type with what all its super blocks share; unregistered when dropped, which waits for them.
 ///
 /// It is a field of the module's own value, which is static memory: lockdep wants that for the keys in it.
 ///
@@ -104,12 +111,35 @@ impl<F: FileSystem> Registration<F> {
 #[pinned_drop]
 impl<F: FileSystem> PinnedDrop for Registration<F> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: `new` registered the type. No mount of it is left, as mounts hold the module.
-        unsafe { bindings::unregister_filesystem(self.fs_type.get()) };
+        let fs_type = self.fs_type.get();
+        // SAFETY: `new` registered the type.
+        unsafe { bindings::unregister_filesystem(fs_type) };
+        // SAFETY: `new` set the field, which is constant.
+        wait_for_mounts(unsafe { (*fs_type).owner });
         // Inodes and data of super blocks that are freed after their grace period. Nothing else runs without a mount: a
         // task work jumps out of the module's text with its file (`rovl_before_return()`).
         rcu_barrier();
     }
+}
+
+/// Waits until no mount uses an unregistered type of module `owner`: mounts, contexts and super blocks hold the module.
+///
+/// There is nothing to wait for where the module goes. Whoever drops a registration earlier may wait for long, as for a
+/// lock that is not given up.
+fn wait_for_mounts(owner: *mut bindings::module) {
+    #[cfg(CONFIG_MODULE_UNLOAD)]
+    if let Some(owner) = NonNull::new(owner) {
+        // SAFETY: a module outlives the calls of its text; the state changes before or after this call.
+        let state = unsafe { (*owner.as_ptr()).state };
+        // Its initialisation holds it, too.
+        let own = i32::from(state == bindings::module_state_MODULE_STATE_COMING);
+        // SAFETY: a module outlives the calls of its text.
+        while unsafe { bindings::module_refcount(owner.as_ptr()) } > own {
+            fsleep(Delta::from_millis(10));
+        }
+    }
+    #[cfg(not(CONFIG_MODULE_UNLOAD))]
+    let _ = owner;
 }
 
 /// A cache for inodes with their data, of which nothing is allocated when it is dropped.

@@ -5,7 +5,8 @@
 use super::{
     fs::FileSystem,
     mount::PathRef,
-    own::{NewInode, OwnDentry, OwnSuper},
+    new_inode::NewInode,
+    own::{OwnDentry, OwnSuper},
     super_ops::SuperBox,
 };
 use crate::bindings;
