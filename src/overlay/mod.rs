@@ -51,7 +51,7 @@ use crate::vfs::{
     mount::IdMap,
     outbuf::OutBuf,
     rcu::{RcuError, RcuInode},
-    super_block::{NewSuper, StatFs, SuperBlock},
+    super_block::{NewSuper, Rooted, StatFs, SuperBlock},
     Mode,
 };
 use kernel::{cred::Credential, prelude::*, seq_file::SeqFile};
@@ -89,11 +89,11 @@ impl FileSystem for Overlay {
         self.creds()
     }
 
-    fn fill_super(
-        sb: NewSuper<'_, Self>,
+    fn fill_super<'a>(
+        sb: NewSuper<'a, Self>,
         fc: &vfs::context::FsContext,
         params: &mut params::Params,
-    ) -> Result {
+    ) -> Result<Rooted<'a, Self>> {
         fill::fill_super(sb, fc, params)
     }
 

@@ -10,7 +10,7 @@ use super::{
     inode_ops::{InodeOperations, Table as InodeTable},
     own::{InodeBox, OwnDentry},
     rcu::RcuError,
-    super_block::{NewSuper, StatFs, SuperBlock},
+    super_block::{NewSuper, Rooted, StatFs, SuperBlock},
     watch::Watching,
     xattr, Mode,
 };
@@ -163,8 +163,13 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     /// The credentials that layers are used with.
     fn creds(&self) -> &Credential;
 
-    /// Fills a super block as `context` says; ends with [`NewSuper::set_root`].
-    fn fill_super(sb: NewSuper<'_, Self>, fc: &FsContext, context: &mut Self::Context) -> Result;
+    /// Fills a super block as `context` says; ends with
+    /// [`FilledSuper::set_root`](super::super_block::FilledSuper::set_root).
+    fn fill_super<'a>(
+        sb: NewSuper<'a, Self>,
+        fc: &FsContext,
+        context: &mut Self::Context,
+    ) -> Result<Rooted<'a, Self>>;
     /// Sizes, for `statfs(2)`.
     fn statfs(dentry: &OwnDentry<Self>) -> Result<StatFs>;
     /// Writes everything back, for `syncfs(2)` of `sb`; `s_umount` is held.
@@ -554,12 +559,12 @@ pub(super) struct SuperBox<F> {
 
 impl<F: FileSystem> SuperBox<F> {
     /// A box around `data`, without credentials yet.
-    pub(super) fn new(data: impl PinInit<F, Error>) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
+    pub(super) fn new(data: impl PinInit<F>) -> impl PinInit<Self> {
+        pin_init!(Self {
             data <- data,
             creds: None,
             rcu: bindings::callback_head::default(),
-        }? Error)
+        })
     }
 
     /// Makes `this` the data of `sb`.
@@ -645,11 +650,13 @@ impl<F: FileSystem> Filler<F> {
 
     fn fill(sb: Unfilled<'_, F>, fc: FsContext, context: Private<'_, F>) -> Result {
         sb.set_up();
-        let result = F::fill_super(sb.new_super(), &fc, context.0);
+        let result = sb
+            .new_super()
+            .and_then(|new| F::fill_super(new, &fc, context.0));
         if result.is_err() {
             sb.abandon();
         }
-        result
+        result.map(|_| ())
     }
 }
 
@@ -684,7 +691,7 @@ impl<F: FileSystem> Unfilled<'_, F> {
         unsafe { bindings::set_default_d_op(sb, &SuperTable::<F>::DENTRY) };
     }
 
-    fn new_super(&self) -> NewSuper<'_, F> {
+    fn new_super(&self) -> Result<NewSuper<'_, F>> {
         // SAFETY: it is the super block that `fill_super` of `F` got.
         unsafe { NewSuper::from_raw(self.0) }
     }

@@ -9,7 +9,7 @@ use super::{
     own::{OwnDentry, OwnSuper},
 };
 use crate::bindings;
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{mem::MaybeUninit, ptr::NonNull};
 use kernel::{
     error::to_result,
     prelude::*,
@@ -263,22 +263,22 @@ pub(crate) fn random_uuid() -> [u8; 16] {
     uuid.b
 }
 
-/// A super block of ours that is being filled: without data yet.
+/// A super block of ours that is being filled: without data yet, but with memory for it.
 pub(crate) struct NewSuper<'a, F: FileSystem> {
     sb: &'a SuperBlock,
-    _fs: PhantomData<F>,
+    room: KBox<MaybeUninit<SuperBox<F>>>,
 }
 
 impl<'a, F: FileSystem> NewSuper<'a, F> {
     /// # Safety
     ///
     /// `ptr` is the super block that `fill_super` of `F` got, for whose duration `'a` is.
-    pub(super) unsafe fn from_raw(ptr: *mut bindings::super_block) -> Self {
-        Self {
-            // SAFETY: by the contract.
+    pub(super) unsafe fn from_raw(ptr: *mut bindings::super_block) -> Result<Self> {
+        Ok(Self {
+            // SAFETY: charter 1: by the contract the caller of `fill_super` keeps it.
             sb: unsafe { SuperBlock::from_raw(ptr) },
-            _fs: PhantomData,
-        }
+            room: KBox::new_uninit(GFP_KERNEL)?,
+        })
     }
 
     /// The super block.
@@ -313,17 +313,14 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
         unsafe { bindings::rovl_sb_set_uuid(self.sb.as_ptr(), uuid.as_ptr()) }
     }
 
-    /// Installs the filesystem's data.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn set_data(self, data: impl PinInit<F, Error>) -> Result<FilledSuper<'a, F>> {
-        let data = KBox::pin_init(SuperBox::new(data), GFP_KERNEL)?;
+    /// Installs the filesystem's data. Nothing can fail here, so that what the data holds is dropped in the order of its
+    /// fields, whenever it is.
+    pub(crate) fn set_data(self, data: impl PinInit<F>) -> FilledSuper<'a, F> {
+        let Ok(data) = self.room.write_pin_init(SuperBox::new(data));
         // SAFETY: the super block has no data yet, and nobody reads it.
         unsafe { SuperBox::install(data, self.sb.as_ptr()) };
         // SAFETY: charter 4: the data was set, and stays at least as long as the super block is being filled.
-        Ok(FilledSuper(unsafe { OwnSuper::from_raw(self.sb.as_ptr()) }))
+        FilledSuper(unsafe { OwnSuper::from_raw(self.sb.as_ptr()) })
     }
 }
 
@@ -336,12 +333,12 @@ impl<'a, F: FileSystem> FilledSuper<'a, F> {
         self.0
     }
 
-    /// Makes `root` the root directory; returns its dentry.
+    /// Makes `root` the root directory: what filling ends with.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; `EINVAL` where `root` is no directory.
-    pub(crate) fn set_root(self, root: NewInode<'a, F>) -> Result<&'a OwnDentry<F>> {
+    pub(crate) fn set_root(self, root: NewInode<'a, F>) -> Result<Rooted<'a, F>> {
         if !root.mode().is_dir() {
             return Err(EINVAL);
         }
@@ -352,6 +349,16 @@ impl<'a, F: FileSystem> FilledSuper<'a, F> {
         // SAFETY: charter 1; a super block that is being filled is changed by nobody else; `self` is the one that may set it.
         unsafe { (*self.0.as_ptr()).s_root = dentry.as_ptr() };
         // SAFETY: charter 1 and 3: the super block references its root, which was made of one of its inodes.
-        Ok(unsafe { OwnDentry::from_raw(dentry.as_ptr()) })
+        Ok(Rooted(unsafe { OwnDentry::from_raw(dentry.as_ptr()) }))
+    }
+}
+
+/// A super block of ours that was filled: the VFS has a `BUG()` for one without a root.
+pub(crate) struct Rooted<'a, F: FileSystem>(&'a OwnDentry<F>);
+
+impl<'a, F: FileSystem> Rooted<'a, F> {
+    /// The root.
+    pub(crate) fn root(&self) -> &'a OwnDentry<F> {
+        self.0
     }
 }

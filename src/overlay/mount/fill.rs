@@ -23,7 +23,7 @@ use crate::vfs::{
     cred::{self, NewCred},
     dentry::WEAK_REVALIDATE,
     mount::PathRef,
-    super_block::{self, FilledSuper, NewSuper, SbFlag},
+    super_block::{self, FilledSuper, NewSuper, Rooted, SbFlag},
     xattr,
 };
 use kernel::{
@@ -39,7 +39,11 @@ use kernel::{
 /// # Errors
 ///
 /// The reason is in the kernel log, and mostly in the context's; what was opened is closed again.
-pub(crate) fn fill_super(sb: NewSuper<'_, Overlay>, fc: &FsContext, params: &mut Params) -> Result {
+pub(crate) fn fill_super<'a>(
+    sb: NewSuper<'a, Overlay>,
+    fc: &FsContext,
+    params: &mut Params,
+) -> Result<Rooted<'a, Overlay>> {
     // The context may have been passed to a task in another user namespace.
     if !fc.in_user_ns(true) {
         return refuse(fc, EINVAL, fmt!("mount context of another user namespace"));
@@ -52,12 +56,12 @@ pub(crate) fn fill_super(sb: NewSuper<'_, Overlay>, fc: &FsContext, params: &mut
 }
 
 /// [`fill_super`], with the credentials that the layers are used with.
-fn mount(
-    mut sb: NewSuper<'_, Overlay>,
+fn mount<'a>(
+    mut sb: NewSuper<'a, Overlay>,
     fc: &FsContext,
     params: &mut Params,
     creds: ARef<Credential>,
-) -> Result {
+) -> Result<Rooted<'a, Overlay>> {
     let mut can = Capabilities::best(cred::is_sysadmin(), params.upper.is_some());
     settle(fc, params, &can)?;
     check_directories(fc, params)?;
@@ -203,7 +207,8 @@ fn set_data<'sb>(
     let passed_errors = layers.upper().map(|upper| upper.mnt().sb().passed_errors());
     let features = can.upper.and_then(|upper| upper.features);
     let upper_xattrs = features.is_some_and(|features| features.marks == OwnMarks::Work);
-    sb.set_data(try_pin_init!(Overlay {
+    let dir_caches = DirCaches::new()?;
+    Ok(sb.set_data(pin_init!(Overlay {
         whiteout <- new_mutex!(None, "rovl_whiteout"),
         layers,
         layout,
@@ -215,12 +220,12 @@ fn set_data<'sb>(
         share_whiteouts: Atomic::new(true),
         last_ino: Atomic::new(1),
         passed_errors,
-        dir_caches: DirCaches::new()?,
-    }? Error))
+        dir_caches,
+    })))
 }
 
 /// Makes the root directory of upper's root and those of all lower layers.
-fn make_root(sb: FilledSuper<'_, Overlay>) -> Result {
+fn make_root(sb: FilledSuper<'_, Overlay>) -> Result<Rooted<'_, Overlay>> {
     let fs = sb.sb().fs();
     let upper = fs.upper().map(|layer| layer.mnt().root().get());
     let mut lower = KVec::with_capacity(fs.lower_layers().len(), GFP_KERNEL)?;
@@ -244,7 +249,8 @@ fn make_root(sb: FilledSuper<'_, Overlay>) -> Result {
         lower: Lowers::from_vec(lower)?,
     };
     let inode = object.root(sb.sb())?;
-    let root = sb.set_root(inode)?;
+    let rooted = sb.set_root(inode)?;
+    let root = rooted.root();
     if has_upper {
         root.marks().set(NameMark::UpperAlias);
     }
@@ -252,5 +258,5 @@ fn make_root(sb: FilledSuper<'_, Overlay>) -> Result {
         root.marks().set(NameMark::XWhiteouts);
     }
     root.change_revalidate(WEAK_REVALIDATE, revalidate_flags(root) & WEAK_REVALIDATE);
-    Ok(())
+    Ok(rooted)
 }
