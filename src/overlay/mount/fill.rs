@@ -4,13 +4,14 @@
 
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{marks, xattr_names::own, Layer},
+    layer::{handle, marks, xattr_names::own, Layer},
     mount::{
         options::{RedirectDir, Uuid},
         params::{Named, Params},
         workdir,
     },
     object::{
+        export,
         inode::{revalidate_flags, NameMark, Object},
         number::Layout,
     },
@@ -364,6 +365,9 @@ fn fill_with(
 
     if work.is_none() {
         build.sb.set_flag(SbFlag::ReadOnly);
+    }
+    if handle::all_decode(Iterator::chain(layers.upper.iter(), &layers.lower)) {
+        build.sb.set_export(export::IDENTIFIERS);
     }
     let upper_xattrs = work.as_ref().is_some_and(|work| work.features.xattrs);
     let mut config = params.config;
