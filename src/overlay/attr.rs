@@ -19,7 +19,7 @@ use crate::{
         file::may,
         inode_ops::FiemapRequest,
         mount::{IdMap, PathRef},
-        rcu::{RcuError, RcuInode},
+        rcu::{RcuError, RcuInode, RcuLayerInode},
         Mode,
     },
 };
@@ -61,6 +61,17 @@ pub(crate) fn permission_rcu(
     inode.generic_permission(idmap, mask)?;
     let mask = layer_mask(mask, real.mode(), upper.is_some());
     cred::scope(inode.creds()?, |_| real.permission(Layer::idmap(), mask))
+}
+
+/// The layer's symlink that has the target, in RCU-walk. With the mounter's credentials.
+pub(crate) fn link_source_rcu(inode: RcuInode<'_, Overlay>) -> Result<RcuLayerInode<'_>, RcuError> {
+    let real = inode.upper().or_else(|| inode.lower());
+    let real = real.ok_or(RcuError::WouldBlock)?.inode()?;
+    // Security modules judge the reading of a symlink by its dentry, which RCU-walk does not have; what they say of
+    // its inode is as strict, and whoever is refused is asked again with references.
+    real.permission(Layer::idmap(), may::READ)
+        .map_err(|_| RcuError::WouldBlock)?;
+    Ok(real)
 }
 
 /// The inode number that a copied-up object shows: its origin's; `None` where its own is to be shown.

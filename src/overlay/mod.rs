@@ -49,7 +49,7 @@ use crate::vfs::{
     fs::{FileSystem, Kind, Tables},
     inode_ops::{FiemapRequest, InodeOperations, InodeTable, LookedUp},
     mount::IdMap,
-    rcu::{RcuError, RcuInode},
+    rcu::{RcuError, RcuInode, RcuLayerInode},
     super_block::{NewSuper, StatFs, SuperBlock},
     Mode,
 };
@@ -252,6 +252,10 @@ file_operations!(Regular, {
 access_operations!(Special, {});
 
 attribute_operations!(Symlink, {
+    fn link_source_rcu(inode: RcuInode<'_, Overlay>) -> Result<RcuLayerInode<'_>, RcuError> {
+        attr::link_source_rcu(inode)
+    }
+
     fn link_source(dentry: &Dentry) -> Result<&vfs::Dentry> {
         Ok(dentry.own_positive()?.content()?.path.dentry())
     }

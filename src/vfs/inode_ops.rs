@@ -11,7 +11,7 @@ use super::{
     fs::FileSystem,
     inode::Mode,
     mount::IdMap,
-    rcu::{RcuError, RcuInode},
+    rcu::{RcuError, RcuInode, RcuLayerInode},
     refs::Ref,
     Child, Dentry, OwnDentry, OwnInode,
 };
@@ -77,6 +77,10 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
     }
     /// Reads a symlink; the real dentry whose link is the answer.
     fn link_source(_dentry: &OwnDentry<F>) -> Result<&Dentry> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+    /// As [`link_source`](Self::link_source), in RCU-walk and with the credentials that layers are used with.
+    fn link_source_rcu(_inode: RcuInode<'_, F>) -> Result<RcuLayerInode<'_>, RcuError> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// Creates a regular file.
@@ -266,11 +270,19 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
 
     unsafe extern "C" fn get_link(
         dentry: RawDentry,
-        _inode: RawInode,
+        inode: RawInode,
         call: *mut bindings::delayed_call,
     ) -> *const kernel::ffi::c_char {
         if dentry.is_null() {
-            return Error::from_errno(-(bindings::ECHILD as i32)).to_ptr::<kernel::ffi::c_char>();
+            // SAFETY: charter 3 and 6: without a dentry the callback is one of RCU-walk.
+            let this = unsafe { RcuInode::<F>::from_raw(inode) };
+            let target = this.creds().and_then(|creds| {
+                super::cred::scope(creds, |_| {
+                    // SAFETY: `call` is the argument of the callback, and the result is its.
+                    T::link_source_rcu(this).map(|real| unsafe { real.get_link(call) })
+                })
+            });
+            return target.unwrap_or_else(|e| Error::from_errno(e.to_errno()).to_ptr());
         }
         // SAFETY: charter 1 and 3.
         let this = unsafe { OwnDentry::<F>::from_raw(dentry) };

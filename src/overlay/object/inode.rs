@@ -25,7 +25,7 @@ use crate::{
         mount::{Path, PathRef},
         own::Found,
         sync::{Flags, OnceArc},
-        OpGuard, Ref,
+        Mode, OpGuard, Ref,
     },
 };
 use core::ops::Deref;
@@ -359,7 +359,14 @@ impl<'a> Dir<'a> {
 ///
 /// `EIO` where it has one, `ESTALE` where `upper` is negative.
 pub(crate) fn set_upper(held: &OpGuard<'_, Overlay>, upper: Path) -> Result {
+    let (is_link, flags) = {
+        let real = upper.as_ref().positive()?;
+        (real.mode().file_type() == Mode::LNK, real.flags())
+    };
     held.set_upper(upper)?;
+    if is_link {
+        held.inode().set_flags(flags, protected::flags::NOATIME);
+    }
     if let Some(dir) = held.inode().as_dir() {
         dir.forget_listing();
     }
@@ -528,8 +535,11 @@ impl Object {
         new.set_data(Data { identity, kind });
         new.copy_attr(real, path.idmap());
         let mut flags = real.flags() & COPIED_FLAGS;
-        if upper.is_some() {
-            flags |= protected::load(path);
+        match upper {
+            Some(_) => flags |= protected::load(path),
+            // The access time of a lower object is not ours to change: a walk need not stop to try.
+            None if mode.file_type() == Mode::LNK => flags |= protected::flags::NOATIME,
+            None => {}
         }
         new.set_flags(flags, COPIED_FLAGS);
         new.set_backing(self.upper, self.lower)?;
