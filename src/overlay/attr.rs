@@ -5,7 +5,7 @@
 use crate::{
     overlay::{
         change::copy_up,
-        layer::Layer,
+        layer::{Layer, Layout},
         object::{
             inode::NameMark,
             number::{self, Dev, Ino},
@@ -14,11 +14,11 @@ use crate::{
         union::{Dentry, Inode, Overlay},
     },
     vfs::{
-        attr::{fl, statx, FileAttr, Iattr, Stat},
+        attr::{fl, FileAttr, Iattr, Stat},
         cred,
         file::may,
         inode_ops::FiemapRequest,
-        mount::{IdMap, PathRef},
+        mount::IdMap,
         rcu::{RcuError, RcuInode, RcuLayerInode},
         Mode,
     },
@@ -74,18 +74,6 @@ pub(crate) fn link_source_rcu(inode: RcuInode<'_, Overlay>) -> Result<RcuLayerIn
     Ok(real)
 }
 
-/// The inode number that a copied-up object shows: its origin's; `None` where its own is to be shown.
-#[cold]
-fn origin_ino(inode: &Inode, lower: PathRef<'_>, flags: u32) -> Result<Option<u64>> {
-    let fs = inode.fs();
-    let is_dir = inode.mode().is_dir();
-    let mut origin = Stat::zeroed();
-    let wanted = statx::INO | if is_dir { 0 } else { statx::NLINK };
-    cred::scope(fs.creds(), |_| lower.stat_into(&mut origin, wanted, flags))?;
-    let shown = number::shows_origin(fs.layout(), is_dir, origin.nlink());
-    Ok(shown.then(|| origin.ino()))
-}
-
 /// `stat(2)`.
 pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -> Result {
     let inode = dentry.own_positive()?;
@@ -98,8 +86,8 @@ pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -
 
     let mut layer = real.layer;
     let origin = reals.number()?;
-    if origin.layer != layer && (!is_dir || layout == number::Layout::OneFs) {
-        if let Some(ino) = origin_ino(inode, origin.path, flags)? {
+    if origin.layer != layer && (!is_dir || layout == Layout::OneFs) {
+        if let Some(ino) = number::of_origin(inode, origin.path, flags)? {
             stat.set_ino(ino);
             layer = origin.layer;
         }
@@ -194,11 +182,4 @@ pub(crate) fn fileattr_set(dentry: &Dentry, fa: &mut FileAttr) -> Result {
     inode.set_flags(upper.dentry().positive()?.flags() | kept, COPIED_FLAGS);
     inode.refresh();
     result
-}
-
-/// The inode number that [`getattr`] shows.
-pub(crate) fn ino(dentry: &Dentry) -> Result<u64> {
-    let mut stat = Stat::zeroed();
-    getattr(dentry, &mut stat, statx::INO, 0)?;
-    Ok(stat.ino())
 }

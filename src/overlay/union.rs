@@ -4,9 +4,8 @@
 
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{Layer, UPPER},
+    layer::{Layer, Layout, UPPER},
     mount::options::{Config, CopyUp, RedirectDir},
-    object::number::Layout,
 };
 use crate::vfs::{
     self,

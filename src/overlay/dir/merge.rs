@@ -5,11 +5,10 @@
 use super::listing::{Entry, LayerView, Listing, UNKNOWN_INO};
 use crate::{
     overlay::{
-        attr,
-        layer::{xattr_names::own, Layer, UPPER},
+        layer::{xattr_names::own, Layer, Layout, UPPER},
         object::{
             inode::{Dir, DirFlag, NameMark},
-            number::Layout,
+            number,
         },
         union::Dentry,
     },
@@ -78,7 +77,9 @@ pub(super) fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Resu
     let ino = match found {
         None => return Ok(None),
         Some(_) if known != UNKNOWN_INO => known,
-        Some(found) if found.own_positive()?.reals().origin().is_some() => attr::ino(&found)?,
+        Some(found) if found.own_positive()?.reals().origin().is_some() => {
+            number::of(found.own_positive()?)?
+        }
         Some(_) => entry.real_ino,
     };
     entry.ino.store(ino, Relaxed);

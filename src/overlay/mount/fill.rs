@@ -4,7 +4,7 @@
 
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{handle, marks, xattr_names::own, Layer},
+    layer::{handle, marks, xattr_names::own, Layer, Layout},
     mount::{
         options::{RedirectDir, Uuid},
         params::{Named, Params},
@@ -13,7 +13,6 @@ use crate::overlay::{
     object::{
         export,
         inode::{revalidate_flags, NameMark, Object},
-        number::Layout,
     },
     union::{LayerFs, Layers, Overlay, Roots, Shown, Work},
 };

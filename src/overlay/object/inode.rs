@@ -6,14 +6,11 @@
 //! [attributes](Inode::attributes), which one has its [content](Inode::content), and which one gives its
 //! [number](Reals::number).
 
-use super::{
-    number::Layout,
-    protected::{self, COPIED_FLAGS},
-};
+use super::protected::{self, COPIED_FLAGS};
 use crate::{
     overlay::{
         dir::cache::DirCache,
-        layer::{marks, UPPER},
+        layer::{marks, Layout, UPPER},
         union::{Child, Dentry, Inode, NewInode, Overlay, Super},
     },
     vfs::{
