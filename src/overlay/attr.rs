@@ -5,7 +5,7 @@
 use crate::{
     overlay::{
         change::copy_up,
-        layer::Layer,
+        layer::{Layer, Layout},
         object::{
             inode::NameMark,
             number::{self, Dev, Ino},
@@ -14,12 +14,12 @@ use crate::{
         union::{Dentry, Inode, Overlay},
     },
     vfs::{
-        attr::{fl, statx, FileAttr, Iattr, Stat},
+        attr::{fl, FileAttr, Iattr, Stat},
         cred,
         file::may,
         inode_ops::FiemapRequest,
-        mount::{IdMap, PathRef},
-        rcu::{RcuError, RcuInode},
+        mount::IdMap,
+        rcu::{RcuError, RcuInode, RcuLayerInode},
         Mode,
     },
 };
@@ -63,16 +63,15 @@ pub(crate) fn permission_rcu(
     cred::scope(inode.creds()?, |_| real.permission(Layer::idmap(), mask))
 }
 
-/// The inode number that a copied-up object shows: its origin's; `None` where its own is to be shown.
-#[cold]
-fn origin_ino(inode: &Inode, lower: PathRef<'_>, flags: u32) -> Result<Option<u64>> {
-    let fs = inode.fs();
-    let is_dir = inode.mode().is_dir();
-    let mut origin = Stat::zeroed();
-    let wanted = statx::INO | if is_dir { 0 } else { statx::NLINK };
-    cred::scope(fs.creds(), |_| lower.stat_into(&mut origin, wanted, flags))?;
-    let shown = number::shows_origin(fs.layout(), is_dir, origin.nlink());
-    Ok(shown.then(|| origin.ino()))
+/// The layer's symlink that has the target, in RCU-walk. With the mounter's credentials.
+pub(crate) fn link_source_rcu(inode: RcuInode<'_, Overlay>) -> Result<RcuLayerInode<'_>, RcuError> {
+    let real = inode.upper().or_else(|| inode.lower());
+    let real = real.ok_or(RcuError::WouldBlock)?.inode()?;
+    // Security modules judge the reading of a symlink by its dentry, which RCU-walk does not have; what they say of
+    // its inode is as strict, and whoever is refused is asked again with references.
+    real.permission(Layer::idmap(), may::READ)
+        .map_err(|_| RcuError::WouldBlock)?;
+    Ok(real)
 }
 
 /// `stat(2)`.
@@ -87,8 +86,8 @@ pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -
 
     let mut layer = real.layer;
     let origin = reals.number()?;
-    if origin.layer != layer && (!is_dir || layout == number::Layout::OneFs) {
-        if let Some(ino) = origin_ino(inode, origin.path, flags)? {
+    if origin.layer != layer && (!is_dir || layout == Layout::OneFs) {
+        if let Some(ino) = number::of_origin(inode, origin.path, flags)? {
             stat.set_ino(ino);
             layer = origin.layer;
         }
@@ -183,11 +182,4 @@ pub(crate) fn fileattr_set(dentry: &Dentry, fa: &mut FileAttr) -> Result {
     inode.set_flags(upper.dentry().positive()?.flags() | kept, COPIED_FLAGS);
     inode.refresh();
     result
-}
-
-/// The inode number that [`getattr`] shows.
-pub(crate) fn ino(dentry: &Dentry) -> Result<u64> {
-    let mut stat = Stat::zeroed();
-    getattr(dentry, &mut stat, statx::INO, 0)?;
-    Ok(stat.ino())
 }

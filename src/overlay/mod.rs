@@ -50,7 +50,7 @@ use crate::vfs::{
     inode_ops::{FiemapRequest, InodeOperations, LookedUp},
     mount::IdMap,
     outbuf::OutBuf,
-    rcu::{RcuError, RcuInode},
+    rcu::{RcuError, RcuInode, RcuLayerInode},
     super_block::{NewSuper, Rooted, StatFs, SuperBlock},
     Mode,
 };
@@ -242,6 +242,10 @@ file_operations!(Regular, {
 access_operations!(Special, {});
 
 attribute_operations!(Symlink, {
+    fn link_source_rcu(inode: RcuInode<'_, Overlay>) -> Result<RcuLayerInode<'_>, RcuError> {
+        attr::link_source_rcu(inode)
+    }
+
     fn link_source(dentry: &Dentry) -> Result<&vfs::Dentry> {
         Ok(dentry.own_positive()?.content()?.path.dentry())
     }

@@ -4,13 +4,12 @@
 
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{Layer, UPPER},
+    layer::{Layer, Layout, UPPER},
     mount::{
         given::Given,
         options::{CopyUp, RedirectDir},
         resolve::Effective,
     },
-    object::number::Layout,
 };
 use crate::vfs::{
     self,

@@ -7,13 +7,13 @@
 use super::{
     acl::{Acl, AclRef, AclType, RcuAcl},
     attr::{FileAttr, Iattr, Stat},
-    callback::{c_table, IntoC, RawAcl, RawDentry, RawFile, RawIdmap, RawInode, Seen},
+    callback::{c_table, FromC, IntoC, RawAcl, RawDentry, RawFile, RawIdmap, RawInode, Seen},
     file_ops::{Instantiated, OpenTmpfile},
     fs::FileSystem,
     inode::Mode,
     mount::IdMap,
     outbuf::OutBuf,
-    rcu::{RcuError, RcuInode},
+    rcu::{RcuError, RcuInode, RcuLayerInode},
     refs::Ref,
     Child, Dentry, OwnDentry, OwnInode,
 };
@@ -78,6 +78,10 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
     }
     /// Reads a symlink; the real dentry whose link is the answer.
     fn link_source(_dentry: &OwnDentry<F>) -> Result<&Dentry> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+    /// As [`link_source`](Self::link_source), in RCU-walk and with the credentials that layers are used with.
+    fn link_source_rcu(_inode: RcuInode<'_, F>) -> Result<RcuLayerInode<'_>, RcuError> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// Creates a regular file.
@@ -190,6 +194,26 @@ impl LinkCall<'_> {
     }
 }
 
+/// A symlink as `get_link` sees it.
+pub(super) enum Link<'a, F: FileSystem> {
+    Referenced(&'a OwnDentry<F>),
+    Rcu(RcuInode<'a, F>),
+}
+
+// SAFETY: charter 3, and 1 or, without a dentry, 6.
+unsafe impl<'a, F: FileSystem> FromC<(RawDentry, RawInode)> for Link<'a, F> {
+    #[inline]
+    unsafe fn from_c((dentry, inode): (RawDentry, RawInode)) -> Self {
+        if dentry.is_null() {
+            // SAFETY: without a dentry the caller is in RCU-walk, so `rcu_read_lock` is held (charter 6).
+            Self::Rcu(unsafe { RcuInode::from_raw(inode) })
+        } else {
+            // SAFETY: outside RCU-walk the caller references the dentry (charter 1).
+            Self::Referenced(unsafe { OwnDentry::from_raw(dentry) })
+        }
+    }
+}
+
 /// The table of the operations `T`.
 pub(super) struct Table<F, T>(PhantomData<(F, T)>);
 
@@ -207,10 +231,10 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
             => Self::check(idmap, (inode, mask), mask);
         if T::HAS_LINK_SOURCE fn get_link(
             d: RawDentry,
-            _inode: RawInode,
+            inode: RawInode,
             call: *mut bindings::delayed_call,
         ) -> *const c_char
-            => Self::follow(d, call);
+            => Self::follow((d, inode), call);
         if T::HAS_CREATE fn create(idmap: RawIdmap, _dir: RawInode, d: RawDentry, mode: u16) -> i32
             => T::create(idmap, d, mode);
         if T::HAS_MKDIR fn mkdir(idmap: RawIdmap, _dir: RawInode, d: RawDentry, mode: u16) -> RawDentry
@@ -314,9 +338,19 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
     }
 
     #[inline]
-    fn follow(dentry: Option<&OwnDentry<F>>, call: LinkCall<'_>) -> *const c_char {
-        let Some(dentry) = dentry else {
-            return Error::from_errno(RcuError::WouldBlock.to_errno()).to_ptr::<c_char>();
+    fn follow(link: Link<'_, F>, call: LinkCall<'_>) -> *const c_char {
+        let dentry = match link {
+            Link::Referenced(dentry) => dentry,
+            Link::Rcu(inode) => {
+                let target = inode.creds().and_then(|creds| {
+                    super::cred::scope(creds, |_| {
+                        let real = T::link_source_rcu(inode)?;
+                        // SAFETY: `call` is the argument of the callback, and the result is its.
+                        Ok(unsafe { real.get_link(call.0) })
+                    })
+                });
+                return target.unwrap_or_else(|e| Error::from_errno(e.to_errno()).to_ptr());
+            }
         };
         match T::link_source(dentry) {
             // SAFETY: charter 1: `real` is borrowed from `dentry`, which the callback keeps; where the link goes is

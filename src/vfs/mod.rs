@@ -58,6 +58,7 @@ pub(crate) mod context;
 pub(crate) mod cred;
 pub(crate) mod dentry;
 pub(crate) mod dirop;
+pub(crate) mod export;
 pub(crate) mod file;
 pub(crate) mod file_ops;
 pub(crate) mod fs;

@@ -3,6 +3,7 @@
 //! A super block of any filesystem, and one of ours being filled.
 
 use super::{
+    export::ExportTable,
     fs::FileSystem,
     mount::PathRef,
     new_inode::NewInode,
@@ -312,6 +313,13 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
     pub(crate) fn set_uuid(&mut self, uuid: &[u8; 16]) {
         // SAFETY: charter 1; a super block that is being filled is changed by nobody else.
         unsafe { bindings::rovl_sb_set_uuid(self.sb.as_ptr(), uuid.as_ptr()) }
+    }
+
+    /// Sets how file handles are made; without, an identifier is number and generation of the inode.
+    pub(crate) fn set_export(&mut self, table: ExportTable<F>) {
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else. The kernel crate knows the
+        // type of the table as a stub alone.
+        unsafe { (*self.sb.as_ptr()).s_export_op = core::ptr::from_ref(table.0).cast() }
     }
 
     /// Installs the filesystem's data. Nothing can fail here, so that what the data holds is dropped in the order of its

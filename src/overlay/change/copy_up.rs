@@ -450,7 +450,7 @@ impl Filled<'_> {
         }
         // The links of a lower file are separate files in upper: they have no common origin.
         if mode.is_dir() || source.stat.nlink() == 1 {
-            let value = handle::encode(source.lower.positive()?)?;
+            let value = handle::origin(source.lower.positive()?)?;
             handle::record(self.plan.fs, to, value.as_bytes())?;
         }
         let inode = to.positive()?;

@@ -3,8 +3,9 @@
 //! When a directory learns what its layers hold, keeps its listing, and forgets both.
 
 use super::{
-    cache::{DirCache, Holders, Index, Kept},
+    cache::{DirCache, Kept},
     listing::Listing,
+    names::{Holders, Names},
 };
 use crate::{
     overlay::object::inode::{Dir, DirFlag},
@@ -27,7 +28,7 @@ const PATIENCE: u32 = 24;
 const NAMES_PER_MISS: usize = 3;
 /// Bytes of a directory's size for each of its names, about, and rather too many.
 const SIZE_OF_NAME: i64 = 64;
-/// Most names of an index, 8 bytes each.
+/// Most names that are learnt of a directory, 8 bytes each.
 const MAX_NAMES: usize = 1 << 20;
 
 impl Dir<'_> {
@@ -51,15 +52,15 @@ impl Dir<'_> {
 
     /// The lower layers of this directory that may hold `name`.
     pub(crate) fn holders(&self, name: &[u8]) -> Holders {
-        let index = self.cache().and_then(|cache| {
+        let names = self.cache().and_then(|cache| {
             let known = cache.known.lock();
-            known.index.clone().filter(|_| !known.changed())
+            known.names.clone().filter(|_| !known.changed())
         });
-        let range = match &index {
-            Some(index) => index.find(name),
+        let range = match &names {
+            Some(names) => names.find(name),
             None => 0..self.lowers().len(),
         };
-        Holders { index, range }
+        Holders { names, range }
     }
 
     /// Notes that `layers` lower layers were asked in vain for a name in this directory; learns which
@@ -101,7 +102,7 @@ impl Dir<'_> {
             return Err(E2BIG);
         }
         let watch = cache.watch(self.lower_dentries())?;
-        let mut index = Index::new();
+        let mut names = Names::new();
         for (position, lower) in self.lowers().iter().enumerate() {
             let path = lower.path();
             // A lookup waits for nobody's leave to open a directory.
@@ -111,20 +112,20 @@ impl Dir<'_> {
             // Where looking a name up would be refused, it must go on being refused.
             path.positive()?.permission(path.idmap(), may::EXEC)?;
             readdir::read_all(&*file::open_checked(path, false)?, |entry| {
-                if index.rows.len() >= budget {
+                if names.rows.len() >= budget {
                     return Err(E2BIG);
                 }
                 match entry.name {
                     b"." | b".." => Ok(()),
-                    name => index.push(name, position),
+                    name => names.push(name, position),
                 }
             })?;
         }
-        index.sort();
+        names.sort();
         // What can't be given back stays.
-        let _ = index.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
-        let index = Arc::new(index, GFP_KERNEL_ACCOUNT)?;
-        cache.remember(&watch, index, |known, index| known.index.replace(index))
+        let _ = names.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
+        let names = Arc::new(names, GFP_KERNEL_ACCOUNT)?;
+        cache.remember(&watch, names, |known, names| known.names.replace(names))
     }
 
     /// The directory's listing: what is remembered, or else what `read` reads. It is remembered when it

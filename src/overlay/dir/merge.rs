@@ -5,11 +5,10 @@
 use super::listing::{Entry, LayerView, Listing, UNKNOWN_INO};
 use crate::{
     overlay::{
-        attr,
-        layer::{xattr_names::own, Layer},
+        layer::{xattr_names::own, Layer, Layout, UPPER},
         object::{
             inode::{Dir, DirFlag, NameMark},
-            number::Layout,
+            number,
         },
         union::Dentry,
     },
@@ -26,19 +25,25 @@ pub(super) fn read_merged(dentry: &Dentry, dir: Dir<'_>, numbers: bool) -> Resul
     let mut listing = Listing::new(dir.version());
     let numbers = numbers && fs.layout() == Layout::OneFs;
     let marked = dentry.marks().test(NameMark::XWhiteouts);
-    let view = |layer: &Layer, upper| LayerView {
-        upper,
+    let view = |layer: &Layer, from| LayerView {
+        from,
         numbers,
         impure: dir.flags().test(DirFlag::Impure),
         xwhiteouts: marked && layer.has_xwhiteouts(),
     };
-    if let (Some(layer), Some(upper)) = (fs.upper(), dir.upper_path()) {
-        listing.read_layer(upper, view(layer, true))?;
-    }
-    for lower in dir.lowers() {
+    for (above, lower) in dir.lowers().iter().enumerate().rev() {
         let layer = fs.layer(lower.layer()).ok_or(EIO)?;
-        listing.read_layer(lower.path(), view(layer, false))?;
+        let from = u16::try_from(above + 1)?;
+        listing.read_layer(lower.path(), view(layer, from))?;
     }
+    let upper = dir.upper_path();
+    if let Some((layer, path)) = fs.upper().zip(upper) {
+        listing.read_layer(path, view(layer, UPPER))?;
+    }
+    listing.find_whiteouts(|from| match usize::from(from).checked_sub(1) {
+        None => upper.ok_or(EIO),
+        Some(above) => Ok(dir.lowers().get(above).ok_or(EIO)?.path()),
+    })?;
     Ok(listing)
 }
 
@@ -72,7 +77,9 @@ pub(super) fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Resu
     let ino = match found {
         None => return Ok(None),
         Some(_) if known != UNKNOWN_INO => known,
-        Some(found) if found.own_positive()?.reals().origin().is_some() => attr::ino(&found)?,
+        Some(found) if found.own_positive()?.reals().origin().is_some() => {
+            number::of(found.own_positive()?)?
+        }
         Some(_) => entry.real_ino,
     };
     entry.ino.store(ino, Relaxed);
@@ -89,7 +96,7 @@ pub(super) fn impure_listing(dentry: &Dentry, dir: Dir<'_>) -> Result<Option<Arc
     let mut all = Listing::new(dir.version());
     readdir::read_all(&*file::open_checked(path, false)?, |entry| {
         if entry.name != b"." && entry.name != b".." {
-            all.add(&entry, true, UNKNOWN_INO)?;
+            all.add(&entry, UPPER, UNKNOWN_INO)?;
         }
         Ok(())
     })?;
@@ -103,7 +110,7 @@ pub(super) fn impure_listing(dentry: &Dentry, dir: Dir<'_>) -> Result<Option<Arc
                 ino: entry.real_ino,
                 kind: u32::from(entry.kind),
             };
-            changed.add(&entry, true, ino)?;
+            changed.add(&entry, UPPER, ino)?;
         }
     }
     if changed.entries.is_empty() {
@@ -130,7 +137,7 @@ pub(crate) fn check_empty(dentry: &Dentry, dir: Dir<'_>) -> Result<KVec<CBuf>> {
     for entry in &listing.entries {
         let name = listing.name(entry);
         if entry.whiteout {
-            if entry.upper {
+            if entry.from == UPPER {
                 whiteouts.push(CBuf::new(name)?, GFP_KERNEL)?;
             }
         } else if name != b"." && name != b".." {

@@ -8,11 +8,10 @@ use super::{
 };
 use crate::{
     overlay::{
-        attr,
-        layer::UPPER,
+        layer::{Layout, UPPER},
         object::{
             inode::{Dir, DirFlag, Real},
-            number::Layout,
+            number,
         },
         union::{Dentry, OpenFile, Overlay},
     },
@@ -125,7 +124,7 @@ impl OpenDir {
         }
         let parent = dentry.own_parent();
         let parent_ino = if parent.own_positive()?.reals().is_merged() {
-            Some(attr::ino(&parent)?)
+            Some(number::of(parent.own_positive()?)?)
         } else {
             None
         };

@@ -29,6 +29,15 @@ pub(crate) const MAX_LOWER: usize = if cfg!(drop_in) {
 /// Index of the upper layer.
 pub(crate) const UPPER: u16 = 0;
 
+/// Whether inode numbers of all layers come from one filesystem.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Layout {
+    /// Yes: real numbers are unique, and the union's device goes with them.
+    OneFs,
+    /// No.
+    SeveralFs,
+}
+
 /// One layer of a mount.
 pub(crate) struct Layer {
     mnt: PrivateMount,

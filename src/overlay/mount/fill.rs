@@ -13,8 +13,11 @@ use super::{
 };
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{marks, xattr_names::own},
-    object::inode::{revalidate_flags, NameMark, Object},
+    layer::{handle, marks, xattr_names::own},
+    object::{
+        export,
+        inode::{revalidate_flags, NameMark, Object},
+    },
     union::{Layers, Overlay},
 };
 use crate::vfs::{
@@ -175,6 +178,9 @@ fn set_attributes(sb: &mut NewSuper<'_, Overlay>, layers: &Layers) {
     }
     if layers.work.is_none() {
         sb.set_flag(SbFlag::ReadOnly);
+    }
+    if handle::all_decode(Iterator::chain(layers.upper().into_iter(), layers.lower())) {
+        sb.set_export(export::IDENTIFIERS);
     }
 }
 

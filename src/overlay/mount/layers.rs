@@ -10,8 +10,7 @@ use super::{
 };
 use crate::{
     overlay::{
-        layer::{Layer, MAX_LOWER},
-        object::number::Layout,
+        layer::{Layer, Layout, MAX_LOWER},
         union::{LayerFs, Layers, Work},
     },
     vfs::{

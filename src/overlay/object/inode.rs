@@ -6,14 +6,11 @@
 //! [attributes](Inode::attributes), which one has its [content](Inode::content), and which one gives its
 //! [number](Reals::number).
 
-use super::{
-    number::Layout,
-    protected::{self, COPIED_FLAGS},
-};
+use super::protected::{self, COPIED_FLAGS};
 use crate::{
     overlay::{
         dir::cache::DirCache,
-        layer::{marks, UPPER},
+        layer::{marks, Layout, UPPER},
         union::{Child, Dentry, Inode, NewInode, Overlay, Super},
     },
     vfs::{
@@ -25,7 +22,7 @@ use crate::{
         mount::{Path, PathRef},
         new_inode::Found,
         sync::{Flags, OnceArc},
-        OpGuard, Ref,
+        Mode, OpGuard, Ref,
     },
 };
 use core::ops::Deref;
@@ -359,7 +356,14 @@ impl<'a> Dir<'a> {
 ///
 /// `EIO` where it has one, `ESTALE` where `upper` is negative.
 pub(crate) fn set_upper(held: &OpGuard<'_, Overlay>, upper: Path) -> Result {
+    let (is_link, flags) = {
+        let real = upper.as_ref().positive()?;
+        (real.mode().file_type() == Mode::LNK, real.flags())
+    };
     held.set_upper(upper)?;
+    if is_link {
+        held.inode().set_flags(flags, protected::flags::NOATIME);
+    }
     if let Some(dir) = held.inode().as_dir() {
         dir.forget_listing();
     }
@@ -528,8 +532,11 @@ impl Object {
         new.set_data(Data { identity, kind });
         new.copy_attr(real, path.idmap());
         let mut flags = real.flags() & COPIED_FLAGS;
-        if upper.is_some() {
-            flags |= protected::load(path);
+        match upper {
+            Some(_) => flags |= protected::load(path),
+            // The access time of a lower object is not ours to change: a walk need not stop to try.
+            None if mode.file_type() == Mode::LNK => flags |= protected::flags::NOATIME,
+            None => {}
         }
         new.set_flags(flags, COPIED_FLAGS);
         new.set_backing(self.upper, self.lower)?;

@@ -351,7 +351,7 @@ fn record_origin(child: Child<'_>, fs: &Overlay, path: PathRef<'_>, lower: &vfs:
     if !fs.upper_has_xattrs() || marks::has_origin(path) {
         return Ok(());
     }
-    let value = handle::encode(lower.positive()?)?;
+    let value = handle::origin(lower.positive()?)?;
     let _write = path.mnt().want_write()?;
     handle::record(fs, path, value.as_bytes())?;
     child.parent_dir()?.set_impure()
