@@ -11,7 +11,7 @@ use super::{
     context::{FsContext, NewContext},
     file,
     file_ops::{OpenFile, OpenTmpfile, Opening},
-    fs::{FileSystem, Out, Shrink},
+    fs::FileSystem,
     inode::Mode,
     inode_ops::{FiemapRequest, LinkCall, RawFiemap},
     io::{Flush, Io, Mapping, RawIo, RawSplice, Splice},
@@ -19,6 +19,7 @@ use super::{
     outbuf::OutBuf,
     rcu::{RcuError, RcuInode},
     readdir::DirContext,
+    super_ops::{Out, Shrink},
     xattr::SetFlags,
     Child, OwnDentry, OwnInode, SuperBlock,
 };

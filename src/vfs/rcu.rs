@@ -3,11 +3,7 @@
 //! What RCU-walk may touch (charter 6): values without references, and the one way out.
 
 use super::{
-    fs::{FileSystem, SuperBox},
-    inode::Mode,
-    mount::IdMap,
-    own::InodeBox,
-    OwnInode,
+    fs::FileSystem, inode::Mode, mount::IdMap, own::InodeBox, super_ops::SuperBox, OwnInode,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
