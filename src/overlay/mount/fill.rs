@@ -6,7 +6,7 @@ use super::{
     capability::{Capabilities, Identity, OwnMarks, Upper},
     given::Given,
     layers::Opening,
-    messages::{refuse, say, Messages},
+    messages::{refuse, say, Level, Messages},
     options::Uuid,
     params::Params,
     resolve::{resolve, Effective},
@@ -18,7 +18,7 @@ use crate::overlay::{
     union::{Layers, Overlay},
 };
 use crate::vfs::{
-    context::{FsContext, Level},
+    context::FsContext,
     cred::{self, NewCred},
     dentry::WEAK_REVALIDATE,
     mount::PathRef,
@@ -76,7 +76,7 @@ fn mount(
     }
     let (config, messages) = settle(fc, params, &can)?;
     for message in messages.iter() {
-        say(fc, message.level(), fmt!("{message}"));
+        say(message.level(), fmt!("{message}"));
     }
     opening.judge_uuids(&config);
     set_attributes(sb, opening.layers());
@@ -108,7 +108,6 @@ fn check_directories(fc: &FsContext, params: &Params) -> Result {
             }
             if work.is_some() {
                 say(
-                    fc,
                     Level::Info,
                     fmt!("option \"workdir\" is useless in a non-upper mount, ignore"),
                 );

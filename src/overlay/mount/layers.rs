@@ -4,7 +4,7 @@
 
 use super::{
     capability::Features,
-    messages::{invalid, refuse, say},
+    messages::{invalid, refuse, say, Level},
     resolve::Effective,
     workdir,
 };
@@ -17,7 +17,7 @@ use crate::{
     vfs::{
         self,
         claim::Claim,
-        context::{FsContext, Level},
+        context::FsContext,
         cred,
         log::Text,
         mount::PrivateMount,
@@ -240,7 +240,7 @@ impl<'a> Opening<'a> {
             let fsid = self.filesystem(path.mnt.sb())?;
             self.add_root(path.dentry, "lowerdir")?;
             if path.dentry.positive()?.is_inuse() {
-                report_in_use(self.fc, path.dentry, "lowerdir");
+                report_in_use(path.dentry, "lowerdir");
             }
             let mnt = self.clone_mount(named, true, "lowerpath")?;
             self.layers
@@ -304,7 +304,7 @@ impl<'a> Opening<'a> {
             }
             if parent.positive()?.is_inuse() {
                 if is_lower {
-                    report_in_use(self.fc, &parent, what);
+                    report_in_use(&parent, what);
                 } else {
                     refuse_in_use(self.fc, &parent, what)?;
                 }
@@ -363,20 +363,16 @@ impl fmt::Display for Holder {
 }
 
 /// Says that another mount uses a directory, and which.
-fn report_in_use(fc: &FsContext, dentry: &vfs::Dentry, what: &str) {
+fn report_in_use(dentry: &vfs::Dentry, what: &str) {
     let holder = Holder(Claim::holder(dentry));
-    say(
-        fc,
-        Level::Warning,
-        fmt!("{what} {IN_USE}{holder}, {EFFECT}."),
-    );
+    say(Level::Warning, fmt!("{what} {IN_USE}{holder}, {EFFECT}."));
 }
 
 /// Refuses a directory that another mount uses. The drop-in does as overlayfs does without an
 /// index: container engines that leak mounts rely on a warning being all.
 fn refuse_in_use(fc: &FsContext, dentry: &vfs::Dentry, what: &str) -> Result {
     if cfg!(drop_in) {
-        report_in_use(fc, dentry, what);
+        report_in_use(dentry, what);
         return Ok(());
     }
     let holder = Holder(Claim::holder(dentry));
