@@ -5,11 +5,11 @@
 
 use crate::{
     overlay::Overlay,
-    vfs::{cred, Inode, Mode, OwnDentry},
+    vfs::{cred, Mode, OwnDentry},
 };
 use kernel::{cred::Credential, prelude::*};
 
-fn misuse(caller: &Credential, dentry: &OwnDentry<Overlay>, owner: &Inode) -> Result {
+fn misuse(caller: &Credential, dentry: &OwnDentry<Overlay>, owner: cred::Owner) -> Result {
     cred::creator::<Overlay>(caller, dentry, owner, Mode(0o644))?;
     Ok(())
 }
