@@ -145,7 +145,7 @@ pub(crate) fn update_atime(inode: &Inode, nowait: bool) -> Result {
 }
 
 /// Extents of the real file.
-pub(crate) fn fiemap(inode: &Inode, request: FiemapRequest) -> Result {
+pub(crate) fn fiemap(inode: &Inode, request: FiemapRequest<'_>) -> Result {
     let real = inode.attributes()?.positive()?;
     cred::scope(inode.fs().creds(), |_| request.pass(real))
 }

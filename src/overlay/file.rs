@@ -9,7 +9,7 @@ use crate::overlay::{
 use crate::vfs::{
     self, cred,
     file::{self, whence, LayerFile, Range, Transfer},
-    file_ops::{Flush, Io, IoHooks, Mapping, RegularOperations, Splice},
+    file_ops::{Flush, Io, IoHooks, Mapping, Opening, RegularOperations, Splice},
     inode::InodeGuard,
     mount::{Path, PathRef},
     sync::{OnceRef, OwnError},
@@ -196,8 +196,8 @@ fn modify<R>(open: OpenFile<'_>, f: impl FnOnce(&InodeGuard<'_>) -> Result<R>) -
 impl RegularOperations<Overlay> for RegularFile {
     type Data = Self;
 
-    fn open(open: OpenFile<'_>) -> Result<KBox<Self>> {
-        copy_up::copy_up_for_open(open)?;
+    fn open(mut open: Opening<'_, Overlay>) -> Result<KBox<Self>> {
+        copy_up::copy_up_for_open(*open)?;
         open.drop_open_flags();
         let inode = open.inode();
         let real = inode.content()?;
@@ -206,25 +206,26 @@ impl RegularOperations<Overlay> for RegularFile {
         } else {
             file::for_reading(open.flags())
         };
-        Self::new(open_real(open, real.path, flags, file::open_backing)?)
+        Self::new(open_real(*open, real.path, flags, file::open_backing)?)
     }
 
-    fn io(open: OpenFile<'_>, data: &Self, io: Io, write: bool) -> Result<usize> {
+    fn io(open: OpenFile<'_>, data: &Self, io: Io<'_, Overlay>, write: bool) -> Result<usize> {
         if io.is_empty() {
             return Ok(0);
         }
         if write && io.is_nowait() && !copy_up::is_done(open.dentry()) {
             return Err(EAGAIN);
         }
-        data.pass(open, write, |real, creds| {
-            io.pass::<Overlay, Hooks>(real, creds)
-        })
+        data.pass(open, write, |real, creds| io.pass::<Hooks>(real, creds))
     }
 
-    fn splice(open: OpenFile<'_>, data: &Self, io: Splice, write: bool) -> Result<usize> {
-        data.pass(open, write, |real, creds| {
-            io.pass::<Overlay, Hooks>(real, creds)
-        })
+    fn splice(
+        open: OpenFile<'_>,
+        data: &Self,
+        io: Splice<'_, Overlay>,
+        write: bool,
+    ) -> Result<usize> {
+        data.pass(open, write, |real, creds| io.pass::<Hooks>(real, creds))
     }
 
     fn is_mappable(open: OpenFile<'_>, data: &Self, shared: bool) -> Result<bool> {
@@ -258,13 +259,13 @@ impl RegularOperations<Overlay> for RegularFile {
         }
     }
 
-    fn mmap(open: OpenFile<'_>, data: &Self, mapping: Mapping) -> Result {
+    fn mmap(open: OpenFile<'_>, data: &Self, mapping: Mapping<'_, Overlay>) -> Result {
         let real = data.opened();
         // No mapping gets here without `is_mappable`, unless a driver makes it.
         if mapping.is_shared_writable() && !file::is_writable(real) {
             return Err(ENODEV);
         }
-        mapping.pass::<Overlay, Hooks>(real, open.inode().fs().creds())
+        mapping.pass::<Hooks>(real, open.inode().fs().creds())
     }
 
     fn seek(open: OpenFile<'_>, data: &Self, offset: i64, how: i32) -> Result<i64> {
@@ -315,7 +316,7 @@ impl RegularOperations<Overlay> for RegularFile {
         })
     }
 
-    fn flush(open: OpenFile<'_>, data: &Self, flush: Flush) -> Result {
+    fn flush(open: OpenFile<'_>, data: &Self, flush: Flush<'_>) -> Result {
         cred::scope(open.inode().fs().creds(), |_| flush.pass(data.opened()))
     }
 

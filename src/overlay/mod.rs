@@ -45,9 +45,9 @@ use crate::vfs::{
     self,
     acl::{Acl, AclRef, AclType, RcuAcl},
     attr::{FileAttr, Iattr, Stat},
-    file_ops::{FileTable, OpenTmpfile},
-    fs::{FileSystem, Kind, Tables},
-    inode_ops::{FiemapRequest, InodeOperations, InodeTable, LookedUp},
+    file_ops::{Instantiated, OpenTmpfile},
+    fs::{FileSystem, Policy},
+    inode_ops::{FiemapRequest, InodeOperations, LookedUp},
     mount::IdMap,
     outbuf::OutBuf,
     rcu::{RcuError, RcuInode},
@@ -65,36 +65,25 @@ impl FileSystem for Overlay {
     const INODE_CACHE: &'static CStr = c"rovl_inode";
     #[cfg(drop_in)]
     const INODE_CACHE: &'static CStr = c"ovl_inode";
+    const MAGIC: u32 = 0x794c_7630;
+    // Writing back is upper's; the umask is applied by upper; no EVM HMAC over ours.
+    const POLICY: Policy = Policy {
+        userns_mount: true,
+        posix_acl: true,
+        skip_sync: true,
+        no_umask: true,
+        no_evm_hmac: true,
+    };
     type Inode = inode::Data;
     type NameMarks = inode::NameMarks;
     type Context = params::Params;
-
-    fn tables(kind: Kind) -> Tables {
-        match kind {
-            Kind::Regular => {
-                const {
-                    Tables::with_file(
-                        InodeTable::of::<Overlay, Regular>(),
-                        FileTable::regular::<Overlay, file::RegularFile>(),
-                    )
-                }
-            }
-            Kind::Directory => {
-                const {
-                    Tables::with_file(
-                        InodeTable::of::<Overlay, Directory>(),
-                        FileTable::directory::<Overlay, dir::open::OpenDir>(),
-                    )
-                }
-            }
-            Kind::Symlink => const { Tables::new(InodeTable::of::<Overlay, Symlink>()) },
-            Kind::Special => const { Tables::new(InodeTable::of::<Overlay, Special>()) },
-        }
-    }
-
-    fn xattr_handlers() -> vfs::xattr::Handlers {
-        vfs::xattr::Handlers::pair::<Overlay, xattr::OwnHandler, xattr::OtherHandler>()
-    }
+    type Regular = Regular;
+    type Directory = Directory;
+    type Symlink = Symlink;
+    type Special = Special;
+    type RegularFile = file::RegularFile;
+    type DirectoryFile = dir::open::OpenDir;
+    type Xattrs = (xattr::OwnHandler, xattr::OtherHandler);
 
     fn creds(&self) -> &Credential {
         self.creds()
@@ -239,13 +228,13 @@ macro_rules! file_operations {
     };
 }
 
-struct Regular;
-struct Directory;
-struct Symlink;
-struct Special;
+pub(crate) struct Regular;
+pub(crate) struct Directory;
+pub(crate) struct Symlink;
+pub(crate) struct Special;
 
 file_operations!(Regular, {
-    fn fiemap(inode: &Inode, request: FiemapRequest) -> Result {
+    fn fiemap(inode: &Inode, request: FiemapRequest<'_>) -> Result {
         attr::fiemap(inode, request)
     }
 });
@@ -299,12 +288,12 @@ file_operations!(Directory, {
         rename::rename(old, new, flags)
     }
 
-    fn tmpfile(
+    fn tmpfile<'a>(
         idmap: &IdMap,
         dir: &Inode,
-        file: &mut OpenTmpfile<'_, Overlay>,
+        file: OpenTmpfile<'a, Overlay>,
         mode: Mode,
-    ) -> Result {
+    ) -> Result<Instantiated<'a, Overlay>> {
         create::tmpfile(idmap, dir, file, mode)
     }
 });

@@ -5,7 +5,11 @@
 use crate::overlay::{
     dir::cache::DirCaches,
     layer::{Layer, UPPER},
-    mount::options::{Config, CopyUp, RedirectDir},
+    mount::{
+        given::Given,
+        options::{CopyUp, RedirectDir},
+        resolve::Effective,
+    },
     object::number::Layout,
 };
 use crate::vfs::{
@@ -14,7 +18,7 @@ use crate::vfs::{
     inode::InodeId,
     mount::{Path, PrivateMount},
     super_block::{AnonDev, PassedErrors, SbId},
-    CBuf, Mount,
+    Mount,
 };
 use kernel::{
     cred::Credential,
@@ -53,27 +57,19 @@ pub(crate) struct LayerFs {
 /// The work directory of a mount.
 pub(crate) struct Work {
     pub(crate) dir: Path,
-    pub(crate) features: Features,
-}
-
-/// What the upper filesystem can do.
-#[derive(Clone, Copy)]
-pub(crate) struct Features {
-    /// Unnamed files.
+    /// Its filesystem has unnamed files.
     pub(crate) tmpfile: bool,
-    /// Our extended attributes.
-    pub(crate) xattrs: bool,
 }
 
-/// The layers of a mount; they are unmounted together when dropped.
+/// The layers that are mounted; they are unmounted together when dropped.
 #[derive(Default)]
-pub(crate) struct Layers {
+pub(crate) struct Mounted {
     pub(crate) upper: Option<Layer>,
     /// Topmost first.
     pub(crate) lower: KVec<Layer>,
 }
 
-impl Drop for Layers {
+impl Drop for Mounted {
     fn drop(&mut self) {
         let mut mounts = KVec::new();
         let lower = core::mem::take(&mut self.lower);
@@ -82,6 +78,33 @@ impl Drop for Layers {
             let _ = mounts.push(layer.into_mount(), GFP_KERNEL);
         }
         PrivateMount::unmount_all(mounts);
+    }
+}
+
+/// The layers of a mount and what it holds of them. Dropped in the order of the fields: references
+/// into the layers go before the layers do, of a mount that was never finished, too.
+#[derive(Default)]
+pub(crate) struct Layers {
+    /// None where the mount is read-only for good.
+    pub(crate) work: Option<Work>,
+    /// Directories that no other mount may write to.
+    pub(crate) claims: KVec<Claim>,
+    pub(crate) roots: Roots,
+    pub(crate) mounted: Mounted,
+    /// The distinct filesystems: upper's, or none, and those of the lower layers.
+    pub(crate) filesystems: KVec<LayerFs>,
+}
+
+impl Layers {
+    /// The upper layer.
+    #[inline]
+    pub(crate) fn upper(&self) -> Option<&Layer> {
+        self.mounted.upper.as_ref()
+    }
+
+    /// The lower layers, topmost first.
+    pub(crate) fn lower(&self) -> &[Layer] {
+        &self.mounted.lower
     }
 }
 
@@ -109,22 +132,17 @@ impl Roots {
     }
 }
 
-/// What a mount keeps: the data of the super block. Dropped in the order of the fields: references
-/// into the layers go before the layers do.
+/// What a mount keeps: the data of the super block. Dropped in the order of the fields, as [`Layers`] is.
 #[pin_data]
 pub(crate) struct Overlay {
     /// A whiteout in the work directory that others are linked from.
     #[pin]
     pub(crate) whiteout: Mutex<Option<Path>>,
-    pub(crate) work: Option<Work>,
-    pub(crate) roots: Roots,
-    pub(crate) in_use: KVec<Claim>,
     pub(crate) layers: Layers,
-    pub(crate) filesystems: KVec<LayerFs>,
     pub(crate) layout: Layout,
     pub(crate) creds: ARef<Credential>,
-    pub(crate) config: Config,
-    pub(crate) shown: Shown,
+    pub(crate) config: Effective,
+    pub(crate) given: Given,
     pub(crate) name_len: i64,
     pub(crate) upper_xattrs: Atomic<bool>,
     pub(crate) share_whiteouts: Atomic<bool>,
@@ -134,33 +152,25 @@ pub(crate) struct Overlay {
     pub(crate) dir_caches: Arc<DirCaches>,
 }
 
-/// What `/proc/mounts` shows.
-pub(crate) struct Shown {
-    pub(crate) lowerdir: Option<CBuf>,
-    pub(crate) lower: KVec<CBuf>,
-    pub(crate) upper: Option<CBuf>,
-    pub(crate) work: Option<CBuf>,
-}
-
 impl Overlay {
     /// The upper layer.
     #[inline]
     pub(crate) fn upper(&self) -> Option<&Layer> {
-        self.layers.upper.as_ref()
+        self.layers.upper()
     }
 
     /// The layer with index `index`: 0 is upper, 1 the topmost lower layer.
     #[inline]
     pub(crate) fn layer(&self, index: u16) -> Option<&Layer> {
         match index {
-            UPPER => self.layers.upper.as_ref(),
-            _ => self.layers.lower.get(usize::from(index).wrapping_sub(1)),
+            UPPER => self.layers.upper(),
+            _ => self.layers.lower().get(usize::from(index).wrapping_sub(1)),
         }
     }
 
     /// The lower layers, topmost first.
     pub(crate) fn lower_layers(&self) -> &[Layer] {
-        &self.layers.lower
+        self.layers.lower()
     }
 
     /// The credentials that layers are used with: the mounter's.
@@ -178,20 +188,21 @@ impl Overlay {
     /// The device number for files of layer `layer`.
     pub(crate) fn layer_dev(&self, layer: u16) -> Result<u32> {
         let fsid = self.layer(layer).map_or(0, |layer| layer.fsid);
-        let fs = self.filesystems.get(usize::from(fsid)).ok_or(EIO)?;
+        let fs = self.layers.filesystems.get(usize::from(fsid)).ok_or(EIO)?;
         Ok(fs.dev.dev())
     }
 
     /// Whether file handles can be decoded on `layer`: its UUID is its own.
     pub(crate) fn has_unique_uuid(&self, layer: &Layer) -> bool {
-        self.filesystems
+        self.layers
+            .filesystems
             .get(usize::from(layer.fsid))
             .is_some_and(|fs| layer.fsid == 0 || !fs.bad_uuid)
     }
 
     /// The upper mount and the work directory; `EROFS` where the mount is read-only for good.
     pub(crate) fn work(&self) -> Result<(&Mount, &vfs::Dentry)> {
-        match (&self.layers.upper, &self.work) {
+        match (self.layers.upper(), &self.layers.work) {
             (Some(upper), Some(work)) => Ok((upper.mnt(), work.dir.as_ref().dentry())),
             _ => Err(EROFS),
         }
@@ -201,7 +212,7 @@ impl Overlay {
     pub(crate) fn is_root(&self, dentry: &vfs::Dentry) -> bool {
         dentry
             .inode()
-            .is_some_and(|inode| self.roots.contains(inode))
+            .is_some_and(|inode| self.layers.roots.contains(inode))
     }
 
     /// Whether the mount cannot be made writable.
@@ -211,7 +222,7 @@ impl Overlay {
 
     /// Whether upper has unnamed files.
     pub(crate) fn has_tmpfile(&self) -> bool {
-        self.work.as_ref().is_some_and(|work| work.features.tmpfile)
+        self.layers.work.as_ref().is_some_and(|work| work.tmpfile)
     }
 
     /// Whether our attributes can be set in upper.
@@ -241,17 +252,17 @@ impl Overlay {
 
     /// Whether opening a file for writing copies it up.
     pub(crate) fn copies_up_at_open(&self) -> bool {
-        self.config.copy_up == CopyUp::AtOpen
+        self.config.copy_up.value == CopyUp::AtOpen
     }
 
     /// Whether a redirect says where the lower part of a directory is.
     pub(crate) fn follows_redirects(&self) -> bool {
-        self.config.redirect_dir != RedirectDir::NoFollow
+        self.config.redirect_dir.value != RedirectDir::NoFollow
     }
 
     /// Whether a directory with a lower part is renamed with a redirect.
     pub(crate) fn makes_redirects(&self) -> bool {
-        self.config.redirect_dir == RedirectDir::On
+        self.config.redirect_dir.value == RedirectDir::On
     }
 
     /// What its directories remember.

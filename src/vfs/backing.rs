@@ -8,13 +8,96 @@
 //! [`RcuInode`](super::rcu::RcuInode) alone (charter 6 and 7).
 
 use super::{
-    mount::{Path, PathRef},
-    refs::OncePath,
+    mount::{Mount, Path, PathRef},
     Dentry,
 };
 use crate::bindings;
-use core::mem::ManuallyDrop;
-use kernel::prelude::*;
+use core::{
+    mem::ManuallyDrop,
+    ptr::{self, NonNull},
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{ordering, Atomic},
+};
+
+/// A [`Path`] that is set at most once and can be read at any time.
+///
+/// # Invariants
+///
+/// Both words are null; or the mount is that of a path which is being set; or both are those of a path that was given to
+/// [`set`](Self::set), whose references this value owns.
+struct OncePath {
+    mnt: Atomic<*mut bindings::vfsmount>,
+    dentry: Atomic<*mut bindings::dentry>,
+}
+
+impl OncePath {
+    /// Unset.
+    const fn new() -> Self {
+        Self {
+            mnt: Atomic::new(ptr::null_mut()),
+            dentry: Atomic::new(ptr::null_mut()),
+        }
+    }
+
+    /// The dentry of the path, as an address to be read in RCU-walk; null where unset.
+    #[inline]
+    fn dentry_rcu(&self) -> *mut bindings::dentry {
+        self.dentry.load(ordering::Acquire)
+    }
+
+    /// The path.
+    ///
+    /// # Safety
+    ///
+    /// The references are not given back during `'a`.
+    #[inline]
+    unsafe fn get<'a>(&self) -> Option<PathRef<'a>> {
+        let dentry = self.dentry_rcu();
+        if dentry.is_null() {
+            return None;
+        }
+        let mnt = self.mnt.load(ordering::Relaxed);
+        // SAFETY: by the type invariant and the contract the dentry is referenced for `'a`.
+        let dentry = unsafe { Dentry::from_raw(dentry) };
+        // SAFETY: by the type invariant the mount was stored before the dentry, which was seen; it is referenced, too.
+        let mnt = unsafe { Mount::from_raw(mnt) };
+        Some(PathRef::new(mnt, dentry))
+    }
+
+    /// Sets the path.
+    ///
+    /// # Errors
+    ///
+    /// Gives `path` back where one was set before.
+    fn set(&self, path: Path) -> Result<(), Path> {
+        let (mnt, dentry) = path.into_raw();
+        if self
+            .mnt
+            .cmpxchg(ptr::null_mut(), mnt.as_ptr(), ordering::Relaxed)
+            .is_err()
+        {
+            // SAFETY: both references were just taken out of `path` and were not stored.
+            return Err(unsafe { Path::from_raw(mnt, dentry) });
+        }
+        // INVARIANT: the mount was unset, so this is the one call that gets here.
+        self.dentry.store(dentry.as_ptr(), ordering::Release);
+        Ok(())
+    }
+
+    /// Takes the path out of a value that is not read any more but by RCU-walk: the words stay.
+    ///
+    /// # Safety
+    ///
+    /// Called once; nobody calls [`get`](Self::get) afterwards.
+    unsafe fn take(&self) -> Option<Path> {
+        let dentry = NonNull::new(self.dentry_rcu())?;
+        let mnt = NonNull::new(self.mnt.load(ordering::Relaxed))?;
+        // SAFETY: by the type invariant the references are ours, and by the contract they are given up once.
+        Some(unsafe { Path::from_raw(mnt, dentry) })
+    }
+}
 
 /// An object of a lower layer, and which layer that is.
 ///
@@ -152,7 +235,7 @@ impl Backing {
     pub(super) fn lower_rcu(&self) -> *mut bindings::dentry {
         match self.lower.as_slice().first() {
             Some(lower) => lower.path.dentry_ptr(),
-            None => core::ptr::null_mut(),
+            None => ptr::null_mut(),
         }
     }
 
@@ -181,7 +264,7 @@ impl Backing {
         drop(unsafe { self.upper.take() });
         for lower in self.lower.as_slice() {
             // SAFETY: a bitwise copy of the one owner, which `free` does not drop: the references are given back once.
-            drop(unsafe { core::ptr::read(&*lower.path) });
+            drop(unsafe { ptr::read(&*lower.path) });
         }
     }
 

@@ -52,6 +52,7 @@
 pub(crate) mod acl;
 pub(crate) mod attr;
 pub(crate) mod backing;
+mod callback;
 pub(crate) mod claim;
 pub(crate) mod context;
 pub(crate) mod cred;
@@ -67,6 +68,7 @@ pub(crate) mod io;
 pub(crate) mod log;
 pub(crate) mod module;
 pub(crate) mod mount;
+pub(crate) mod new_inode;
 pub(crate) mod outbuf;
 pub(crate) mod own;
 pub(crate) mod rcu;
@@ -80,7 +82,8 @@ pub(crate) mod xattr;
 pub(crate) use dentry::{Child, Dentry, NameSnapshot};
 pub(crate) use inode::{Inode, Mode};
 pub(crate) use mount::{Mount, Path};
-pub(crate) use own::{NewInode, OpGuard, OwnDentry, OwnInode, OwnSuper};
+pub(crate) use new_inode::NewInode;
+pub(crate) use own::{OpGuard, OwnDentry, OwnInode, OwnSuper};
 pub(crate) use refs::Ref;
 pub(crate) use super_block::SuperBlock;
 

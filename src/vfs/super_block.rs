@@ -5,7 +5,8 @@
 use super::{
     fs::{FileSystem, SuperBox},
     mount::PathRef,
-    own::{NewInode, OwnDentry, OwnSuper},
+    new_inode::NewInode,
+    own::{OwnDentry, OwnSuper},
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
@@ -214,9 +215,9 @@ impl StatFs {
         self.0.f_namelen = len as isize;
     }
 
-    /// Sets the magic number of union filesystems.
-    pub(crate) fn set_union_magic(&mut self) {
-        self.0.f_type = bindings::OVERLAYFS_SUPER_MAGIC as isize;
+    /// Sets the magic number of `F`.
+    pub(crate) fn set_magic<F: FileSystem>(&mut self) {
+        self.0.f_type = F::MAGIC as isize;
     }
 
     /// Sets the filesystem id from the UUID of `sb`.

@@ -68,8 +68,35 @@ unsafe extern "C" fn free(mark: *mut bindings::fsnotify_mark) {
     MARKS.fetch_sub(1, Release);
 }
 
-/// Makes the group; its absence is not an error.
-pub(super) fn start() {
+/// The group of marks is there; it is one a module.
+pub(super) struct Watching(());
+
+/// Whether there is one.
+static WATCHING: Atomic<bool> = Atomic::new(false);
+
+impl Watching {
+    /// Makes the group; its absence is not an error.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` where it was made before.
+    pub(super) fn start() -> Result<Self> {
+        if WATCHING.xchg(true, Full) {
+            return Err(EBUSY);
+        }
+        start();
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        stop();
+        WATCHING.store(false, Release);
+    }
+}
+
+fn start() {
     #[cfg(CONFIG_FSNOTIFY)]
     // SAFETY: the operations are static, and `stop` waits for their last call before they go. Marks may be many on one
     // inode: mounts share layers.
@@ -81,7 +108,7 @@ pub(super) fn start() {
 }
 
 /// Gives the group up once all watches are dropped, and waits for the last callback.
-pub(super) fn stop() {
+fn stop() {
     #[cfg(CONFIG_FSNOTIFY)]
     if let Some(group) = NonNull::new(GROUP.xchg(ptr::null_mut(), Full)) {
         // SAFETY: the reference that `start` got is given up here; marks hold references of their own until they are freed.

@@ -156,4 +156,33 @@ else
 fi
 rm -f "$IMAGES/vfat.img"
 
+# ---- lower layers whose filesystem has no UUID
+layers
+mkdir image sq sq2
+put image/f content
+put image/g content
+if has_fs squashfs && command -v mksquashfs >"$SEEN" && mksquashfs image "$IMAGES/null.sqfs" -quiet -no-progress >"$SEEN" 2>&1 &&
+	mount -o loop,ro "$IMAGES/null.sqfs" sq && mount -o loop,ro "$IMAGES/null.sqfs" sq2; then
+	# keeps LOWERS OPTION: whether a file's number is the same after its copy-up and at the next mount.
+	keeps() {
+		local LAYERS=lowerdir=$1,upperdir=upper,workdir=work number
+		rm -rf upper work
+		mkdir upper work
+		mnt "$2"
+		number=$(stat -c %i mnt/f)
+		chmod 600 mnt/f
+		umnt
+		mnt "$2"
+		[ "$number" = "$(stat -c %i mnt/f)" ] && echo yes || echo no
+		umnt
+	}
+	is 'no UUID, redirects: a file keeps its number' yes "$(keeps sq redirect_dir=on)"
+	is 'no UUID, no redirects: lower may be replaced, so it does not' no "$(keeps sq redirect_dir=nofollow)"
+	is 'two without UUID: nothing tells them apart' no "$(keeps sq:sq2 redirect_dir=on)"
+	umount sq sq2
+else
+	skip 'no UUID' "no squashfs: $(head -n 1 "$SEEN")"
+fi
+rm -f "$IMAGES/null.sqfs"
+
 done_testing

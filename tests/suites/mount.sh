@@ -172,13 +172,52 @@ fails 'remount,ro: create' EROFS put mnt/c x
 fails 'remount,ro: write to a lower file' EROFS add mnt/a x
 prints 'remount,ro: read' one cat mnt/a
 check 'reconfigure rw' sys reconfigure mnt rw
-fails 'reconfigure with an option' EINVAL sys reconfigure mnt lowerdir=lower1
-fails 'reconfigure with nonsense' EINVAL sys reconfigure mnt nonsense=1
+for o in lowerdir=lower2 lowerdir+=lower1 upperdir=lower1 workdir=upper redirect_dir=follow default_permissions \
+	lowerdir=lower1:lower1 uuid=off lowerdir upperdir= nonsense=1 fd:upperdir=upper; do
+	fails "reconfigure with $o" EINVAL sys reconfigure mnt "$o"
+done
 check 'mount(2) remount ignores options' sys oldmount "$FSTYPE" mnt 32 upperdir=none,nonsense
 check 'and the mount is the same' put mnt/c x
 exec 5>mnt/open
 fails 'remount,ro with a file open for writing' EBUSY sys reconfigure mnt ro
 exec 5>&-
+umnt
+
+# ---- the UUID of the union
+layers
+shown_uuid() { grep " $D/mnt " /proc/mounts | grep -o 'uuid=[a-z]*'; }
+mnt
+is 'the first mount of an upper makes its UUID' uuid=on "$(shown_uuid)"
+id=$(stat -f -c %i mnt)
+check 'it has an id' test "$id" != 0
+mkdir mnt/d
+again
+is 'the next one finds it' '' "$(shown_uuid)"
+is 'it is the same' "$id" "$(stat -f -c %i mnt)"
+umnt
+mnt uuid=on
+is 'uuid=on is shown' uuid=on "$(shown_uuid)"
+is 'uuid=on: the same' "$id" "$(stat -f -c %i mnt)"
+umnt
+mnt uuid=null
+is 'uuid=null is shown' uuid=null "$(shown_uuid)"
+is 'uuid=null: the id is that of upper' "$(stat -f -c %i upper)" "$(stat -f -c %i mnt)"
+umnt
+layers 2
+mkdir lower1/d
+mnt uuid=null
+put mnt/d/f x
+again
+is 'an upper that was used without goes on so' uuid=null "$(shown_uuid)"
+is 'without: none is made' '' "$(xattr upper trusted.overlay.uuid 2>/dev/null | od -An -tx1)"
+umnt
+mnt uuid=on
+is 'unless uuid=on is asked for' uuid=on "$(shown_uuid)"
+again
+is 'which it then has' '' "$(shown_uuid)"
+umnt
+LAYERS=lowerdir=$LOWER mnt uuid=on
+is 'uuid=on without upper: none' uuid=null "$(shown_uuid)"
 umnt
 
 # ---- escapes

@@ -11,16 +11,20 @@ if [ "$FSTYPE" != rovl ]; then
 	done_testing
 fi
 
-# says NAME ERRNO PATTERN OPTION...: refused with that errno and a log line that
-# matches, whatever its case.
+# says NAME ERRNO PATTERN OPTION...: refused with that errno and a line that matches, whatever its case,
+# in the context's log and in the kernel log, where mount(8) sends people.
 says() {
 	local name=$1 want=${STRERROR[$2]} pattern=$3 out
 	shift 3
+	echo "rovl_only: $name" >/dev/kmsg
 	if out=$(sys mount rovl mnt "$@" 2>&1); then
 		umount mnt
 		not_ok "$name" "expected: refused" "seen: mounted"
 	elif [[ $out == *"$want"* ]] && tail -n +2 <<<"$out" | grep -qiE "$pattern"; then
-		ok "$name"
+		case $pattern in
+		nonsense) ok "$name" ;; # the VFS says that
+		*) check "$name" grep -qiE "rovl: .*($pattern)" <<<"$(dmesg | tac | sed '/rovl_only: /q')" ;;
+		esac
 	else
 		not_ok "$name" "expected: $want, log matching /$pattern/" "seen: $out"
 	fi
@@ -34,8 +38,8 @@ BASIC=(lowerdir=lower1 upperdir=upper workdir=work)
 
 # ---- options of what is not there yet: refused by name
 for o in index=on nfs_export=on metacopy=on xino=on xino=auto userxattr volatile \
-	fsync=volatile fsync=strict verity=on verity=require uuid=on datadir+=lower2; do
-	says "refused: $o" EINVAL "${o%%[=+]*}" "${BASIC[@]}" "$o"
+	fsync=volatile fsync=strict verity=on verity=require uuid=off datadir+=lower2; do
+	says "refused: $o" EINVAL "'(${o%%+*}|volatile)'" "${BASIC[@]}" "$o"
 done
 says 'refused: data-only layers' EINVAL 'data' lowerdir=lower1::lower2 upperdir=upper workdir=work
 for o in redirect_dir=nonsense index= metacopy= xino=2 copy_up=never copy_up= copy_up=Open copy_up; do
@@ -86,6 +90,47 @@ umount m2
 sys mount rovl m2 lowerdir=lower1 upperdir=upper workdir=work
 mkdir m2/u m2/w upper2 work2
 says 'an upper on rovl' EINVAL 'upper' lowerdir=lower2 upperdir=m2/u workdir=m2/w
+
+# ---- the options that are shown are no change: mount(8) 2.41 hands them over for remount,ro
+# repeats NAME OPTION...: a mount with these options is changed by all that is shown of it, and back.
+repeats() {
+	local name=$1 line option shown=() decoded
+	shift
+	check "$name" sys mount rovl mnt "$@"
+	line=$(grep " $D/mnt " /proc/self/mountinfo)
+	IFS=, read -ra shown <<<"${line##* }"
+	for ((option = 1; option < ${#shown[@]}; option++)); do
+		printf -v decoded %b "${shown[option]//\\/\\0}"
+		shown[option]=$decoded
+	done
+	check "$name: ro, and all that is shown" sys reconfigure mnt ro "${shown[@]:1}"
+	fails "$name: it is read-only" EROFS put mnt/new x
+	check "$name: rw, and all that is shown" sys reconfigure mnt "${shown[@]:1}" rw
+	check "$name: it is not" put mnt/new x
+	check "$name: what was asked for" sys reconfigure mnt ro "${@/#fd:*/ro}"
+	umnt
+}
+layers 2
+mkdir 'l:1' 'l,2'
+repeats 'shown again: lowerdir' lowerdir=lower1:lower2 upperdir=upper workdir=work redirect_dir=on uuid=auto \
+	copy_up=open default_permissions override_creds xino=off
+repeats 'shown again: what fell back' lowerdir=lower1:lower2 upperdir=upper workdir=work uuid=auto redirect_dir=off
+repeats 'shown again: lowerdir+' lowerdir+=lower1 lowerdir+=l:1 upperdir=upper workdir=work uuid=null
+repeats 'shown again: escapes' 'lowerdir=l\:1:l\,2' upperdir=upper workdir=work
+repeats 'shown again: descriptors' fd:lowerdir+=lower1 fd:lowerdir+=lower2 fd:upperdir=upper fd:workdir=work
+sys mount rovl mnt lowerdir+=lower1 lowerdir+=lower2 upperdir=upper workdir=work
+fails 'some of the lower layers are a change' EINVAL sys reconfigure mnt lowerdir+=lower1
+fails 'so is another order' EINVAL sys reconfigure mnt lowerdir+=lower2 lowerdir+=lower1
+fails 'so is one more' EINVAL sys reconfigure mnt lowerdir+=lower1 lowerdir+=lower2 lowerdir+=lower1
+is 'which the log says' 1 "$(sys reconfigure mnt uuid=null 2>&1 | grep -c "No changes allowed in reconfigure.*'uuid'")"
+check 'mount -o remount,ro' mount -o remount,ro mnt
+fails 'it is read-only' EROFS put mnt/new x
+check 'mount -o remount,rw' mount -o remount,rw mnt
+check 'it is not' put mnt/new x
+umnt
+layers 2
+BASIC=(lowerdir=lower1 upperdir=upper workdir=work)
+mkdir m1 m2
 
 # ---- layers in use: EBUSY, with the mount that uses them
 says 'upper in use' EBUSY "upper.*(use|busy).*" lowerdir=lower1 upperdir=upper workdir=work2

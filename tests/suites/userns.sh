@@ -56,6 +56,9 @@ check 'a new file over it' in_ns "$MOUNT && echo again >mnt/mine"
 is 'upper then' again "$(cat upper/mine)"
 
 # trusted.* cannot be set there, so directories cannot be made opaque.
+echo 'userns: mount' >/dev/kmsg
+in_ns "$MOUNT"
+is 'the log names what would help' 1 "$(dmesg | sed '1,/userns: mount$/d' | grep -c "'userxattr'")"
 check 'rmdir of a lower directory' in_ns "$MOUNT && rmdir mnt/gonedir"
 fails 'a directory over a whiteout' EIO in_ns "$MOUNT && mkdir mnt/gonedir"
 check 'the whiteout stays' is_whiteout upper/gonedir

@@ -18,7 +18,7 @@ use crate::vfs::{
     cred::{self, NewEntry},
     dentry::REVALIDATE,
     dirop::{rename_flags, Creating, New, Renaming},
-    file_ops::OpenTmpfile,
+    file_ops::{Instantiated, OpenTmpfile},
     mount::{IdMap, Path, Writing},
     Mode, OpGuard,
 };
@@ -196,12 +196,12 @@ fn create_over_whiteout(writing: Writing<'_>, child: Child<'_>, entry: &Entry<'_
 }
 
 /// Opens an unnamed file.
-pub(crate) fn tmpfile(
+pub(crate) fn tmpfile<'a>(
     idmap: &IdMap,
     dir: &Inode,
-    file: &mut OpenTmpfile<'_, Overlay>,
+    file: OpenTmpfile<'a, Overlay>,
     mode: Mode,
-) -> Result {
+) -> Result<Instantiated<'a, Overlay>> {
     let fs = dir.fs();
     let dentry = file.open().dentry();
     if !fs.has_tmpfile() {
@@ -212,16 +212,16 @@ pub(crate) fn tmpfile(
     let new = prepare(idmap, dentry, dir, mode, 0)?;
     let (mode, owner) = (new.mode(), new.owner());
     cred::scope(fs.creds(), |original| {
-        let creator = cred::creator(original, NewEntry::Unnamed(file), owner, mode)?;
+        let creator = cred::creator(original, NewEntry::Unnamed(&file), owner, mode)?;
         cred::scope(&creator, |_| {
             let parent = dir.upper_path().ok_or(EROFS)?;
             let (data, upper) = RegularFile::open_unnamed(file.open(), parent, mode)?;
             dentry.marks().set(NameMark::UpperAlias);
             let inode = Object::in_upper(upper).inode(dentry.own_sb(), Some(new))?;
             let flags = inode.revalidate_flags();
-            file.instantiate::<RegularFile>(inode, data);
+            let instantiated = file.instantiate(inode, data)?;
             dentry.change_revalidate(REVALIDATE, flags);
-            Ok(())
+            Ok(instantiated)
         })
     })
 }

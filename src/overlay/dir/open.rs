@@ -19,7 +19,7 @@ use crate::{
     vfs::{
         cred,
         file::{self, whence, LayerFile},
-        file_ops::DirectoryOperations,
+        file_ops::{DirectoryOperations, Opening},
         readdir::DirContext,
         sync::OnceRef,
     },
@@ -153,7 +153,7 @@ impl OpenDir {
 impl DirectoryOperations<Overlay> for OpenDir {
     type Data = Self;
 
-    fn open(open: OpenFile<'_>) -> Result<Pin<KBox<Self>>> {
+    fn open(open: Opening<'_, Overlay>) -> Result<Pin<KBox<Self>>> {
         let inode = open.inode();
         let Real { path, layer } = inode.content()?;
         let merged = inode.dir()?.lists_merged();

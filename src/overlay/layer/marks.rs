@@ -7,7 +7,7 @@ use super::{
     Layer,
 };
 use crate::{
-    overlay::union::Overlay,
+    overlay::{mount::capability::OwnMarks, union::Overlay},
     vfs::{
         self,
         log::warn_limited,
@@ -83,28 +83,23 @@ pub(crate) fn has_metacopy(path: PathRef<'_>) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether attributes of our own can be set on an object in upper.
+/// Finds out whether the union's own attributes can be set on an object in upper.
 ///
 /// # Errors
 ///
 /// `ENOMEM`, which is no answer. A full filesystem is none either: it counts as one that can.
-pub(crate) fn probe(path: PathRef<'_>) -> Result<bool> {
-    let set = xattr::set(path, own::OPAQUE, b"0", SetFlags::ANY);
-    if let Err(e) = set {
-        if e == ENOMEM {
-            return Err(e);
+pub(crate) fn probe(path: PathRef<'_>) -> Result<OwnMarks> {
+    match xattr::set(path, own::OPAQUE, b"0", SetFlags::ANY) {
+        Ok(()) => {
+            // What was set a moment ago can be removed; if not, the mark `0` says nothing.
+            let _ = xattr::remove(path, own::OPAQUE);
+            Ok(OwnMarks::Work)
         }
-        if is_full(e) {
-            return Ok(true);
-        }
-        if e == EPERM {
-            pr_info!("trusted xattrs cannot be set on upper by this mounter\n");
-        }
-        return Ok(false);
+        Err(e) if e == ENOMEM => Err(e),
+        Err(e) if is_full(e) => Ok(OwnMarks::Work),
+        Err(e) if e == EPERM => Ok(OwnMarks::NotPermitted),
+        Err(_) => Ok(OwnMarks::Missing),
     }
-    // What was set a moment ago can be removed; if not, the mark `0` says nothing.
-    let _ = xattr::remove(path, own::OPAQUE);
-    Ok(true)
 }
 
 /// Sets one of the union's own attributes in upper; `missing` where upper has no such attributes.

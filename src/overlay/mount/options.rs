@@ -1,331 +1,529 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mount options that are not layers: which are known, which values are in effect. Pure.
+//! The mount options that are not layers: the one list of them, and the values that each takes. Pure.
 
-/// How the union's UUID is made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Uuid {
-    /// From upper's `uuid` attribute, which is made at the first mount of a new upper; zero without upper.
-    #[default]
-    Auto,
-    /// None; `statfs` reports the filesystem id of upper, or of the topmost lower layer.
-    Null,
+/// A set of values with names.
+trait Values: Copy + PartialEq + 'static {
+    /// All values.
+    const NAMES: &'static [(&'static str, Self)];
+
+    /// The value of that name.
+    fn named(text: &[u8]) -> Option<Self> {
+        let (_, value) = Self::NAMES
+            .iter()
+            .find(|(name, _)| name.as_bytes() == text)?;
+        Some(*value)
+    }
+
+    /// The name of the value.
+    fn name(self) -> &'static str {
+        let found = Self::NAMES.iter().find(|(_, value)| *value == self);
+        found.map_or("", |(name, _)| name)
+    }
 }
 
-/// When a file that is opened for writing is copied up; rovl's own option.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum CopyUp {
-    /// By the first write, truncation or shared writable mapping.
-    #[default]
-    AtWrite,
-    /// When it is opened, as overlayfs does.
-    AtOpen,
+macro_rules! values {
+    ($(#[$doc:meta])* $type:ident { $($(#[$about:meta])* $value:ident = $name:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub(crate) enum $type {
+            $($(#[$about])* $value,)+
+        }
+
+        impl Values for $type {
+            const NAMES: &'static [(&'static str, Self)] = &[$(($name, Self::$value),)+];
+        }
+    };
 }
 
-/// What becomes of redirects, which say where the lower part of a renamed directory is.
+values! {
+    /// Whether there is something.
+    Switch {
+        /// There is not.
+        Off = "off",
+        /// There is.
+        On = "on",
+    }
+}
+
+values! {
+    /// What becomes of redirects, which say where the lower part of a renamed directory is.
+    RedirectDir {
+        /// None is made; whether they are followed is for a module parameter to say. Never in effect.
+        Off = "off",
+        /// None is made.
+        Follow = "follow",
+        /// None is made and none is followed.
+        NoFollow = "nofollow",
+        /// They are made and followed.
+        On = "on",
+    }
+}
+
+values! {
+    /// How the union's UUID is made.
+    Uuid {
+        /// As with [`Uuid::Null`], and handles of lower objects name no filesystem.
+        Off = "off",
+        /// None; `statfs` reports the filesystem id of upper, or of the topmost lower layer.
+        Null = "null",
+        /// From upper's `uuid` attribute, which is made at the first mount of a new upper.
+        Auto = "auto",
+        /// From upper's `uuid` attribute, which is made where it is not there.
+        On = "on",
+    }
+}
+
+values! {
+    /// When a file that is opened for writing is copied up; rovl's own option.
+    CopyUp {
+        /// By the first write, truncation or shared writable mapping.
+        AtWrite = "write",
+        /// When it is opened, as overlayfs does.
+        AtOpen = "open",
+    }
+}
+
+values! {
+    /// Whether inode numbers tell which filesystem they are of.
+    Xino {
+        /// They do not.
+        Off = "off",
+        /// Where the numbers have room for it.
+        Auto = "auto",
+        /// They do, whatever it takes.
+        On = "on",
+    }
+}
+
+values! {
+    /// Whether data in lower layers must match a digest that upper has.
+    Verity {
+        /// It need not.
+        Off = "off",
+        /// Where upper has one.
+        On = "on",
+        /// All of it.
+        Require = "require",
+    }
+}
+
+values! {
+    /// What is written back to upper, and when.
+    Fsync {
+        /// Nothing, ever.
+        Volatile = "volatile",
+        /// The data of a copy before it is seen, and what programs ask for.
+        Auto = "auto",
+        /// Every copy before it is seen.
+        Strict = "strict",
+    }
+}
+
+/// Who chose a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum RedirectDir {
-    /// None is made and none is followed.
-    NoFollow,
-    /// None is made.
-    Follow,
-    /// They are made and followed.
-    On,
+pub(crate) enum By {
+    /// Nobody.
+    Default,
+    /// A module parameter.
+    Parameter,
+    /// An option of the mount.
+    Option,
 }
 
-impl RedirectDir {
-    /// The option's value that says so.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::NoFollow => "nofollow",
-            Self::Follow => "follow",
-            Self::On => "on",
+/// The value of an option, and who chose it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Setting<T> {
+    /// The value.
+    pub(crate) value: T,
+    /// Who chose it.
+    pub(crate) by: By,
+}
+
+impl<T> Setting<T> {
+    const fn default(value: T) -> Self {
+        let by = By::Default;
+        Self { value, by }
+    }
+
+    /// Whether an option of the mount chose it.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        matches!(self.by, By::Option)
+    }
+}
+
+/// A setting of any type.
+trait AnySetting {
+    /// Takes the value of that name, for an option of the mount; `false` where there is none.
+    fn take(&mut self, text: &[u8]) -> bool;
+    /// The name of the value.
+    fn name(&self) -> &'static str;
+}
+
+impl<T: Values> AnySetting for Setting<T> {
+    fn take(&mut self, text: &[u8]) -> bool {
+        let Some(value) = T::named(text) else {
+            return false;
+        };
+        let by = By::Option;
+        *self = Self { value, by };
+        true
+    }
+
+    fn name(&self) -> &'static str {
+        self.value.name()
+    }
+}
+
+/// A value for every option.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Settings {
+    /// Has no effect: permissions are always checked.
+    pub(crate) default_permissions: Setting<Switch>,
+    /// The layers are used with the credentials of who sets the option, not of who creates the mount.
+    pub(crate) override_creds: Setting<Switch>,
+    /// See [`RedirectDir`].
+    pub(crate) redirect_dir: Setting<RedirectDir>,
+    /// See [`CopyUp`].
+    pub(crate) copy_up: Setting<CopyUp>,
+    /// The links of a lower file stay links of one file when it is copied up.
+    pub(crate) index: Setting<Switch>,
+    /// See [`Uuid`].
+    pub(crate) uuid: Setting<Uuid>,
+    /// File handles can be decoded.
+    pub(crate) nfs_export: Setting<Switch>,
+    /// See [`Xino`].
+    pub(crate) xino: Setting<Xino>,
+    /// Attributes are copied up without data.
+    pub(crate) metacopy: Setting<Switch>,
+    /// See [`Fsync`].
+    pub(crate) fsync: Setting<Fsync>,
+    /// The union's own attributes are `user.*` ones.
+    pub(crate) userxattr: Setting<Switch>,
+    /// See [`Verity`].
+    pub(crate) verity: Setting<Verity>,
+}
+
+impl Settings {
+    const DEFAULT: Self = Self {
+        default_permissions: Setting::default(Switch::Off),
+        override_creds: Setting::default(Switch::Off),
+        redirect_dir: Setting::default(RedirectDir::NoFollow),
+        copy_up: Setting::default(CopyUp::AtWrite),
+        index: Setting::default(Switch::Off),
+        uuid: Setting::default(Uuid::Auto),
+        nfs_export: Setting::default(Switch::Off),
+        xino: Setting::default(Xino::Off),
+        metacopy: Setting::default(Switch::Off),
+        fsync: Setting::default(Fsync::Auto),
+        userxattr: Setting::default(Switch::Off),
+        verity: Setting::default(Verity::Off),
+    };
+}
+
+/// How an option is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `name=value`
+    Value,
+    /// `name`, which stands for this value.
+    Flag(&'static str),
+}
+
+/// An option.
+struct Entry {
+    name: &'static str,
+    form: Form,
+    /// Values of features that do not exist yet.
+    not_yet: &'static [&'static str],
+    /// Whether it is shown where its value is not the default.
+    shown: bool,
+    get: fn(&Settings) -> &dyn AnySetting,
+    get_mut: fn(&mut Settings) -> &mut dyn AnySetting,
+}
+
+macro_rules! options {
+    ($($name:literal ($form:expr) sets $field:ident, shown: $shown:literal, not yet: $not_yet:expr;)+) => {
+        &[$(Entry {
+            name: $name,
+            form: $form,
+            not_yet: &$not_yet,
+            shown: $shown,
+            get: |settings| &settings.$field,
+            get_mut: |settings| &mut settings.$field,
+        },)+]
+    };
+}
+
+/// The options, in the order in which they are shown.
+const OPTIONS: &[Entry] = options! {
+    "default_permissions" (Form::Flag("on")) sets default_permissions, shown: true, not yet: [];
+    "override_creds" (Form::Flag("on")) sets override_creds, shown: false, not yet: [];
+    "nooverride_creds" (Form::Flag("off")) sets override_creds, shown: false, not yet: [];
+    "redirect_dir" (Form::Value) sets redirect_dir, shown: true, not yet: [];
+    "copy_up" (Form::Value) sets copy_up, shown: true, not yet: [];
+    "index" (Form::Value) sets index, shown: true, not yet: ["on"];
+    "uuid" (Form::Value) sets uuid, shown: true, not yet: ["off"];
+    "nfs_export" (Form::Value) sets nfs_export, shown: true, not yet: ["on"];
+    "xino" (Form::Value) sets xino, shown: true, not yet: ["auto", "on"];
+    "metacopy" (Form::Value) sets metacopy, shown: true, not yet: ["on"];
+    "volatile" (Form::Flag("volatile")) sets fsync, shown: false, not yet: ["volatile"];
+    "fsync" (Form::Value) sets fsync, shown: true, not yet: ["strict"];
+    "userxattr" (Form::Flag("on")) sets userxattr, shown: true, not yet: ["on"];
+    "verity" (Form::Value) sets verity, shown: true, not yet: ["on", "require"];
+};
+
+/// An option with its value, printed as it is given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Spelled {
+    name: &'static str,
+    value: Option<&'static str>,
+}
+
+impl kernel::fmt::Display for Spelled {
+    fn fmt(&self, f: &mut kernel::fmt::Formatter<'_>) -> kernel::fmt::Result {
+        f.write_str(self.name)?;
+        if let Some(value) = self.value {
+            f.write_str("=")?;
+            f.write_str(value)?;
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    /// The option with the value that it has in `settings`.
+    fn spelled(&self, settings: &Settings) -> Spelled {
+        Spelled {
+            name: self.name,
+            value: (self.form == Form::Value).then(|| (self.get)(settings).name()),
         }
     }
 }
 
-/// The module parameters, which say what a mount does whose options do not.
+/// Why an option is not one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Defaults {
+pub(crate) enum BadOption {
+    /// Its name is unknown.
+    Unknown,
+    /// The value is none of the option's.
+    Value,
+    /// It takes no value.
+    Unexpected,
+}
+
+impl Settings {
+    /// Takes option `key` with `value`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the option; nothing changes then.
+    pub(crate) fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), BadOption> {
+        let entry = OPTIONS
+            .iter()
+            .find(|entry| entry.name.as_bytes() == key)
+            .ok_or(BadOption::Unknown)?;
+        let text = match (entry.form, value) {
+            (Form::Value, Some(value)) => value,
+            (Form::Value, None) => return Err(BadOption::Value),
+            (Form::Flag(value), None) => value.as_bytes(),
+            (Form::Flag(_), Some(_)) => return Err(BadOption::Unexpected),
+        };
+        match (entry.get_mut)(self).take(text) {
+            true => Ok(()),
+            false => Err(BadOption::Value),
+        }
+    }
+
+    /// The first option whose value asks for a feature that does not exist yet.
+    pub(crate) fn not_yet(&self) -> Option<Spelled> {
+        let asks = |entry: &&Entry| entry.not_yet.contains(&(entry.get)(self).name());
+        OPTIONS.iter().find(asks).map(|entry| entry.spelled(self))
+    }
+
+    /// The options whose values are not those of `default`, in the order in which they are shown.
+    pub(crate) fn shown<'a>(&'a self, default: &'a Self) -> impl Iterator<Item = Spelled> + 'a {
+        OPTIONS
+            .iter()
+            .filter(|entry| entry.shown && (entry.get)(self).name() != (entry.get)(default).name())
+            .map(|entry| entry.spelled(self))
+    }
+
+    /// Whether option `key` has the same value in `self` and in `other`.
+    pub(crate) fn agrees(&self, other: &Self, key: &[u8]) -> bool {
+        OPTIONS.iter().any(|entry| {
+            entry.name.as_bytes() == key && (entry.get)(self).name() == (entry.get)(other).name()
+        })
+    }
+}
+
+/// The module parameters and what the kernel was configured to, which say what a mount does whose
+/// options do not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Parameters {
     /// Redirects are made.
     pub(crate) redirect_dir: bool,
     /// Redirects are followed where they are not made.
     pub(crate) redirect_always_follow: bool,
+    /// The kernel's own overlayfs copies metadata without data.
+    pub(crate) metacopy: bool,
 }
 
-impl Defaults {
-    /// What becomes of redirects.
-    pub(crate) fn redirect_dir(self) -> RedirectDir {
-        if self.redirect_dir {
-            RedirectDir::On
-        } else {
-            self.redirect_dir_off()
-        }
-    }
-
-    fn redirect_dir_off(self) -> RedirectDir {
-        if self.redirect_always_follow {
-            RedirectDir::Follow
-        } else {
-            RedirectDir::NoFollow
-        }
-    }
-}
-
-/// The options in effect.
+/// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Config {
-    /// Accepted for compatibility; shown.
-    pub(crate) default_permissions: bool,
-    /// See [`Uuid`].
-    pub(crate) uuid: Uuid,
-    /// See [`CopyUp`].
-    pub(crate) copy_up: CopyUp,
-    /// See [`RedirectDir`].
-    pub(crate) redirect_dir: RedirectDir,
-    /// The option asks for redirects to be followed.
-    pub(crate) wants_redirects: bool,
-    defaults: Defaults,
+pub(crate) struct Requested {
+    /// What the options say, and what those that were not given stand for.
+    pub(crate) settings: Settings,
+    /// As they were when the mount was begun.
+    pub(crate) parameters: Parameters,
 }
 
-/// What an option says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Verdict {
-    /// It is in effect now.
-    Accepted,
-    /// The value is none of the option's.
-    BadValue,
-    /// It takes no value.
-    UnexpectedValue,
-    /// A feature that does not exist yet.
-    Unsupported,
-}
-
-/// An option with values: those that mean what rovl does, and those of overlayfs that it can't do yet.
-struct Choice {
-    key: &'static [u8],
-    accepted: &'static [&'static [u8]],
-    unsupported: &'static [&'static [u8]],
-}
-
-const CHOICES: &[Choice] = &[
-    Choice {
-        key: b"redirect_dir",
-        accepted: &[b"on", b"follow", b"nofollow", b"off"],
-        unsupported: &[],
-    },
-    Choice {
-        key: b"index",
-        accepted: &[b"off"],
-        unsupported: &[b"on"],
-    },
-    Choice {
-        key: b"uuid",
-        accepted: &[b"auto", b"null"],
-        unsupported: &[b"on", b"off"],
-    },
-    Choice {
-        key: b"copy_up",
-        accepted: &[b"write", b"open"],
-        unsupported: &[],
-    },
-    Choice {
-        key: b"nfs_export",
-        accepted: &[b"off"],
-        unsupported: &[b"on"],
-    },
-    Choice {
-        key: b"xino",
-        accepted: &[b"off"],
-        unsupported: &[b"on", b"auto"],
-    },
-    Choice {
-        key: b"metacopy",
-        accepted: &[b"off"],
-        unsupported: &[b"on"],
-    },
-    Choice {
-        key: b"verity",
-        accepted: &[b"off"],
-        unsupported: &[b"on", b"require"],
-    },
-    Choice {
-        key: b"fsync",
-        accepted: &[b"auto"],
-        unsupported: &[b"volatile", b"strict"],
-    },
-];
-
-/// Features of overlayfs that are plain flags and do not exist here yet.
-const UNSUPPORTED_FLAGS: &[&[u8]] = &[b"userxattr", b"volatile"];
-
-impl Config {
-    /// A mount without options.
-    pub(crate) fn new(defaults: Defaults) -> Self {
+impl Requested {
+    /// What a mount without options asks for.
+    pub(crate) fn new(parameters: Parameters) -> Self {
+        let mut settings = Settings::DEFAULT;
+        if parameters.redirect_dir || parameters.redirect_always_follow {
+            settings.redirect_dir = Setting {
+                value: if parameters.redirect_dir {
+                    RedirectDir::On
+                } else {
+                    RedirectDir::Follow
+                },
+                by: By::Parameter,
+            };
+        }
         Self {
-            default_permissions: false,
-            uuid: Uuid::default(),
-            copy_up: CopyUp::default(),
-            redirect_dir: defaults.redirect_dir(),
-            wants_redirects: false,
-            defaults,
+            settings,
+            parameters,
         }
     }
 
-    /// What the option `redirect_dir` says where options are shown; nothing where it is the default by now.
-    pub(crate) fn shown_redirect_dir(&self, defaults: Defaults) -> Option<&'static str> {
-        (self.redirect_dir != defaults.redirect_dir()).then(|| self.redirect_dir.name())
-    }
-
-    /// Takes option `key` with `value`; `None` where it is not an option of this sort.
-    pub(crate) fn option(&mut self, key: &[u8], value: Option<&[u8]>) -> Option<Verdict> {
-        if key == b"default_permissions" {
-            if value.is_some() {
-                return Some(Verdict::UnexpectedValue);
-            }
-            self.default_permissions = true;
-            return Some(Verdict::Accepted);
+    /// Takes option `key` with `value`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Settings::take`].
+    pub(crate) fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), BadOption> {
+        self.settings.take(key, value)?;
+        if self.settings.redirect_dir.value == RedirectDir::Off {
+            self.settings.redirect_dir.value = if self.parameters.redirect_always_follow {
+                RedirectDir::Follow
+            } else {
+                RedirectDir::NoFollow
+            };
         }
-        if UNSUPPORTED_FLAGS.contains(&key) {
-            return Some(match value {
-                None => Verdict::Unsupported,
-                Some(_) => Verdict::UnexpectedValue,
-            });
-        }
-        let choice = CHOICES.iter().find(|choice| choice.key == key)?;
-        let Some(value) = value else {
-            return Some(Verdict::BadValue);
-        };
-        if choice.unsupported.contains(&value) {
-            return Some(Verdict::Unsupported);
-        }
-        if !choice.accepted.contains(&value) {
-            return Some(Verdict::BadValue);
-        }
-        match (key, value) {
-            (b"uuid", b"null") => self.uuid = Uuid::Null,
-            (b"uuid", _) => self.uuid = Uuid::Auto,
-            (b"copy_up", b"open") => self.copy_up = CopyUp::AtOpen,
-            (b"copy_up", _) => self.copy_up = CopyUp::AtWrite,
-            (b"redirect_dir", value) => {
-                self.redirect_dir = match value {
-                    b"on" => RedirectDir::On,
-                    b"follow" => RedirectDir::Follow,
-                    b"nofollow" => RedirectDir::NoFollow,
-                    _ => self.defaults.redirect_dir_off(),
-                };
-                self.wants_redirects = self.redirect_dir != RedirectDir::NoFollow;
-            }
-            _ => {}
-        }
-        Some(Verdict::Accepted)
+        Ok(())
     }
 }
 
-#[kernel::macros::kunit_tests(rovl_config)]
+#[kernel::macros::kunit_tests(rovl_options)]
 mod tests {
     use super::*;
 
-    type Case<'a> = (&'a [u8], Option<&'a [u8]>, Option<Verdict>);
-
-    const OFF: Defaults = Defaults {
+    const OFF: Parameters = Parameters {
         redirect_dir: false,
         redirect_always_follow: false,
+        metacopy: false,
     };
 
     #[test]
-    fn verdicts() {
+    fn values() {
+        type Case<'a> = (&'a [u8], Option<&'a [u8]>, Result<(), BadOption>);
         let cases: [Case<'_>; 13] = [
-            (b"index", Some(b"off"), Some(Verdict::Accepted)),
-            (b"index", Some(b"on"), Some(Verdict::Unsupported)),
-            (b"index", Some(b"maybe"), Some(Verdict::BadValue)),
-            (b"index", Some(b""), Some(Verdict::BadValue)),
-            (b"index", None, Some(Verdict::BadValue)),
-            (b"userxattr", None, Some(Verdict::Unsupported)),
-            (b"volatile", Some(b"1"), Some(Verdict::UnexpectedValue)),
-            (b"default_permissions", None, Some(Verdict::Accepted)),
+            (b"index", Some(b"off"), Ok(())),
+            (b"index", Some(b"on"), Ok(())),
+            (b"index", Some(b"maybe"), Err(BadOption::Value)),
+            (b"index", Some(b""), Err(BadOption::Value)),
+            (b"index", None, Err(BadOption::Value)),
+            (b"userxattr", None, Ok(())),
+            (b"volatile", Some(b"1"), Err(BadOption::Unexpected)),
+            (b"default_permissions", None, Ok(())),
             (
                 b"default_permissions",
                 Some(b"x"),
-                Some(Verdict::UnexpectedValue),
+                Err(BadOption::Unexpected),
             ),
-            (b"redirect_dir", Some(b"follow"), Some(Verdict::Accepted)),
-            (b"redirect_dir", Some(b"never"), Some(Verdict::BadValue)),
-            (b"copy_up", Some(b"never"), Some(Verdict::BadValue)),
-            (b"nosuch", None, None),
+            (b"redirect_dir", Some(b"follow"), Ok(())),
+            (b"redirect_dir", Some(b"never"), Err(BadOption::Value)),
+            (b"copy_up", Some(b"never"), Err(BadOption::Value)),
+            (b"nosuch", None, Err(BadOption::Unknown)),
         ];
-        for (key, value, verdict) in cases {
-            assert_eq!(Config::new(OFF).option(key, value), verdict);
+        for (key, value, result) in cases {
+            let mut requested = Requested::new(OFF);
+            assert_eq!(requested.take(key, value), result);
+            if result.is_err() {
+                assert_eq!(requested, Requested::new(OFF));
+            }
         }
     }
 
     #[test]
-    fn effect() {
-        let mut config = Config::new(OFF);
-        assert_eq!(config.uuid, Uuid::Auto);
-        config.option(b"uuid", Some(b"null"));
-        config.option(b"default_permissions", None);
-        assert_eq!(config.copy_up, CopyUp::AtWrite);
-        config.option(b"copy_up", Some(b"open"));
-        assert_eq!(config.copy_up, CopyUp::AtOpen);
-        assert_eq!(config.uuid, Uuid::Null);
-        assert!(config.default_permissions);
-    }
-
-    #[test]
-    fn redirects() {
-        let on = Defaults {
-            redirect_dir: true,
-            ..OFF
-        };
-        let follow = Defaults {
+    fn who_chose() {
+        let by = |requested: &Requested| requested.settings.redirect_dir.by;
+        assert_eq!(by(&Requested::new(OFF)), By::Default);
+        let mut requested = Requested::new(Parameters {
             redirect_always_follow: true,
             ..OFF
+        });
+        assert_eq!(by(&requested), By::Parameter);
+        assert_eq!(requested.settings.redirect_dir.value, RedirectDir::Follow);
+        assert_eq!(requested.take(b"redirect_dir", Some(b"off")), Ok(()));
+        assert_eq!(by(&requested), By::Option);
+        assert_eq!(requested.settings.redirect_dir.value, RedirectDir::Follow);
+    }
+
+    #[test]
+    fn not_yet() {
+        let asks = |key: &[u8], value: Option<&[u8]>| {
+            let mut requested = Requested::new(OFF);
+            assert_eq!(requested.take(key, value), Ok(()));
+            requested
+                .settings
+                .not_yet()
+                .map(|option| (option.name, option.value))
         };
-        type Case<'a> = (
-            Defaults,
-            Option<&'a [u8]>,
-            RedirectDir,
-            bool,
-            Option<&'a str>,
+        assert_eq!(asks(b"metacopy", Some(b"off")), None);
+        assert_eq!(
+            asks(b"metacopy", Some(b"on")),
+            Some(("metacopy", Some("on")))
         );
-        let cases: [Case<'_>; 9] = [
-            (OFF, None, RedirectDir::NoFollow, false, None),
-            (OFF, Some(b"off"), RedirectDir::NoFollow, false, None),
-            (OFF, Some(b"on"), RedirectDir::On, true, Some("on")),
-            (
-                OFF,
-                Some(b"follow"),
-                RedirectDir::Follow,
-                true,
-                Some("follow"),
-            ),
-            (on, None, RedirectDir::On, false, None),
-            (
-                on,
-                Some(b"off"),
-                RedirectDir::NoFollow,
-                false,
-                Some("nofollow"),
-            ),
-            (follow, None, RedirectDir::Follow, false, None),
-            (follow, Some(b"off"), RedirectDir::Follow, true, None),
-            (
-                follow,
-                Some(b"nofollow"),
-                RedirectDir::NoFollow,
-                false,
-                Some("nofollow"),
-            ),
-        ];
-        for (defaults, value, effect, wanted, shown) in cases {
-            let mut config = Config::new(defaults);
-            if value.is_some() {
-                config.option(b"redirect_dir", value);
-            }
-            assert_eq!(config.redirect_dir, effect);
-            assert_eq!(config.wants_redirects, wanted);
-            assert_eq!(config.shown_redirect_dir(defaults), shown);
+        assert_eq!(asks(b"userxattr", None), Some(("userxattr", None)));
+        assert_eq!(asks(b"volatile", None), Some(("volatile", None)));
+        assert_eq!(
+            asks(b"fsync", Some(b"strict")),
+            Some(("fsync", Some("strict")))
+        );
+    }
+
+    #[test]
+    fn shown() {
+        let default = Requested::new(OFF).settings;
+        let mut requested = Requested::new(OFF);
+        assert!(requested.settings.shown(&default).next().is_none());
+        for (key, value) in [
+            (&b"uuid"[..], Some(&b"null"[..])),
+            (b"override_creds", None),
+            (b"default_permissions", None),
+            (b"redirect_dir", Some(b"off")),
+        ] {
+            assert_eq!(requested.take(key, value), Ok(()));
         }
+        let mut shown = requested.settings.shown(&default);
+        let next = shown.next().map(|option| (option.name, option.value));
+        assert_eq!(next, Some(("default_permissions", None)));
+        let next = shown.next().map(|option| (option.name, option.value));
+        assert_eq!(next, Some(("uuid", Some("null"))));
+        assert!(shown.next().is_none());
+    }
+
+    #[test]
+    fn agrees() {
+        let (mut a, mut b) = (Requested::new(OFF), Requested::new(OFF));
+        assert_eq!(a.take(b"redirect_dir", Some(b"off")), Ok(()));
+        assert!(a.settings.agrees(&b.settings, b"redirect_dir"));
+        assert_eq!(b.take(b"redirect_dir", Some(b"on")), Ok(()));
+        assert!(!a.settings.agrees(&b.settings, b"redirect_dir"));
+        assert!(a.settings.agrees(&b.settings, b"uuid"));
+        assert!(!a.settings.agrees(&b.settings, b"nosuch"));
     }
 }

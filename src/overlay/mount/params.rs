@@ -2,24 +2,20 @@
 
 //! A mount in preparation: layers from strings and file descriptors, escapes, the other options.
 
-use crate::overlay::{
-    layer::MAX_LOWER,
-    mount::options::{Config, Defaults, Verdict},
-    union::Overlay,
+use super::{
+    given::Repeated,
+    layers::{check, check_number, Named, Slot},
+    messages::{invalid, refuse},
+    options::{BadOption, Parameters, Requested, Switch},
 };
+use crate::overlay::union::Overlay;
 use crate::vfs::{
-    context::{Context, FsContext, Level, Value},
+    context::{Context, FsContext, Value},
     cred::NewCred,
     log::Text,
     module, CBuf, Path, SuperBlock,
 };
 use kernel::{cred::Credential, prelude::*, sync::aref::ARef};
-
-/// A directory that the user named, and the name as the user gave it.
-pub(crate) struct Named {
-    pub(crate) path: Path,
-    pub(crate) name: CBuf,
-}
 
 /// What the parameters said so far.
 pub(crate) struct Params {
@@ -29,24 +25,19 @@ pub(crate) struct Params {
     pub(crate) lowerdir: Option<CBuf>,
     pub(crate) upper: Option<Named>,
     pub(crate) work: Option<Named>,
-    pub(crate) config: Config,
+    pub(crate) requested: Requested,
     /// From `override_creds`: whose credentials the layers are used with.
     pub(crate) creds: Option<ARef<Credential>>,
+    /// Of a remount.
+    repeated: Repeated,
 }
 
-/// The place that a directory is meant for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Slot {
-    Lower,
-    Upper,
-    Work,
-}
-
-/// The defaults as the module's parameters are now.
-pub(crate) fn defaults() -> Defaults {
-    Defaults {
+/// The module's parameters as they are now, and what the kernel was configured to.
+pub(crate) fn parameters() -> Parameters {
+    Parameters {
         redirect_dir: module::redirect_dir(),
         redirect_always_follow: module::redirect_always_follow(),
+        metacopy: cfg!(CONFIG_OVERLAY_FS_METACOPY),
     }
 }
 
@@ -143,67 +134,32 @@ fn unescape(name: &[u8]) -> Result<CBuf> {
     CBuf::new(&out)
 }
 
+/// Resolves the name of a layer.
+fn resolve(fc: &FsContext, key: &CStr, name: &CBuf) -> Result<Path> {
+    let key = Text(key.to_bytes());
+    if name.as_bytes().is_empty() {
+        return refuse(fc, EINVAL, fmt!("empty {key}"));
+    }
+    Path::resolve(name.as_cstr()).or_else(|e| {
+        let name = Text(name.as_bytes());
+        refuse(fc, e, fmt!("{key}: cannot resolve '{name}': {e:?}"))
+    })
+}
+
 impl Params {
-    /// Checks a directory for `slot`.
-    fn check(fc: &FsContext, path: &Path, name: &[u8], slot: Slot) -> Result {
-        let at = path.as_ref();
-        let name = Text(name);
-        if !at.dentry().is_dir() {
-            return fc.invalid(fmt!("{name} is not a directory"));
-        }
-        if at.dentry().is_casefolded() {
-            return fc.invalid(fmt!(
-                "case-insensitive directory on {name} is not supported yet"
-            ));
-        }
-        if at.dentry().is_weird() {
-            return fc.invalid(fmt!("filesystem on {name} not supported"));
-        }
-        if at.mnt().is_idmapped() {
-            return fc.invalid(fmt!("idmapped mount on {name} is not supported yet"));
-        }
-        if slot != Slot::Lower {
-            if at.dentry().is_union() {
-                return fc.invalid(fmt!("filesystem on {name} not supported as upperdir"));
-            }
-            if at.mnt().is_readonly() {
-                return fc.invalid(fmt!("filesystem on {name} is read-only"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Resolves the name of a layer.
-    fn resolve(fc: &FsContext, key: &CStr, name: &CBuf) -> Result<Path> {
-        if name.as_bytes().is_empty() {
-            return fc.invalid(fmt!("empty {}", Text(key.to_bytes())));
-        }
-        Path::resolve(name.as_cstr()).inspect_err(|e| {
-            fc.log(
-                Level::Error,
-                fmt!(
-                    "{}: cannot resolve '{}': {e:?}",
-                    Text(key.to_bytes()),
-                    Text(name.as_bytes())
-                ),
-            )
-        })
-    }
-
     fn add(&mut self, fc: &FsContext, key: &CStr, named: Named, slot: Slot) -> Result {
-        Self::check(fc, &named.path, named.name.as_bytes(), slot)?;
+        check(fc, &named, slot)?;
         let place = match slot {
             Slot::Upper => &mut self.upper,
             Slot::Work => &mut self.work,
             Slot::Lower => {
-                if self.lower.len() >= MAX_LOWER {
-                    return fc.invalid(fmt!("too many lower directories, limit is {MAX_LOWER}"));
-                }
+                check_number(fc, self.lower.len() + 1)?;
                 return Ok(self.lower.push(named, GFP_KERNEL)?);
             }
         };
         if place.is_some() {
-            return fc.invalid(fmt!("{} given more than once", Text(key.to_bytes())));
+            let key = Text(key.to_bytes());
+            return refuse(fc, EINVAL, fmt!("{key} given more than once"));
         }
         *place = Some(named);
         Ok(())
@@ -213,7 +169,7 @@ impl Params {
     fn lower_list(&mut self, fc: &FsContext, key: &CStr, list: &CStr) -> Result {
         let list = list.to_bytes();
         if self.lowerdir.is_some() && !list.is_empty() {
-            return fc.invalid(fmt!("lowerdir given more than once"));
+            return refuse(fc, EINVAL, fmt!("lowerdir given more than once"));
         }
         self.lower = KVec::new();
         self.lowerdir = None;
@@ -223,13 +179,11 @@ impl Params {
         let parts = match split_list(list) {
             Ok(parts) => parts,
             Err(BadList::NoMemory) => return Err(ENOMEM),
-            Err(bad) => return fc.invalid(fmt!("lowerdir: {}", bad.reason())),
+            Err(bad) => return refuse(fc, EINVAL, fmt!("lowerdir: {}", bad.reason())),
         };
-        if parts.len() > MAX_LOWER {
-            return fc.invalid(fmt!("too many lower directories, limit is {MAX_LOWER}"));
-        }
+        check_number(fc, parts.len())?;
         for part in &parts {
-            let path = Self::resolve(fc, key, &unescape(part)?)?;
+            let path = resolve(fc, key, &unescape(part)?)?;
             let name = CBuf::new(part)?;
             self.add(fc, key, Named { path, name }, Slot::Lower)?;
         }
@@ -240,15 +194,15 @@ impl Params {
     /// `upperdir`, `workdir` (strings with escapes) and `lowerdir+` (without), or descriptors.
     fn single(&mut self, fc: &FsContext, key: &CStr, value: Value<'_>, slot: Slot) -> Result {
         if slot == Slot::Lower && self.lowerdir.is_some() {
-            return fc.invalid(fmt!("lowerdir+ and datadir+ cannot follow lowerdir"));
+            return invalid(fc, fmt!("lowerdir+ and datadir+ cannot follow lowerdir"));
         }
         let named = match value {
             Value::Str(text) => {
                 let name = CBuf::new(text.to_bytes())?;
                 let path = if slot == Slot::Lower {
-                    Self::resolve(fc, key, &name)?
+                    resolve(fc, key, &name)?
                 } else {
-                    Self::resolve(fc, key, &unescape(name.as_bytes())?)?
+                    resolve(fc, key, &unescape(name.as_bytes())?)?
                 };
                 Named { path, name }
             }
@@ -257,21 +211,55 @@ impl Params {
                 let name = path.name()?;
                 Named { path, name }
             }
-            _ => return fc.invalid(fmt!("Bad value for '{}'", Text(key.to_bytes()))),
+            _ => return bad_value(fc, key),
         };
         self.add(fc, key, named, slot)
     }
 
-    fn override_creds(&mut self, fc: &FsContext, on: bool) -> Result {
-        self.creds = None;
-        if on {
-            if !fc.in_user_ns(false) {
-                return fc.invalid(fmt!("override_creds from outside the user namespace"));
+    /// An option that is no layer.
+    fn other(&mut self, fc: &FsContext, key: &CStr, value: Value<'_>) -> Result<bool> {
+        let text = match &value {
+            Value::Flag => None,
+            Value::Str(text) => Some(text.to_bytes()),
+            _ => return bad_value(fc, key),
+        };
+        match self.requested.take(key.to_bytes(), text) {
+            Ok(()) => {}
+            Err(BadOption::Unknown) => return Ok(false),
+            Err(BadOption::Value) => return bad_value(fc, key),
+            Err(BadOption::Unexpected) => {
+                let key = Text(key.to_bytes());
+                return invalid(fc, fmt!("Unexpected value for '{key}'"));
             }
-            self.creds = Some(NewCred::prepare_restricted()?.commit());
         }
+        Ok(true)
+    }
+
+    /// Takes the credentials of whoever sets `override_creds`, or none.
+    fn override_creds(&mut self, fc: &FsContext) -> Result {
+        self.creds = match self.requested.settings.override_creds.value {
+            Switch::Off => None,
+            Switch::On if !fc.in_user_ns(false) => {
+                return refuse(
+                    fc,
+                    EINVAL,
+                    fmt!("override_creds from outside the user namespace"),
+                );
+            }
+            Switch::On => Some(NewCred::prepare_restricted()?.commit()),
+        };
         Ok(())
     }
+}
+
+fn bad_value<T>(fc: &FsContext, key: &CStr) -> Result<T> {
+    let key = Text(key.to_bytes());
+    invalid(fc, fmt!("Bad value for '{key}'"))
+}
+
+fn no_change<T>(fc: &FsContext, key: &CStr) -> Result<T> {
+    let key = Text(key.to_bytes());
+    invalid(fc, fmt!("No changes allowed in reconfigure: '{key}'"))
 }
 
 impl Context<Overlay> for Params {
@@ -281,62 +269,67 @@ impl Context<Overlay> for Params {
             lowerdir: None,
             upper: None,
             work: None,
-            config: Config::new(defaults()),
+            requested: Requested::new(parameters()),
             creds: None,
+            repeated: Repeated::default(),
         })
     }
 
     fn parameter(&mut self, fc: &FsContext, key: &CStr, value: Value<'_>) -> Result<bool> {
-        if fc.is_reconfigure() {
-            // mount(2) passes all options of the mount again; they cannot be told from changes.
-            return if fc.is_old_api() {
-                Ok(true)
-            } else {
-                fc.invalid(fmt!("No changes allowed in reconfigure"))
-            };
-        }
-        let name = Text(key.to_bytes());
-        match key.to_bytes() {
-            b"lowerdir" => match value {
-                Value::Str(list) => self.lower_list(fc, key, list)?,
-                _ => return fc.invalid(fmt!("Bad value for '{name}'")),
-            },
-            b"lowerdir+" => self.single(fc, key, value, Slot::Lower)?,
-            b"upperdir" => self.single(fc, key, value, Slot::Upper)?,
-            b"workdir" => self.single(fc, key, value, Slot::Work)?,
-            b"datadir+" => {
-                return fc.invalid(fmt!("option '{name}' is not supported yet"));
+        match (key.to_bytes(), value) {
+            (b"lowerdir", Value::Str(list)) => self.lower_list(fc, key, list)?,
+            (b"lowerdir", _) => return bad_value(fc, key),
+            (b"lowerdir+", value) => self.single(fc, key, value, Slot::Lower)?,
+            (b"upperdir", value) => self.single(fc, key, value, Slot::Upper)?,
+            (b"workdir", value) => self.single(fc, key, value, Slot::Work)?,
+            (b"datadir+", _) => {
+                return refuse(fc, EINVAL, fmt!("option 'datadir+' is not supported yet"));
             }
-            b"override_creds" | b"nooverride_creds" => match value {
-                Value::Flag => self.override_creds(fc, key.to_bytes() == b"override_creds")?,
-                _ => return fc.invalid(fmt!("Unexpected value for '{name}'")),
-            },
-            other => {
-                let text = match &value {
-                    Value::Flag => None,
-                    Value::Str(text) => Some(text.to_bytes()),
-                    _ => return fc.invalid(fmt!("Bad value for '{name}'")),
-                };
-                match self.config.option(other, text) {
-                    None => return Ok(false),
-                    Some(Verdict::Accepted) => {}
-                    Some(Verdict::BadValue) => {
-                        return fc.invalid(fmt!("Bad value for '{name}'"));
-                    }
-                    Some(Verdict::UnexpectedValue) => {
-                        return fc.invalid(fmt!("Unexpected value for '{name}'"));
-                    }
-                    Some(Verdict::Unsupported) => {
-                        let text = Text(text.unwrap_or_default());
-                        return fc.invalid(fmt!("option '{name}={text}' is not supported yet"));
-                    }
-                }
+            (b"override_creds" | b"nooverride_creds", value) => {
+                self.other(fc, key, value)?;
+                self.override_creds(fc)?;
             }
+            (_, value) => return self.other(fc, key, value),
         }
         Ok(true)
     }
 
-    fn reconfigure(_fc: &FsContext, sb: &SuperBlock, fs: &Overlay, read_only: bool) -> Result {
+    fn repeat(
+        &mut self,
+        fc: &FsContext,
+        fs: &Overlay,
+        key: &CStr,
+        value: Value<'_>,
+    ) -> Result<bool> {
+        // Software hands anything over there, and overlayfs never minded.
+        if fc.is_old_api() {
+            return Ok(true);
+        }
+        let text = match &value {
+            Value::Flag => None,
+            Value::Str(text) => Some(text.to_bytes()),
+            _ => return no_change(fc, key),
+        };
+        let repeated = &mut self.repeated;
+        match fs
+            .given
+            .is_repeated(&fs.config, repeated, key.to_bytes(), text)
+        {
+            true => Ok(true),
+            false => no_change(fc, key),
+        }
+    }
+
+    fn reconfigure(
+        &mut self,
+        fc: &FsContext,
+        sb: &SuperBlock,
+        fs: &Overlay,
+        read_only: bool,
+    ) -> Result {
+        if !fs.given.is_complete(&core::mem::take(&mut self.repeated)) {
+            return no_change(fc, c"lowerdir+");
+        }
         if !read_only && fs.is_forced_readonly() {
             return Err(EROFS);
         }

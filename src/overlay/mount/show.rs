@@ -2,10 +2,7 @@
 
 //! What users see of a mount: `statfs(2)`, the options in `/proc/mounts`.
 
-use super::{
-    options::{CopyUp, Uuid},
-    params,
-};
+use super::{options::Requested, params};
 use crate::{
     overlay::union::{Dentry, Overlay},
     vfs::{self, super_block::StatFs, CBuf},
@@ -18,8 +15,8 @@ pub(crate) fn statfs(dentry: &Dentry) -> Result<StatFs> {
     let root = dentry.own_sb().root()?;
     let mut stat = StatFs::read(root.own_positive()?.attributes()?)?;
     stat.set_name_len(fs.name_len);
-    stat.set_union_magic();
-    if fs.config.uuid == Uuid::Auto {
+    stat.set_magic::<Overlay>();
+    if fs.config.has_uuid() {
         stat.set_fsid(dentry.sb());
     }
     Ok(stat)
@@ -27,31 +24,18 @@ pub(crate) fn statfs(dentry: &Dentry) -> Result<StatFs> {
 
 /// Prints the options such that they can be mounted again.
 pub(crate) fn show_options(fs: &Overlay, out: &SeqFile) {
-    let show = |key: &CStr, value: &CBuf| vfs::log::show_option(out, key, value.as_cstr());
-    match &fs.shown.lowerdir {
+    let given = &fs.given;
+    let show = |key: &CStr, name: &CBuf| vfs::log::show_option(out, key, name.as_cstr());
+    match &given.lowerdir {
         Some(list) => show(c"lowerdir", list),
-        None => fs
-            .shown
-            .lower
-            .iter()
-            .for_each(|name| show(c"lowerdir+", name)),
+        None => given.lower.iter().for_each(|name| show(c"lowerdir+", name)),
     }
-    if let Some(name) = &fs.shown.upper {
-        show(c"upperdir", name);
+    if let Some((upper, work)) = given.upper.as_ref().zip(given.work.as_ref()) {
+        show(c"upperdir", upper);
+        show(c"workdir", work);
     }
-    if let Some(name) = &fs.shown.work {
-        show(c"workdir", name);
-    }
-    if fs.config.default_permissions {
-        kernel::seq_print!(out, ",default_permissions");
-    }
-    if let Some(value) = fs.config.shown_redirect_dir(params::defaults()) {
-        kernel::seq_print!(out, ",redirect_dir={value}");
-    }
-    if fs.config.copy_up == CopyUp::AtOpen {
-        kernel::seq_print!(out, ",copy_up=open");
-    }
-    if fs.config.uuid == Uuid::Null {
-        kernel::seq_print!(out, ",uuid=null");
+    let default = Requested::new(params::parameters()).settings;
+    for option in fs.config.shown(&default) {
+        kernel::seq_print!(out, ",{option}");
     }
 }

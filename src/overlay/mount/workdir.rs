@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The work directory: made and cleaned at mount, temporary entries that clean up after themselves,
-//! and the whiteouts that are linked from it.
+//! The work directory: made and cleaned at mount; what its filesystem can do.
 
 use crate::{
     overlay::{
@@ -10,7 +9,10 @@ use crate::{
             temp::{self, Temp, TempName},
             whiteout,
         },
-        union::Features,
+        mount::{
+            capability::Features,
+            messages::{refuse, say},
+        },
     },
     vfs::{
         acl::{Acl, AclType},
@@ -62,10 +64,14 @@ fn clean(
     let incompat = level == INCOMPAT_LEVEL && NameSnapshot::take(dentry).as_bytes() == INCOMPAT;
     for name in &names(writing.mnt().path(dentry)?)? {
         if incompat {
-            return fc.invalid(fmt!(
-                "overlay with incompat feature '{}' cannot be mounted",
-                Text(name.as_bytes())
-            ));
+            return refuse(
+                fc,
+                EINVAL,
+                fmt!(
+                    "overlay with incompat feature '{}' cannot be mounted",
+                    Text(name.as_bytes())
+                ),
+            );
         }
         if let Some(child) = dentry.lookup_positive(writing.mnt(), name.as_bytes(), false)? {
             clean(fc, writing, dentry, &child, level)?;
@@ -164,59 +170,47 @@ fn renames_with_whiteout(writing: Writing<'_>, work: &Dentry) -> Result<bool> {
     Ok(found)
 }
 
+/// Finds out what the filesystem of the work directory `work` in `base` can do.
+fn probe(writing: Writing<'_>, base: &Dentry, work: PathRef<'_>) -> Result<Features> {
+    Ok(Features {
+        types: tells_types(writing.mnt().path(base)?)?,
+        tmpfile: match dirop::tmpfile(writing, work.dentry(), Mode(Mode::REG)) {
+            Err(e) if e == ENOMEM => return Err(e),
+            Err(e) => is_full(e),
+            Ok(_) => true,
+        },
+        whiteouts: renames_with_whiteout(writing, work.dentry())?,
+        marks: marks::probe(work)?,
+        remote: base.revalidate_flags() != 0,
+    })
+}
+
 /// Makes the work directory in `base` and finds out what the filesystem can do. `None`, with a
 /// message, where the directory cannot be made: the mount is read-only then.
 ///
 /// # Errors
 ///
-/// `EINVAL` where the filesystem lacks what cannot be done without, or has features unknown here;
-/// `ENOMEM`, which says nothing about what it can do.
+/// `EINVAL` where the old one is of a mount with features unknown here; `ENOMEM`, which says nothing
+/// about what the filesystem can do.
 pub(crate) fn prepare(
     fc: &FsContext,
     writing: Writing<'_>,
     base: &Dentry,
     name: &[u8],
-    remote: bool,
 ) -> Result<Option<(Path, Features)>> {
     let work = match make(fc, writing, base) {
         Ok(work) => work,
         Err(NoWork::Refuse(e)) => return Err(e),
         Err(NoWork::Failed(e)) => {
-            pr_warn!(
-                "failed to create directory {}/work (errno: {}); mounting read-only\n",
-                Text(name),
-                e.to_errno().wrapping_neg()
+            let (name, errno) = (Text(name), e.to_errno().wrapping_neg());
+            say(
+                fc,
+                Level::Warning,
+                fmt!("failed to create directory {name}/work (errno: {errno}); mounting read-only"),
             );
             return Ok(None);
         }
     };
-    let d_type = tells_types(writing.mnt().path(base)?)?;
-    if !d_type {
-        fc.log(Level::Warning, fmt!("upper fs needs to support d_type"));
-        pr_warn!("upper fs needs to support d_type.\n");
-    }
-    let path = work.as_ref();
-    let tmpfile = match dirop::tmpfile(writing, path.dentry(), Mode(Mode::REG)) {
-        Err(e) if e == ENOMEM => return Err(e),
-        Err(e) => is_full(e),
-        Ok(_) => true,
-    };
-    if !tmpfile {
-        pr_warn!("upper fs does not support tmpfile.\n");
-    }
-    let whiteouts = renames_with_whiteout(writing, path.dentry())?;
-    if !whiteouts {
-        pr_warn!("upper fs does not support RENAME_WHITEOUT.\n");
-    }
-    let xattrs = marks::probe(path)?;
-    if !xattrs {
-        pr_warn!("failed to set xattr on upper\n");
-    }
-    if remote && !(d_type && whiteouts && xattrs) {
-        return fc.invalid(fmt!(
-            "upper fs missing required features: d_type {d_type}, RENAME_WHITEOUT {whiteouts}, \
-             xattrs {xattrs}"
-        ));
-    }
-    Ok(Some((work, Features { tmpfile, xattrs })))
+    let features = probe(writing, base, work.as_ref())?;
+    Ok(Some((work, features)))
 }

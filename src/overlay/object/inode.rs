@@ -23,7 +23,7 @@ use crate::{
         fs::InodeData,
         log::warn_limited,
         mount::{Path, PathRef},
-        own::Found,
+        new_inode::Found,
         sync::{Flags, OnceArc},
         OpGuard, Ref,
     },

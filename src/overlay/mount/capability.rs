@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the mounter and the layers can do, as far as options depend on it. Pure.
+
+use kernel::error::Error;
+
+/// Whether the union's own attributes can be set in upper.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OwnMarks {
+    /// They can.
+    Work,
+    /// The filesystem has none.
+    Missing,
+    /// The mounter may not.
+    NotPermitted,
+}
+
+/// What the filesystem of upper can do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Features {
+    /// Listings tell the type of entries.
+    pub(crate) types: bool,
+    /// Unnamed files.
+    pub(crate) tmpfile: bool,
+    /// A rename leaves a whiteout behind.
+    pub(crate) whiteouts: bool,
+    pub(crate) marks: OwnMarks,
+    /// It is a network filesystem, of which all of the above is wanted.
+    pub(crate) remote: bool,
+}
+
+/// Where the UUID of an upper stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Identity {
+    /// It has one.
+    Known,
+    /// It has got one now.
+    Made,
+    /// It was used by a union without, and is to go on so.
+    Without,
+    /// It has one that cannot be read.
+    Unreadable(Error),
+    /// It has none and cannot be given one.
+    Unwritable(Error),
+}
+
+/// An upper layer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Upper {
+    /// None where the work directory cannot be made: the mount is read-only.
+    pub(crate) features: Option<Features>,
+    pub(crate) identity: Identity,
+}
+
+/// What the mounter and the layers can do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Capabilities {
+    /// The mounter may use `trusted.*` attributes.
+    pub(crate) sysadmin: bool,
+    pub(crate) upper: Option<Upper>,
+}
+
+impl Capabilities {
+    /// Those of layers that can do everything. What [`resolve`](super::resolve::resolve) refuses with these it always refuses;
+    /// what it agrees to is the most that can come to be.
+    pub(crate) fn best(sysadmin: bool, has_upper: bool) -> Self {
+        Self {
+            sysadmin,
+            upper: has_upper.then_some(Upper {
+                features: Some(Features {
+                    types: true,
+                    tmpfile: true,
+                    whiteouts: true,
+                    marks: OwnMarks::Work,
+                    remote: false,
+                }),
+                identity: Identity::Known,
+            }),
+        }
+    }
+}

@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Layers: directories that can be ones, opened and claimed for a mount, compared with one another.
+
+use super::{
+    capability::Features,
+    messages::{invalid, refuse, say},
+    resolve::Effective,
+    workdir,
+};
+use crate::{
+    overlay::{
+        layer::{Layer, MAX_LOWER},
+        object::number::Layout,
+        union::{LayerFs, Layers, Work},
+    },
+    vfs::{
+        self,
+        claim::Claims,
+        context::{FsContext, Level},
+        cred,
+        log::Text,
+        mount::{PathRef, PrivateMount},
+        super_block::{AnonDev, SbId, StatFs},
+        CBuf, Mount, Path, SuperBlock,
+    },
+};
+use kernel::{fmt, prelude::*};
+
+/// A directory that the user named, and the name as the user gave it.
+pub(crate) struct Named {
+    pub(crate) path: Path,
+    pub(crate) name: CBuf,
+}
+
+/// The place that a directory is meant for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slot {
+    Lower,
+    Upper,
+    Work,
+}
+
+/// Refuses one lower layer more than can be.
+pub(crate) fn check_number(fc: &FsContext, number: usize) -> Result {
+    if number > MAX_LOWER {
+        return invalid(fc, fmt!("too many lower directories, limit is {MAX_LOWER}"));
+    }
+    Ok(())
+}
+
+/// Checks that a directory can be in `slot`, as soon as it is named. What can change until it is mounted is
+/// checked again there.
+pub(crate) fn check(fc: &FsContext, named: &Named, slot: Slot) -> Result {
+    let at = named.path.as_ref();
+    let name = Text(named.name.as_bytes());
+    if !at.dentry().is_dir() {
+        return invalid(fc, fmt!("{name} is not a directory"));
+    }
+    if at.dentry().is_casefolded() {
+        return invalid(
+            fc,
+            fmt!("case-insensitive directory on {name} is not supported yet"),
+        );
+    }
+    if at.dentry().is_weird() {
+        return invalid(fc, fmt!("filesystem on {name} not supported"));
+    }
+    if slot != Slot::Lower {
+        if at.dentry().is_union() {
+            return invalid(fc, fmt!("filesystem on {name} not supported as upperdir"));
+        }
+        if at.mnt().is_readonly() {
+            return invalid(fc, fmt!("filesystem on {name} is read-only"));
+        }
+    }
+    Ok(())
+}
+
+/// Layers that are being opened.
+pub(crate) struct Opening<'a> {
+    fc: &'a FsContext,
+    /// The device number of the mount, which its claims are known by.
+    dev: u32,
+    /// Which directories the mounts of the type use.
+    claims: &'a Claims,
+    layers: Layers,
+    /// The longest name of all layers.
+    name_len: i64,
+}
+
+impl<'a> Opening<'a> {
+    /// No layer yet, of the mount with device number `dev`; `claims` are those of its type.
+    pub(crate) fn new(fc: &'a FsContext, dev: u32, claims: &'a Claims) -> Self {
+        Self {
+            fc,
+            dev,
+            claims,
+            layers: Layers::default(),
+            name_len: 0,
+        }
+    }
+
+    /// The layers opened so far.
+    pub(crate) fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// The layers, and the longest name of all.
+    pub(crate) fn finish(self) -> (Layers, i64) {
+        (self.layers, self.name_len)
+    }
+
+    fn check_name_len(&mut self, named: &Named) -> Result {
+        let stat = match StatFs::read(named.path.as_ref()) {
+            Ok(stat) => stat,
+            Err(e) => {
+                let name = Text(named.name.as_bytes());
+                return refuse(self.fc, e, fmt!("statfs failed on '{name}'"));
+            }
+        };
+        self.name_len = self.name_len.max(stat.name_len());
+        Ok(())
+    }
+
+    fn add_root(&mut self, dentry: &vfs::Dentry, what: &str) -> Result {
+        match self.layers.roots.add(dentry.positive()?)? {
+            true => Ok(()),
+            false => refuse(self.fc, ELOOP, fmt!("conflicting {what} path")),
+        }
+    }
+
+    /// Claims a directory for this mount alone.
+    fn claim(&mut self, path: PathRef<'_>, what: &str) -> Result {
+        let claim = self.claims.claim(path, self.dev)?;
+        if !claim.is_held() {
+            self.refuse_in_use(path.dentry(), what)?;
+        }
+        Ok(self.layers.claims.push(claim, GFP_KERNEL)?)
+    }
+
+    /// A private mount of `named`.
+    fn clone_mount(&self, named: &Named, read_only: bool, what: &str) -> Result<PrivateMount> {
+        // The check of CAP_SYS_ADMIN is on whoever makes the mount, not on the stored credentials.
+        let mnt = match cred::scope_real(|| Mount::clone_private(named.path.as_ref(), read_only)) {
+            Ok(mnt) => mnt,
+            Err(e) => return refuse(self.fc, e, fmt!("failed to clone {what}")),
+        };
+        // Here alone, as a detached mount can be mapped after it was named; nobody maps this one any more.
+        if mnt.is_idmapped() {
+            let name = Text(named.name.as_bytes());
+            return invalid(
+                self.fc,
+                fmt!("idmapped mount on {name} is not supported yet"),
+            );
+        }
+        Ok(mnt)
+    }
+
+    /// Opens the upper layer.
+    pub(crate) fn open_upper(&mut self, upper: &Named) -> Result {
+        let path = upper.path.as_ref();
+        if path.mnt().is_readonly() {
+            return refuse(
+                self.fc,
+                EINVAL,
+                fmt!("upper fs is r/o, try multi-lower layers mount"),
+            );
+        }
+        self.check_name_len(upper)?;
+        self.add_root(path.dentry(), "upperdir")?;
+        let mnt = self.clone_mount(upper, false, "upperpath")?;
+        let layer = self.layers.mounted.upper.insert(Layer::new(mnt, 0));
+        let root = layer.mnt().root().get();
+        self.claim(root.as_ref(), "upperdir")
+    }
+
+    /// Opens the work directory, with what its filesystem can do; `None` where it cannot be made: the mount is
+    /// read-only then.
+    pub(crate) fn open_work(&mut self, upper: &Named, work: &Named) -> Result<Option<Features>> {
+        let (base, top) = (work.path.as_ref(), upper.path.as_ref());
+        if base.mnt() != top.mnt() {
+            return refuse(
+                self.fc,
+                EINVAL,
+                fmt!("workdir and upperdir must reside under the same mount"),
+            );
+        }
+        if base.dentry().is_subdir_of(top.dentry()) || top.dentry().is_subdir_of(base.dentry()) {
+            return refuse(
+                self.fc,
+                EINVAL,
+                fmt!("workdir and upperdir must be separate subtrees"),
+            );
+        }
+        self.claim(base, "workdir")?;
+        self.add_root(base.dentry(), "workdir")?;
+        let mnt = self.layers.upper().ok_or(EIO)?.mnt();
+        let prepared = {
+            let write = mnt.want_write()?;
+            workdir::prepare(
+                self.fc,
+                write.writing(),
+                base.dentry(),
+                work.name.as_bytes(),
+            )?
+        };
+        let Some((dir, features)) = prepared else {
+            return Ok(None);
+        };
+        self.add_root(dir.as_ref().dentry(), "workdir")?;
+        let tmpfile = features.tmpfile;
+        self.layers.work = Some(Work { dir, tmpfile });
+        Ok(Some(features))
+    }
+
+    /// The stacking depth of a mount of the layers of `all`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` where it is more than the kernel allows.
+    pub(crate) fn depth<'b>(&self, all: impl Iterator<Item = &'b Named>) -> Result<i32> {
+        let depths = all.map(|named| named.path.as_ref().mnt().sb().stack_depth());
+        let depth = depths.max().unwrap_or(0) + 1;
+        if SuperBlock::too_deep(depth) {
+            return refuse(self.fc, EINVAL, fmt!("maximum fs stacking depth exceeded"));
+        }
+        Ok(depth)
+    }
+
+    /// Opens the lower layers, topmost first.
+    pub(crate) fn open_lower(&mut self, lower: &[Named]) -> Result {
+        for named in lower {
+            self.check_name_len(named)?;
+        }
+        let upper = self.layers.upper().map(|upper| upper.mnt().sb());
+        let filesystem = LayerFs {
+            sb: upper.map_or(SbId::NONE, SuperBlock::id),
+            uuid: upper.map_or([0; 16], SuperBlock::uuid),
+            dev: AnonDev::new()?,
+            bad_uuid: false,
+            is_lower: false,
+        };
+        self.layers.filesystems.push(filesystem, GFP_KERNEL)?;
+        self.layers.mounted.lower.reserve(lower.len(), GFP_KERNEL)?;
+        for named in lower {
+            let path = named.path.as_ref();
+            let fsid = self.filesystem(path.mnt().sb())?;
+            self.add_root(path.dentry(), "lowerdir")?;
+            if path.dentry().positive()?.is_inuse() {
+                self.report_in_use(path.dentry(), "lowerdir");
+            }
+            let mnt = self.clone_mount(named, true, "lowerpath")?;
+            self.layers
+                .mounted
+                .lower
+                .push(Layer::new(mnt, fsid), GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    /// The number of the lower filesystem that `sb` is, a new one if need be.
+    fn filesystem(&mut self, sb: &SuperBlock) -> Result<u16> {
+        let all = &mut self.layers.filesystems;
+        let index = match all.iter().position(|fs| fs.sb == sb.id()) {
+            Some(index) => index,
+            None => {
+                let filesystem = LayerFs {
+                    sb: sb.id(),
+                    uuid: sb.uuid(),
+                    dev: AnonDev::new()?,
+                    bad_uuid: false,
+                    is_lower: true,
+                };
+                all.push(filesystem, GFP_KERNEL)?;
+                all.len() - 1
+            }
+        };
+        if let Some(fs) = all.get_mut(index) {
+            fs.is_lower = true;
+        }
+        Ok(u16::try_from(index)?)
+    }
+
+    /// Refuses layers that overlap, and an upper or work directory below one that is in use.
+    ///
+    /// # Errors
+    ///
+    /// `ELOOP`, `EBUSY`.
+    pub(crate) fn check_overlap(&self, work: Option<&Named>) -> Result {
+        if let Some(upper) = self.layers.upper() {
+            self.check_parents(upper.mnt().root().dentry(), "upperdir", false)?;
+        }
+        if let Some(work) = work {
+            self.check_parents(work.path.as_ref().dentry(), "workdir", false)?;
+        }
+        for layer in self.layers.lower() {
+            self.check_parents(layer.mnt().root().dentry(), "lowerdir", true)?;
+        }
+        Ok(())
+    }
+
+    fn check_parents(&self, dentry: &vfs::Dentry, what: &str, is_lower: bool) -> Result {
+        let mut at = dentry.get();
+        loop {
+            let parent = at.up();
+            if *parent == *at {
+                return Ok(());
+            }
+            if is_lower && self.layers.roots.contains(parent.positive()?) {
+                return refuse(self.fc, ELOOP, fmt!("overlapping {what} path"));
+            }
+            if parent.positive()?.is_inuse() {
+                if is_lower {
+                    self.report_in_use(&parent, what);
+                } else {
+                    self.refuse_in_use(&parent, what)?;
+                }
+            }
+            at = parent;
+        }
+    }
+
+    /// Where inode numbers come from.
+    pub(crate) fn layout(&self) -> Layout {
+        let of_upper = usize::from(self.layers.upper().is_none());
+        match self.layers.filesystems.len() - of_upper {
+            1 => Layout::OneFs,
+            _ => Layout::SeveralFs,
+        }
+    }
+
+    /// Decides on which lower filesystems handles are decoded, which name their filesystem by UUID.
+    pub(crate) fn judge_uuids(&mut self, config: &Effective) {
+        let all = &mut self.layers.filesystems;
+        for index in 0..all.len() {
+            let others = all
+                .iter()
+                .enumerate()
+                .filter(|(other, fs)| *other != index && fs.is_lower)
+                .map(|(_, fs)| fs.uuid);
+            let tells = all
+                .get(index)
+                .is_some_and(|fs| tells(fs.uuid, others, config.needs_origins()));
+            if let Some(fs) = all.get_mut(index) {
+                fs.bad_uuid = !tells;
+            }
+        }
+    }
+}
+
+/// Whether a UUID tells its filesystem from the lower ones with the UUIDs `others`. A null one, of which there may be
+/// one, does where `null_tells`: without, lower layers may be exchanged for others, which have a null UUID as well.
+fn tells(uuid: [u8; 16], mut others: impl Iterator<Item = [u8; 16]>, null_tells: bool) -> bool {
+    (null_tells || uuid != [0; 16]) && !others.any(|other| other == uuid)
+}
+
+const IN_USE: &str = "is in-use as upperdir/workdir of another mount";
+const EFFECT: &str = "accessing files from both mounts will result in undefined behavior";
+
+/// The mount that a directory is in use by, if it is one of ours, to be printed.
+struct Holder(Option<u32>);
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(dev) => f.write_fmt(fmt!(" ({}:{})", dev >> 20, dev & 0xfffff)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Opening<'_> {
+    /// Says that another mount uses a directory, and which.
+    fn report_in_use(&self, dentry: &vfs::Dentry, what: &str) {
+        let holder = Holder(self.claims.holder(dentry));
+        say(
+            self.fc,
+            Level::Warning,
+            fmt!("{what} {IN_USE}{holder}, {EFFECT}."),
+        );
+    }
+
+    /// Refuses a directory that another mount uses. The drop-in does as overlayfs does without an
+    /// index: container engines that leak mounts rely on a warning being all.
+    fn refuse_in_use(&self, dentry: &vfs::Dentry, what: &str) -> Result {
+        if cfg!(drop_in) {
+            self.report_in_use(dentry, what);
+            return Ok(());
+        }
+        let holder = Holder(self.claims.holder(dentry));
+        refuse(self.fc, EBUSY, fmt!("{what} {IN_USE}{holder}, {EFFECT}"))
+    }
+}
+
+#[kernel::macros::kunit_tests(rovl_layers)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids() {
+        const NULL: [u8; 16] = [0; 16];
+        const A: [u8; 16] = [1; 16];
+        const B: [u8; 16] = [2; 16];
+        let tells = |uuid, others: &[[u8; 16]], null| tells(uuid, others.iter().copied(), null);
+        for null in [false, true] {
+            assert!(tells(A, &[], null));
+            assert!(tells(A, &[B, NULL], null));
+            assert!(!tells(A, &[B, A], null));
+            assert_eq!(tells(NULL, &[], null), null);
+            assert_eq!(tells(NULL, &[A], null), null);
+            assert!(!tells(NULL, &[A, NULL], null));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Messages of a mount: to the kernel log always, to the mount context's log, which `mount(8)` prints, where that
+//! is no surprise.
+
+use super::{
+    capability::{Features, OwnMarks},
+    options::Spelled,
+};
+use crate::vfs::context::{FsContext, Level};
+use kernel::{
+    fmt::{self, Arguments},
+    prelude::*,
+};
+
+/// Something that the mounter should know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Message {
+    /// `uuid=on` without upper.
+    UuidWithoutUpper,
+    /// Upper was perhaps written with options that are the kernel's defaults for its own overlayfs.
+    OtherDefaults,
+    /// Upper does not list the types of entries.
+    NoTypes,
+    /// Upper has no unnamed files.
+    NoTmpfile,
+    /// Upper leaves no whiteouts behind renames.
+    NoWhiteouts,
+    /// Upper has no extended attributes that can be used.
+    NoMarks,
+    /// Which turns redirects off.
+    RedirectsOff,
+    /// Which means no UUID.
+    UuidOff,
+    /// It is the mounter who may not set them.
+    NotPermitted,
+    /// Upper's UUID is [`Identity::Unreadable`].
+    UuidUnreadable(Error),
+    /// Upper's UUID is [`Identity::Unwritable`].
+    UuidUnwritable(Error),
+}
+
+impl Message {
+    /// How grave it is.
+    pub(crate) fn level(&self) -> Level {
+        match self {
+            Self::UuidWithoutUpper | Self::NotPermitted => Level::Info,
+            _ => Level::Warning,
+        }
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uuid = |f: &mut fmt::Formatter<'_>, what: &str, e: &Error| {
+            let errno = e.to_errno();
+            f.write_fmt(fmt!(
+                "failed to {what} uuid (err={errno}); falling back to uuid=null."
+            ))
+        };
+        f.write_str(match self {
+            Self::UuidWithoutUpper => {
+                "option \"uuid=on\" requires an upper fs, falling back to uuid=null."
+            }
+            Self::OtherDefaults => {
+                "overlayfs of this kernel has metacopy=on and redirect_dir=on by default: what it left in upper \
+                 without data is refused (EPERM), and what it renamed without redirect_dir=on or follow"
+            }
+            Self::NoTypes => "upper fs needs to support d_type.",
+            Self::NoTmpfile => "upper fs does not support tmpfile.",
+            Self::NoWhiteouts => "upper fs does not support RENAME_WHITEOUT.",
+            Self::NoMarks => "failed to set xattr on upper",
+            Self::RedirectsOff => "...falling back to redirect_dir=nofollow.",
+            Self::UuidOff => "...falling back to uuid=null.",
+            Self::NotPermitted => {
+                "without trusted xattrs, directories of lower layers cannot be removed once they were changed, nor \
+                 made anew (EIO); overlayfs has 'userxattr' for that, which is not supported yet"
+            }
+            Self::UuidUnreadable(e) => return uuid(f, "get", e),
+            Self::UuidUnwritable(e) => return uuid(f, "set", e),
+        })
+    }
+}
+
+/// More than one resolution can have.
+const MOST_MESSAGES: usize = 12;
+
+/// Messages, in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Messages {
+    list: [Option<Message>; MOST_MESSAGES],
+    len: usize,
+}
+
+impl Messages {
+    /// Adds one.
+    pub(crate) fn push(&mut self, message: Message) {
+        if let Some(place) = self.list.get_mut(self.len) {
+            *place = Some(message);
+            self.len += 1;
+        }
+    }
+
+    /// The messages.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Message> {
+        self.list.iter().flatten()
+    }
+}
+
+/// Why there can be no mount.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refusal {
+    /// A feature that does not exist yet.
+    NotYet(Spelled),
+    /// Redirects are asked for by a mounter who cannot use `trusted.*` attributes.
+    RedirectsNotPermitted,
+    /// A remote upper without these.
+    RemoteUpper(Features),
+}
+
+impl Refusal {
+    /// The error to return.
+    pub(crate) fn error(&self) -> Error {
+        match self {
+            Self::RedirectsNotPermitted => EPERM,
+            Self::NotYet(_) | Self::RemoteUpper(_) => EINVAL,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotYet(option) => f.write_fmt(fmt!("option '{option}' is not supported yet")),
+            Self::RedirectsNotPermitted => {
+                f.write_str("redirect_dir requires permission to access trusted xattrs")
+            }
+            Self::RemoteUpper(features) => {
+                let (types, whiteouts) = (features.types, features.whiteouts);
+                let xattrs = features.marks == OwnMarks::Work;
+                f.write_fmt(fmt!(
+                    "upper fs missing required features: d_type {types}, RENAME_WHITEOUT \
+                     {whiteouts}, xattrs {xattrs}"
+                ))
+            }
+        }
+    }
+}
+
+/// Says `message`. Software that compares what `mount(8)` prints must not notice the drop-in, so there the
+/// context's log has what overlayfs puts there, too, alone.
+fn tell(fc: &FsContext, level: Level, message: Arguments<'_>, overlayfs_does: bool) {
+    match level {
+        Level::Error => pr_err!("{message}\n"),
+        Level::Warning => pr_warn!("{message}\n"),
+        Level::Info => pr_info!("{message}\n"),
+    }
+    // A context of mount(2) has no log of its own: it would be the kernel log again.
+    if !fc.is_old_api() && (overlayfs_does || cfg!(not(drop_in))) {
+        fc.log(level, message);
+    }
+}
+
+/// Says something about a mount that is made.
+pub(crate) fn say(fc: &FsContext, level: Level, message: Arguments<'_>) {
+    tell(fc, level, message, false);
+}
+
+/// Says why a mount is refused, and returns `error`.
+pub(crate) fn refuse<T>(fc: &FsContext, error: Error, message: Arguments<'_>) -> Result<T> {
+    tell(fc, Level::Error, message, false);
+    Err(error)
+}
+
+/// As [`refuse`] with `EINVAL`, for what overlayfs, too, puts into the context's log.
+pub(crate) fn invalid<T>(fc: &FsContext, message: Arguments<'_>) -> Result<T> {
+    tell(fc, Level::Error, message, true);
+    Err(EINVAL)
+}

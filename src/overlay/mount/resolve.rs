@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is in effect, of what is asked for and what the mounter and the layers can do. Pure.
+
+use super::{
+    capability::{Capabilities, Features, Identity, OwnMarks},
+    messages::{Message, Messages, Refusal},
+    options::{Parameters, RedirectDir, Requested, Settings, Uuid},
+};
+use core::ops::Deref;
+
+/// The options in effect: none of those that do not exist yet. Only [`resolve`] makes one, and nothing changes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Effective(Settings);
+
+impl Deref for Effective {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.0
+    }
+}
+
+impl Effective {
+    /// Whether the union's UUID is upper's own.
+    pub(crate) fn has_uuid(&self) -> bool {
+        matches!(self.uuid.value, Uuid::Auto | Uuid::On)
+    }
+
+    /// Whether an object that was copied up is bound to the lower object that it comes from: the lower layers
+    /// may not be changed or replaced while they are not mounted then.
+    pub(crate) fn needs_origins(&self) -> bool {
+        self.redirect_dir.value == RedirectDir::On
+    }
+}
+
+/// What becomes of `requested` with `can`.
+///
+/// The order is that of overlayfs: what has no meaning without upper, options that depend on one another, what the
+/// mounter may not, what upper cannot do; the options of features to come have their lines there.
+///
+/// # Errors
+///
+/// The reason to refuse the mount.
+pub(crate) fn resolve(
+    requested: &Requested,
+    can: &Capabilities,
+) -> Result<(Effective, Messages), Refusal> {
+    if let Some(option) = requested.settings.not_yet() {
+        return Err(Refusal::NotYet(option));
+    }
+    let mut settings = requested.settings;
+    let mut messages = Messages::default();
+    match can.upper {
+        None => without_upper(&mut settings, &mut messages),
+        Some(_) => other_defaults(&settings, &requested.parameters, &mut messages),
+    }
+    mounter(&settings, can.sysadmin)?;
+    if let Some(upper) = can.upper {
+        if let Some(features) = upper.features {
+            upper_features(&mut settings, &features, &mut messages)?;
+        }
+        upper_uuid(&mut settings, upper.identity, &mut messages);
+    }
+    Ok((Effective(settings), messages))
+}
+
+/// What has no meaning, or another one, where nothing is written.
+fn without_upper(settings: &mut Settings, messages: &mut Messages) {
+    if settings.uuid.value == Uuid::On {
+        settings.uuid.value = Uuid::Null;
+        messages.push(Message::UuidWithoutUpper);
+    }
+    if settings.redirect_dir.value == RedirectDir::Follow {
+        // Nothing is renamed, and this is what overlayfs shows then.
+        settings.redirect_dir.value = RedirectDir::On;
+    }
+}
+
+/// An upper of overlayfs was written with that one's defaults, unless somebody said otherwise.
+fn other_defaults(settings: &Settings, parameters: &Parameters, messages: &mut Messages) {
+    if parameters.metacopy && !settings.metacopy.is_asked_for() {
+        messages.push(Message::OtherDefaults);
+    }
+}
+
+/// What the mounter may not, where it is asked for; a default that cannot be kept falls back later.
+fn mounter(settings: &Settings, sysadmin: bool) -> Result<(), Refusal> {
+    let redirects = &settings.redirect_dir;
+    if !sysadmin && redirects.is_asked_for() && redirects.value != RedirectDir::NoFollow {
+        return Err(Refusal::RedirectsNotPermitted);
+    }
+    Ok(())
+}
+
+/// What the filesystem of upper lacks.
+fn upper_features(
+    settings: &mut Settings,
+    features: &Features,
+    messages: &mut Messages,
+) -> Result<(), Refusal> {
+    if !features.types {
+        messages.push(Message::NoTypes);
+    }
+    if !features.tmpfile {
+        messages.push(Message::NoTmpfile);
+    }
+    if !features.whiteouts {
+        messages.push(Message::NoWhiteouts);
+    }
+    if features.marks != OwnMarks::Work {
+        messages.push(Message::NoMarks);
+        if settings.redirect_dir.value != RedirectDir::NoFollow {
+            settings.redirect_dir.value = RedirectDir::NoFollow;
+            messages.push(Message::RedirectsOff);
+        }
+        if settings.uuid.value != Uuid::Null {
+            settings.uuid.value = Uuid::Null;
+            messages.push(Message::UuidOff);
+        }
+        if features.marks == OwnMarks::NotPermitted {
+            messages.push(Message::NotPermitted);
+        }
+    }
+    if features.remote
+        && !(features.types && features.whiteouts && features.marks == OwnMarks::Work)
+    {
+        return Err(Refusal::RemoteUpper(*features));
+    }
+    Ok(())
+}
+
+/// A new upper has got a UUID, an old one without stays so.
+fn upper_uuid(settings: &mut Settings, identity: Identity, messages: &mut Messages) {
+    let uuid = &mut settings.uuid.value;
+    if *uuid == Uuid::Null {
+        return;
+    }
+    match identity {
+        Identity::Known => {}
+        Identity::Made => *uuid = Uuid::On,
+        Identity::Without => *uuid = Uuid::Null,
+        Identity::Unreadable(e) => {
+            *uuid = Uuid::Null;
+            messages.push(Message::UuidUnreadable(e));
+        }
+        Identity::Unwritable(e) => {
+            *uuid = Uuid::Null;
+            messages.push(Message::UuidUnwritable(e));
+        }
+    }
+}
+
+#[kernel::macros::kunit_tests(rovl_resolve)]
+mod tests {
+    use super::{
+        super::{
+            capability::Upper,
+            options::{CopyUp, Switch},
+        },
+        *,
+    };
+    use kernel::prelude::*;
+
+    const PARAMETERS: Parameters = Parameters {
+        redirect_dir: false,
+        redirect_always_follow: false,
+        metacopy: false,
+    };
+
+    type Choice = (&'static str, Option<&'static str>);
+
+    /// Every option with every value.
+    const CHOICES: &[Choice] = &[
+        ("default_permissions", None),
+        ("override_creds", None),
+        ("nooverride_creds", None),
+        ("redirect_dir", Some("off")),
+        ("redirect_dir", Some("follow")),
+        ("redirect_dir", Some("nofollow")),
+        ("redirect_dir", Some("on")),
+        ("copy_up", Some("write")),
+        ("copy_up", Some("open")),
+        ("index", Some("off")),
+        ("index", Some("on")),
+        ("uuid", Some("off")),
+        ("uuid", Some("null")),
+        ("uuid", Some("auto")),
+        ("uuid", Some("on")),
+        ("nfs_export", Some("off")),
+        ("nfs_export", Some("on")),
+        ("xino", Some("off")),
+        ("xino", Some("auto")),
+        ("xino", Some("on")),
+        ("metacopy", Some("off")),
+        ("metacopy", Some("on")),
+        ("volatile", None),
+        ("fsync", Some("volatile")),
+        ("fsync", Some("auto")),
+        ("fsync", Some("strict")),
+        ("userxattr", None),
+        ("verity", Some("off")),
+        ("verity", Some("on")),
+        ("verity", Some("require")),
+    ];
+
+    /// Pairs of options that do not mean together what each means alone: none of those that exist.
+    const DEPENDENT: &[(Choice, Choice)] = &[];
+
+    const WHOLE: Features = Features {
+        types: true,
+        tmpfile: true,
+        whiteouts: true,
+        marks: OwnMarks::Work,
+        remote: false,
+    };
+
+    fn upper(features: Option<Features>, identity: Identity) -> Capabilities {
+        Capabilities {
+            sysadmin: true,
+            upper: Some(Upper { features, identity }),
+        }
+    }
+
+    fn asked(parameters: Parameters, choices: &[Choice]) -> Requested {
+        let mut requested = Requested::new(parameters);
+        for (key, value) in choices {
+            let taken = requested.take(key.as_bytes(), value.map(str::as_bytes));
+            assert_eq!(taken, Ok(()));
+        }
+        requested
+    }
+
+    fn outcome(choices: &[Choice], can: &Capabilities) -> Result<(Effective, Messages), Refusal> {
+        resolve(&asked(PARAMETERS, choices), can)
+    }
+
+    /// The two options set the same thing, so that the last counts.
+    fn same_setting(a: &Choice, b: &Choice) -> bool {
+        let setting = |name| match name {
+            "volatile" => "fsync",
+            "nooverride_creds" => "override_creds",
+            name => name,
+        };
+        setting(a.0) == setting(b.0)
+    }
+
+    #[test]
+    fn pairs() {
+        let none = WHOLE;
+        let poor = Features {
+            marks: OwnMarks::NotPermitted,
+            ..none
+        };
+        let cans = [
+            Capabilities::best(true, true),
+            Capabilities::best(false, true),
+            Capabilities::best(true, false),
+            Capabilities::best(false, false),
+            upper(Some(poor), Identity::Known),
+            upper(Some(none), Identity::Made),
+            upper(None, Identity::Without),
+        ];
+        for can in &cans {
+            for a in CHOICES {
+                for b in CHOICES {
+                    let both = outcome(&[*a, *b], can);
+                    if DEPENDENT.contains(&(*a, *b)) || DEPENDENT.contains(&(*b, *a)) {
+                        continue;
+                    }
+                    if same_setting(a, b) {
+                        assert_eq!(both, outcome(&[*b], can));
+                        continue;
+                    }
+                    match (outcome(&[*a], can), outcome(&[*b], can)) {
+                        (Ok((a, _)), Ok((b, _))) => {
+                            let Ok((both, _)) = both else {
+                                assert!(both.is_ok());
+                                continue;
+                            };
+                            assert!(combine(&a, &b, can) == *both);
+                        }
+                        _ => assert!(both.is_err()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Each setting as in that one of `a` and `b` which changes it.
+    fn combine(a: &Settings, b: &Settings, can: &Capabilities) -> Settings {
+        let Ok((default, _)) = outcome(&[], can) else {
+            return *a;
+        };
+        macro_rules! either {
+            ($($field:ident)+) => {
+                Settings {
+                    $($field: if a.$field == default.$field { b.$field } else { a.$field },)+
+                }
+            };
+        }
+        either!(default_permissions override_creds redirect_dir copy_up index uuid nfs_export xino
+            metacopy fsync userxattr verity)
+    }
+
+    #[test]
+    fn not_yet() {
+        let best = Capabilities::best(true, true);
+        let refused = CHOICES
+            .iter()
+            .filter(|choice| outcome(&[**choice], &best).is_err());
+        // index, uuid=off, nfs_export, xino twice, metacopy, volatile twice, strict, userxattr, verity twice.
+        assert_eq!(refused.count(), 12);
+        for choice in CHOICES {
+            if let Err(refusal) = outcome(&[*choice], &best) {
+                assert!(matches!(refusal, Refusal::NotYet(_)));
+                assert_eq!(refusal.error(), EINVAL);
+            }
+        }
+    }
+
+    /// The best case refuses nothing that another one has, and decides no less.
+    #[test]
+    fn best_is_best() {
+        for sysadmin in [false, true] {
+            for choice in CHOICES {
+                let best = outcome(&[*choice], &Capabilities::best(sysadmin, true));
+                let mut can = upper(None, Identity::Without);
+                can.sysadmin = sysadmin;
+                assert_eq!(best.is_err(), outcome(&[*choice], &can).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn redirects() {
+        let on = Parameters {
+            redirect_dir: true,
+            ..PARAMETERS
+        };
+        let follow = Parameters {
+            redirect_always_follow: true,
+            ..PARAMETERS
+        };
+        type Effect = Result<(RedirectDir, Option<RedirectDir>), Refusal>;
+        let refused = Err(Refusal::RedirectsNotPermitted);
+        // By a mounter with CAP_SYS_ADMIN and by one without; then what is shown.
+        let cases: [(Parameters, Option<&'static str>, Effect, Effect); 9] = {
+            use RedirectDir::{Follow, NoFollow, On};
+            let none = Ok((NoFollow, None));
+            [
+                (PARAMETERS, None, none, none),
+                (PARAMETERS, Some("off"), none, none),
+                (PARAMETERS, Some("on"), Ok((On, Some(On))), refused),
+                (
+                    PARAMETERS,
+                    Some("follow"),
+                    Ok((Follow, Some(Follow))),
+                    refused,
+                ),
+                (on, None, Ok((On, None)), Ok((On, None))),
+                (
+                    on,
+                    Some("off"),
+                    Ok((NoFollow, Some(NoFollow))),
+                    Ok((NoFollow, Some(NoFollow))),
+                ),
+                (follow, None, Ok((Follow, None)), Ok((Follow, None))),
+                (follow, Some("off"), Ok((Follow, None)), refused),
+                (
+                    follow,
+                    Some("nofollow"),
+                    Ok((NoFollow, Some(NoFollow))),
+                    Ok((NoFollow, Some(NoFollow))),
+                ),
+            ]
+        };
+        for (parameters, value, privileged, other) in cases {
+            let requested = match value {
+                None => asked(parameters, &[]),
+                value => asked(parameters, &[("redirect_dir", value)]),
+            };
+            let default = Requested::new(parameters).settings;
+            for (sysadmin, expected) in [(true, privileged), (false, other)] {
+                let can = Capabilities::best(sysadmin, true);
+                let seen = resolve(&requested, &can).map(|(effective, _)| {
+                    let shown = effective.shown(&default).next().is_some();
+                    let value = effective.redirect_dir.value;
+                    (value, shown.then_some(value))
+                });
+                assert_eq!(seen, expected);
+            }
+        }
+        let no_upper = Capabilities::best(true, false);
+        let seen = outcome(&[("redirect_dir", Some("follow"))], &no_upper);
+        let value = seen.map(|(effective, _)| effective.redirect_dir.value);
+        assert_eq!(value, Ok(RedirectDir::On));
+    }
+
+    #[test]
+    fn uuids() {
+        use Uuid::{Auto, Null, On};
+        let whole = Some(WHOLE);
+        let cases: [(&'static str, Capabilities, Uuid, Option<Message>); 13] = [
+            ("auto", upper(whole, Identity::Known), Auto, None),
+            ("auto", upper(whole, Identity::Made), On, None),
+            ("auto", upper(whole, Identity::Without), Null, None),
+            ("on", upper(whole, Identity::Known), On, None),
+            ("on", upper(whole, Identity::Made), On, None),
+            ("null", upper(whole, Identity::Known), Null, None),
+            ("auto", upper(None, Identity::Made), On, None),
+            (
+                "auto",
+                upper(whole, Identity::Unreadable(EIO)),
+                Null,
+                Some(Message::UuidUnreadable(EIO)),
+            ),
+            (
+                "on",
+                upper(whole, Identity::Unwritable(ENOSPC)),
+                Null,
+                Some(Message::UuidUnwritable(ENOSPC)),
+            ),
+            ("null", upper(whole, Identity::Unreadable(EIO)), Null, None),
+            ("auto", Capabilities::best(true, false), Auto, None),
+            ("null", Capabilities::best(true, false), Null, None),
+            (
+                "on",
+                Capabilities::best(true, false),
+                Null,
+                Some(Message::UuidWithoutUpper),
+            ),
+        ];
+        for (value, can, expected, message) in cases {
+            let seen = outcome(&[("uuid", Some(value))], &can)
+                .map(|(config, messages)| (config.uuid.value, messages.iter().next().copied()));
+            assert_eq!(seen, Ok((expected, message)));
+        }
+    }
+
+    #[test]
+    fn poor_uppers() {
+        let messages = |choices: &[Choice], features: Features| {
+            let seen = outcome(choices, &upper(Some(features), Identity::Known));
+            seen.map(|(config, messages)| {
+                assert_eq!(config.copy_up.value, CopyUp::AtWrite);
+                assert_eq!(config.index.value, Switch::Off);
+                messages
+            })
+        };
+        let list = |list: &[Message]| {
+            let mut messages = Messages::default();
+            list.iter().for_each(|message| messages.push(*message));
+            Ok(messages)
+        };
+        let whole = WHOLE;
+        assert_eq!(messages(&[], whole), list(&[]));
+        let mut poor = Features {
+            types: false,
+            tmpfile: false,
+            whiteouts: false,
+            marks: OwnMarks::Missing,
+            remote: false,
+        };
+        use Message::{
+            NoMarks, NoTmpfile, NoTypes, NoWhiteouts, NotPermitted, RedirectsOff, UuidOff,
+        };
+        let all = [
+            NoTypes,
+            NoTmpfile,
+            NoWhiteouts,
+            NoMarks,
+            RedirectsOff,
+            UuidOff,
+        ];
+        let redirects: &[Choice] = &[("redirect_dir", Some("on"))];
+        assert_eq!(messages(redirects, poor), list(&all));
+        let quiet: &[Choice] = &[("uuid", Some("null"))];
+        assert_eq!(
+            messages(quiet, poor),
+            list(&[NoTypes, NoTmpfile, NoWhiteouts, NoMarks])
+        );
+        let unprivileged = Features {
+            marks: OwnMarks::NotPermitted,
+            ..whole
+        };
+        assert_eq!(
+            messages(&[], unprivileged),
+            list(&[NoMarks, UuidOff, NotPermitted])
+        );
+        poor.remote = true;
+        assert_eq!(messages(&[], poor), Err(Refusal::RemoteUpper(poor)));
+        let remote = Features {
+            tmpfile: false,
+            remote: true,
+            ..whole
+        };
+        assert_eq!(messages(&[], remote), list(&[NoTmpfile]));
+    }
+
+    #[test]
+    fn other_defaults() {
+        let metacopy = Parameters {
+            metacopy: true,
+            ..PARAMETERS
+        };
+        let warned = |choices: &[Choice], has_upper| {
+            let can = Capabilities::best(true, has_upper);
+            resolve(&asked(metacopy, choices), &can)
+                .is_ok_and(|(_, messages)| messages.iter().any(|m| *m == Message::OtherDefaults))
+        };
+        assert!(warned(&[], true));
+        assert!(!warned(&[("metacopy", Some("off"))], true));
+        assert!(!warned(&[], false));
+    }
+}
