@@ -49,14 +49,6 @@ pub(crate) trait Context<F: FileSystem>: Sized + Send + 'static {
 /// A mount in preparation, as the VFS knows it.
 pub(crate) struct FsContext(*mut bindings::fs_context);
 
-/// How grave a message is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Level {
-    Error,
-    Warning,
-    Info,
-}
-
 impl FsContext {
     /// # Safety
     ///
@@ -65,16 +57,11 @@ impl FsContext {
         Self(fc)
     }
 
-    /// Puts a message into the context's log, which `fsconfig(2)` users and `mount(8)` read; with the
-    /// old API it goes to the kernel log.
-    pub(crate) fn log(&self, level: Level, message: kernel::fmt::Arguments<'_>) {
-        let level = match level {
-            Level::Error => b'e',
-            Level::Warning => b'w',
-            Level::Info => b'i',
-        };
+    /// Puts an error into the context's log, which `fsconfig(2)` users and `mount(8)` read; with the
+    /// old API there is none, and it goes to the kernel log.
+    pub(crate) fn log_error(&self, message: kernel::fmt::Arguments<'_>) {
         // SAFETY: the context is valid for `self`; `%pA` takes a pointer to `Arguments`.
-        unsafe { bindings::rovl_logfc(self.0, level, (&raw const message).cast()) }
+        unsafe { bindings::rovl_logfc(self.0, b'e', (&raw const message).cast()) }
     }
 
     /// Whether it comes from mount(2).

@@ -161,8 +161,9 @@ layers
 mkdir image sq sq2
 put image/f content
 put image/g content
-if has_fs squashfs && command -v mksquashfs >"$SEEN" && mksquashfs image "$IMAGES/null.sqfs" -quiet -no-progress >"$SEEN" 2>&1 &&
-	mount -o loop,ro "$IMAGES/null.sqfs" sq && mount -o loop,ro "$IMAGES/null.sqfs" sq2; then
+if has_fs squashfs && command -v mksquashfs >"$SEEN" && mksquashfs image "$IMAGES/null.sqfs" -comp zstd -quiet -no-progress -noappend >"$SEEN" 2>&1 &&
+	mount -o loop,ro "$IMAGES/null.sqfs" sq 2>"$SEEN" && cp "$IMAGES/null.sqfs" "$IMAGES/null2.sqfs" &&
+	mount -o loop,ro "$IMAGES/null2.sqfs" sq2 2>"$SEEN"; then
 	# keeps LOWERS OPTION: whether a file's number is the same after its copy-up and at the next mount.
 	keeps() {
 		local LAYERS=lowerdir=$1,upperdir=upper,workdir=work number
@@ -183,6 +184,6 @@ if has_fs squashfs && command -v mksquashfs >"$SEEN" && mksquashfs image "$IMAGE
 else
 	skip 'no UUID' "no squashfs: $(head -n 1 "$SEEN")"
 fi
-rm -f "$IMAGES/null.sqfs"
+rm -f "$IMAGES"/null*.sqfs
 
 done_testing

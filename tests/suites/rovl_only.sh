@@ -39,7 +39,7 @@ BASIC=(lowerdir=lower1 upperdir=upper workdir=work)
 # ---- options of what is not there yet: refused by name
 for o in index=on nfs_export=on metacopy=on xino=on xino=auto userxattr volatile \
 	fsync=volatile fsync=strict verity=on verity=require uuid=off datadir+=lower2; do
-	says "refused: $o" EINVAL "'(${o%%+*}|volatile)'" "${BASIC[@]}" "$o"
+	says "refused: $o" EINVAL "'(${o%%+*}|volatile)['+]" "${BASIC[@]}" "$o"
 done
 says 'refused: data-only layers' EINVAL 'data' lowerdir=lower1::lower2 upperdir=upper workdir=work
 for o in redirect_dir=nonsense index= metacopy= xino=2 copy_up=never copy_up= copy_up=Open copy_up; do
@@ -91,6 +91,15 @@ sys mount rovl m2 lowerdir=lower1 upperdir=upper workdir=work
 mkdir m2/u m2/w upper2 work2
 says 'an upper on rovl' EINVAL 'upper' lowerdir=lower2 upperdir=m2/u workdir=m2/w
 
+# ---- layers in use: EBUSY, with the mount that uses them
+says 'upper in use' EBUSY "upper.*(use|busy).*" lowerdir=lower1 upperdir=upper workdir=work2
+says 'work in use' EBUSY "work.*(use|busy).*" lowerdir=lower1 upperdir=upper2 workdir=work
+says 'an upper inside an upper in use' EBUSY "upper.*(use|busy).*" lowerdir=lower2 upperdir=upper/u workdir=upper/w
+is 'the first mount still works' 0 "$(put m2/x y; echo $?)"
+umount m2
+check 'free after umount' sys mount rovl mnt "${BASIC[@]}"
+umnt
+
 # ---- the options that are shown are no change: mount(8) 2.41 hands them over for remount,ro
 # repeats NAME OPTION...: a mount with these options is changed by all that is shown of it, and back.
 repeats() {
@@ -127,18 +136,6 @@ check 'mount -o remount,ro' mount -o remount,ro mnt
 fails 'it is read-only' EROFS put mnt/new x
 check 'mount -o remount,rw' mount -o remount,rw mnt
 check 'it is not' put mnt/new x
-umnt
-layers 2
-BASIC=(lowerdir=lower1 upperdir=upper workdir=work)
-mkdir m1 m2
-
-# ---- layers in use: EBUSY, with the mount that uses them
-says 'upper in use' EBUSY "upper.*(use|busy).*" lowerdir=lower1 upperdir=upper workdir=work2
-says 'work in use' EBUSY "work.*(use|busy).*" lowerdir=lower1 upperdir=upper2 workdir=work
-says 'an upper inside an upper in use' EBUSY "upper.*(use|busy).*" lowerdir=lower2 upperdir=upper/u workdir=upper/w
-is 'the first mount still works' 0 "$(put m2/x y; echo $?)"
-umount m2
-check 'free after umount' sys mount rovl mnt "${BASIC[@]}"
 umnt
 
 # ---- more than 500 layers

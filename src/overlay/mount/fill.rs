@@ -6,7 +6,7 @@ use super::{
     capability::{Capabilities, Identity, OwnMarks, Upper},
     given::Given,
     layers::Opening,
-    messages::{refuse, say, Messages},
+    messages::{refuse, say, Level, Messages},
     options::Uuid,
     params::Params,
     resolve::{resolve, Effective},
@@ -22,7 +22,7 @@ use crate::overlay::{
 };
 use crate::vfs::{
     backing::{LowerPath, Lowers},
-    context::{FsContext, Level},
+    context::FsContext,
     cred::{self, NewCred},
     dentry::WEAK_REVALIDATE,
     mount::PathRef,
@@ -80,7 +80,7 @@ fn mount<'a>(
     }
     let (config, messages) = settle(fc, params, &can)?;
     for message in messages.iter() {
-        say(fc, message.level(), fmt!("{message}"));
+        say(message.level(), fmt!("{message}"));
     }
     opening.judge_uuids(&config);
     set_attributes(&mut sb, opening.layers());
@@ -112,7 +112,6 @@ fn check_directories(fc: &FsContext, params: &Params) -> Result {
             }
             if work.is_some() {
                 say(
-                    fc,
                     Level::Info,
                     fmt!("option \"workdir\" is useless in a non-upper mount, ignore"),
                 );

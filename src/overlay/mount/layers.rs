@@ -4,7 +4,7 @@
 
 use super::{
     capability::Features,
-    messages::{invalid, refuse, say},
+    messages::{invalid, refuse, say, Level},
     resolve::Effective,
     workdir,
 };
@@ -16,7 +16,7 @@ use crate::{
     vfs::{
         self,
         claim::Claims,
-        context::{FsContext, Level},
+        context::FsContext,
         cred,
         log::Text,
         mount::{PathRef, PrivateMount},
@@ -373,11 +373,7 @@ impl Opening<'_> {
     /// Says that another mount uses a directory, and which.
     fn report_in_use(&self, dentry: &vfs::Dentry, what: &str) {
         let holder = Holder(self.claims.holder(dentry));
-        say(
-            self.fc,
-            Level::Warning,
-            fmt!("{what} {IN_USE}{holder}, {EFFECT}."),
-        );
+        say(Level::Warning, fmt!("{what} {IN_USE}{holder}, {EFFECT}."));
     }
 
     /// Refuses a directory that another mount uses. The drop-in does as overlayfs does without an

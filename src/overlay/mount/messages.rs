@@ -1,17 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Messages of a mount: to the kernel log always, to the mount context's log, which `mount(8)` prints, where that
-//! is no surprise.
+//! Messages of a mount: what they say, and who reads it. All are in the kernel log, reasons of a refusal in the mount
+//! context's, too, which `mount(8)` prints.
 
 use super::{
     capability::{Features, OwnMarks},
     options::Spelled,
 };
-use crate::vfs::context::{FsContext, Level};
+use crate::vfs::context::FsContext;
 use kernel::{
     fmt::{self, Arguments},
     prelude::*,
 };
+
+/// How grave a message is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Level {
+    /// There is no mount.
+    Error,
+    /// The mount is less than it could be.
+    Warning,
+    /// It is as it should be.
+    Info,
+}
 
 /// Something that the mounter should know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,33 +158,36 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Says `message`. Software that compares what `mount(8)` prints must not notice the drop-in, so there the
-/// context's log has what overlayfs puts there, too, alone.
-fn tell(fc: &FsContext, level: Level, message: Arguments<'_>, overlayfs_does: bool) {
+/// Says something about a mount that is made, in the kernel log: `mount(8)` prints the context's, and programs that get
+/// a mount expect no output of it.
+pub(crate) fn say(level: Level, message: Arguments<'_>) {
     match level {
         Level::Error => pr_err!("{message}\n"),
         Level::Warning => pr_warn!("{message}\n"),
         Level::Info => pr_info!("{message}\n"),
     }
-    // A context of mount(2) has no log of its own: it would be the kernel log again.
-    if !fc.is_old_api() && (overlayfs_does || cfg!(not(drop_in))) {
-        fc.log(level, message);
-    }
 }
 
-/// Says something about a mount that is made.
-pub(crate) fn say(fc: &FsContext, level: Level, message: Arguments<'_>) {
-    tell(fc, level, message, false);
-}
-
-/// Says why a mount is refused, and returns `error`.
+/// Says why a mount is refused, and returns `error`. Software that compares what `mount(8)` prints must not notice the
+/// drop-in: there the kernel log alone has what overlayfs has there alone.
 pub(crate) fn refuse<T>(fc: &FsContext, error: Error, message: Arguments<'_>) -> Result<T> {
-    tell(fc, Level::Error, message, false);
+    say(Level::Error, message);
+    if cfg!(not(drop_in)) {
+        tell_mounter(fc, message);
+    }
     Err(error)
 }
 
 /// As [`refuse`] with `EINVAL`, for what overlayfs, too, puts into the context's log.
 pub(crate) fn invalid<T>(fc: &FsContext, message: Arguments<'_>) -> Result<T> {
-    tell(fc, Level::Error, message, true);
+    say(Level::Error, message);
+    tell_mounter(fc, message);
     Err(EINVAL)
+}
+
+/// Puts an error into the context's log. A context of mount(2) has none of its own: it would be the kernel log again.
+fn tell_mounter(fc: &FsContext, message: Arguments<'_>) {
+    if !fc.is_old_api() {
+        fc.log_error(message);
+    }
 }

@@ -11,13 +11,13 @@ use crate::{
         },
         mount::{
             capability::Features,
-            messages::{refuse, say},
+            messages::{refuse, say, Level},
         },
     },
     vfs::{
         acl::{Acl, AclType},
         attr::Iattr,
-        context::{FsContext, Level},
+        context::FsContext,
         dirop::{self, rename_flags, Creating, New, Renaming},
         file,
         log::Text,
@@ -204,7 +204,6 @@ pub(crate) fn prepare(
         Err(NoWork::Failed(e)) => {
             let (name, errno) = (Text(name), e.to_errno().wrapping_neg());
             say(
-                fc,
                 Level::Warning,
                 fmt!("failed to create directory {name}/work (errno: {errno}); mounting read-only"),
             );
