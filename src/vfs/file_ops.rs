@@ -316,6 +316,8 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             => T::fadvise(file, file, off, len, advice);
         fn flush(file: RawFile, owner: bindings::fl_owner_t) -> i32
             => T::flush(file, file, owner);
+        /// The VFS passes two files that have this very function, so both are of `F` and have the data of its one
+        /// table of regular files: no other type of the module is registered meanwhile that could share it.
         fn copy_file_range(
             from_file: RawFile,
             from: i64,
@@ -325,6 +327,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             flags: u32,
         ) -> isize
             => Self::copy(from_file, to_file, (from, to, len, flags));
+        /// The VFS passes two regular files of one super block.
         fn remap_file_range(
             from_file: RawFile,
             from: i64,
