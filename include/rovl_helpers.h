@@ -62,13 +62,20 @@ int rovl_fh_kind(struct super_block *sb);
 void rovl_sb_set_uuid(struct super_block *sb, const u8 *uuid);
 void rovl_uuid_to_fsid(struct super_block *sb, struct kstatfs *buf);
 bool rovl_can_fold_case(struct super_block *sb);
+bool rovl_shrink_is_global(struct shrink_control *sc);
+void rovl_cond_resched(void);
 bool rovl_casefolded(struct dentry *dentry);
 bool rovl_is_ordinary(struct super_block *sb);
 bool rovl_is_idmapped(struct vfsmount *mnt);
 
 /* credentials and security */
 bool rovl_can_splice(void);
-int rovl_run_before_return(struct callback_head *work, void (*func)(struct callback_head *));
+struct rovl_before_return {
+	struct callback_head head;
+	struct file *file;
+	void (*call)(struct rovl_before_return *work);
+};
+int rovl_run_before_return(struct rovl_before_return *work, struct file *file);
 const struct cred *rovl_override_creds(const struct cred *cred);
 const struct cred *rovl_current_real_cred(void);
 void rovl_cred_drop_sys_resource(struct cred *cred);

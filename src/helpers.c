@@ -8,6 +8,7 @@
 #include <linux/fs_context.h>
 #include <linux/fsnotify.h>
 #include <linux/magic.h>
+#include <linux/memcontrol.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pipe_fs_i.h>
@@ -170,12 +171,17 @@ rovl_inline void rovl_remove_inode_hash(struct inode *inode)
 	remove_inode_hash(inode);
 }
 
-rovl_inline void rovl_inode_rehash(struct inode *inode, struct inode *key)
+/* The lock keeps two from inserting one inode. */
+void rovl_inode_rehash(struct inode *inode, struct inode *key)
 {
+	static DEFINE_SPINLOCK(lock);
+
+	spin_lock(&lock);
 	if (inode_unhashed(inode)) {
 		inode->i_private = key;
 		__insert_inode_hash(inode, (unsigned long)key);
 	}
+	spin_unlock(&lock);
 }
 
 void rovl_inode_lockdep(struct inode *inode, bool dir, int depth)
@@ -362,6 +368,16 @@ void rovl_uuid_to_fsid(struct super_block *sb, struct kstatfs *buf)
 	buf->f_fsid = uuid_to_fsid(sb->s_uuid.b);
 }
 
+bool rovl_shrink_is_global(struct shrink_control *sc)
+{
+	return mem_cgroup_shrink_is_root(sc);
+}
+
+void rovl_cond_resched(void)
+{
+	cond_resched();
+}
+
 rovl_inline bool rovl_can_fold_case(struct super_block *sb)
 {
 	return sb_has_encoding(sb);
@@ -408,13 +424,41 @@ bool rovl_can_splice(void)
 	return !signal_pending(current) && (!pipe || pipe_is_empty(pipe));
 }
 
-/* Only a task that goes back to user space can restart its system call. */
-int rovl_run_before_return(struct callback_head *work, void (*func)(struct callback_head *))
+#if __has_attribute(musttail)
+#define rovl_jump __attribute__((musttail)) return
+#else
+#define rovl_jump return
+#endif
+
+/*
+ * The file keeps the module. With the last reference to it gone the module can be unloaded, though this task was
+ * preempted before it came out of here: so the file is put by a jump, and nothing of ours runs afterwards.
+ */
+static void rovl_before_return(struct callback_head *head)
 {
+	struct rovl_before_return *work = container_of(head, struct rovl_before_return, head);
+	struct file *file = work->file;
+
+	work->call(work);
+	rovl_jump ((void (*)(struct callback_head *))(void *)fput)((void *)file);
+}
+
+/*
+ * Has work->call called, which frees the work, with a reference to the file in it. Only a task that goes back to user
+ * space can restart its system call.
+ */
+int rovl_run_before_return(struct rovl_before_return *work, struct file *file)
+{
+	int err;
+
 	if (current->flags & (PF_KTHREAD | PF_USER_WORKER))
 		return -EAGAIN;
-	init_task_work(work, func);
-	return task_work_add(current, work, TWA_SIGNAL);
+	work->file = get_file(file);
+	init_task_work(&work->head, rovl_before_return);
+	err = task_work_add(current, &work->head, TWA_SIGNAL);
+	if (err)
+		fput(file);
+	return err;
 }
 
 rovl_inline const struct cred *rovl_override_creds(const struct cred *cred)

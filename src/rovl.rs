@@ -35,14 +35,16 @@ module! {
     license: "GPL",
 }
 
+#[pin_data]
 struct Rovl {
+    #[pin]
     _fs: vfs::fs::Registration<overlay::Overlay>,
 }
 
-impl kernel::Module for Rovl {
-    fn init(module: &'static ThisModule) -> Result<Self> {
-        Ok(Self {
-            _fs: vfs::fs::Registration::new(module)?,
-        })
+impl kernel::InPlaceModule for Rovl {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _fs <- vfs::fs::Registration::new(module),
+        }? Error)
     }
 }

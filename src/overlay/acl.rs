@@ -13,7 +13,7 @@ use crate::{
         attr::Iattr,
         cred,
         mount::IdMap,
-        rcu::{RcuDentry, RcuError, RcuInode},
+        rcu::{RcuError, RcuInode},
         Mode,
     },
 };
@@ -21,7 +21,7 @@ use kernel::prelude::*;
 
 /// The ACL for a permission check.
 pub(crate) fn inode_acl(inode: &Inode, kind: AclType) -> Result<Option<Acl>> {
-    let real = inode.real_path()?.dentry.positive()?;
+    let real = inode.attributes()?.positive()?;
     if !real.sb().has_posix_acl() {
         return Ok(None);
     }
@@ -32,18 +32,16 @@ pub(crate) fn inode_acl(inode: &Inode, kind: AclType) -> Result<Option<Acl>> {
 pub(crate) fn inode_acl_rcu(
     inode: RcuInode<'_, Overlay>,
     kind: AclType,
-) -> Result<RcuAcl, RcuError> {
-    let data = inode.data();
-    let real = RcuDentry::of(&data.upper)
-        .or_else(|| data.lower.first().and_then(|p| RcuDentry::of(&p.dentry)))
-        .ok_or(RcuError::WouldBlock)?;
+) -> Result<RcuAcl<'_>, RcuError> {
+    let real = inode.upper().or_else(|| inode.lower());
+    let real = real.ok_or(RcuError::WouldBlock)?;
     Ok(acl::cached_rcu(real.inode()?, kind))
 }
 
 /// The ACL for a reader.
 pub(crate) fn acl(dentry: &Dentry, kind: AclType) -> Result<Option<Acl>> {
-    let real = dentry.own_positive()?.real_path()?;
-    if !real.dentry.positive()?.sb().has_posix_acl() {
+    let real = dentry.own_positive()?.attributes()?;
+    if !real.dentry().positive()?.sb().has_posix_acl() {
         return Ok(None);
     }
     cred::scope(dentry.fs().creds(), |_| Acl::read(real, kind))
@@ -61,7 +59,7 @@ pub(crate) fn set_acl(
     let upper_acl = fs
         .upper()
         .is_some_and(|upper| upper.mnt().sb().has_posix_acl());
-    if !upper_acl || !inode.real_path()?.dentry.positive()?.has_set_acl() {
+    if !upper_acl || !inode.attributes()?.positive()?.has_set_acl() {
         return Err(EOPNOTSUPP);
     }
     if kind == AclType::Default && !inode.mode().is_dir() {
@@ -79,13 +77,13 @@ pub(crate) fn set_acl(
     }
     if acl.is_none() && inode.upper().is_none() {
         // Nothing is copied up to remove what is not there.
-        let lower = inode.real_path()?;
+        let lower = inode.attributes()?;
         cred::scope(fs.creds(), |_| Acl::read(lower, kind))?;
     }
     copy_up::copy_up(dentry)?;
     let upper = inode.upper_path().ok_or(EROFS)?;
     let result = {
-        let _write = upper.mnt.want_write()?;
+        let _write = upper.mnt().want_write()?;
         cred::scope(fs.creds(), |_| match acl {
             Some(acl) => acl.write(upper, kind),
             None => Acl::remove(upper, kind),

@@ -5,21 +5,21 @@
 use crate::{
     overlay::{
         change::copy_up,
-        layer::Layer,
+        layer::{Layer, Layout},
         object::{
-            inode::{self, COPIED_FLAGS, PROTECTED_FLAGS, REMOVED},
+            inode::NameMark,
             number::{self, Dev, Ino},
-            protected,
+            protected::{self, COPIED_FLAGS, PROTECTED_FLAGS},
         },
         union::{Dentry, Inode, Overlay},
     },
     vfs::{
-        attr::{fl, statx, FileAttr, Iattr, Stat},
+        attr::{fl, FileAttr, Iattr, Stat},
         cred,
         file::may,
         inode_ops::FiemapRequest,
         mount::IdMap,
-        rcu::{RcuDentry, RcuError, RcuInode},
+        rcu::{RcuError, RcuInode, RcuLayerInode},
         Mode,
     },
 };
@@ -38,10 +38,9 @@ fn layer_mask(mask: u32, mode: Mode, upper: bool) -> u32 {
 pub(crate) fn permission(idmap: &IdMap, inode: &Inode, mask: u32) -> Result {
     inode.generic_permission(idmap, mask)?;
     // One look at upper: a copy-up may set it meanwhile.
-    let upper = inode.upper();
-    let lower = || inode.data().lower.first()?.dentry.get();
-    let real = upper.or_else(lower).ok_or(ESTALE)?.positive()?;
-    let mask = layer_mask(mask, real.mode(), upper.is_some());
+    let behind = inode.reals().attributes()?;
+    let real = behind.path.positive()?;
+    let mask = layer_mask(mask, real.mode(), behind.is_upper());
     cred::scope(inode.fs().creds(), |_| {
         real.permission(Layer::idmap(), mask)
     })
@@ -53,28 +52,26 @@ pub(crate) fn permission_rcu(
     inode: RcuInode<'_, Overlay>,
     mask: u32,
 ) -> Result<(), RcuError> {
-    let data = inode.data();
     // One look at upper: a copy-up may set it meanwhile.
-    let upper = RcuDentry::of(&data.upper);
-    let lower = || RcuDentry::of(&data.lower.first()?.dentry);
-    let real = upper.or_else(lower).ok_or(RcuError::WouldBlock)?;
+    let upper = inode.upper();
+    let real = upper
+        .or_else(|| inode.lower())
+        .ok_or(RcuError::WouldBlock)?;
     let real = real.inode()?;
     inode.generic_permission(idmap, mask)?;
     let mask = layer_mask(mask, real.mode(), upper.is_some());
     cred::scope(inode.creds()?, |_| real.permission(Layer::idmap(), mask))
 }
 
-/// The inode number that a copied-up object shows: its origin's; `None` where its own is to be shown.
-#[cold]
-fn origin_ino(inode: &Inode, flags: u32) -> Result<Option<u64>> {
-    let fs = inode.fs();
-    let is_dir = inode.mode().is_dir();
-    let lower = inode.lower_path().ok_or(ESTALE)?;
-    let mut origin = Stat::zeroed();
-    let wanted = statx::INO | if is_dir { 0 } else { statx::NLINK };
-    cred::scope(fs.creds(), |_| lower.stat_into(&mut origin, wanted, flags))?;
-    let shown = number::shows_origin(fs.layout(), is_dir, origin.nlink());
-    Ok(shown.then(|| origin.ino()))
+/// The layer's symlink that has the target, in RCU-walk. With the mounter's credentials.
+pub(crate) fn link_source_rcu(inode: RcuInode<'_, Overlay>) -> Result<RcuLayerInode<'_>, RcuError> {
+    let real = inode.upper().or_else(|| inode.lower());
+    let real = real.ok_or(RcuError::WouldBlock)?.inode()?;
+    // Security modules judge the reading of a symlink by its dentry, which RCU-walk does not have; what they say of
+    // its inode is as strict, and whoever is refused is asked again with references.
+    real.permission(Layer::idmap(), may::READ)
+        .map_err(|_| RcuError::WouldBlock)?;
+    Ok(real)
 }
 
 /// `stat(2)`.
@@ -82,23 +79,21 @@ pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -
     let inode = dentry.own_positive()?;
     let fs = dentry.fs();
     let (layout, is_dir) = (fs.layout(), inode.mode().is_dir());
-    let parts = inode.parts();
-    let real = inode.real_path()?;
-    cred::scope(fs.creds(), |_| real.stat_into(stat, mask, flags))?;
+    let reals = inode.reals();
+    let real = reals.attributes()?;
+    cred::scope(fs.creds(), |_| real.path.stat_into(stat, mask, flags))?;
     stat.fill_attributes(inode);
 
-    let lower_layer = || inode.data().lower.first().map_or(0, |path| path.layer);
-    let mut layer = 0;
-    if !parts.upper {
-        layer = lower_layer();
-    } else if parts.origin && (!is_dir || layout == number::Layout::OneFs) {
-        if let Some(ino) = origin_ino(inode, flags)? {
+    let mut layer = real.layer;
+    let origin = reals.number()?;
+    if origin.layer != layer && (!is_dir || layout == Layout::OneFs) {
+        if let Some(ino) = number::of_origin(inode, origin.path, flags)? {
             stat.set_ino(ino);
-            layer = lower_layer();
+            layer = origin.layer;
         }
     }
     let (dev, number) = number::stat_numbers(layout, is_dir);
-    if !parts.upper && dentry.marks().test(REMOVED) {
+    if !real.is_upper() && dentry.marks().test(NameMark::Removed) {
         // Removed while it was open; the layer's object has its name still.
         stat.set_nlink(0);
     }
@@ -109,7 +104,7 @@ pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -
     if number == Ino::Made {
         stat.set_ino(inode.ino());
     }
-    if is_dir && parts.merged {
+    if reals.is_merged() {
         // Counting the subdirectories of all layers is not worth it; 1 means "not counted".
         stat.set_nlink(1);
     }
@@ -123,13 +118,13 @@ pub(crate) fn setattr(idmap: &IdMap, dentry: &Dentry, attr: &mut Iattr) -> Resul
     let inode = dentry.own_positive()?;
     copy_up::copy_up(dentry)?;
     let upper = inode.upper_path().ok_or(EROFS)?;
-    let upper_inode = upper.dentry.positive()?;
+    let upper_inode = upper.dentry().positive()?;
     let _access = match attr.changes_size() {
         true => Some(upper_inode.write_access()?),
         false => None,
     };
     attr.rebase();
-    let _write = upper.mnt.want_write()?;
+    let _write = upper.mnt().want_write()?;
     let lock = upper_inode.lock();
     cred::scope(dentry.fs().creds(), |_| attr.apply(upper, &lock))?;
     inode.refresh();
@@ -143,25 +138,25 @@ pub(crate) fn update_atime(inode: &Inode, nowait: bool) -> Result {
             return Err(EAGAIN);
         }
         upper.touch_atime();
-        inode.copy_atime(upper.dentry.positive()?);
+        inode.copy_atime(upper.dentry().positive()?);
     }
     Ok(())
 }
 
 /// Extents of the real file.
-pub(crate) fn fiemap(inode: &Inode, request: FiemapRequest) -> Result {
-    let real = inode.real_path()?.dentry.positive()?;
+pub(crate) fn fiemap(inode: &Inode, request: FiemapRequest<'_>) -> Result {
+    let real = inode.attributes()?.positive()?;
     cred::scope(inode.fs().creds(), |_| request.pass(real))
 }
 
 /// Reads the `chattr` flags.
 pub(crate) fn fileattr_get(dentry: &Dentry, fa: &mut FileAttr) -> Result {
     let inode = dentry.own_positive()?;
-    let real = inode.real_path()?;
+    let real = inode.attributes()?;
     let result = cred::scope(dentry.fs().creds(), |_| fa.read(real));
     for (bit, flag, xflag) in [
-        (inode::flags::APPEND, fl::APPEND, fl::X_APPEND),
-        (inode::flags::IMMUTABLE, fl::IMMUTABLE, fl::X_IMMUTABLE),
+        (protected::flags::APPEND, fl::APPEND, fl::X_APPEND),
+        (protected::flags::IMMUTABLE, fl::IMMUTABLE, fl::X_IMMUTABLE),
     ] {
         if inode.flags() & bit != 0 {
             fa.replace(flag, flag, xflag, xflag);
@@ -177,21 +172,14 @@ pub(crate) fn fileattr_set(dentry: &Dentry, fa: &mut FileAttr) -> Result {
     copy_up::copy_up(dentry)?;
     let upper = inode.upper_path().ok_or(EROFS)?;
     let result = {
-        let _write = upper.mnt.want_write()?;
+        let _write = upper.mnt().want_write()?;
         cred::scope(dentry.fs().creds(), |_| {
             protected::store(inode, upper, fa)?;
             fa.write(upper)
         })
     };
     let kept = inode.flags() & PROTECTED_FLAGS;
-    inode.set_flags(upper.dentry.positive()?.flags() | kept, COPIED_FLAGS);
+    inode.set_flags(upper.dentry().positive()?.flags() | kept, COPIED_FLAGS);
     inode.refresh();
     result
-}
-
-/// The inode number that [`getattr`] shows.
-pub(crate) fn ino(dentry: &Dentry) -> Result<u64> {
-    let mut stat = Stat::zeroed();
-    getattr(dentry, &mut stat, statx::INO, 0)?;
-    Ok(stat.ino())
 }

@@ -9,12 +9,18 @@ use crate::overlay::{
 use crate::vfs::{
     self, cred,
     file::{self, whence, LayerFile, Range, Transfer},
-    file_ops::{Flush, Io, IoHooks, Mapping, RegularOperations, Splice},
-    mount::PathRef,
+    file_ops::{Flush, Io, IoHooks, Mapping, Opening, RegularOperations, Splice},
+    inode::InodeGuard,
+    mount::{Path, PathRef},
     sync::{OnceRef, OwnError},
     Dentry, Mode,
 };
-use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
+use kernel::{
+    cred::Credential,
+    fs::{File, LocalFile},
+    prelude::*,
+    sync::aref::ARef,
+};
 
 /// An open regular file.
 pub(crate) struct RegularFile {
@@ -31,10 +37,10 @@ fn open_real(
     open: OpenFile<'_>,
     path: PathRef<'_>,
     flags: u32,
-    open_backing: fn(&File, PathRef<'_>, u32) -> Result<ARef<LayerFile>>,
+    open_backing: fn(&LocalFile, PathRef<'_>, u32) -> Result<ARef<LayerFile>>,
 ) -> Result<ARef<LayerFile>> {
     let mut flags = flags | file::flags::O_NOATIME;
-    let inode = path.dentry.positive()?;
+    let inode = path.dentry().positive()?;
     cred::scope(open.inode().fs().creds(), |_| {
         inode.permission(path.idmap(), file::open_mask(flags))?;
         if !inode.owner_or_capable(path.idmap()) {
@@ -138,11 +144,11 @@ impl RegularFile {
         open: OpenFile<'_>,
         parent: PathRef<'_>,
         mode: Mode,
-    ) -> Result<(KBox<Self>, ARef<Dentry>)> {
+    ) -> Result<(KBox<Self>, Path)> {
         let flags = open.flags() | file::flags::O_NOATIME;
         let real = file::open_backing_tmpfile(open.file(), parent, flags, mode)?;
-        let dentry = PathRef::of_file(&real).dentry.get();
-        Ok((Self::new(real)?, dentry))
+        let path = PathRef::of_file(&real).get();
+        Ok((Self::new(real)?, path))
     }
 }
 
@@ -177,12 +183,12 @@ fn copy_up_for_write(open: OpenFile<'_>) -> Result {
 
 /// Runs `f` on the real file as the mounter, with the inode copied up, locked and up to date before and
 /// after: for requests that change the file.
-fn modify<R>(open: OpenFile<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
+fn modify<R>(open: OpenFile<'_>, f: impl FnOnce(&InodeGuard<'_>) -> Result<R>) -> Result<R> {
     copy_up_for_write(open)?;
     let inode = open.inode();
-    let _lock = inode.lock();
+    let lock = inode.lock();
     inode.refresh();
-    let result = f();
+    let result = f(&lock);
     inode.refresh();
     result
 }
@@ -190,36 +196,36 @@ fn modify<R>(open: OpenFile<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
 impl RegularOperations<Overlay> for RegularFile {
     type Data = Self;
 
-    fn open(open: OpenFile<'_>) -> Result<KBox<Self>> {
-        copy_up::copy_up_for_open(open)?;
+    fn open(mut open: Opening<'_, Overlay>) -> Result<KBox<Self>> {
+        copy_up::copy_up_for_open(*open)?;
         open.drop_open_flags();
         let inode = open.inode();
-        let (path, flags) = match inode.upper_path() {
-            Some(path) => (path, open.flags()),
-            None => {
-                let lower = inode.lower_path().ok_or(ESTALE)?;
-                (lower, file::for_reading(open.flags()))
-            }
+        let real = inode.content()?;
+        let flags = if real.is_upper() {
+            open.flags()
+        } else {
+            file::for_reading(open.flags())
         };
-        Self::new(open_real(open, path, flags, file::open_backing)?)
+        Self::new(open_real(*open, real.path, flags, file::open_backing)?)
     }
 
-    fn io(open: OpenFile<'_>, data: &Self, io: Io, write: bool) -> Result<usize> {
+    fn io(open: OpenFile<'_>, data: &Self, io: Io<'_, Overlay>, write: bool) -> Result<usize> {
         if io.is_empty() {
             return Ok(0);
         }
         if write && io.is_nowait() && !copy_up::is_done(open.dentry()) {
             return Err(EAGAIN);
         }
-        data.pass(open, write, |real, creds| {
-            io.pass::<Overlay, Hooks>(real, creds)
-        })
+        data.pass(open, write, |real, creds| io.pass::<Hooks>(real, creds))
     }
 
-    fn splice(open: OpenFile<'_>, data: &Self, io: Splice, write: bool) -> Result<usize> {
-        data.pass(open, write, |real, creds| {
-            io.pass::<Overlay, Hooks>(real, creds)
-        })
+    fn splice(
+        open: OpenFile<'_>,
+        data: &Self,
+        io: Splice<'_, Overlay>,
+        write: bool,
+    ) -> Result<usize> {
+        data.pass(open, write, |real, creds| io.pass::<Hooks>(real, creds))
     }
 
     fn is_mappable(open: OpenFile<'_>, data: &Self, shared: bool) -> Result<bool> {
@@ -253,13 +259,13 @@ impl RegularOperations<Overlay> for RegularFile {
         }
     }
 
-    fn mmap(open: OpenFile<'_>, data: &Self, mapping: Mapping) -> Result {
+    fn mmap(open: OpenFile<'_>, data: &Self, mapping: Mapping<'_, Overlay>) -> Result {
         let real = data.opened();
         // No mapping gets here without `is_mappable`, unless a driver makes it.
         if mapping.is_shared_writable() && !file::is_writable(real) {
             return Err(ENODEV);
         }
-        mapping.pass::<Overlay, Hooks>(real, open.inode().fs().creds())
+        mapping.pass::<Hooks>(real, open.inode().fs().creds())
     }
 
     fn seek(open: OpenFile<'_>, data: &Self, offset: i64, how: i32) -> Result<i64> {
@@ -274,7 +280,7 @@ impl RegularOperations<Overlay> for RegularFile {
         // The user's file has the position; the layer's filesystem knows holes and limits.
         let inode = open.inode();
         let real = data.real(open)?;
-        let _lock = inode.op_lock().lock();
+        let _lock = inode.lock_op();
         file::set_pos(real, file::pos(user));
         let result = cred::scope(inode.fs().creds(), |_| file::seek(real, offset, how));
         file::set_pos(user, file::pos(real));
@@ -294,8 +300,8 @@ impl RegularOperations<Overlay> for RegularFile {
 
     fn fallocate(open: OpenFile<'_>, data: &Self, mode: i32, off: i64, len: i64) -> Result {
         let inode = open.inode();
-        modify(open, || {
-            file::remove_privs(open.file())?;
+        modify(open, |lock| {
+            file::remove_privs(open.file(), lock)?;
             let real = data.real(open)?;
             cred::scope(inode.fs().creds(), |_| {
                 file::fallocate(real, mode, off, len)
@@ -310,7 +316,7 @@ impl RegularOperations<Overlay> for RegularFile {
         })
     }
 
-    fn flush(open: OpenFile<'_>, data: &Self, flush: Flush) -> Result {
+    fn flush(open: OpenFile<'_>, data: &Self, flush: Flush<'_>) -> Result {
         cred::scope(open.inode().fs().creds(), |_| flush.pass(data.opened()))
     }
 
@@ -328,9 +334,9 @@ impl RegularOperations<Overlay> for RegularFile {
         {
             return Err(EPERM);
         }
-        modify(to, || {
+        modify(to, |lock| {
             if how != Transfer::Dedupe {
-                file::remove_privs(to.file())?;
+                file::remove_privs(to.file(), lock)?;
             }
             let real_to = to_data.real(to)?;
             let real_from = from_data.real(from)?;

@@ -45,12 +45,13 @@ use crate::vfs::{
     self,
     acl::{Acl, AclRef, AclType, RcuAcl},
     attr::{FileAttr, Iattr, Stat},
-    file_ops::{FileTable, OpenTmpfile},
-    fs::{FileSystem, Kind, Tables},
-    inode_ops::{FiemapRequest, InodeOperations, InodeTable, LookedUp},
+    file_ops::{Instantiated, OpenTmpfile},
+    fs::{FileSystem, Policy},
+    inode_ops::{FiemapRequest, InodeOperations, LookedUp},
     mount::IdMap,
-    rcu::{RcuError, RcuInode},
-    super_block::{NewSuper, StatFs, SuperBlock},
+    outbuf::OutBuf,
+    rcu::{RcuError, RcuInode, RcuLayerInode},
+    super_block::{NewSuper, Rooted, StatFs, SuperBlock},
     Mode,
 };
 use kernel::{cred::Credential, prelude::*, seq_file::SeqFile};
@@ -64,45 +65,35 @@ impl FileSystem for Overlay {
     const INODE_CACHE: &'static CStr = c"rovl_inode";
     #[cfg(drop_in)]
     const INODE_CACHE: &'static CStr = c"ovl_inode";
+    const MAGIC: u32 = 0x794c_7630;
+    // Writing back is upper's; the umask is applied by upper; no EVM HMAC over ours.
+    const POLICY: Policy = Policy {
+        userns_mount: true,
+        posix_acl: true,
+        skip_sync: true,
+        no_umask: true,
+        no_evm_hmac: true,
+    };
     type Inode = inode::Data;
+    type NameMarks = inode::NameMarks;
     type Context = params::Params;
-
-    fn tables(kind: Kind) -> Tables {
-        match kind {
-            Kind::Regular => {
-                const {
-                    Tables::with_file(
-                        InodeTable::of::<Overlay, Regular>(),
-                        FileTable::regular::<Overlay, file::RegularFile>(),
-                    )
-                }
-            }
-            Kind::Directory => {
-                const {
-                    Tables::with_file(
-                        InodeTable::of::<Overlay, Directory>(),
-                        FileTable::directory::<Overlay, dir::open::OpenDir>(),
-                    )
-                }
-            }
-            Kind::Symlink => const { Tables::new(InodeTable::of::<Overlay, Symlink>()) },
-            Kind::Special => const { Tables::new(InodeTable::of::<Overlay, Special>()) },
-        }
-    }
-
-    fn xattr_handlers() -> vfs::xattr::Handlers {
-        vfs::xattr::Handlers::pair::<Overlay, xattr::OwnHandler, xattr::OtherHandler>()
-    }
+    type Regular = Regular;
+    type Directory = Directory;
+    type Symlink = Symlink;
+    type Special = Special;
+    type RegularFile = file::RegularFile;
+    type DirectoryFile = dir::open::OpenDir;
+    type Xattrs = (xattr::OwnHandler, xattr::OtherHandler);
 
     fn creds(&self) -> &Credential {
         self.creds()
     }
 
-    fn fill_super(
-        sb: &mut NewSuper<'_, Self>,
+    fn fill_super<'a>(
+        sb: NewSuper<'a, Self>,
         fc: &vfs::context::FsContext,
         params: &mut params::Params,
-    ) -> Result {
+    ) -> Result<Rooted<'a, Self>> {
         fill::fill_super(sb, fc, params)
     }
 
@@ -138,10 +129,7 @@ impl FileSystem for Overlay {
     }
 
     fn real<'a>(dentry: &'a Dentry, _metadata: bool) -> Option<&'a vfs::Dentry> {
-        let inode = dentry.own_inode()?;
-        inode
-            .upper()
-            .or_else(|| inode.data().lower.first()?.dentry.get())
+        Some(dentry.own_inode()?.content().ok()?.path.dentry())
     }
 }
 
@@ -165,8 +153,8 @@ macro_rules! attribute_operations {
                 attr::getattr(dentry, stat, mask, flags)
             }
 
-            fn listxattr(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
-                xattr::list(dentry, buf)
+            fn listxattr(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
+                xattr::list(dentry, out)
             }
 
             fn update_atime(inode: &Inode, nowait: bool) -> Result {
@@ -201,7 +189,7 @@ macro_rules! access_operations {
             fn inode_acl_rcu(
                 inode: RcuInode<'_, Overlay>,
                 kind: AclType,
-            ) -> Result<RcuAcl, RcuError> {
+            ) -> Result<RcuAcl<'_>, RcuError> {
                 acl::inode_acl_rcu(inode, kind)
             }
 
@@ -240,13 +228,13 @@ macro_rules! file_operations {
     };
 }
 
-struct Regular;
-struct Directory;
-struct Symlink;
-struct Special;
+pub(crate) struct Regular;
+pub(crate) struct Directory;
+pub(crate) struct Symlink;
+pub(crate) struct Special;
 
 file_operations!(Regular, {
-    fn fiemap(inode: &Inode, request: FiemapRequest) -> Result {
+    fn fiemap(inode: &Inode, request: FiemapRequest<'_>) -> Result {
         attr::fiemap(inode, request)
     }
 });
@@ -254,13 +242,17 @@ file_operations!(Regular, {
 access_operations!(Special, {});
 
 attribute_operations!(Symlink, {
+    fn link_source_rcu(inode: RcuInode<'_, Overlay>) -> Result<RcuLayerInode<'_>, RcuError> {
+        attr::link_source_rcu(inode)
+    }
+
     fn link_source(dentry: &Dentry) -> Result<&vfs::Dentry> {
-        Ok(dentry.own_positive()?.real_path()?.dentry)
+        Ok(dentry.own_positive()?.content()?.path.dentry())
     }
 });
 
 file_operations!(Directory, {
-    fn lookup(child: Child<'_>) -> Result<LookedUp<Overlay>> {
+    fn lookup(child: Child<'_>) -> Result<LookedUp<'_, Overlay>> {
         lookup::lookup(child)
     }
 
@@ -300,12 +292,12 @@ file_operations!(Directory, {
         rename::rename(old, new, flags)
     }
 
-    fn tmpfile(
+    fn tmpfile<'a>(
         idmap: &IdMap,
         dir: &Inode,
-        file: &mut OpenTmpfile<'_, Overlay>,
+        file: OpenTmpfile<'a, Overlay>,
         mode: Mode,
-    ) -> Result {
+    ) -> Result<Instantiated<'a, Overlay>> {
         create::tmpfile(idmap, dir, file, mode)
     }
 });

@@ -4,19 +4,18 @@
 
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{Layer, LowerPath, UPPER},
+    layer::{Layer, Layout, UPPER},
     mount::{
         given::Given,
         options::{CopyUp, RedirectDir},
         resolve::Effective,
     },
-    object::number::Layout,
 };
 use crate::vfs::{
     self,
     claim::Claim,
     inode::InodeId,
-    mount::{PathRef, PrivateMount},
+    mount::{Path, PrivateMount},
     super_block::{AnonDev, PassedErrors, SbId},
     Mount,
 };
@@ -37,7 +36,9 @@ pub(crate) type Dentry = vfs::OwnDentry<Overlay>;
 /// A dentry of a mount whose name and parent are stable.
 pub(crate) type Child<'a> = vfs::Child<'a, Overlay>;
 /// An inode of a mount that is being made.
-pub(crate) type NewInode = vfs::NewInode<Overlay>;
+pub(crate) type NewInode<'a> = vfs::NewInode<'a, Overlay>;
+/// The super block of a mount.
+pub(crate) type Super = vfs::OwnSuper<Overlay>;
 /// An open file of a mount.
 pub(crate) type OpenFile<'a> = vfs::file_ops::OpenFile<'a, Overlay>;
 
@@ -54,7 +55,7 @@ pub(crate) struct LayerFs {
 
 /// The work directory of a mount.
 pub(crate) struct Work {
-    pub(crate) dir: ARef<vfs::Dentry>,
+    pub(crate) dir: Path,
     /// Its filesystem has unnamed files.
     pub(crate) tmpfile: bool,
 }
@@ -135,7 +136,7 @@ impl Roots {
 pub(crate) struct Overlay {
     /// A whiteout in the work directory that others are linked from.
     #[pin]
-    pub(crate) whiteout: Mutex<Option<ARef<vfs::Dentry>>>,
+    pub(crate) whiteout: Mutex<Option<Path>>,
     pub(crate) layers: Layers,
     pub(crate) layout: Layout,
     pub(crate) creds: ARef<Credential>,
@@ -171,12 +172,6 @@ impl Overlay {
         self.layers.lower()
     }
 
-    /// The path that `path` stands for.
-    #[inline]
-    pub(crate) fn lower_path<'a>(&'a self, path: &'a LowerPath) -> Result<PathRef<'a>> {
-        Ok(self.layer(path.layer).ok_or(EIO)?.path(path.dentry()?))
-    }
-
     /// The credentials that layers are used with: the mounter's.
     #[inline]
     pub(crate) fn creds(&self) -> &Credential {
@@ -207,7 +202,7 @@ impl Overlay {
     /// The upper mount and the work directory; `EROFS` where the mount is read-only for good.
     pub(crate) fn work(&self) -> Result<(&Mount, &vfs::Dentry)> {
         match (self.layers.upper(), &self.layers.work) {
-            (Some(upper), Some(work)) => Ok((upper.mnt(), &work.dir)),
+            (Some(upper), Some(work)) => Ok((upper.mnt(), work.dir.as_ref().dentry())),
             _ => Err(EROFS),
         }
     }

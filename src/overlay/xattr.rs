@@ -10,25 +10,30 @@ use crate::{
     },
     vfs::{
         cred,
+        outbuf::OutBuf,
         xattr::{self, Handler, SetFlags},
     },
 };
 use kernel::prelude::*;
 
 /// Lists the names that users see.
-pub(crate) fn list(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
+pub(crate) fn list(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
     let inode = dentry.own_positive()?;
-    let real = inode.real_path()?;
-    let len = cred::scope(dentry.fs().creds(), |_| xattr::list(real.dentry, buf))?;
-    if buf.is_empty() || len == 0 {
-        return Ok(len);
+    let real = inode.attributes()?;
+    cred::scope(dentry.fs().creds(), |_| {
+        xattr::list_into(real.dentry(), out)
+    })?;
+    let names = out.written();
+    if !names.is_empty() {
+        let len = xattr_names::filter_list(names, cred::is_sysadmin)?;
+        out.truncate(len);
     }
-    xattr_names::filter_list(buf.get_mut(..len).ok_or(ERANGE)?, cred::is_sysadmin)
+    Ok(())
 }
 
-fn get(dentry: &Dentry, inode: &Inode, name: &CStr, buf: &mut [u8]) -> Result<usize> {
-    let real = inode.real_path()?;
-    cred::scope(dentry.fs().creds(), |_| xattr::get(real, name, buf))
+fn get(dentry: &Dentry, inode: &Inode, name: &CStr, out: &mut OutBuf<'_>) -> Result {
+    let real = inode.attributes()?;
+    cred::scope(dentry.fs().creds(), |_| xattr::get_into(real, name, out))
 }
 
 fn set(
@@ -41,13 +46,13 @@ fn set(
     let fs = dentry.fs();
     if value.is_none() && inode.upper().is_none() {
         // Nothing is copied up to remove what is not there.
-        let real = inode.real_path()?;
+        let real = inode.attributes()?;
         cred::scope(fs.creds(), |_| xattr::get(real, name, &mut []))?;
     }
     copy_up::copy_up(dentry)?;
     let upper = inode.upper_path().ok_or(EROFS)?;
     let result = {
-        let _write = upper.mnt.want_write()?;
+        let _write = upper.mnt().want_write()?;
         cred::scope(fs.creds(), |_| match value {
             Some(value) => xattr::set(upper, name, value, flags),
             None => xattr::remove(upper, name),
@@ -63,9 +68,9 @@ pub(crate) struct OwnHandler;
 impl Handler<Overlay> for OwnHandler {
     const PREFIX: &'static CStr = xattr_names::OWN_PREFIX;
 
-    fn get(dentry: &Dentry, inode: &Inode, suffix: &CStr, buf: &mut [u8]) -> Result<usize> {
+    fn get(dentry: &Dentry, inode: &Inode, suffix: &CStr, out: &mut OutBuf<'_>) -> Result {
         let name = xattr_names::escape(suffix.to_bytes())?;
-        get(dentry, inode, name.as_cstr(), buf)
+        get(dentry, inode, name.as_cstr(), out)
     }
 
     fn set(
@@ -86,8 +91,8 @@ pub(crate) struct OtherHandler;
 impl Handler<Overlay> for OtherHandler {
     const PREFIX: &'static CStr = c"";
 
-    fn get(dentry: &Dentry, inode: &Inode, suffix: &CStr, buf: &mut [u8]) -> Result<usize> {
-        get(dentry, inode, suffix, buf)
+    fn get(dentry: &Dentry, inode: &Inode, suffix: &CStr, out: &mut OutBuf<'_>) -> Result {
+        get(dentry, inode, suffix, out)
     }
 
     fn set(

@@ -6,7 +6,11 @@
 
 use super::{inode::Mode, mount::PathRef, Inode};
 use crate::bindings;
-use core::ptr::{self, NonNull};
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ptr::{self, NonNull},
+};
 use kernel::{
     error::{from_err_ptr, to_result},
     prelude::*,
@@ -53,7 +57,7 @@ impl AclType {
     }
 }
 
-/// An ACL.
+/// An ACL. Others may have it, too: nobody changes it.
 ///
 /// # Invariants
 ///
@@ -61,59 +65,74 @@ impl AclType {
 pub(crate) struct Acl(NonNull<bindings::posix_acl>);
 
 impl Acl {
-    fn from_ret(acl: *mut bindings::posix_acl) -> Result<Option<Self>> {
+    /// Takes over what a C function returned: an error, nothing, or an ACL.
+    ///
+    /// # Safety
+    ///
+    /// An ACL comes with a reference that is the caller's.
+    unsafe fn from_ret(acl: *mut bindings::posix_acl) -> Result<Option<Self>> {
+        // INVARIANT: by the contract.
         Ok(NonNull::new(from_err_ptr(acl)?).map(Self))
     }
 
     pub(super) fn into_raw(this: Option<Self>) -> *mut bindings::posix_acl {
-        this.map_or(ptr::null_mut(), |acl| {
-            core::mem::ManuallyDrop::new(acl).0.as_ptr()
-        })
+        this.map_or(ptr::null_mut(), |acl| ManuallyDrop::new(acl).0.as_ptr())
     }
 
     /// The ACL of `path` as the current credentials may read it.
+    ///
+    /// # Errors
+    ///
+    /// `ENODATA` or `None` where there is none, `EOPNOTSUPP` where the filesystem has no ACLs.
     pub(crate) fn read(path: PathRef<'_>, kind: AclType) -> Result<Option<Self>> {
-        path.dentry.positive()?;
-        // SAFETY: charter 1; the call returns a reference.
-        Self::from_ret(unsafe {
-            bindings::vfs_get_acl(
-                path.idmap().as_ptr(),
-                path.dentry.as_ptr(),
-                kind.xattr_name().as_char_ptr(),
-            )
-        })
+        path.dentry().positive()?;
+        let name = kind.xattr_name().as_char_ptr();
+        // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string.
+        let acl =
+            unsafe { bindings::vfs_get_acl(path.idmap().as_ptr(), path.dentry().as_ptr(), name) };
+        // SAFETY: `vfs_get_acl()` returns a reference.
+        unsafe { Self::from_ret(acl) }
     }
 
     /// The ACL of `inode` for a permission check.
     pub(crate) fn of_inode(inode: &Inode, kind: AclType) -> Result<Option<Self>> {
-        // SAFETY: charter 1; the call returns a reference.
-        Self::from_ret(unsafe { bindings::get_inode_acl(inode.as_ptr(), kind.raw()) })
+        // SAFETY: charter 1: the inode is referenced.
+        let acl = unsafe { bindings::get_inode_acl(inode.as_ptr(), kind.raw()) };
+        // SAFETY: `get_inode_acl()` returns a reference.
+        unsafe { Self::from_ret(acl) }
     }
 
-    /// A copy that nobody else shares.
-    pub(crate) fn duplicate(&self) -> Result<Self> {
-        // SAFETY: by the type invariant.
-        NonNull::new(unsafe {
-            bindings::posix_acl_clone(self.0.as_ptr(), bindings::ROVL_GFP_KERNEL)
+    /// Sets the ACL of `path`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; what the filesystem or a security module returns.
+    pub(crate) fn write(&self, path: PathRef<'_>, kind: AclType) -> Result {
+        path.dentry().positive()?;
+        // The VFS writes into what it is given.
+        // SAFETY: by the type invariant the value is there, and nobody changes it.
+        let copy = unsafe { bindings::posix_acl_clone(self.0.as_ptr(), bindings::ROVL_GFP_KERNEL) };
+        let copy = NonNull::new(copy).map(Self).ok_or(ENOMEM)?;
+        // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string; nobody
+        // else has seen the copy, and we do not look at it afterwards.
+        to_result(unsafe {
+            bindings::vfs_set_acl(
+                path.idmap().as_ptr(),
+                path.dentry().as_ptr(),
+                kind.xattr_name().as_char_ptr(),
+                copy.0.as_ptr(),
+            )
         })
-        .map(Self)
-        .ok_or(ENOMEM)
-    }
-
-    /// Sets the ACL of `path`; the VFS may change the value, so it is one's own copy.
-    pub(crate) fn write(&mut self, path: PathRef<'_>, kind: AclType) -> Result {
-        // SAFETY: charter 1 and the type invariant.
-        unsafe { set_raw(path, kind, self.0.as_ptr()) }
     }
 
     /// Removes the ACL of `path`.
     pub(crate) fn remove(path: PathRef<'_>, kind: AclType) -> Result {
-        path.dentry.positive()?;
-        // SAFETY: charter 1.
+        path.dentry().positive()?;
+        // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string.
         to_result(unsafe {
             bindings::vfs_remove_acl(
                 path.idmap().as_ptr(),
-                path.dentry.as_ptr(),
+                path.dentry().as_ptr(),
                 kind.xattr_name().as_char_ptr(),
             )
         })
@@ -123,7 +142,7 @@ impl Acl {
     /// access ACL.
     pub(crate) fn inherit(dir: &Inode, mode: Mode) -> Result<(Mode, Option<Self>, Option<Self>)> {
         let (mut mode, mut default, mut access) = (mode.0, ptr::null_mut(), ptr::null_mut());
-        // SAFETY: charter 1 and 10; the out-parameters get references.
+        // SAFETY: charter 1 and 10: the inode is referenced, the three values are ours; those that are set are references.
         to_result(unsafe {
             bindings::posix_acl_create(dir.as_ptr(), &mut mode, &mut default, &mut access)
         })?;
@@ -135,59 +154,53 @@ impl Acl {
     }
 }
 
-/// # Safety
-///
-/// `acl` is valid.
-unsafe fn set_raw(path: PathRef<'_>, kind: AclType, acl: *mut bindings::posix_acl) -> Result {
-    path.dentry.positive()?;
-    // SAFETY: charter 1; `acl` is valid by the contract.
-    to_result(unsafe {
-        bindings::vfs_set_acl(
-            path.idmap().as_ptr(),
-            path.dentry.as_ptr(),
-            kind.xattr_name().as_char_ptr(),
-            acl,
-        )
-    })
-}
-
 impl Drop for Acl {
     fn drop(&mut self) {
-        // SAFETY: by the type invariant.
+        // SAFETY: by the type invariant the reference is ours; it is given up here.
         unsafe { bindings::rovl_posix_acl_release(self.0.as_ptr()) }
     }
 }
 
 /// An ACL that a caller of ours passed in, borrowed.
-pub(crate) struct AclRef<'a>(*mut bindings::posix_acl, core::marker::PhantomData<&'a ()>);
+pub(crate) struct AclRef<'a>(ManuallyDrop<Acl>, PhantomData<&'a Acl>);
 
 impl AclRef<'_> {
     /// # Safety
     ///
-    /// `acl` is null or valid during `'a`.
+    /// `acl` is null, or an ACL that is referenced during `'a`.
     pub(super) unsafe fn from_raw<'a>(acl: *mut bindings::posix_acl) -> Option<AclRef<'a>> {
-        (!acl.is_null()).then_some(AclRef(acl, core::marker::PhantomData))
+        // INVARIANT: the reference is the caller's; ours is never given back, nor used after `'a`.
+        let acl = Acl(NonNull::new(acl)?);
+        Some(AclRef(ManuallyDrop::new(acl), PhantomData))
     }
+}
 
-    /// Sets the ACL of `path`.
-    pub(crate) fn write(&self, path: PathRef<'_>, kind: AclType) -> Result {
-        // SAFETY: the pointer is valid during the borrow.
-        unsafe { set_raw(path, kind, self.0) }
+impl core::ops::Deref for AclRef<'_> {
+    type Target = Acl;
+    fn deref(&self) -> &Acl {
+        &self.0
     }
 }
 
 /// The answer of a layer's ACL cache in RCU-walk, passed on untouched.
-pub(crate) struct RcuAcl(pub(super) *mut bindings::posix_acl);
+pub(crate) struct RcuAcl<'a>(*mut bindings::posix_acl, PhantomData<&'a Acl>);
+
+impl RcuAcl<'_> {
+    /// For the VFS, which asked in RCU-walk.
+    pub(super) fn into_raw(self) -> *mut bindings::posix_acl {
+        self.0
+    }
+}
 
 /// Looks into the ACL cache of a layer's inode.
-pub(crate) fn cached_rcu(inode: super::rcu::RcuLayerInode<'_>, kind: AclType) -> RcuAcl {
-    // SAFETY: charter 6; the inode's super block outlives it.
-    unsafe {
-        let posix = (*(*inode.as_ptr()).i_sb).s_flags & bindings::ROVL_SB_POSIXACL as usize != 0;
-        RcuAcl(if posix {
-            bindings::get_cached_acl_rcu(inode.as_ptr(), kind.raw())
-        } else {
-            ptr::null_mut()
-        })
-    }
+pub(crate) fn cached_rcu(inode: super::rcu::RcuLayerInode<'_>, kind: AclType) -> RcuAcl<'_> {
+    // SAFETY: charter 6: the inode can be read, and its super block outlives it.
+    let flags = unsafe { (*(*inode.as_ptr()).i_sb).s_flags };
+    let acl = if flags & bindings::ROVL_SB_POSIXACL as usize != 0 {
+        // SAFETY: charter 6: the inode can be read.
+        unsafe { bindings::get_cached_acl_rcu(inode.as_ptr(), kind.raw()) }
+    } else {
+        ptr::null_mut()
+    };
+    RcuAcl(acl, PhantomData)
 }

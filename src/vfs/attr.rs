@@ -28,7 +28,7 @@ impl Stat {
     ///
     /// `ptr` is valid and exclusive for `'a`.
     pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::kstat) -> &'a mut Self {
-        // SAFETY: by the contract; the type is transparent.
+        // SAFETY: the caller says so; the type is transparent.
         unsafe { &mut *ptr.cast() }
     }
 
@@ -66,19 +66,19 @@ impl Stat {
 
     /// Takes access and modification time from `inode`, of a local filesystem.
     pub(crate) fn set_times(&mut self, inode: &Inode) {
-        // SAFETY: charter 1.
+        // SAFETY: charter 1 and 10: the inode is referenced, the structure ours.
         unsafe { bindings::rovl_inode_times(inode.as_ptr(), self.as_ptr()) }
     }
 
     /// Whether the current user namespace can express owner and group.
     pub(crate) fn ids_mapped(&self) -> bool {
-        // SAFETY: the structure is valid.
+        // SAFETY: the call reads the structure, which is ours, and the current task's own user namespace.
         unsafe { bindings::rovl_ids_mapped(&self.0) }
     }
 
     /// Fills the attribute flags that the VFS enforces from `inode`'s `S_*` flags.
     pub(crate) fn fill_attributes(&mut self, inode: &Inode) {
-        // SAFETY: charter 1.
+        // SAFETY: charter 1 and 10: the inode is referenced, the structure ours.
         unsafe { bindings::generic_fill_statx_attr(inode.as_ptr(), self.as_ptr()) }
     }
 }
@@ -98,7 +98,7 @@ impl Iattr {
     ///
     /// `ptr` is valid and exclusive for `'a`.
     pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::iattr) -> &'a mut Self {
-        // SAFETY: by the contract; the type is transparent.
+        // SAFETY: the caller says so; the type is transparent.
         unsafe { &mut *ptr.cast() }
     }
 
@@ -164,20 +164,15 @@ impl Iattr {
         Self::new(bindings::ATTR_KILL_SGID)
     }
 
-    /// Takes out what `inode` has already.
-    pub(crate) fn without_known(mut self, inode: &Inode) -> Self {
-        // SAFETY: charter 1; the caller holds the inode's lock.
-        let (mode, uid, gid) = unsafe {
-            let inode = inode.as_ptr();
-            ((*inode).i_mode, (*inode).i_uid.val, (*inode).i_gid.val)
-        };
-        // SAFETY: both members of each union are one number.
-        let (new_uid, new_gid) = unsafe {
-            (
-                self.0.__bindgen_anon_1.ia_uid.val,
-                self.0.__bindgen_anon_2.ia_gid.val,
-            )
-        };
+    /// Takes out what the inode that `lock` holds has already.
+    pub(crate) fn without_known(mut self, lock: &InodeGuard<'_>) -> Self {
+        let inode = lock.inode().as_ptr();
+        // SAFETY: charter 1: the inode is referenced; its lock, which these fields change under, is held.
+        let (mode, uid, gid) = unsafe { ((*inode).i_mode, (*inode).i_uid.val, (*inode).i_gid.val) };
+        // SAFETY: both members of the union are one number.
+        let new_uid = unsafe { self.0.__bindgen_anon_1.ia_uid.val };
+        // SAFETY: both members of the union are one number.
+        let new_gid = unsafe { self.0.__bindgen_anon_2.ia_gid.val };
         if self.0.ia_valid & bindings::ATTR_MODE != 0 && self.0.ia_mode == mode {
             self.0.ia_valid &= !bindings::ATTR_MODE;
         }
@@ -205,7 +200,8 @@ impl Iattr {
     /// credentials.
     pub(crate) fn prepare(&mut self, idmap: &IdMap, dentry: &Dentry) -> Result {
         dentry.positive()?;
-        // SAFETY: charter 1; the VFS holds the inode's lock around `setattr`.
+        // SAFETY: charter 1, 2 and 10: the dentry is referenced and positive, the structure ours; what the call reads of the
+        // inode are words, which the lock of the inode, where the VFS holds it, keeps from changing.
         to_result(unsafe {
             bindings::setattr_prepare(idmap.as_ptr(), dentry.as_ptr(), &mut self.0)
         })
@@ -213,14 +209,14 @@ impl Iattr {
 
     /// `notify_change()` on a dentry whose inode `lock` holds.
     pub(crate) fn apply(&mut self, path: PathRef<'_>, lock: &InodeGuard<'_>) -> Result {
-        if path.dentry.positive()? != lock.inode() {
+        if path.dentry().positive()? != lock.inode() {
             return Err(EINVAL);
         }
-        // SAFETY: charter 1; the inode's lock is held.
+        // SAFETY: charter 1, 2 and 10: the dentry is referenced and positive, its inode's lock held, the structure ours.
         to_result(unsafe {
             bindings::notify_change(
                 path.idmap().as_ptr(),
-                path.dentry.as_ptr(),
+                path.dentry().as_ptr(),
                 &mut self.0,
                 core::ptr::null_mut(),
             )
@@ -266,8 +262,21 @@ impl FileAttr {
     ///
     /// `ptr` is valid and exclusive for `'a`.
     pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::file_kattr) -> &'a mut Self {
-        // SAFETY: by the contract; the type is transparent.
+        // SAFETY: the caller says so; the type is transparent.
         unsafe { &mut *ptr.cast() }
+    }
+
+    /// Whether `dentry` is a directory that finds names whatever their case. A filesystem that has no such flags does not.
+    pub(super) fn ignores_case(dentry: &Dentry) -> bool {
+        let mut fa = Self::common();
+        if dentry.is_negative() {
+            return false;
+        }
+        // SAFETY: charter 1, 2 and 10: the dentry is referenced and positive, the structure ours.
+        match to_result(unsafe { bindings::vfs_fileattr_get(dentry.as_ptr(), &mut fa.0) }) {
+            Ok(()) => fa.0.fsx_xflags & bindings::FS_XFLAG_CASEFOLD != 0,
+            Err(e) => e.to_errno() != -(bindings::ENOIOCTLCMD as i32),
+        }
     }
 
     pub(crate) fn flags(&self) -> u32 {
@@ -292,15 +301,16 @@ impl FileAttr {
             (false, true) => bindings::ROVL_FS_IOC_FSGETXATTR,
             (false, false) => bindings::ROVL_FS_IOC_GETFLAGS,
         };
-        // SAFETY: charter 1.
+        // SAFETY: charter 1: the file is ours.
         to_result(unsafe { bindings::rovl_security_file_ioctl(file.as_ptr(), cmd) })
     }
 
     /// Reads the flags of `path`; `ENOTTY` where the filesystem has none.
     pub(crate) fn read(&mut self, path: PathRef<'_>) -> Result {
         self.security(path, false)?;
-        // SAFETY: charter 1 and 10.
-        let ret = unsafe { bindings::vfs_fileattr_get(path.dentry.as_ptr(), &mut self.0) };
+        // SAFETY: charter 1, 2 and 10: the dentry is referenced, and `security` has opened it, so it is positive; the structure
+        // is ours.
+        let ret = unsafe { bindings::vfs_fileattr_get(path.dentry().as_ptr(), &mut self.0) };
         match to_result(ret) {
             Err(e) if e.to_errno() == -(bindings::ENOIOCTLCMD as i32) => Err(ENOTTY),
             other => other,
@@ -310,9 +320,10 @@ impl FileAttr {
     /// Writes the flags to `path`.
     pub(crate) fn write(&mut self, path: PathRef<'_>) -> Result {
         self.security(path, true)?;
-        // SAFETY: charter 1.
+        // SAFETY: charter 1, 2 and 10: the dentry is referenced, and `security` has opened it, so it is positive; the structure
+        // is ours.
         to_result(unsafe {
-            bindings::vfs_fileattr_set(path.idmap().as_ptr(), path.dentry.as_ptr(), &mut self.0)
+            bindings::vfs_fileattr_set(path.idmap().as_ptr(), path.dentry().as_ptr(), &mut self.0)
         })
     }
 }

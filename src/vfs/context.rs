@@ -5,12 +5,17 @@
 //! Contract: `Documentation/filesystems/mount_api.rst`.
 
 use super::{
-    fs::{fill_super, FileSystem},
+    callback::{c_table, FromC},
+    fs::{FileSystem, Filler},
     SuperBlock,
 };
 use crate::bindings;
-use core::ptr;
-use kernel::{error::from_result, fs::File, prelude::*};
+use core::{marker::PhantomData, ptr};
+use kernel::{
+    ffi::{c_char, c_void},
+    fs::File,
+    prelude::*,
+};
 
 /// The value of a mount parameter.
 pub(crate) enum Value<'a> {
@@ -60,145 +65,213 @@ impl FsContext {
 
     /// Whether it comes from mount(2).
     pub(crate) fn is_old_api(&self) -> bool {
-        // SAFETY: as above.
+        // SAFETY: the context is valid for `self`.
         unsafe { (*self.0).oldapi() }
     }
 
     /// Whether the current task's user namespace is the context's, or (without `exact`) inside it.
     pub(crate) fn in_user_ns(&self, exact: bool) -> bool {
-        // SAFETY: as above.
+        // SAFETY: the context is valid for `self`.
         unsafe { bindings::rovl_in_context_userns(self.0, exact) }
     }
 }
 
-/// Sets a new context up for `F`.
-///
-/// # Safety
-///
-/// `fc` is the context that `init_fs_context` got.
-pub(super) unsafe fn init<F: FileSystem>(fc: *mut bindings::fs_context) -> Result {
-    let context = KBox::new(F::Context::new()?, GFP_KERNEL)?;
-    // SAFETY: by the contract.
-    unsafe {
-        (*fc).fs_private = KBox::into_raw(context).cast();
-        (*fc).ops = &Table::<F>::OPS;
+/// A context that `init_fs_context` got, to be set up.
+pub(super) struct NewContext<'a>(RawContext, PhantomData<&'a mut ()>);
+
+impl NewContext<'_> {
+    /// # Safety
+    ///
+    /// The argument of `init_fs_context`, used during the callback alone.
+    pub(super) unsafe fn from_raw(fc: RawContext) -> Self {
+        Self(fc, PhantomData)
     }
+}
+
+/// Sets a new context up for `F`.
+pub(super) fn init<F: FileSystem>(fc: NewContext<'_>) -> Result {
+    let context = KBox::into_raw(KBox::new(F::Context::new()?, GFP_KERNEL)?);
+    // SAFETY: the context is the callback's for its duration, and nobody else knows it yet.
+    unsafe { (*fc.0).fs_private = context.cast() };
+    // SAFETY: as for the data, which is of the type that the table's callbacks expect.
+    unsafe { (*fc.0).ops = &Table::<F>::OPS };
     Ok(())
 }
 
-struct Table<F>(core::marker::PhantomData<F>);
+struct Table<F>(PhantomData<F>);
 
-#[allow(
-    clippy::missing_safety_doc,
-    reason = "called by the VFS alone, through the table, under charter 1 and 4"
-)]
 impl<F: FileSystem> Table<F> {
-    const OPS: bindings::fs_context_operations = bindings::fs_context_operations {
-        free: Some(Self::free),
-        parse_param: Some(Self::parse_param),
-        parse_monolithic: Some(Self::parse_monolithic),
-        get_tree: Some(Self::get_tree),
-        reconfigure: Some(Self::reconfigure),
-        ..pin_init::zeroed()
-    };
+    c_table! {
+        const OPS: bindings::fs_context_operations = {
+            free: Some(Self::free),
+            parse_monolithic: Some(Self::parse_monolithic),
+            get_tree: Some(Self::get_tree),
+        };
 
-    unsafe extern "C" fn free(fc: *mut bindings::fs_context) {
+        fn parse_param(fc: RawContext, param: *mut bindings::fs_parameter) -> i32
+            => Self::parse(fc, fc, fc, param);
+        fn reconfigure(fc: RawContext) -> i32
+            => Self::remount(fc, fc, fc);
+    }
+
+    /// # Safety
+    ///
+    /// `fc` is a context of `F` that nobody uses any more.
+    unsafe extern "C" fn free(fc: RawContext) {
         // SAFETY: `init` stored the box; this is the last call.
-        unsafe {
-            let context = (*fc).fs_private.cast::<F::Context>();
-            if !context.is_null() {
-                (*fc).fs_private = ptr::null_mut();
-                drop(KBox::from_raw(context));
-            }
+        let context = unsafe { core::mem::replace(&mut (*fc).fs_private, ptr::null_mut()) };
+        if !context.is_null() {
+            // SAFETY: the box that `init` stored, which nobody can find any more.
+            drop(unsafe { KBox::from_raw(context.cast::<F::Context>()) });
         }
     }
 
-    unsafe extern "C" fn parse_param(
-        fc: *mut bindings::fs_context,
-        param: *mut bindings::fs_parameter,
-    ) -> i32 {
-        // SAFETY: the VFS passes a valid parameter; its type tells which union member is set, and
-        // both live until the call returns. The context is locked, so the box is ours alone.
-        let (key, value, context) = unsafe {
-            let value = match (*param).type_() {
-                bindings::fs_value_is_flag => Value::Flag,
-                bindings::fs_value_is_string if !(*param).__bindgen_anon_1.string.is_null() => {
-                    Value::Str(CStr::from_char_ptr((*param).__bindgen_anon_1.string))
-                }
-                bindings::fs_value_is_file => {
-                    Value::File(File::from_raw_file((*param).__bindgen_anon_1.file))
-                }
-                _ => Value::Other,
-            };
-            (
-                CStr::from_char_ptr((*param).key),
-                value,
-                &mut *(*fc).fs_private.cast::<F::Context>(),
-            )
-        };
-        // SAFETY: a context for a change, and no other, has the root dentry of a mounted super block of `F`, which
-        // it keeps active; charter 4.
-        let mounted = unsafe {
-            let root = (*fc).root;
-            (!root.is_null()).then(|| &*(*(*root).d_sb).s_fs_info.cast::<F>())
-        };
-        let fc = FsContext(fc);
+    fn parse(
+        fc: FsContext,
+        context: Private<'_, F>,
+        mounted: Option<Mounted<'_, F>>,
+        param: Parameter<'_>,
+    ) -> Result<i32> {
+        let (context, key, value) = (context.0, param.key, param.value);
         let known = match mounted {
-            Some(fs) => context.repeat(&fc, fs, key, value),
+            Some(mounted) => context.repeat(&fc, mounted.fs, key, value),
             None => context.parameter(&fc, key, value),
         };
-        from_result(|| match known? {
-            true => Ok(0),
-            false => Ok(-(bindings::ROVL_ENOPARAM as i32)),
+        Ok(match known? {
+            true => 0,
+            false => -(bindings::ROVL_ENOPARAM as i32),
         })
     }
 
-    unsafe extern "C" fn next_option(
-        at: *mut *mut kernel::ffi::c_char,
-    ) -> *mut kernel::ffi::c_char {
-        // SAFETY: the VFS passes the cursor into its own, writable copy of the option string.
-        unsafe {
-            let start = *at;
-            if start.is_null() {
-                return start;
-            }
-            let len = CStr::from_char_ptr(start.cast_const()).to_bytes().len();
-            let text = core::slice::from_raw_parts(start.cast::<u8>(), len);
-            *at = match F::Context::split_option(text) {
-                Some(end) if end < len => {
-                    start.add(end).write(0);
-                    start.add(end + 1)
-                }
-                _ => ptr::null_mut(),
-            };
-            start
+    /// # Safety
+    ///
+    /// `at` is the cursor into an option string of the caller's own.
+    unsafe extern "C" fn next_option(at: *mut *mut c_char) -> *mut c_char {
+        // SAFETY: by the contract the cursor is the caller's.
+        let start = unsafe { *at };
+        if start.is_null() {
+            return start;
         }
+        // SAFETY: the rest of the string, which ends with a NUL; it is not written to before the result is known.
+        let text = unsafe { CStr::from_char_ptr(start) }.to_bytes();
+        let (end, len) = (F::Context::split_option(text), text.len());
+        let next = match end {
+            Some(end) if end < len => {
+                // SAFETY: inside the string.
+                let comma = unsafe { start.add(end) };
+                // SAFETY: the string is the caller's own, to be taken apart.
+                unsafe { comma.write(0) };
+                // SAFETY: inside the string, whose NUL may be the next.
+                unsafe { comma.add(1) }
+            }
+            _ => ptr::null_mut(),
+        };
+        // SAFETY: by the contract the cursor is the caller's, to be moved on.
+        unsafe { *at = next };
+        start
     }
 
-    unsafe extern "C" fn parse_monolithic(
-        fc: *mut bindings::fs_context,
-        data: *mut kernel::ffi::c_void,
-    ) -> i32 {
-        // SAFETY: arguments of the callback, passed on.
+    /// # Safety
+    ///
+    /// `fc` is a context, `data` null or an option string of its own.
+    unsafe extern "C" fn parse_monolithic(fc: RawContext, data: *mut c_void) -> i32 {
+        // SAFETY: arguments of the callback, passed on; the cursor is one into `data`.
         unsafe { bindings::vfs_parse_monolithic_sep(fc, data, Some(Self::next_option)) }
     }
 
-    unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> i32 {
-        // SAFETY: the context is `F`'s.
-        unsafe { bindings::get_tree_nodev(fc, Some(fill_super::<F>)) }
+    /// # Safety
+    ///
+    /// `fc` is a context of `F`.
+    unsafe extern "C" fn get_tree(fc: RawContext) -> i32 {
+        // SAFETY: the context is of `F`, as is the function that fills the super block.
+        unsafe { bindings::get_tree_nodev(fc, Some(Filler::<F>::fill_super)) }
     }
 
-    unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> i32 {
-        from_result(|| {
-            // SAFETY: a context for reconfiguration has the root dentry of a mounted super block.
-            unsafe {
-                let sb = SuperBlock::from_raw((*(*fc).root).d_sb);
-                let fs = &*(*sb.as_ptr()).s_fs_info.cast::<F>();
-                let read_only = (*fc).sb_flags & bindings::ROVL_SB_RDONLY != 0;
-                let context = &mut *(*fc).fs_private.cast::<F::Context>();
-                context.reconfigure(&FsContext(fc), sb, fs, read_only)?;
+    fn remount(fc: FsContext, context: Private<'_, F>, mounted: Option<Mounted<'_, F>>) -> Result {
+        let mounted = mounted.ok_or(EINVAL)?;
+        let context = context.0;
+        context.reconfigure(&fc, mounted.sb, mounted.fs, mounted.read_only)
+    }
+}
+
+type RawContext = *mut bindings::fs_context;
+
+/// What `F` keeps with the context.
+pub(super) struct Private<'a, F: FileSystem>(pub(super) &'a mut F::Context);
+
+// SAFETY: the context is locked, or the only task's that knows it, so its box is the callback's alone.
+unsafe impl<'a, F: FileSystem> FromC<RawContext> for Private<'a, F> {
+    #[inline]
+    unsafe fn from_c(fc: RawContext) -> Self {
+        // SAFETY: `init` stored a box of the table's context, which `free` has not taken yet.
+        Self(unsafe { &mut *(*fc).fs_private.cast() })
+    }
+}
+
+/// One parameter.
+struct Parameter<'a> {
+    key: &'a CStr,
+    value: Value<'a>,
+}
+
+// SAFETY: key and value live until the callback returns.
+unsafe impl<'a> FromC<*mut bindings::fs_parameter> for Parameter<'a> {
+    unsafe fn from_c(raw: *mut bindings::fs_parameter) -> Self {
+        // SAFETY: the parameter is the callback's for its duration.
+        let param = unsafe { &*raw };
+        let value = match param.type_() {
+            bindings::fs_value_is_flag => Value::Flag,
+            bindings::fs_value_is_string => {
+                // SAFETY: the type says which member of the union is set.
+                let string = unsafe { param.__bindgen_anon_1.string };
+                if string.is_null() {
+                    Value::Other
+                } else {
+                    // SAFETY: a C string that lives as long as the parameter.
+                    Value::Str(unsafe { CStr::from_char_ptr(string) })
+                }
             }
-            Ok(0)
+            bindings::fs_value_is_file => {
+                // SAFETY: the type says which member of the union is set.
+                let file = unsafe { param.__bindgen_anon_1.file };
+                // SAFETY: charter 1: the parameter holds a reference of its own (`fget`), not a borrowed one.
+                Value::File(unsafe { File::from_raw_file(file) })
+            }
+            _ => Value::Other,
+        };
+        Self {
+            // SAFETY: a C string that lives as long as the parameter.
+            key: unsafe { CStr::from_char_ptr(param.key) },
+            value,
+        }
+    }
+}
+
+/// The super block that is to be reconfigured, and how.
+struct Mounted<'a, F> {
+    sb: &'a SuperBlock,
+    fs: &'a F,
+    read_only: bool,
+}
+
+// SAFETY: while parameters are parsed a context for reconfiguration, and no other, has a root: that of a mounted super
+// block, which it references (charter 1 and 4).
+unsafe impl<'a, F: FileSystem> FromC<RawContext> for Option<Mounted<'a, F>> {
+    unsafe fn from_c(fc: RawContext) -> Self {
+        // SAFETY: the context is the callback's for its duration.
+        let root = unsafe { (*fc).root };
+        if root.is_null() {
+            return None;
+        }
+        // SAFETY: charter 1: the context references its root.
+        let sb = unsafe { (*root).d_sb };
+        Some(Mounted {
+            // SAFETY: charter 1: the root that the context references keeps it.
+            sb: unsafe { SuperBlock::from_raw(sb) },
+            // SAFETY: it is one of `F`, as the context's table is, and mounted.
+            fs: unsafe { FromC::from_c(sb) },
+            // SAFETY: the context is the callback's for its duration.
+            read_only: unsafe { (*fc).sb_flags } & bindings::ROVL_SB_RDONLY != 0,
         })
     }
 }

@@ -4,35 +4,31 @@
 //!
 //! C header: `include/linux/cred.h`; contract: `Documentation/security/credentials.rst`.
 
-use super::Inode;
+use super::{file_ops::OpenTmpfile, fs::FileSystem, inode::read_field, Child, Inode, Mode};
 use crate::bindings;
 use core::ptr::NonNull;
-use kernel::{
-    cred::Credential,
-    error::to_result,
-    prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
-};
+use kernel::{cred::Credential, error::to_result, prelude::*, sync::aref::ARef};
 
 /// Runs `f` with `cred` as the task's effective credentials; `f` gets those replaced.
 ///
 /// A closure, not a guard: a forgotten guard would leave the credentials on the task.
 #[inline]
 pub(crate) fn scope<R>(cred: &Credential, f: impl FnOnce(&Credential) -> R) -> R {
-    // SAFETY: charter 1 for `cred`; it outlives the call, and the old value is put back below
-    // (charter 9; the kernel never unwinds).
+    // SAFETY: charter 1 and 9: `cred` is referenced until the old value is put back below; the kernel never unwinds.
     let old = unsafe { bindings::rovl_override_creds(cred.as_ptr()) };
-    // SAFETY: the task's own credentials stay referenced by the task while they are replaced.
+    // SAFETY: charter 9: whoever made `old` current keeps its reference until this call has returned.
     let ret = f(unsafe { Credential::from_ptr(old) });
-    // SAFETY: as above: `old` was current, and still has its reference.
+    // SAFETY: charter 9: `old` was current before, and is still referenced.
     unsafe { bindings::rovl_override_creds(old) };
     ret
 }
 
 /// Runs `f` with the credentials that the task has apart from any override.
 pub(crate) fn scope_real<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: `real_cred` of the current task cannot change during the call.
-    let real = unsafe { Credential::from_ptr(bindings::rovl_current_real_cred()) };
+    // SAFETY: the current task may always be asked.
+    let real = unsafe { bindings::rovl_current_real_cred() };
+    // SAFETY: only the task itself replaces its real credentials, and not while it is in here.
+    let real = unsafe { Credential::from_ptr(real) };
     scope(real, |_| f())
 }
 
@@ -41,14 +37,31 @@ pub(crate) const CAP_DAC_READ_SEARCH: u32 = bindings::CAP_DAC_READ_SEARCH;
 
 /// Whether the current credentials have a capability in the initial user namespace (audited).
 pub(crate) fn capable(cap: u32) -> bool {
-    // SAFETY: no preconditions.
+    // SAFETY: the current task may always be asked; `CAP_*` constants are valid capabilities, which the call checks.
     unsafe { bindings::capable(cap as i32) }
 }
 
 /// Whether the current credentials have `CAP_SYS_ADMIN` in the initial user namespace (silent).
 pub(crate) fn is_sysadmin() -> bool {
-    // SAFETY: no preconditions.
+    // SAFETY: the current task may always be asked.
     unsafe { bindings::rovl_capable_sysadmin_noaudit() }
+}
+
+/// User and group of an inode.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner {
+    uid: bindings::kuid_t,
+    gid: bindings::kgid_t,
+}
+
+impl Owner {
+    /// Those of `inode` now.
+    pub(crate) fn of(inode: &Inode) -> Self {
+        Self {
+            uid: read_field!(inode, i_uid),
+            gid: read_field!(inode, i_gid),
+        }
+    }
 }
 
 /// A private copy of the current credentials, to be changed before it is used.
@@ -65,7 +78,8 @@ impl NewCred {
     ///
     /// `ENOMEM`.
     pub(crate) fn prepare() -> Result<Self> {
-        // SAFETY: no preconditions.
+        // INVARIANT: the call makes a copy that nobody else knows.
+        // SAFETY: the current task may always copy its credentials.
         NonNull::new(unsafe { bindings::prepare_creds() })
             .map(Self)
             .ok_or(ENOMEM)
@@ -80,13 +94,13 @@ impl NewCred {
         Ok(cred)
     }
 
-    /// Sets fsuid and fsgid to the owner of `inode`.
-    pub(crate) fn set_fs_ids(&mut self, inode: &Inode) {
-        // SAFETY: as above; charter 1 for `inode`.
-        unsafe {
-            (*self.0.as_ptr()).fsuid = (*inode.as_ptr()).i_uid;
-            (*self.0.as_ptr()).fsgid = (*inode.as_ptr()).i_gid;
-        }
+    /// Sets fsuid and fsgid.
+    pub(crate) fn set_fs_ids(&mut self, owner: Owner) {
+        let cred = self.0.as_ptr();
+        // SAFETY: by the type invariant nobody else reads the credentials.
+        unsafe { (*cred).fsuid = owner.uid };
+        // SAFETY: by the type invariant nobody else reads the credentials.
+        unsafe { (*cred).fsgid = owner.gid };
     }
 
     /// The raw pointer, for the security hooks.
@@ -104,25 +118,24 @@ impl NewCred {
 
 impl Drop for NewCred {
     fn drop(&mut self) {
-        // SAFETY: by the type invariant we own the only reference.
+        // SAFETY: by the type invariant we own the only reference; it is given up here.
         unsafe { bindings::abort_creds(self.0.as_ptr()) }
     }
 }
 
 /// The current task's effective credentials.
 pub(crate) fn current() -> ARef<Credential> {
-    // SAFETY: the current credentials are referenced by the task for the duration of this function.
-    let cred = unsafe { Credential::from_ptr((*kernel::task::Task::current_raw()).cred) };
-    cred.inc_ref();
-    // SAFETY: the reference just taken moves to the `ARef`.
-    unsafe { ARef::from_raw(NonNull::from(cred)) }
+    // SAFETY: the pointer is the current task's, which replaces its credentials itself.
+    let cred = unsafe { (*kernel::task::Task::current_raw()).cred };
+    // SAFETY: charter 9: the task references them, and does not replace them during this function.
+    unsafe { Credential::from_ptr(cred) }.into()
 }
 
 /// Runs `f` with the credentials that a security module wants a copy of `source` to be created with;
 /// the current ones where it wants none.
 pub(crate) fn scope_copy_up<R>(source: &super::Dentry, f: impl FnOnce() -> Result<R>) -> Result<R> {
     let mut new = core::ptr::null_mut();
-    // SAFETY: charter 1 and 10.
+    // SAFETY: charter 1 and 10: the dentry is referenced, the pointer to be set ours.
     to_result(unsafe { bindings::rovl_security_inode_copy_up(source.as_ptr(), &mut new) })?;
     match NonNull::new(new) {
         None => f(),
@@ -134,19 +147,34 @@ pub(crate) fn scope_copy_up<R>(source: &super::Dentry, f: impl FnOnce() -> Resul
     }
 }
 
-/// Runs `f` as the creator of a new entry `dentry` of type and mode `mode`: the current credentials
-/// (the mounter's) with fsuid and fsgid of `inode`'s owner, and the label that `original`, the
-/// caller, would give the entry.
-pub(crate) fn scope_creator<R>(
+/// An entry of ours that is being created: name and parent of its dentry do not change (charter 5).
+pub(crate) enum NewEntry<'a, F: FileSystem> {
+    /// One with a name.
+    Named(Child<'a, F>),
+    /// An unnamed file.
+    Unnamed(&'a OpenTmpfile<'a, F>),
+}
+
+/// The credentials to create a new object of a layer with, that of `entry`, of type and mode `mode`: the current ones (the
+/// mounter's) with fsuid and fsgid of `owner`, and the label that `original`, the caller, would give the entry.
+///
+/// # Errors
+///
+/// `ENOMEM`; what a security module returns.
+pub(crate) fn creator<F: FileSystem>(
     original: &Credential,
-    dentry: &super::Dentry,
-    inode: &Inode,
-    mode: super::Mode,
-    f: impl FnOnce() -> Result<R>,
-) -> Result<R> {
+    entry: NewEntry<'_, F>,
+    owner: Owner,
+    mode: Mode,
+) -> Result<ARef<Credential>> {
     let mut new = NewCred::prepare()?;
-    new.set_fs_ids(inode);
-    // SAFETY: charter 1; nobody else reads the new credentials yet.
+    new.set_fs_ids(owner);
+    let dentry = match &entry {
+        NewEntry::Named(child) => child.dentry(),
+        NewEntry::Unnamed(file) => file.open().dentry(),
+    };
+    // SAFETY: charter 1 and 5: the dentry is referenced, name and parent, which the call reads, are stable, for the first
+    // kind by what a `Child` is, for the second since no name leads to it. Of the new credentials we have the only reference.
     to_result(unsafe {
         bindings::rovl_security_dentry_create_files_as(
             dentry.as_ptr(),
@@ -155,6 +183,5 @@ pub(crate) fn scope_creator<R>(
             new.as_ptr(),
         )
     })?;
-    let cred = new.commit();
-    scope(&cred, |_| f())
+    Ok(new.commit())
 }

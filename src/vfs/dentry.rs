@@ -5,20 +5,17 @@
 //! C header: `include/linux/dcache.h`.
 
 use super::{
+    attr::FileAttr,
     fs::FileSystem,
     inode::{read_field, Inode},
     mount::{IdMap, Mount},
     own::{OwnDentry, OwnInode},
+    refs::{Counted, Ref},
     SuperBlock,
 };
 use crate::bindings;
 use core::{mem::MaybeUninit, ptr::NonNull};
-use kernel::{
-    error::from_err_ptr,
-    prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
-    types::Opaque,
-};
+use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
 
 /// A dentry of any filesystem.
 #[repr(transparent)]
@@ -30,13 +27,13 @@ unsafe impl Send for Dentry {}
 unsafe impl Sync for Dentry {}
 
 // SAFETY: `dget`/`dput` count references in `d_lockref`.
-unsafe impl AlwaysRefCounted for Dentry {
-    fn inc_ref(&self) {
+unsafe impl Counted for Dentry {
+    fn inc(&self) {
         // SAFETY: charter 1: the count is not zero.
         unsafe { bindings::rovl_dget(self.as_ptr()) };
     }
 
-    unsafe fn dec_ref(obj: NonNull<Self>) {
+    unsafe fn dec(obj: NonNull<Self>) {
         // SAFETY: the caller gives its reference up.
         unsafe { bindings::dput(obj.as_ptr().cast()) }
     }
@@ -80,11 +77,11 @@ impl Dentry {
     ///
     /// # Safety
     ///
-    /// `ptr` is an error pointer or a dentry with a reference to give away, not null.
-    pub(super) unsafe fn from_ret(ptr: *mut bindings::dentry) -> Result<ARef<Self>> {
+    /// `ptr` is null, an error pointer or a dentry with a reference to give away, whose super block lives for `'a`.
+    pub(super) unsafe fn from_ret<'a>(ptr: *mut bindings::dentry) -> Result<Ref<'a, Self>> {
         let ptr = NonNull::new(from_err_ptr(ptr)?).ok_or(ENOENT)?;
         // SAFETY: by the contract.
-        Ok(unsafe { ARef::from_raw(ptr.cast()) })
+        Ok(unsafe { Ref::from_raw(ptr.cast()) })
     }
 
     /// The inode of a positive dentry (charter 2).
@@ -160,6 +157,7 @@ impl Dentry {
         self.revalidate_flags() == 0
             && !self.is_union()
             && self.sb().is_ordinary()
+            && !FileAttr::ignores_case(self)
             && self.inode().is_some_and(|inode| !inode.is_encrypted())
     }
 
@@ -173,14 +171,6 @@ impl Dentry {
     #[inline]
     pub(crate) fn revalidate_flags(&self) -> u32 {
         self.flags() & REVALIDATE
-    }
-
-    /// Replaces the revalidation flags in `clear` by those in `set`.
-    pub(crate) fn change_revalidate(&self, clear: u32, set: u32) {
-        // SAFETY: charter 1; the helper takes `d_lock`.
-        unsafe {
-            bindings::rovl_dentry_change_flags(self.as_ptr(), clear & REVALIDATE, set & REVALIDATE)
-        }
     }
 
     pub(crate) fn is_disconnected(&self) -> bool {
@@ -209,21 +199,14 @@ impl Dentry {
         }
     }
 
-    /// `d_find_alias()`: a dentry of the same inode, which is no directory, that is hashed. This one is
-    /// not.
-    pub(crate) fn hashed_alias(&self) -> Option<ARef<Self>> {
-        // SAFETY: charter 1; what is found is referenced.
-        let alias = unsafe { bindings::d_find_alias(self.inode()?.as_ptr()) };
-        // SAFETY: the reference is passed on.
-        NonNull::new(alias).map(|alias| unsafe { ARef::from_raw(alias.cast()) })
-    }
-
     /// The parent as of now, referenced.
-    pub(crate) fn parent(&self) -> ARef<Self> {
-        // SAFETY: charter 1; `dget_parent` returns a reference.
-        unsafe {
-            ARef::from_raw(NonNull::new_unchecked(bindings::dget_parent(self.as_ptr())).cast())
-        }
+    pub(crate) fn parent(&self) -> Ref<'_, Self> {
+        // SAFETY: charter 1: the dentry, and so its parent, is referenced.
+        let parent = unsafe { bindings::dget_parent(self.as_ptr()) };
+        // SAFETY: a dentry has a parent, if only itself.
+        let parent = unsafe { NonNull::new_unchecked(parent) };
+        // SAFETY: the call returned a reference; the parent is on our super block, which `self` keeps.
+        unsafe { Ref::from_raw(parent.cast()) }
     }
 
     /// Whether it is the root of its filesystem (or of no tree yet).
@@ -245,7 +228,7 @@ impl Dentry {
     }
 
     /// One more reference.
-    pub(crate) fn get(&self) -> ARef<Self> {
+    pub(crate) fn get(&self) -> Ref<'_, Self> {
         self.into()
     }
 
@@ -258,73 +241,78 @@ impl Dentry {
         }
     }
 
-    /// Looks `name` up in this directory with the current credentials; may sleep, takes the
-    /// directory's lock where the name is not cached.
+    /// That a name can be looked up in this directory through `mnt`.
+    fn lookup_through<'m>(&self, mnt: &'m Mount) -> Result<&'m IdMap> {
+        self.must_be_dir()?;
+        if self.sb() != mnt.sb() {
+            return Err(EXDEV);
+        }
+        Ok(mnt.idmap())
+    }
+
+    /// Looks `name` up in this directory of `mnt`, which keeps what is found, with the current credentials; may sleep,
+    /// takes the directory's lock where the name is not cached.
     ///
     /// # Errors
     ///
-    /// What the filesystem returns, `EACCES` where the directory cannot be searched.
-    pub(crate) fn lookup(&self, mnt: &Mount, name: &[u8]) -> Result<ARef<Dentry>> {
-        self.must_be_dir()?;
+    /// What the filesystem returns, `EACCES` where the directory cannot be searched, `EXDEV` where it is not one of
+    /// `mnt`.
+    pub(crate) fn lookup<'m>(&self, mnt: &'m Mount, name: &[u8]) -> Result<Ref<'m, Dentry>> {
+        let idmap = self.lookup_through(mnt)?;
         let mut q = qstr(name);
-        // SAFETY: charter 1; `q` outlives the call, which returns a reference.
-        unsafe {
-            Self::from_ret(bindings::lookup_one_unlocked(
-                mnt.idmap().as_ptr(),
-                &mut q,
-                self.as_ptr(),
-            ))
-        }
+        // SAFETY: charter 1: a directory with a lookup operation; `q` outlives the call.
+        let found = unsafe { bindings::lookup_one_unlocked(idmap.as_ptr(), &mut q, self.as_ptr()) };
+        // SAFETY: the call returned a reference or an error; `mnt` keeps the super block.
+        unsafe { Self::from_ret(found) }
     }
 
     /// As [`lookup`](Self::lookup), but a missing name is `None`. With `forget` the negative dentry
     /// is not kept in the dcache where nobody else uses it.
-    pub(crate) fn lookup_positive(
+    pub(crate) fn lookup_positive<'m>(
         &self,
-        mnt: &Mount,
+        mnt: &'m Mount,
         name: &[u8],
         forget: bool,
-    ) -> Result<Option<ARef<Dentry>>> {
+    ) -> Result<Option<Ref<'m, Dentry>>> {
         let found = match self.lookup(mnt, name) {
             Err(e) if e == ENOENT || e == ENAMETOOLONG => return Ok(None),
             other => other?,
         };
-        // SAFETY: charter 1.
-        if unsafe { bindings::rovl_d_negative_acquire(found.as_ptr()) } {
-            let raw = ARef::into_raw(found);
-            // SAFETY: the reference is given away either way.
-            unsafe {
-                if forget {
-                    bindings::rovl_dput_unused_negative(raw.as_ptr().cast());
-                } else {
-                    bindings::dput(raw.as_ptr().cast());
-                }
-            }
-            return Ok(None);
+        // SAFETY: charter 1: the dentry is referenced.
+        if !unsafe { bindings::rovl_d_negative_acquire(found.as_ptr()) } {
+            return Ok(Some(found));
         }
-        Ok(Some(found))
+        if forget {
+            // SAFETY: the reference is given away.
+            unsafe { bindings::rovl_dput_unused_negative(found.into_raw().as_ptr().cast()) };
+        }
+        Ok(None)
     }
 
     /// As [`lookup`](Self::lookup), interrupted by a fatal signal; `ENOENT` where the name is missing.
-    pub(crate) fn lookup_killable(&self, mnt: &Mount, name: &[u8]) -> Result<ARef<Dentry>> {
-        self.must_be_dir()?;
+    pub(crate) fn lookup_killable<'m>(
+        &self,
+        mnt: &'m Mount,
+        name: &[u8],
+    ) -> Result<Ref<'m, Dentry>> {
+        let idmap = self.lookup_through(mnt)?;
         let mut q = qstr(name);
-        // SAFETY: charter 1; `q` outlives the call, which returns a reference.
-        unsafe {
-            Self::from_ret(bindings::lookup_one_positive_killable(
-                mnt.idmap().as_ptr(),
-                &mut q,
-                self.as_ptr(),
-            ))
-        }
+        // SAFETY: charter 1: a directory with a lookup operation; `q` outlives the call.
+        let found = unsafe {
+            bindings::lookup_one_positive_killable(idmap.as_ptr(), &mut q, self.as_ptr())
+        };
+        // SAFETY: the call returned a reference or an error; `mnt` keeps the super block.
+        unsafe { Self::from_ret(found) }
     }
 
     /// As [`lookup`](Self::lookup), by a caller that holds this directory's lock.
-    pub(crate) fn lookup_locked(&self, idmap: &IdMap, name: &[u8]) -> Result<ARef<Dentry>> {
+    pub(super) fn lookup_locked(&self, idmap: &IdMap, name: &[u8]) -> Result<Ref<'_, Dentry>> {
         self.must_be_dir()?;
         let mut q = qstr(name);
-        // SAFETY: charter 1; `q` outlives the call, which returns a reference.
-        unsafe { Self::from_ret(bindings::lookup_one(idmap.as_ptr(), &mut q, self.as_ptr())) }
+        // SAFETY: charter 1: a directory with a lookup operation; `q` outlives the call.
+        let found = unsafe { bindings::lookup_one(idmap.as_ptr(), &mut q, self.as_ptr()) };
+        // SAFETY: the call returned a reference or an error; `self` keeps the super block.
+        unsafe { Self::from_ret(found) }
     }
 
     /// Asks the filesystem whether the dentry is still what its name stands for (`weak`: whether its
@@ -382,6 +370,14 @@ impl Dentry {
             unsafe { call(done.arg) };
         }
         ret
+    }
+}
+
+impl<'a> Ref<'a, Dentry> {
+    /// The parent as of now, for as long as this reference could be held.
+    pub(crate) fn up(&self) -> Self {
+        // SAFETY: a parent is on the same super block.
+        unsafe { self.related(Dentry::parent) }
     }
 }
 

@@ -9,16 +9,13 @@
 use super::{
     dentry::qstr,
     inode::Mode,
-    mount::{Mount, PathRef},
-    Dentry,
+    mount::{PathRef, Writing},
+    refs::Ref,
+    Dentry, Inode,
 };
 use crate::bindings;
-use core::{mem::ManuallyDrop, ptr};
-use kernel::{
-    error::{from_err_ptr, to_result},
-    prelude::*,
-    sync::aref::ARef,
-};
+use core::{marker::PhantomData, mem::ManuallyDrop, ptr};
+use kernel::{error::to_result, prelude::*, sync::aref::ARef, types::NotThreadSafe};
 
 const NO_DELEGATION: *mut bindings::delegated_inode = ptr::null_mut();
 
@@ -37,17 +34,27 @@ pub(crate) enum New<'a> {
 ///
 /// # Invariants
 ///
-/// `child` is referenced by the guard, its parent is locked.
+/// `child` is referenced by the guard, its parent, whose inode `dir` is, is locked by the current task.
 pub(crate) struct Creating<'a> {
-    mnt: &'a Mount,
-    parent: &'a Dentry,
-    child: ManuallyDrop<ARef<Dentry>>,
+    writing: Writing<'a>,
+    dir: &'a Inode,
+    child: ManuallyDrop<Ref<'a, Dentry>>,
 }
 
 /// Unlocks the parent of `child` and gives the reference of the `start_*` call back.
-fn end(child: ARef<Dentry>) {
-    // SAFETY: `child` comes from a `start_*` call that was not ended yet.
-    unsafe { bindings::end_dirop(ARef::into_raw(child).as_ptr().cast()) }
+///
+/// # Safety
+///
+/// `child` comes from a `start_*` call of this task that was not ended yet.
+unsafe fn end(child: Ref<'_, Dentry>) {
+    // SAFETY: by the contract; the reference is given away.
+    unsafe { bindings::end_dirop(child.into_raw().as_ptr().cast()) }
+}
+
+/// That `parent` is a directory on the mount that is written to; its inode.
+fn dir_of<'a>(writing: Writing<'a>, parent: &'a Dentry) -> Result<&'a Inode> {
+    parent.must_be_dir()?;
+    writing.mnt().path(parent)?.positive()
 }
 
 impl<'a> Creating<'a> {
@@ -55,21 +62,19 @@ impl<'a> Creating<'a> {
     ///
     /// # Errors
     ///
-    /// Those of a lookup. The caller holds write access to `mnt`.
-    pub(crate) fn start(mnt: &'a Mount, parent: &'a Dentry, name: &[u8]) -> Result<Self> {
-        parent.must_be_dir()?;
+    /// Those of a lookup; `EXDEV` where `parent` is not on the mount that is written to.
+    pub(crate) fn start(writing: Writing<'a>, parent: &'a Dentry, name: &[u8]) -> Result<Self> {
+        let dir = dir_of(writing, parent)?;
+        let idmap = writing.mnt().idmap().as_ptr();
         let mut q = qstr(name);
-        // SAFETY: charter 1; the call returns a reference.
-        let child = unsafe {
-            Dentry::from_ret(bindings::start_creating(
-                mnt.idmap().as_ptr(),
-                parent.as_ptr(),
-                &mut q,
-            ))?
-        };
+        // SAFETY: charter 1: `parent` is a directory; `q` outlives the call.
+        let child = unsafe { bindings::start_creating(idmap, parent.as_ptr(), &mut q) };
+        // SAFETY: the call returned a reference or an error; the mount keeps the super block for `'a`.
+        let child = unsafe { Dentry::from_ret(child)? };
+        // INVARIANT: as `start_creating()` left them.
         Ok(Self {
-            mnt,
-            parent,
+            writing,
+            dir,
             child: ManuallyDrop::new(child),
         })
     }
@@ -83,59 +88,42 @@ impl<'a> Creating<'a> {
     ///
     /// # Errors
     ///
-    /// `ESTALE` where the name is taken, else what the filesystem returns.
-    pub(crate) fn create(self, new: New<'_>) -> Result<ARef<Dentry>> {
-        let mut this = ManuallyDrop::new(self);
-        let (mnt, parent) = (this.mnt, this.parent);
-        // SAFETY: `this` is not used again and not dropped.
-        let mut child = unsafe { ManuallyDrop::take(&mut this.child) };
-        if !child.is_negative() {
-            end(child);
+    /// `ESTALE` where the name is taken, `EIO` where the filesystem leaves the new dentry unhashed or negative, else what
+    /// the filesystem returns.
+    pub(crate) fn create(mut self, new: New<'_>) -> Result<Ref<'a, Dentry>> {
+        if !self.child.is_negative() {
             return Err(ESTALE);
         }
-        let idmap = mnt.idmap().as_ptr();
-        let dir = match parent.positive() {
-            Ok(dir) => dir.as_ptr(),
-            Err(e) => {
-                end(child);
-                return Err(e);
+        let idmap = self.writing.mnt().idmap().as_ptr();
+        let (dir, at) = (self.dir.as_ptr(), self.child.as_ptr());
+        let ret = match new {
+            New::Node(mode, _) if mode.is_dir() => {
+                self = self.mkdir(mode)?;
+                0
             }
-        };
-        let at = child.as_ptr();
-        // SAFETY: charter 1; the parent is locked, `child` negative, write access held by contract.
-        let ret = unsafe {
-            match new {
-                New::Link(old) => bindings::vfs_link(old.as_ptr(), idmap, dir, at, NO_DELEGATION),
-                New::Symlink(to) => {
-                    bindings::vfs_symlink(idmap, dir, at, to.as_char_ptr(), NO_DELEGATION)
-                }
-                New::Node(mode, rdev) => match mode.file_type() {
-                    Mode::REG => bindings::vfs_create(idmap, at, mode.0, NO_DELEGATION),
-                    Mode::DIR => {
-                        // `vfs_mkdir` consumes the dentry and unlocks where it fails.
-                        let raw = ARef::into_raw(child).as_ptr().cast();
-                        child = Dentry::from_ret(bindings::vfs_mkdir(
-                            idmap,
-                            dir,
-                            raw,
-                            mode.0,
-                            NO_DELEGATION,
-                        ))?;
-                        0
-                    }
-                    Mode::CHR | Mode::BLK | Mode::FIFO | Mode::SOCK => {
-                        bindings::vfs_mknod(idmap, dir, at, mode.0, rdev, NO_DELEGATION)
-                    }
-                    _ => EPERM.to_errno(),
-                },
+            New::Link(old) => {
+                old.positive()?;
+                // SAFETY: charter 1: `old` is positive; by the type invariant the parent is locked.
+                unsafe { bindings::vfs_link(old.as_ptr(), idmap, dir, at, NO_DELEGATION) }
             }
+            New::Symlink(to) => {
+                let to = to.as_char_ptr();
+                // SAFETY: charter 1; by the type invariant the parent is locked; `to` is a C string.
+                unsafe { bindings::vfs_symlink(idmap, dir, at, to, NO_DELEGATION) }
+            }
+            New::Node(mode, rdev) if mode.is_special() => {
+                // SAFETY: charter 1; by the type invariant the parent is locked.
+                unsafe { bindings::vfs_mknod(idmap, dir, at, mode.0, rdev, NO_DELEGATION) }
+            }
+            New::Node(mode, _) if mode.is_reg() => {
+                // SAFETY: charter 1; by the type invariant the parent is locked.
+                unsafe { bindings::vfs_create(idmap, at, mode.0, NO_DELEGATION) }
+            }
+            New::Node(..) => EPERM.to_errno(),
         };
-        if let Err(e) = to_result(ret) {
-            end(child);
-            return Err(e);
-        }
-        let made = child.clone();
-        end(child);
+        to_result(ret)?;
+        let made = (*self.child).clone();
+        drop(self);
         if made.is_negative() || made.is_unhashed() {
             // A filesystem that leaves the dentry unhashed (kernfs, case folding) is not fit to be
             // written through a stacked filesystem.
@@ -144,24 +132,51 @@ impl<'a> Creating<'a> {
         Ok(made)
     }
 
+    /// `vfs_mkdir()`, which consumes the dentry, returns the one to go on with, and ends the guard where it fails.
+    fn mkdir(self, mode: Mode) -> Result<Self> {
+        let mut this = ManuallyDrop::new(self);
+        let (writing, dir) = (this.writing, this.dir);
+        // SAFETY: `this` is not used again and not dropped.
+        let child = unsafe { ManuallyDrop::take(&mut this.child) };
+        let idmap = writing.mnt().idmap().as_ptr();
+        let child = child.into_raw().as_ptr().cast();
+        // SAFETY: charter 1; by the type invariant the parent is locked; the reference is given away.
+        let made =
+            unsafe { bindings::vfs_mkdir(idmap, dir.as_ptr(), child, mode.0, NO_DELEGATION) };
+        // SAFETY: the call returned a reference or an error; the mount keeps the super block for `'a`.
+        let child = unsafe { Dentry::from_ret(made)? };
+        // INVARIANT: where it succeeds `vfs_mkdir()` leaves the parent locked.
+        Ok(Self {
+            writing,
+            dir,
+            child: ManuallyDrop::new(child),
+        })
+    }
+
     /// Ends the guard and keeps the dentry as it was found.
-    pub(crate) fn keep(self) -> ARef<Dentry> {
-        ARef::clone(&self.child)
+    pub(crate) fn keep(self) -> Ref<'a, Dentry> {
+        (*self.child).clone()
     }
 }
 
 impl Drop for Creating<'_> {
     fn drop(&mut self) {
         // SAFETY: the field is not used again.
-        end(unsafe { ManuallyDrop::take(&mut self.child) });
+        let child = unsafe { ManuallyDrop::take(&mut self.child) };
+        // SAFETY: the guard, which did not leave its task, stands for one `start_*` call.
+        unsafe { end(child) };
     }
 }
 
-/// A name in a locked directory, about to be removed; positive.
+/// A name in a locked directory, about to be removed.
+///
+/// # Invariants
+///
+/// As for [`Creating`].
 pub(crate) struct Removing<'a> {
-    mnt: &'a Mount,
-    parent: &'a Dentry,
-    child: ManuallyDrop<ARef<Dentry>>,
+    writing: Writing<'a>,
+    dir: &'a Inode,
+    child: ManuallyDrop<Ref<'a, Dentry>>,
 }
 
 impl<'a> Removing<'a> {
@@ -169,35 +184,49 @@ impl<'a> Removing<'a> {
     ///
     /// # Errors
     ///
-    /// `ENOENT` where it is missing. The caller holds write access to `mnt`.
-    pub(crate) fn start(mnt: &'a Mount, parent: &'a Dentry, name: &[u8]) -> Result<Self> {
-        parent.must_be_dir()?;
+    /// `ENOENT` where it is missing; `EXDEV` where `parent` is not on the mount that is written to.
+    pub(crate) fn start(writing: Writing<'a>, parent: &'a Dentry, name: &[u8]) -> Result<Self> {
+        let dir = dir_of(writing, parent)?;
+        let idmap = writing.mnt().idmap().as_ptr();
         let mut q = qstr(name);
-        // SAFETY: charter 1; the call returns a reference.
-        Self::new(mnt, parent, unsafe {
-            bindings::start_removing(mnt.idmap().as_ptr(), parent.as_ptr(), &mut q)
-        })
+        // SAFETY: charter 1: `parent` is a directory; `q` outlives the call.
+        let child = unsafe { bindings::start_removing(idmap, parent.as_ptr(), &mut q) };
+        // SAFETY: the call above returned it.
+        unsafe { Self::new(writing, dir, child) }
     }
 
     /// Locks `parent` and makes sure that `child` is still in it.
     ///
     /// # Errors
     ///
-    /// `EINVAL` where it is no longer.
-    pub(crate) fn start_dentry(mnt: &'a Mount, parent: &'a Dentry, child: &Dentry) -> Result<Self> {
-        parent.must_be_dir()?;
-        // SAFETY: charter 1; the call returns a reference.
-        Self::new(mnt, parent, unsafe {
-            bindings::start_removing_dentry(parent.as_ptr(), child.as_ptr())
-        })
+    /// `EINVAL` where it is no longer; `EXDEV` where `parent` is not on the mount that is written to.
+    pub(crate) fn start_dentry(
+        writing: Writing<'a>,
+        parent: &'a Dentry,
+        child: &Dentry,
+    ) -> Result<Self> {
+        let dir = dir_of(writing, parent)?;
+        // SAFETY: charter 1: `parent` is a directory, and `child` is referenced.
+        let child = unsafe { bindings::start_removing_dentry(parent.as_ptr(), child.as_ptr()) };
+        // SAFETY: the call above returned it.
+        unsafe { Self::new(writing, dir, child) }
     }
 
-    fn new(mnt: &'a Mount, parent: &'a Dentry, ret: *mut bindings::dentry) -> Result<Self> {
+    /// # Safety
+    ///
+    /// `ret` was returned by a `start_removing*` call for the directory `dir` of the mount.
+    unsafe fn new(
+        writing: Writing<'a>,
+        dir: &'a Inode,
+        ret: *mut bindings::dentry,
+    ) -> Result<Self> {
+        // SAFETY: it is a reference or an error; the mount keeps the super block for `'a`.
+        let child = unsafe { Dentry::from_ret(ret)? };
+        // INVARIANT: as the call left them.
         Ok(Self {
-            mnt,
-            parent,
-            // SAFETY: `ret` comes from a `start_removing*` call.
-            child: ManuallyDrop::new(unsafe { Dentry::from_ret(ret)? }),
+            writing,
+            dir,
+            child: ManuallyDrop::new(child),
         })
     }
 
@@ -208,17 +237,16 @@ impl<'a> Removing<'a> {
 
     /// Removes it (`rmdir` for a directory, else `unlink`) and ends the guard.
     pub(crate) fn remove(self) -> Result {
-        let dir = self.parent.positive()?.as_ptr();
-        let idmap = self.mnt.idmap().as_ptr();
+        let idmap = self.writing.mnt().idmap().as_ptr();
+        let dir = self.dir.as_ptr();
         // Charter 2: one more reference, so that the dentry does not turn negative under others.
-        let child = ARef::clone(&self.child);
-        // SAFETY: charter 1; the parent is locked, write access held by contract.
-        to_result(unsafe {
-            if child.is_dir() {
-                bindings::vfs_rmdir(idmap, dir, child.as_ptr(), NO_DELEGATION)
-            } else {
-                bindings::vfs_unlink(idmap, dir, child.as_ptr(), NO_DELEGATION)
-            }
+        let child = (*self.child).clone();
+        to_result(if child.is_dir() {
+            // SAFETY: charter 1; by the type invariant the parent is locked.
+            unsafe { bindings::vfs_rmdir(idmap, dir, child.as_ptr(), NO_DELEGATION) }
+        } else {
+            // SAFETY: charter 1; by the type invariant the parent is locked.
+            unsafe { bindings::vfs_unlink(idmap, dir, child.as_ptr(), NO_DELEGATION) }
         })
     }
 }
@@ -226,7 +254,9 @@ impl<'a> Removing<'a> {
 impl Drop for Removing<'_> {
     fn drop(&mut self) {
         // SAFETY: the field is not used again.
-        end(unsafe { ManuallyDrop::take(&mut self.child) });
+        let child = unsafe { ManuallyDrop::take(&mut self.child) };
+        // SAFETY: the guard, which did not leave its task, stands for one `start_*` call.
+        unsafe { end(child) };
     }
 }
 
@@ -239,33 +269,39 @@ pub(crate) mod rename_flags {
 }
 
 /// Two names in locked directories, one about to be renamed to the other.
+///
+/// # Invariants
+///
+/// The `start_renaming*` call of this task that filled `rd` was not ended yet.
 pub(crate) struct Renaming<'a> {
     rd: bindings::renamedata,
-    old_parent: &'a Dentry,
-    new_parent: &'a Dentry,
+    _dirs: PhantomData<&'a Dentry>,
+    _task: NotThreadSafe,
 }
 
 impl<'a> Renaming<'a> {
-    fn data(mnt: &'a Mount, old_parent: &'a Dentry, new_parent: &'a Dentry, flags: u32) -> Self {
+    /// Runs a `start_renaming*` call for two directories of the mount that is written to; where it fails there is
+    /// nothing to end.
+    fn started(
+        writing: Writing<'a>,
+        (old_parent, new_parent): (&'a Dentry, &'a Dentry),
+        flags: u32,
+        start: impl FnOnce(*mut bindings::renamedata) -> i32,
+    ) -> Result<Self> {
+        dir_of(writing, old_parent)?;
+        dir_of(writing, new_parent)?;
         let mut rd: bindings::renamedata = pin_init::zeroed();
-        rd.mnt_idmap = mnt.idmap().as_ptr();
+        rd.mnt_idmap = writing.mnt().idmap().as_ptr();
         rd.old_parent = old_parent.as_ptr();
         rd.new_parent = new_parent.as_ptr();
         rd.flags = flags;
-        Self {
+        to_result(start(&mut rd))?;
+        // INVARIANT: the call succeeded.
+        Ok(Self {
             rd,
-            old_parent,
-            new_parent,
-        }
-    }
-
-    /// Runs a `start_renaming*` call; where it fails there is nothing to end.
-    fn started(self, start: impl FnOnce(*mut bindings::renamedata) -> i32) -> Result<Self> {
-        let mut this = ManuallyDrop::new(self);
-        this.old_parent.must_be_dir()?;
-        this.new_parent.must_be_dir()?;
-        to_result(start(&mut this.rd))?;
-        Ok(ManuallyDrop::into_inner(this))
+            _dirs: PhantomData,
+            _task: NotThreadSafe,
+        })
     }
 
     /// Locks both directories and looks both names up.
@@ -273,23 +309,24 @@ impl<'a> Renaming<'a> {
     /// # Errors
     ///
     /// Those of a lookup; `ENOENT` where the old name is missing, `EEXIST` where the new one exists
-    /// and `flags` forbid that. The caller holds write access to `mnt`.
+    /// and `flags` forbid that; `EXDEV` where a directory is not on the mount that is written to.
     pub(crate) fn start(
-        mnt: &'a Mount,
+        writing: Writing<'a>,
         (old_parent, old): (&'a Dentry, &[u8]),
         (new_parent, new): (&'a Dentry, &[u8]),
         flags: u32,
     ) -> Result<Self> {
         let (mut old, mut new) = (qstr(old), qstr(new));
-        Self::data(mnt, old_parent, new_parent, flags)
-            // SAFETY: charter 1.
-            .started(|rd| unsafe { bindings::start_renaming(rd, 0, &mut old, &mut new) })
+        Self::started(writing, (old_parent, new_parent), flags, |rd| {
+            // SAFETY: charter 1: `rd` has two directories; the names outlive the call.
+            unsafe { bindings::start_renaming(rd, 0, &mut old, &mut new) }
+        })
     }
 
     /// As [`start`](Self::start) with the old dentry in hand; `EINVAL` where it moved. With `free`
     /// the new name must not exist: `EEXIST`.
     pub(crate) fn start_dentry(
-        mnt: &'a Mount,
+        writing: Writing<'a>,
         (old_parent, old): (&'a Dentry, &Dentry),
         (new_parent, new): (&'a Dentry, &[u8]),
         free: bool,
@@ -297,25 +334,23 @@ impl<'a> Renaming<'a> {
     ) -> Result<Self> {
         let mut new = qstr(new);
         let lookup = if free { bindings::ROVL_LOOKUP_EXCL } else { 0 };
-        Self::data(mnt, old_parent, new_parent, flags)
-            // SAFETY: charter 1.
-            .started(|rd| unsafe {
-                bindings::start_renaming_dentry(rd, lookup as i32, old.as_ptr(), &mut new)
-            })
+        Self::started(writing, (old_parent, new_parent), flags, |rd| {
+            // SAFETY: charter 1: `rd` has two directories, `old` is referenced; the name outlives the call.
+            unsafe { bindings::start_renaming_dentry(rd, lookup as i32, old.as_ptr(), &mut new) }
+        })
     }
 
     /// As [`start`](Self::start) with both dentries in hand; `EINVAL` where one moved.
     pub(crate) fn start_two(
-        mnt: &'a Mount,
+        writing: Writing<'a>,
         (old_parent, old): (&'a Dentry, &Dentry),
         (new_parent, new): (&'a Dentry, &Dentry),
         flags: u32,
     ) -> Result<Self> {
-        Self::data(mnt, old_parent, new_parent, flags)
-            // SAFETY: charter 1.
-            .started(|rd| unsafe {
-                bindings::start_renaming_two_dentries(rd, old.as_ptr(), new.as_ptr())
-            })
+        Self::started(writing, (old_parent, new_parent), flags, |rd| {
+            // SAFETY: charter 1: `rd` has two directories, both dentries are referenced.
+            unsafe { bindings::start_renaming_two_dentries(rd, old.as_ptr(), new.as_ptr()) }
+        })
     }
 
     /// The dentry to be renamed.
@@ -331,20 +366,20 @@ impl<'a> Renaming<'a> {
         reason = "not a constructor"
     )]
     pub(crate) fn new(&self) -> &Dentry {
-        // SAFETY: as above.
+        // SAFETY: the started rename references both dentries.
         unsafe { Dentry::from_raw(self.rd.new_dentry) }
     }
 
     /// Renames and ends the guard.
     pub(crate) fn rename(mut self) -> Result {
-        // SAFETY: the locks are held and both dentries looked up; write access held by contract.
+        // SAFETY: by the type invariant both directories are locked and both names were looked up.
         to_result(unsafe { bindings::vfs_rename(&mut self.rd) })
     }
 }
 
 impl Drop for Renaming<'_> {
     fn drop(&mut self) {
-        // SAFETY: the guard stands for one successful start.
+        // SAFETY: by the type invariant there is one successful start to end.
         unsafe { bindings::end_renaming(&mut self.rd) }
     }
 }
@@ -353,21 +388,21 @@ impl Drop for Renaming<'_> {
 ///
 /// # Errors
 ///
-/// `EOPNOTSUPP` where the filesystem cannot; the caller holds write access.
-pub(crate) fn tmpfile(parent: PathRef<'_>, mode: Mode) -> Result<ARef<super::file::LayerFile>> {
-    parent.dentry.must_be_dir()?;
-    let path = parent.raw();
+/// `EOPNOTSUPP` where the filesystem cannot; `EXDEV` where `parent` is not on the mount that is written to.
+pub(crate) fn tmpfile(
+    writing: Writing<'_>,
+    parent: &Dentry,
+    mode: Mode,
+) -> Result<ARef<super::file::LayerFile>> {
+    parent.must_be_dir()?;
+    let path: PathRef<'_> = writing.mnt().path(parent)?;
+    let raw = path.raw();
     let cred = super::cred::current();
-    // SAFETY: charter 1; the call returns a reference.
-    let file = from_err_ptr(unsafe {
-        bindings::kernel_tmpfile_open(
-            parent.idmap().as_ptr(),
-            &path,
-            mode.0,
-            (bindings::O_LARGEFILE | bindings::O_WRONLY) as i32,
-            cred.as_ptr(),
-        )
-    })?;
-    // SAFETY: a new file, so nobody has an `fdget_pos` on it.
-    Ok(unsafe { super::file::take(file) })
+    let flags = (bindings::O_LARGEFILE | bindings::O_WRONLY) as i32;
+    // SAFETY: charter 1: the path is that of a directory.
+    let file = unsafe {
+        bindings::kernel_tmpfile_open(path.idmap().as_ptr(), &raw, mode.0, flags, cred.as_ptr())
+    };
+    // SAFETY: `kernel_tmpfile_open()` returns a new file or an error.
+    unsafe { super::file::take(file) }
 }

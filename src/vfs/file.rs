@@ -2,16 +2,26 @@
 
 //! Open files of layers, and data moved between them.
 //!
+//! Functions that a user's file may be given to take a [`LocalFile`]: the VFS calls us for one whose position another
+//! call of the same task may use without its lock (`fdget_pos()`).
+//!
 //! C headers: `include/linux/fs.h`, `include/linux/backing-file.h`.
 
-use super::{inode::Mode, mount::PathRef, to_len, to_off, Inode};
+use super::{
+    inode::{InodeGuard, Mode},
+    mount::PathRef,
+    to_len, to_off, Inode,
+};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
     error::{code::ERESTARTSYS, from_err_ptr, to_result},
-    fs::File,
+    fs::{File, LocalFile},
     prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
+    sync::{
+        aref::{ARef, AlwaysRefCounted},
+        atomic::{atomic_load, atomic_store, Relaxed},
+    },
 };
 
 /// `O_*` flags that the kernel crate does not name.
@@ -46,14 +56,14 @@ pub(crate) mod may {
 #[repr(transparent)]
 pub(crate) struct LayerFile(File);
 
-// SAFETY: `f_ref` counts references.
+// SAFETY: `f_ref` counts references: `inc_ref` takes one, and as long as one is held the file is not freed.
 unsafe impl AlwaysRefCounted for LayerFile {
     fn inc_ref(&self) {
         self.0.inc_ref();
     }
 
     unsafe fn dec_ref(obj: NonNull<Self>) {
-        // SAFETY: the caller gives its reference up; the type is transparent.
+        // SAFETY: the caller gives a reference up, which the call takes over; the type is transparent over `struct file`.
         unsafe { bindings::__fput_sync(obj.as_ptr().cast()) }
     }
 }
@@ -66,33 +76,31 @@ impl core::ops::Deref for LayerFile {
     }
 }
 
-/// Takes over a reference to a file that a C function returned.
+/// Takes over a file that a C function opened, or the error that it returned.
 ///
 /// # Safety
 ///
-/// `file` is not null, the reference is the caller's, and nobody uses its position without the lock.
-pub(super) unsafe fn take(file: *mut bindings::file) -> ARef<LayerFile> {
-    // SAFETY: by the contract.
-    unsafe { ARef::from_raw(NonNull::new_unchecked(file).cast()) }
+/// `file` is an error pointer, or a new file that no descriptor leads to, whose one reference is the caller's.
+pub(super) unsafe fn take(file: *mut bindings::file) -> Result<ARef<LayerFile>> {
+    let file = NonNull::new(from_err_ptr(file)?).ok_or(EINVAL)?;
+    // SAFETY: the caller's reference moves to the `ARef`. Without a descriptor there is no `fdget_pos()`, which is
+    // what `File` asks for.
+    Ok(unsafe { ARef::from_raw(file.cast()) })
 }
 
 /// Opens `path` with the current credentials; no permission check.
 ///
 /// # Errors
 ///
-/// What the filesystem or a security module returns.
+/// `ENOENT` for a negative dentry; what the filesystem or a security module returns.
 pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
-    path.dentry.positive()?;
-    let raw = path.raw();
-    let cred = super::cred::current();
-    // SAFETY: charter 1; a new file.
-    unsafe {
-        Ok(take(from_err_ptr(bindings::dentry_open(
-            &raw,
-            flags as i32,
-            cred.as_ptr(),
-        ))?))
-    }
+    path.dentry().positive()?;
+    let (raw, cred) = (path.raw(), super::cred::current());
+    // SAFETY: charter 1: `path` borrows what `raw` points to, and `cred` is referenced; the file takes references of
+    // its own.
+    let file = unsafe { bindings::dentry_open(&raw, flags as i32, cred.as_ptr()) };
+    // SAFETY: `dentry_open()` returns a new file or an error.
+    unsafe { take(file) }
 }
 
 /// Opens `path` for reading or (`write`) writing after a permission check with the current
@@ -103,7 +111,7 @@ pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<LayerF
     } else {
         (bindings::O_RDONLY, may::READ)
     };
-    let inode = path.dentry.positive()?;
+    let inode = path.dentry().positive()?;
     inode.permission(path.idmap(), mask | may::OPEN)?;
     if inode.owner_or_capable(path.idmap()) {
         flags |= bindings::O_NOATIME;
@@ -113,58 +121,67 @@ pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<LayerF
 
 /// The inode of an open file.
 #[inline]
-pub(crate) fn inode_of(file: &File) -> &Inode {
-    // SAFETY: charter 1: `f_inode` is constant and referenced through the path.
-    unsafe { Inode::from_raw((*file.as_ptr()).f_inode) }
+pub(crate) fn inode_of(file: &LocalFile) -> &Inode {
+    // SAFETY: charter 1: the file is referenced; `f_inode` is set before the VFS shows a file to us, and constant.
+    let inode = unsafe { (*file.as_ptr()).f_inode };
+    // SAFETY: charter 1: the file's path, which does not change, keeps the inode.
+    unsafe { Inode::from_raw(inode) }
 }
 
 /// Opens the file at `path` of a layer on behalf of `user`, whose path it shows to users; checked
 /// and opened with the current credentials.
-pub(crate) fn open_backing(user: &File, path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
-    path.dentry.positive()?;
-    let raw = path.raw();
-    let cred = super::cred::current();
-    // SAFETY: charter 1; a new file.
-    unsafe {
-        Ok(take(from_err_ptr(bindings::backing_file_open(
-            user.as_ptr(),
-            flags as i32,
-            &raw,
-            cred.as_ptr(),
-        ))?))
-    }
+///
+/// # Errors
+///
+/// As [`open`].
+pub(crate) fn open_backing(
+    user: &LocalFile,
+    path: PathRef<'_>,
+    flags: u32,
+) -> Result<ARef<LayerFile>> {
+    path.dentry().positive()?;
+    let (raw, cred) = (path.raw(), super::cred::current());
+    // SAFETY: charter 1: `user` is referenced, `path` borrows what `raw` points to, `cred` is referenced; the file takes
+    // references of its own.
+    let file =
+        unsafe { bindings::backing_file_open(user.as_ptr(), flags as i32, &raw, cred.as_ptr()) };
+    // SAFETY: `backing_file_open()` returns a new file or an error.
+    unsafe { take(file) }
 }
 
 /// [`open_backing`] on behalf of a `user` who had opened the file before the layer had it: `fsync(2)` reports
 /// all writeback errors of the layer's file, those that others were told of before, too
 /// (Documentation/core-api/errseq.rst).
-pub(crate) fn open_late(user: &File, path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
+pub(crate) fn open_late(
+    user: &LocalFile,
+    path: PathRef<'_>,
+    flags: u32,
+) -> Result<ARef<LayerFile>> {
     let file = open_backing(user, path, flags)?;
-    // SAFETY: charter 1; nobody else knows the new file, so its sample needs no lock.
+    // SAFETY: charter 1: the file is ours, and nobody else knows it yet, so that its sample needs no lock.
     unsafe { (*file.as_ptr()).f_wb_err = 0 };
     Ok(file)
 }
 
 /// Opens an unnamed file in the layer directory `parent` on behalf of `user`.
+///
+/// # Errors
+///
+/// `ENOTDIR`; what the filesystem or a security module returns.
 pub(crate) fn open_backing_tmpfile(
-    user: &File,
+    user: &LocalFile,
     parent: PathRef<'_>,
     flags: u32,
     mode: Mode,
 ) -> Result<ARef<LayerFile>> {
-    parent.dentry.must_be_dir()?;
-    let raw = parent.raw();
-    let cred = super::cred::current();
-    // SAFETY: charter 1; a new file.
-    unsafe {
-        Ok(take(from_err_ptr(bindings::backing_tmpfile_open(
-            user.as_ptr(),
-            flags as i32,
-            &raw,
-            mode.0,
-            cred.as_ptr(),
-        ))?))
-    }
+    parent.dentry().must_be_dir()?;
+    let (raw, cred) = (parent.raw(), super::cred::current());
+    // SAFETY: charter 1: as in `open_backing`; the dentry is that of a directory.
+    let file = unsafe {
+        bindings::backing_tmpfile_open(user.as_ptr(), flags as i32, &raw, mode.0, cred.as_ptr())
+    };
+    // SAFETY: `backing_tmpfile_open()` returns a new file or an error.
+    unsafe { take(file) }
 }
 
 /// The access mask that opening with `flags` asks for.
@@ -196,16 +213,36 @@ pub(crate) fn for_reading(flags: u32) -> u32 {
     (flags & !bindings::O_ACCMODE) | bindings::O_RDONLY
 }
 
+/// Whether one of the `FMODE_*` bits in `mask` is set; bits that `open` alone decides.
+#[inline]
+fn has_mode(file: &LocalFile, mask: u32) -> bool {
+    // SAFETY: charter 1: the file is referenced. While it is being opened its opener is the caller, later the bits that
+    // are asked for here do not change.
+    unsafe { (*file.as_ptr()).f_mode & mask != 0 }
+}
+
 /// Whether `file` is open for writing.
-pub(crate) fn is_writable(file: &File) -> bool {
-    // SAFETY: charter 1; `f_mode` is constant once the file is open.
-    unsafe { (*file.as_ptr()).f_mode & bindings::ROVL_FMODE_WRITE != 0 }
+pub(crate) fn is_writable(file: &LocalFile) -> bool {
+    has_mode(file, bindings::ROVL_FMODE_WRITE)
 }
 
 /// Whether `file` was opened by `backing_file_open()`: for another file of the kernel's.
-pub(crate) fn is_backing(file: &File) -> bool {
-    // SAFETY: charter 1; `f_mode` is constant once the file is open, and this bit from the beginning.
-    unsafe { (*file.as_ptr()).f_mode & bindings::ROVL_FMODE_BACKING != 0 }
+pub(crate) fn is_backing(file: &LocalFile) -> bool {
+    has_mode(file, bindings::ROVL_FMODE_BACKING)
+}
+
+/// Whether the file can be sought.
+pub(crate) fn can_seek(file: &LocalFile) -> bool {
+    has_mode(file, bindings::ROVL_FMODE_LSEEK)
+}
+
+/// The operations of an open file's filesystem.
+#[inline]
+fn operations(file: &File) -> &bindings::file_operations {
+    // SAFETY: charter 1: the file is referenced, and `f_op` is set while it is opened.
+    let ops = unsafe { (*file.as_ptr()).f_op };
+    // SAFETY: the file keeps the module that its operations are a constant of.
+    unsafe { &*ops }
 }
 
 /// The flags that `fcntl(F_SETFL)` changes.
@@ -214,7 +251,7 @@ const SETFL: u32 =
 
 /// Whether `fcntl(2)` changed none of the status flags of `user` since `real` has them.
 #[inline]
-pub(crate) fn same_flags(user: &File, real: &File) -> bool {
+pub(crate) fn same_flags(user: &LocalFile, real: &File) -> bool {
     (user.flags() ^ real.flags()) & SETFL == 0
 }
 
@@ -223,37 +260,28 @@ pub(crate) fn same_flags(user: &File, real: &File) -> bool {
 /// # Errors
 ///
 /// `EPERM` for clearing `O_APPEND` of an append-only file, `EINVAL` for an impossible `O_DIRECT`.
-pub(crate) fn take_flags(user: &File, real: &File) -> Result {
+pub(crate) fn take_flags(user: &LocalFile, real: &File) -> Result {
     let want = user.flags() & SETFL;
     if (want ^ real.flags()) & bindings::O_APPEND != 0
         && inode_of(real).flags() & bindings::S_APPEND != 0
     {
         return Err(EPERM);
     }
-    // SAFETY: charter 1; `f_mode` and `f_op` are constant.
-    unsafe {
-        let file = real.as_ptr();
-        if want & bindings::O_DIRECT != 0 && (*file).f_mode & bindings::ROVL_FMODE_CAN_ODIRECT == 0
-        {
-            return Err(EINVAL);
-        }
-        if let Some(check) = (*(*file).f_op).check_flags {
-            to_result(check(want as i32))?;
-        }
-        bindings::rovl_file_set_flags(file, SETFL, want);
+    if want & bindings::O_DIRECT != 0 && !has_mode(real, bindings::ROVL_FMODE_CAN_ODIRECT) {
+        return Err(EINVAL);
     }
+    if let Some(check) = operations(real).check_flags {
+        // SAFETY: `check_flags` takes a number and has no precondition.
+        to_result(unsafe { check(want as i32) })?;
+    }
+    // SAFETY: charter 1: the file is referenced; the call takes `f_lock`, which `fcntl(2)` changes these flags under.
+    unsafe { bindings::rovl_file_set_flags(real.as_ptr(), SETFL, want) };
     Ok(())
-}
-
-/// Whether the file can be sought.
-pub(crate) fn can_seek(file: &File) -> bool {
-    // SAFETY: charter 1; `f_mode` is constant.
-    unsafe { (*file.as_ptr()).f_mode & bindings::ROVL_FMODE_LSEEK != 0 }
 }
 
 /// `lseek()`; `whence` is `SEEK_*`.
 pub(crate) fn seek(file: &File, offset: i64, whence: i32) -> Result<i64> {
-    // SAFETY: charter 1.
+    // SAFETY: charter 1: the file is referenced; the call checks its arguments.
     to_off(unsafe { bindings::vfs_llseek(file.as_ptr(), offset, whence) })
 }
 
@@ -268,20 +296,20 @@ pub(crate) fn is_no_data(err: Error) -> bool {
 }
 
 /// The file's position; meaningful to whoever serialises its users.
-pub(crate) fn pos(file: &File) -> i64 {
-    // SAFETY: charter 1; a word.
-    unsafe { (&raw const (*file.as_ptr()).f_pos).read_volatile() }
+pub(crate) fn pos(file: &LocalFile) -> i64 {
+    // SAFETY: charter 1: the file is referenced; the VFS, too, reads and writes the position as one word.
+    unsafe { atomic_load(&raw mut (*file.as_ptr()).f_pos, Relaxed) }
 }
 
 /// Sets the file's position.
-pub(crate) fn set_pos(file: &File, pos: i64) {
-    // SAFETY: as above.
-    unsafe { (&raw mut (*file.as_ptr()).f_pos).write_volatile(pos) }
+pub(crate) fn set_pos(file: &LocalFile, pos: i64) {
+    // SAFETY: charter 1: the file is referenced; the VFS, too, reads and writes the position as one word.
+    unsafe { atomic_store(&raw mut (*file.as_ptr()).f_pos, pos, Relaxed) }
 }
 
 /// Writes the file's data (and with `!datasync` all its metadata) back.
 pub(crate) fn fsync(file: &File, start: i64, end: i64, datasync: bool) -> Result {
-    // SAFETY: charter 1.
+    // SAFETY: charter 1: the file is referenced; the call checks that the filesystem can.
     to_result(unsafe { bindings::vfs_fsync_range(file.as_ptr(), start, end, datasync.into()) })
 }
 
@@ -292,7 +320,7 @@ pub(crate) fn fsync_all(file: &File) -> Result {
 
 /// Shares the first `len` bytes of `from` with `to`; returns how many were shared.
 pub(crate) fn clone_range(from: &File, to: &File, len: i64) -> Result<i64> {
-    // SAFETY: charter 1.
+    // SAFETY: charter 1: both files are referenced; the call checks how they were opened and what they are.
     to_off(unsafe { bindings::vfs_clone_file_range(from.as_ptr(), 0, to.as_ptr(), 0, len, 0) })
 }
 
@@ -303,9 +331,10 @@ const BUFFER: usize = 64 << 10;
 /// 0 at the end of `from`. Only a fatal signal ends it.
 pub(crate) fn copy(from: &File, to: &File, pos: i64, len: usize) -> Result<usize> {
     let (mut in_pos, mut out_pos) = (pos, pos);
-    // SAFETY: no preconditions.
+    // SAFETY: the call reads fields of the current task that only this task changes.
     if unsafe { bindings::rovl_can_splice() } {
-        // SAFETY: charter 1 and 10.
+        // SAFETY: charter 1 and 10: both files are referenced, the positions are ours; the call checks how the files were
+        // opened.
         let ret = to_len(unsafe {
             bindings::do_splice_direct(
                 from.as_ptr(),
@@ -321,8 +350,7 @@ pub(crate) fn copy(from: &File, to: &File, pos: i64, len: usize) -> Result<usize
             other => return other,
         }
     }
-    // SAFETY: charter 1; `f_op` is constant.
-    let (read, write) = unsafe { (&*(*from.as_ptr()).f_op, &*(*to.as_ptr()).f_op) };
+    let (read, write) = (operations(from), operations(to));
     if read.read_iter.is_none() || read.read.is_some() || write.write_iter.is_none() {
         return Err(EINTR);
     }
@@ -330,13 +358,13 @@ pub(crate) fn copy(from: &File, to: &File, pos: i64, len: usize) -> Result<usize
     let mut buf: KVVec<u8> = KVVec::with_capacity(len, GFP_KERNEL)?;
     let at: *mut kernel::ffi::c_void = buf.as_mut_ptr().cast();
     let (mut in_pos, mut out_pos) = (pos, pos);
-    // SAFETY: charter 1 and 10; the buffer has room for `len` bytes, and only what was read is written.
-    unsafe {
-        match to_len(bindings::kernel_read(from.as_ptr(), at, len, &mut in_pos))? {
-            0 => Ok(0),
-            read => to_len(bindings::kernel_write(to.as_ptr(), at, read, &mut out_pos)),
-        }
+    // SAFETY: charter 1 and 10: the file is referenced, the position ours; the buffer has room for `len` bytes.
+    let read = to_len(unsafe { bindings::kernel_read(from.as_ptr(), at, len, &mut in_pos) })?;
+    if read == 0 {
+        return Ok(0);
     }
+    // SAFETY: charter 1 and 10: the file is referenced, the position ours; the first `read` bytes were filled just now.
+    to_len(unsafe { bindings::kernel_write(to.as_ptr(), at, read, &mut out_pos) })
 }
 
 /// Checks locks and security for a transfer of `len` bytes at `pos`; `write` for the target's side.
@@ -346,31 +374,38 @@ pub(crate) fn verify_area(file: &File, write: bool, pos: i64, len: i64) -> Resul
     } else {
         bindings::READ
     };
-    // SAFETY: charter 1 and 10.
+    // SAFETY: charter 1 and 10: the file is referenced, the position ours.
     to_result(unsafe { bindings::rw_verify_area(rw as i32, file.as_ptr(), &pos, len as usize) })
 }
 
 /// Whether a fatal signal waits for the current task.
 pub(crate) fn fatal_signal_pending() -> bool {
-    // SAFETY: no preconditions.
+    // SAFETY: the current task may always be asked.
     unsafe { bindings::rovl_fatal_signal_pending() }
 }
 
-/// Strips set-id bits and file capabilities before a write to `file` (its inode locked).
-pub(crate) fn remove_privs(file: &File) -> Result {
-    // SAFETY: charter 1.
+/// Strips set-id bits and file capabilities before a write to `file`, whose inode `lock` holds.
+///
+/// # Errors
+///
+/// `EINVAL` for the lock of another inode; what changing the attributes returns.
+pub(crate) fn remove_privs(file: &LocalFile, lock: &InodeGuard<'_>) -> Result {
+    if inode_of(file) != lock.inode() {
+        return Err(EINVAL);
+    }
+    // SAFETY: charter 1: the file is referenced, its inode's lock held.
     to_result(unsafe { bindings::file_remove_privs(file.as_ptr()) })
 }
 
 /// `fallocate()`.
 pub(crate) fn fallocate(file: &File, mode: i32, offset: i64, len: i64) -> Result {
-    // SAFETY: charter 1.
+    // SAFETY: charter 1: the file is referenced; the call checks how it was opened and what it is.
     to_result(unsafe { bindings::vfs_fallocate(file.as_ptr(), mode, offset, len) })
 }
 
 /// `posix_fadvise()`.
 pub(crate) fn fadvise(file: &File, offset: i64, len: i64, advice: i32) -> Result {
-    // SAFETY: charter 1.
+    // SAFETY: charter 1: the file is referenced; the call checks its arguments.
     to_result(unsafe { bindings::vfs_fadvise(file.as_ptr(), offset, len, advice) })
 }
 
@@ -407,7 +442,7 @@ pub(crate) fn transfer(how: Transfer, from: &File, to: &File, range: Range) -> R
         len,
         flags,
     } = range;
-    // SAFETY: charter 1.
+    // SAFETY: charter 1: both files are referenced. Each of the calls checks how they were opened and what they are.
     to_off(unsafe {
         match how {
             Transfer::Copy => {
@@ -424,11 +459,10 @@ pub(crate) fn transfer(how: Transfer, from: &File, to: &File, range: Range) -> R
     })
 }
 
-/// Calls the filesystem's `flush` for a descriptor that is being closed.
-pub(super) fn flush(real: &File, owner: *mut kernel::ffi::c_void) -> Result {
-    // SAFETY: charter 1; `f_op` is constant; `owner` is what the VFS passed.
-    match unsafe { (*(*real.as_ptr()).f_op).flush } {
-        // SAFETY: as above.
+/// Calls the filesystem's `flush` for a descriptor that is being closed by the task whose locks have `owner`.
+pub(super) fn flush(real: &File, owner: bindings::fl_owner_t) -> Result {
+    match operations(real).flush {
+        // SAFETY: charter 1: the file is referenced; `owner` is a name that is compared, never followed.
         Some(flush) => to_result(unsafe { flush(real.as_ptr(), owner) }),
         None => Ok(()),
     }

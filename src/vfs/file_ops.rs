@@ -5,34 +5,21 @@
 //! Contracts and locks: `Documentation/filesystems/{vfs,locking}.rst`.
 
 pub(crate) use super::io::{Flush, Io, IoHooks, Mapping, Splice};
-use super::{file, fs::FileSystem, mount::PathRef, readdir::DirContext, OwnDentry, OwnInode};
-use crate::bindings;
-use core::{marker::PhantomData, ptr};
-use kernel::{
-    error::{from_result, to_result},
-    fs::File,
-    prelude::*,
-    sync::aref::ARef,
+use super::{
+    callback::{c_table, FromC, RawFile, RawInode, RawPipe},
+    file,
+    fs::FileSystem,
+    mount::PathRef,
+    readdir::DirContext,
+    refs::Ref,
+    OwnDentry, OwnInode,
 };
-
-/// A built table.
-#[derive(Clone, Copy)]
-pub(crate) struct FileTable(pub(super) &'static bindings::file_operations);
-
-impl FileTable {
-    /// The table for regular files of `T`.
-    pub(crate) const fn regular<F: FileSystem, T: RegularOperations<F>>() -> Self {
-        Self(&Regular::<F, T>::OPS)
-    }
-
-    /// The table for directories of `T`.
-    pub(crate) const fn directory<F: FileSystem, T: DirectoryOperations<F>>() -> Self {
-        Self(&Directory::<F, T>::OPS)
-    }
-}
+use crate::bindings;
+use core::{marker::PhantomData, ops::Deref, ptr};
+use kernel::{error::to_result, fs::LocalFile, prelude::*};
 
 /// A file of ours in a callback: opened, or being opened.
-pub(crate) struct OpenFile<'a, F: FileSystem>(&'a File, PhantomData<F>);
+pub(crate) struct OpenFile<'a, F: FileSystem>(&'a LocalFile, PhantomData<F>);
 
 impl<F: FileSystem> Clone for OpenFile<'_, F> {
     fn clone(&self) -> Self {
@@ -45,20 +32,21 @@ impl<'a, F: FileSystem> OpenFile<'a, F> {
     /// # Safety
     ///
     /// `file` is a file of ours, valid during `'a` (charter 1, 3).
-    pub(super) unsafe fn from_raw(file: *mut bindings::file) -> Self {
-        // SAFETY: by the contract; positions are used under the VFS's rules only.
-        Self(unsafe { File::from_raw_file(file) }, PhantomData)
+    pub(super) unsafe fn from_raw(file: RawFile) -> Self {
+        // SAFETY: by the contract. A `fdget_pos()` without the lock is one of the task that the VFS calls us for: the type
+        // stays on its thread.
+        Self(unsafe { LocalFile::from_raw_file(file) }, PhantomData)
     }
 
     /// The file.
-    pub(crate) fn file(self) -> &'a File {
+    pub(crate) fn file(self) -> &'a LocalFile {
         self.0
     }
 
     /// The dentry that it was opened by.
     pub(crate) fn dentry(self) -> &'a OwnDentry<F> {
         // SAFETY: charter 1 and 3: the file references its path.
-        unsafe { OwnDentry::from_raw(PathRef::of_file(self.0).dentry.as_ptr()) }
+        unsafe { OwnDentry::from_raw(PathRef::of_file(self.0).dentry().as_ptr()) }
     }
 
     /// The path that it was opened by.
@@ -68,7 +56,7 @@ impl<'a, F: FileSystem> OpenFile<'a, F> {
 
     /// Its inode.
     pub(crate) fn inode(self) -> &'a OwnInode<F> {
-        // SAFETY: charter 1 and 3.
+        // SAFETY: charter 1 and 3: the file references its path, and by that its inode, both of a super block of `F`.
         unsafe { OwnInode::from_raw(file::inode_of(self.0).as_ptr()) }
     }
 
@@ -76,108 +64,134 @@ impl<'a, F: FileSystem> OpenFile<'a, F> {
     pub(crate) fn flags(self) -> u32 {
         self.0.flags()
     }
+}
 
-    /// Drops flags that matter to the opening alone: `O_CREAT`, `O_EXCL`, `O_NOCTTY`, `O_TRUNC`.
-    pub(crate) fn drop_open_flags(self) {
-        let mask = bindings::O_CREAT | bindings::O_EXCL | bindings::O_NOCTTY | bindings::O_TRUNC;
-        // SAFETY: the file is being opened: nobody else uses it.
-        unsafe { (*self.0.as_ptr()).f_flags &= !mask }
-    }
+/// A file of ours that is being opened by its operation `open`: nobody else uses it yet.
+pub(crate) struct Opening<'a, F: FileSystem>(OpenFile<'a, F>);
 
-    /// What `open` stored.
-    ///
+impl<'a, F: FileSystem> Opening<'a, F> {
     /// # Safety
     ///
-    /// `D` is the table's data type (charter 8).
-    unsafe fn data<D>(self) -> &'a D {
-        // SAFETY: by the contract.
-        unsafe { &*(*self.0.as_ptr()).private_data.cast() }
+    /// `file` is the one that `open` got, valid during `'a` (charter 1, 3).
+    pub(super) unsafe fn from_raw(file: RawFile) -> Self {
+        // SAFETY: the contract of both is the same but for what is not open yet.
+        Self(unsafe { OpenFile::from_raw(file) })
+    }
+
+    /// Drops flags that matter to the opening alone: `O_CREAT`, `O_EXCL`, `O_NOCTTY`, `O_TRUNC`.
+    pub(crate) fn drop_open_flags(&mut self) {
+        let mask = bindings::O_CREAT | bindings::O_EXCL | bindings::O_NOCTTY | bindings::O_TRUNC;
+        // SAFETY: by the type's meaning nobody else reads or writes the flags.
+        unsafe { (*self.file().as_ptr()).f_flags &= !mask }
+    }
+
+    /// Stores what `make` makes of it, for the later operations and for `release`.
+    #[inline]
+    fn store<D>(self, make: impl FnOnce(Self) -> Result<KBox<D>>) -> Result {
+        let file = self.file().as_ptr();
+        let data = KBox::into_raw(make(self)?);
+        // SAFETY: by the type's meaning nobody else reads or writes the pointer. Charter 8: the callers are the
+        // tables, which pass the data of their own type.
+        unsafe { (*file).private_data = data.cast() };
+        Ok(())
     }
 }
 
-/// An unnamed file being opened by `tmpfile`.
-pub(crate) struct OpenTmpfile<'a, F: FileSystem> {
-    open: OpenFile<'a, F>,
-    free: Option<unsafe fn(*mut kernel::ffi::c_void)>,
+impl<'a, F: FileSystem> Deref for Opening<'a, F> {
+    type Target = OpenFile<'a, F>;
+    fn deref(&self) -> &OpenFile<'a, F> {
+        &self.0
+    }
 }
 
+/// Frees the data of an open file: its last callback.
+///
 /// # Safety
 ///
-/// `data` is a `KBox<D>` that was turned into a pointer, given up here.
-unsafe fn free_box<D>(data: *mut kernel::ffi::c_void) {
-    // SAFETY: the caller passes the box that it stored.
-    drop(unsafe { KBox::from_raw(data.cast::<D>()) });
-}
-
-/// # Safety
-///
-/// None.
-unsafe extern "C" fn nothing_to_open(
-    _inode: *mut bindings::inode,
-    _file: *mut bindings::file,
-) -> i32 {
+/// `file` is the argument of `release`, of a table with data `D`.
+unsafe extern "C" fn release<D>(_inode: RawInode, file: RawFile) -> i32 {
+    // SAFETY: charter 8: `open` or `tmpfile` stored the box; there is no callback for the file after this one.
+    drop(unsafe { KBox::from_raw((*file).private_data.cast::<D>()) });
     0
 }
+
+/// What the filesystem keeps with an open regular file.
+pub(crate) type RegularData<F> = <<F as FileSystem>::RegularFile as RegularOperations<F>>::Data;
+
+/// An unnamed file being opened by `tmpfile`.
+pub(crate) struct OpenTmpfile<'a, F: FileSystem>(OpenFile<'a, F>);
 
 impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
     /// # Safety
     ///
     /// `file` is the one that the `tmpfile` operation got.
-    pub(super) unsafe fn from_raw(file: *mut bindings::file) -> Self {
-        Self {
-            // SAFETY: by the contract.
-            open: unsafe { OpenFile::from_raw(file) },
-            free: None,
-        }
+    pub(super) unsafe fn from_raw(file: RawFile) -> Self {
+        // SAFETY: by the contract: it has its path (charter 1 and 3), a new negative dentry.
+        Self(unsafe { OpenFile::from_raw(file) })
     }
 
     /// The file.
     pub(crate) fn open(&self) -> OpenFile<'a, F> {
-        self.open
+        self.0
     }
 
-    /// Marks the dentry as that of an unnamed file and makes it positive; stores the file's data for
-    /// the regular file operations of `T`.
-    pub(crate) fn instantiate<T: RegularOperations<F>>(
-        &mut self,
-        inode: ARef<OwnInode<F>>,
-        data: KBox<T::Data>,
-    ) {
-        let file = self.open.0.as_ptr();
-        // SAFETY: the file is being opened; the dentry is negative and ours.
-        unsafe {
-            bindings::d_mark_tmpfile(file, inode.as_ptr());
-            self.open.dentry().instantiate(inode);
-            (*file).private_data = KBox::into_raw(data).cast();
+    /// Marks the dentry as that of an unnamed file and makes it positive; stores the file's data.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` where `inode` is no regular file of the same super block, or the dentry is not negative any more.
+    pub(crate) fn instantiate(
+        self,
+        inode: Ref<'_, OwnInode<F>>,
+        data: KBox<RegularData<F>>,
+    ) -> Result<Instantiated<'a, F>> {
+        let (file, dentry) = (self.0.file().as_ptr(), self.0.dentry());
+        let fits = inode.mode().is_reg() && core::ptr::eq(inode.sb(), dentry.sb());
+        if !fits || dentry.inode().is_some() {
+            return Err(EIO);
         }
-        self.free = Some(free_box::<T::Data>);
+        // SAFETY: charter 1; the file is being opened, its dentry is new: unhashed, with a name of its own, and
+        // negative, as seen just now; nobody else can make it positive.
+        unsafe { bindings::d_mark_tmpfile(file, inode.as_ptr()) };
+        dentry.instantiate(inode);
+        // SAFETY: the file is being opened: nobody else reads or writes the pointer. Charter 8: the inode is a
+        // regular file, whose table has data of this type.
+        unsafe { (*file).private_data = KBox::into_raw(data).cast() };
+        Ok(Instantiated(self.0))
     }
+}
 
+/// An unnamed file that has an inode and its data: what `tmpfile` returns.
+pub(crate) struct Instantiated<'a, F: FileSystem>(OpenFile<'a, F>);
+
+/// # Safety
+///
+/// None.
+unsafe extern "C" fn nothing_to_open(_inode: RawInode, _file: RawFile) -> i32 {
+    0
+}
+
+impl<F: FileSystem> Instantiated<'_, F> {
     /// Ends the opening.
-    pub(super) fn finish(&mut self, result: Result) -> Result {
-        let file = self.open.0.as_ptr();
-        // SAFETY: the file is being opened. Where it does not become open, `release` is not called
-        // and the data is still ours.
-        unsafe {
-            let result = result.and_then(|()| {
-                if self.free.is_none() {
-                    // `tmpfile` made nothing: the dentry has no inode to open.
-                    return Err(EIO);
-                }
-                to_result(bindings::finish_open(
-                    file,
-                    self.open.dentry().as_ptr(),
-                    Some(nothing_to_open),
-                ))
-            });
-            if (*file).f_mode & bindings::ROVL_FMODE_OPENED == 0 {
-                if let Some(free) = self.free.take() {
-                    free((*file).private_data);
-                    (*file).private_data = ptr::null_mut();
-                }
-            }
-            result
+    pub(super) fn finish(self) -> Result {
+        let (file, dentry) = (self.0.file().as_ptr(), self.0.dentry());
+        // SAFETY: charter 1; `file` is the argument of the `tmpfile` that runs, and not open yet.
+        to_result(unsafe { bindings::finish_open(file, dentry.as_ptr(), Some(nothing_to_open)) })
+    }
+}
+
+impl<F: FileSystem> Drop for Instantiated<'_, F> {
+    fn drop(&mut self) {
+        let file = self.0.file().as_ptr();
+        // SAFETY: the file is being opened: nobody else changes its mode.
+        if unsafe { (*file).f_mode } & bindings::ROVL_FMODE_OPENED != 0 {
+            return;
         }
+        // SAFETY: the file did not become open, so `release` is not called: the box that `instantiate` stored is
+        // still ours.
+        drop(unsafe { KBox::from_raw((*file).private_data.cast::<RegularData<F>>()) });
+        // SAFETY: as for the mode.
+        unsafe { (*file).private_data = ptr::null_mut() };
     }
 }
 
@@ -187,11 +201,16 @@ pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
     type Data: Send + Sync;
 
     /// Opens.
-    fn open(open: OpenFile<'_, F>) -> Result<KBox<Self::Data>>;
+    fn open(open: Opening<'_, F>) -> Result<KBox<Self::Data>>;
     /// Reads or writes.
-    fn io(open: OpenFile<'_, F>, data: &Self::Data, io: Io, write: bool) -> Result<usize>;
+    fn io(open: OpenFile<'_, F>, data: &Self::Data, io: Io<'_, F>, write: bool) -> Result<usize>;
     /// Splices from or to a pipe.
-    fn splice(open: OpenFile<'_, F>, data: &Self::Data, io: Splice, write: bool) -> Result<usize>;
+    fn splice(
+        open: OpenFile<'_, F>,
+        data: &Self::Data,
+        io: Splice<'_, F>,
+        write: bool,
+    ) -> Result<usize>;
     /// Whether the file can be mapped, `shared` and writable or otherwise: called before a mapping is
     /// begun, with the address space locked, so nothing else may be locked. Where it can't,
     /// `make_mappable` is called once the system call has let all locks go, and the call is restarted.
@@ -199,7 +218,7 @@ pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
     /// Makes [`is_mappable`](Self::is_mappable) succeed or fail; may sleep.
     fn make_mappable(open: OpenFile<'_, F>, data: &Self::Data, shared: bool);
     /// Maps.
-    fn mmap(open: OpenFile<'_, F>, data: &Self::Data, mapping: Mapping) -> Result;
+    fn mmap(open: OpenFile<'_, F>, data: &Self::Data, mapping: Mapping<'_, F>) -> Result;
     /// Moves the position; returns it.
     fn seek(open: OpenFile<'_, F>, data: &Self::Data, offset: i64, whence: i32) -> Result<i64>;
     /// Writes back.
@@ -217,7 +236,7 @@ pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
     fn fadvise(open: OpenFile<'_, F>, data: &Self::Data, off: i64, len: i64, advice: i32)
         -> Result;
     /// Closes a descriptor.
-    fn flush(open: OpenFile<'_, F>, data: &Self::Data, flush: Flush) -> Result;
+    fn flush(open: OpenFile<'_, F>, data: &Self::Data, flush: Flush<'_>) -> Result;
     /// Moves a range between two files of ours.
     fn transfer(
         how: file::Transfer,
@@ -233,7 +252,7 @@ pub(crate) trait DirectoryOperations<F: FileSystem>: Sized + 'static {
     type Data: Send + Sync;
 
     /// Opens.
-    fn open(open: OpenFile<'_, F>) -> Result<Pin<KBox<Self::Data>>>;
+    fn open(open: Opening<'_, F>) -> Result<Pin<KBox<Self::Data>>>;
     /// Lists; the inode is locked, shared.
     fn iterate(open: OpenFile<'_, F>, data: &Self::Data, ctx: &mut DirContext<'_>) -> Result;
     /// Moves the position; returns it.
@@ -248,352 +267,191 @@ pub(crate) trait DirectoryOperations<F: FileSystem>: Sized + 'static {
     ) -> Result;
 }
 
-fn done(result: Result) -> i32 {
-    match result {
-        Ok(()) => 0,
-        Err(e) => e.to_errno(),
-    }
-}
-
-fn ret_len(result: Result<usize>) -> isize {
-    match result {
-        Ok(len) => len as isize,
-        Err(e) => e.to_errno() as isize,
-    }
-}
-
-fn ret_off(result: Result<i64>) -> i64 {
-    match result {
-        Ok(off) => off,
-        Err(e) => e.to_errno().into(),
-    }
-}
-
-type RawFile = *mut bindings::file;
-type RawInode = *mut bindings::inode;
-type RawPipe = *mut bindings::pipe_inode_info;
-
-/// # Safety
-///
-/// `file` is an open file of the table with data `D` (charter 1, 3, 8).
-unsafe fn opened<'a, F: FileSystem, D>(file: RawFile) -> (OpenFile<'a, F>, &'a D) {
-    // SAFETY: by the contract.
-    unsafe {
-        let open = OpenFile::from_raw(file);
-        (open, open.data())
-    }
-}
-
 /// A call of [`RegularOperations::make_mappable`] before the task returns to user space.
 #[repr(C)]
 struct BeforeReturn {
-    work: bindings::callback_head,
-    file: ARef<File>,
+    work: bindings::rovl_before_return,
     shared: bool,
 }
 
-struct Regular<F, T>(PhantomData<(F, T)>);
+/// The table of the operations `T` on regular files.
+pub(super) struct Regular<F, T>(PhantomData<(F, T)>);
 
-#[allow(
-    clippy::missing_safety_doc,
-    reason = "called by the VFS alone, through the table, under charter 1, 3 and 8"
-)]
 impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
-    const OPS: bindings::file_operations = bindings::file_operations {
-        open: Some(Self::open),
-        release: Some(Self::release),
-        llseek: Some(Self::llseek),
-        read_iter: Some(Self::read_iter),
-        write_iter: Some(Self::write_iter),
-        splice_read: Some(Self::splice_read),
-        splice_write: Some(Self::splice_write),
-        get_unmapped_area: Some(Self::get_unmapped_area),
-        mmap: Some(Self::mmap),
-        fsync: Some(Self::fsync),
-        fallocate: Some(Self::fallocate),
-        fadvise: Some(Self::fadvise),
-        flush: Some(Self::flush),
-        copy_file_range: Some(Self::copy_file_range),
-        remap_file_range: Some(Self::remap_file_range),
-        setlease: Some(bindings::generic_setlease),
-        ..pin_init::zeroed()
-    };
-
-    unsafe extern "C" fn open(_inode: RawInode, file: RawFile) -> i32 {
-        // SAFETY: charter 1, 3 and 8: `file` is being opened, its data is stored here.
-        from_result(|| unsafe {
-            let data = T::open(OpenFile::from_raw(file))?;
-            (*file).private_data = KBox::into_raw(data).cast();
-            Ok(0)
-        })
-    }
-
-    unsafe extern "C" fn release(_inode: RawInode, file: RawFile) -> i32 {
-        // SAFETY: charter 8: the last call for `file`.
-        unsafe { free_box::<T::Data>((*file).private_data) };
-        0
-    }
-
-    unsafe extern "C" fn llseek(file: RawFile, offset: i64, whence: i32) -> i64 {
-        // SAFETY: charter 1, 3 and 8.
-        let (open, data) = unsafe { opened(file) };
-        ret_off(T::seek(open, data, offset, whence))
-    }
-
-    unsafe fn io(iocb: *mut bindings::kiocb, iter: *mut bindings::iov_iter, write: bool) -> isize {
-        // SAFETY: charter 1, 3 and 8.
-        let (open, data) = unsafe { opened((*iocb).ki_filp) };
-        let io = Io {
-            keep: !0,
-            iocb,
-            iter,
-            write,
+    c_table! {
+        /// The operations.
+        pub(super) const OPS: bindings::file_operations = {
+            release: Some(release::<T::Data>),
+            setlease: Some(bindings::generic_setlease),
         };
-        ret_len(T::io(open, data, io, write))
+
+        fn open(_inode: RawInode, file: RawFile) -> i32
+            => Self::open_file(file);
+        fn llseek(file: RawFile, offset: i64, whence: i32) -> i64
+            => T::seek(file, file, offset, whence);
+        fn read_iter(iocb: *mut bindings::kiocb, iter: *mut bindings::iov_iter) -> isize
+            => T::io(iocb, iocb, (iocb, iter, false), false);
+        fn write_iter(iocb: *mut bindings::kiocb, iter: *mut bindings::iov_iter) -> isize
+            => T::io(iocb, iocb, (iocb, iter, true), true);
+        fn splice_read(file: RawFile, pos: *mut i64, pipe: RawPipe, len: usize, flags: u32) -> isize
+            => T::splice(file, file, (file, pipe, pos, len, flags, false), false);
+        fn splice_write(pipe: RawPipe, file: RawFile, pos: *mut i64, len: usize, flags: u32) -> isize
+            => T::splice(file, file, (file, pipe, pos, len, flags, true), true);
+        /// The one operation that a mapping asks before it takes anything apart, `MAP_FIXED` or not.
+        fn get_unmapped_area(
+            file: RawFile,
+            addr: usize,
+            len: usize,
+            pgoff: usize,
+            flags: usize,
+        ) -> usize
+            => Self::find_place(file, file, addr, len, pgoff, flags);
+        fn mmap(file: RawFile, vma: *mut bindings::vm_area_struct) -> i32
+            => T::mmap(file, file, vma);
+        fn fsync(file: RawFile, start: i64, end: i64, datasync: i32) -> i32
+            => T::fsync(file, file, start, end, datasync);
+        fn fallocate(file: RawFile, mode: i32, off: i64, len: i64) -> isize
+            => T::fallocate(file, file, mode, off, len);
+        fn fadvise(file: RawFile, off: i64, len: i64, advice: i32) -> i32
+            => T::fadvise(file, file, off, len, advice);
+        fn flush(file: RawFile, owner: bindings::fl_owner_t) -> i32
+            => T::flush(file, file, owner);
+        fn copy_file_range(
+            from_file: RawFile,
+            from: i64,
+            to_file: RawFile,
+            to: i64,
+            len: usize,
+            flags: u32,
+        ) -> isize
+            => Self::copy(from_file, to_file, (from, to, len, flags));
+        fn remap_file_range(
+            from_file: RawFile,
+            from: i64,
+            to_file: RawFile,
+            to: i64,
+            len: i64,
+            flags: u32,
+        ) -> i64
+            => Self::remap(from_file, to_file, (from, to, len, flags));
     }
 
-    unsafe extern "C" fn read_iter(
-        iocb: *mut bindings::kiocb,
-        iter: *mut bindings::iov_iter,
-    ) -> isize {
-        // SAFETY: arguments of the callback, passed on.
-        unsafe { Self::io(iocb, iter, false) }
+    fn open_file(file: Opening<'_, F>) -> Result {
+        file.store(T::open)
     }
 
-    unsafe extern "C" fn write_iter(
-        iocb: *mut bindings::kiocb,
-        iter: *mut bindings::iov_iter,
-    ) -> isize {
-        // SAFETY: arguments of the callback, passed on.
-        unsafe { Self::io(iocb, iter, true) }
-    }
-
-    unsafe extern "C" fn splice_read(
-        file: RawFile,
-        pos: *mut i64,
-        pipe: RawPipe,
-        len: usize,
-        flags: u32,
-    ) -> isize {
-        // SAFETY: arguments of the callback, passed on.
-        unsafe { Self::splice(file, pos, pipe, len, flags, false) }
-    }
-
-    unsafe extern "C" fn splice_write(
-        pipe: RawPipe,
-        file: RawFile,
-        pos: *mut i64,
-        len: usize,
-        flags: u32,
-    ) -> isize {
-        // SAFETY: arguments of the callback, passed on.
-        unsafe { Self::splice(file, pos, pipe, len, flags, true) }
-    }
-
-    unsafe fn splice(
-        file: RawFile,
-        pos: *mut i64,
-        pipe: RawPipe,
-        len: usize,
-        flags: u32,
-        write: bool,
-    ) -> isize {
-        // SAFETY: charter 1, 3 and 8.
-        let (open, data) = unsafe { opened(file) };
-        let io = Splice {
-            file,
-            pipe,
-            pos,
-            len,
-            flags,
-            write,
-        };
-        ret_len(T::splice(open, data, io, write))
-    }
-
-    /// The one operation that a mapping asks before it takes anything apart, `MAP_FIXED` or not.
-    unsafe extern "C" fn get_unmapped_area(
-        file: RawFile,
+    fn find_place(
+        open: OpenFile<'_, F>,
+        data: &T::Data,
         addr: usize,
         len: usize,
         pgoff: usize,
         flags: usize,
-    ) -> usize {
+    ) -> Result<usize> {
         let shared = matches!(
             flags as u32 & bindings::MAP_TYPE,
             bindings::MAP_SHARED | bindings::MAP_SHARED_VALIDATE
         );
-        // SAFETY: charter 1, 3 and 8.
-        let (open, data) = unsafe { opened::<F, T::Data>(file) };
         let shared = shared && file::is_writable(open.file());
-        let ready = T::is_mappable(open, data, shared).and_then(|ready| match ready {
-            true => Ok(()),
-            false => Self::before_return(open.file(), shared),
-        });
-        if let Err(e) = ready {
-            return e.to_errno() as usize;
+        if !T::is_mappable(open, data, shared)? {
+            Self::before_return(open.file(), shared)?;
         }
-        // SAFETY: arguments of the callback, passed on.
-        unsafe { bindings::mm_get_unmapped_area(file, addr, len, pgoff, flags) }
+        let file = open.file().as_ptr();
+        // SAFETY: charter 1; the rest are numbers, which the call checks, for the current task's own memory.
+        Ok(unsafe { bindings::mm_get_unmapped_area(file, addr, len, pgoff, flags) })
     }
 
     /// Has `make_mappable` called; returns the error that restarts the system call.
-    fn before_return(file: &File, shared: bool) -> Result {
+    fn before_return(file: &LocalFile, shared: bool) -> Result {
         let call = BeforeReturn {
-            work: bindings::callback_head::default(),
-            file: file.into(),
+            work: bindings::rovl_before_return {
+                head: bindings::callback_head::default(),
+                file: ptr::null_mut(),
+                call: Some(Self::make_mappable),
+            },
             shared,
         };
         let call = KBox::into_raw(KBox::new(call, GFP_KERNEL)?);
-        // SAFETY: the work is the first field of the box, which the call back takes back; where it is
-        // not queued it is still ours.
-        unsafe {
-            let queued = bindings::rovl_run_before_return(call.cast(), Some(Self::make_mappable));
-            if let Err(e) = to_result(queued) {
-                drop(KBox::from_raw(call));
-                return Err(e);
-            }
+        // SAFETY: charter 1 for the file; the work is the first field of a box that nobody else has.
+        let queued = unsafe { bindings::rovl_run_before_return(call.cast(), file.as_ptr()) };
+        if let Err(e) = to_result(queued) {
+            // SAFETY: it was not queued, so nobody takes the box but we.
+            drop(unsafe { KBox::from_raw(call) });
+            return Err(e);
         }
         Err(kernel::error::code::ERESTARTNOINTR)
     }
 
-    unsafe extern "C" fn make_mappable(work: *mut bindings::callback_head) {
-        // SAFETY: `before_return` gave the box away.
+    /// # Safety
+    ///
+    /// `work` is that of a call that `before_return` queued for a file of this table, which is referenced.
+    unsafe extern "C" fn make_mappable(work: *mut bindings::rovl_before_return) {
+        // SAFETY: `before_return` gave the box away, of which the work is the first field; it runs once.
         let call = unsafe { KBox::from_raw(work.cast::<BeforeReturn>()) };
-        // SAFETY: charter 1, 3 and 8: a file of this table, which the box references.
-        let (open, data) = unsafe { opened::<F, T::Data>(call.file.as_ptr()) };
+        let file = call.work.file;
+        // SAFETY: charter 1 and 3: a file of this table, which the caller keeps.
+        let open = unsafe { OpenFile::from_raw(file) };
+        // SAFETY: charter 8: it is open, as a mapping of it was asked for, and not released, for the same reference.
+        let data = unsafe { FromC::from_c(file) };
         T::make_mappable(open, data, call.shared);
     }
 
-    unsafe extern "C" fn mmap(file: RawFile, vma: *mut bindings::vm_area_struct) -> i32 {
-        // SAFETY: charter 1, 3 and 8.
-        let (open, data) = unsafe { opened(file) };
-        done(T::mmap(open, data, Mapping(vma)))
+    fn copy(
+        from: (OpenFile<'_, F>, &T::Data),
+        to: (OpenFile<'_, F>, &T::Data),
+        range: file::Range,
+    ) -> Result<i64> {
+        T::transfer(file::Transfer::Copy, from, to, range)
     }
 
-    unsafe extern "C" fn fsync(file: RawFile, start: i64, end: i64, datasync: i32) -> i32 {
-        // SAFETY: charter 1, 3 and 8.
-        let (open, data) = unsafe { opened(file) };
-        done(T::fsync(open, data, start, end, datasync != 0))
-    }
-
-    unsafe extern "C" fn fallocate(file: RawFile, mode: i32, off: i64, len: i64) -> isize {
-        // SAFETY: charter 1, 3 and 8.
-        let (open, data) = unsafe { opened(file) };
-        done(T::fallocate(open, data, mode, off, len)) as isize
-    }
-
-    unsafe extern "C" fn fadvise(file: RawFile, off: i64, len: i64, advice: i32) -> i32 {
-        // SAFETY: charter 1, 3 and 8.
-        let (open, data) = unsafe { opened(file) };
-        done(T::fadvise(open, data, off, len, advice))
-    }
-
-    unsafe extern "C" fn flush(file: RawFile, owner: bindings::fl_owner_t) -> i32 {
-        // SAFETY: charter 1, 3 and 8.
-        let (open, data) = unsafe { opened(file) };
-        done(T::flush(open, data, Flush(owner)))
-    }
-
-    unsafe extern "C" fn copy_file_range(
-        from_file: RawFile,
-        from: i64,
-        to_file: RawFile,
-        to: i64,
-        len: usize,
-        flags: u32,
-    ) -> isize {
-        let range = file::Range {
-            from,
-            to,
-            len: i64::try_from(len).unwrap_or(i64::MAX),
-            flags,
-        };
-        // SAFETY: charter 1, 3 and 8: the VFS calls this for two files of one operation only.
-        let (from, to) = unsafe { (opened(from_file), opened(to_file)) };
-        ret_off(T::transfer(file::Transfer::Copy, from, to, range)) as isize
-    }
-
-    unsafe extern "C" fn remap_file_range(
-        from_file: RawFile,
-        from: i64,
-        to_file: RawFile,
-        to: i64,
-        len: i64,
-        flags: u32,
-    ) -> i64 {
-        if flags & !(bindings::ROVL_REMAP_FILE_DEDUP | bindings::ROVL_REMAP_FILE_ADVISORY) != 0 {
-            return EINVAL.to_errno().into();
+    fn remap(
+        from: (OpenFile<'_, F>, &T::Data),
+        to: (OpenFile<'_, F>, &T::Data),
+        range: file::Range,
+    ) -> Result<i64> {
+        let known = bindings::ROVL_REMAP_FILE_DEDUP | bindings::ROVL_REMAP_FILE_ADVISORY;
+        if range.flags & !known != 0 {
+            return Err(EINVAL);
         }
-        let how = if flags & bindings::ROVL_REMAP_FILE_DEDUP != 0 {
-            file::Transfer::Dedupe
-        } else {
-            file::Transfer::Clone
+        let how = match range.flags & bindings::ROVL_REMAP_FILE_DEDUP {
+            0 => file::Transfer::Clone,
+            _ => file::Transfer::Dedupe,
         };
-        let range = file::Range {
-            from,
-            to,
-            len,
-            flags,
-        };
-        // SAFETY: charter 1, 3 and 8: the VFS calls this for two files of one operation only.
-        let (from, to) = unsafe { (opened(from_file), opened(to_file)) };
-        ret_off(T::transfer(how, from, to, range))
+        T::transfer(how, from, to, range)
     }
 }
 
-struct Directory<F, T>(PhantomData<(F, T)>);
+/// The table of the operations `T` on directories.
+pub(super) struct Directory<F, T>(PhantomData<(F, T)>);
 
-#[allow(
-    clippy::missing_safety_doc,
-    reason = "called by the VFS alone, through the table, under charter 1, 3 and 8"
-)]
 impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
-    const OPS: bindings::file_operations = bindings::file_operations {
-        open: Some(Self::open),
-        release: Some(Self::release),
-        llseek: Some(Self::llseek),
-        read: Some(bindings::generic_read_dir),
-        iterate_shared: Some(Self::iterate),
-        fsync: Some(Self::fsync),
-        setlease: Some(bindings::generic_setlease),
-        ..pin_init::zeroed()
-    };
+    c_table! {
+        /// The operations.
+        pub(super) const OPS: bindings::file_operations = {
+            release: Some(release::<T::Data>),
+            read: Some(bindings::generic_read_dir),
+            setlease: Some(bindings::generic_setlease),
+        };
 
-    unsafe extern "C" fn open(_inode: RawInode, file: RawFile) -> i32 {
-        // SAFETY: charter 1, 3 and 8: `file` is being opened, its data is stored here and does not
-        // move until `release`.
-        from_result(|| unsafe {
-            let data = Pin::into_inner_unchecked(T::open(OpenFile::from_raw(file))?);
-            (*file).private_data = KBox::into_raw(data).cast();
-            Ok(0)
+        fn open(_inode: RawInode, file: RawFile) -> i32
+            => Self::open_file(file);
+        fn llseek(file: RawFile, offset: i64, whence: i32) -> i64
+            => T::seek(file, file, offset, whence);
+        fn iterate_shared(file: RawFile, ctx: *mut bindings::dir_context) -> i32
+            => Self::iterate(file, file, ctx);
+        fn fsync(file: RawFile, start: i64, end: i64, datasync: i32) -> i32
+            => T::fsync(file, file, start, end, datasync);
+    }
+
+    fn open_file(file: Opening<'_, F>) -> Result {
+        file.store(|file| {
+            let data = T::open(file)?;
+            // SAFETY: it does not move until `release`, which drops it in its place.
+            Ok(unsafe { Pin::into_inner_unchecked(data) })
         })
     }
 
-    unsafe extern "C" fn release(_inode: RawInode, file: RawFile) -> i32 {
-        // SAFETY: charter 8: the last call for `file`; the data did not move.
-        unsafe { free_box::<T::Data>((*file).private_data) };
-        0
-    }
-
-    unsafe extern "C" fn llseek(file: RawFile, offset: i64, whence: i32) -> i64 {
-        // SAFETY: charter 1, 3 and 8.
-        let (open, data) = unsafe { opened(file) };
-        ret_off(T::seek(open, data, offset, whence))
-    }
-
-    unsafe extern "C" fn iterate(file: RawFile, ctx: *mut bindings::dir_context) -> i32 {
-        // SAFETY: charter 1, 3 and 8.
-        let (open, data) = unsafe { opened(file) };
-        // SAFETY: the context is the callback's alone during the call.
-        done(T::iterate(open, data, &mut unsafe {
-            DirContext::from_raw(ctx)
-        }))
-    }
-
-    unsafe extern "C" fn fsync(file: RawFile, start: i64, end: i64, datasync: i32) -> i32 {
-        // SAFETY: charter 1, 3 and 8.
-        let (open, data) = unsafe { opened(file) };
-        done(T::fsync(open, data, start, end, datasync != 0))
+    fn iterate(open: OpenFile<'_, F>, data: &T::Data, mut ctx: DirContext<'_>) -> Result {
+        T::iterate(open, data, &mut ctx)
     }
 }

@@ -3,26 +3,31 @@
 //! The filesystem type: its inode cache, super block operations and registration.
 
 use super::{
-    context::{self, Context, FsContext},
-    file_ops::FileTable,
-    inode_ops::InodeTable,
-    own::{InodeBox, OwnDentry, OwnInode},
-    super_block::{NewSuper, StatFs, SuperBlock},
-    sync::OpLock,
-    Mode,
+    callback::{c_callback, c_table, FromC, RawDentry, RawInode, RawSuper},
+    claim::Claims,
+    context::{self, Context, FsContext, NewContext, Private},
+    file_ops::{self, DirectoryOperations, RegularOperations},
+    inode_ops::{InodeOperations, Table as InodeTable},
+    own::{InodeBox, OwnDentry},
+    rcu::RcuError,
+    super_block::{NewSuper, Rooted, StatFs, SuperBlock},
+    watch::Watching,
+    xattr, Mode,
 };
 use crate::bindings;
 use core::{
-    cell::UnsafeCell,
+    marker::PhantomData,
+    mem::ManuallyDrop,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicBool, AtomicPtr, Ordering},
 };
 use kernel::{
     cred::Credential,
-    error::{from_result, to_result},
+    error::to_result,
+    ffi::c_long,
     prelude::*,
     seq_file::SeqFile,
-    sync::aref::ARef,
+    sync::{aref::ARef, rcu::rcu_barrier},
+    types::Opaque,
     ThisModule,
 };
 
@@ -49,38 +54,78 @@ impl Kind {
 
 /// The operation tables of a kind of inode.
 #[derive(Clone, Copy)]
-pub(crate) struct Tables {
+pub(super) struct Tables {
     pub(super) inode: &'static bindings::inode_operations,
     pub(super) file: Option<&'static bindings::file_operations>,
 }
 
-impl Tables {
-    /// Inode operations alone.
-    pub(crate) const fn new(inode: InodeTable) -> Self {
-        Self {
-            inode: inode.0,
-            file: None,
+/// The tables of `F` for inodes of `kind`: constants.
+pub(super) fn tables<F: FileSystem>(kind: Kind) -> Tables {
+    let (inode, file): (_, Option<&'static _>) = match kind {
+        Kind::Regular => (
+            &InodeTable::<F, F::Regular>::OPS,
+            Some(&file_ops::Regular::<F, F::RegularFile>::OPS),
+        ),
+        Kind::Directory => (
+            &InodeTable::<F, F::Directory>::OPS,
+            Some(&file_ops::Directory::<F, F::DirectoryFile>::OPS),
+        ),
+        Kind::Symlink => (&InodeTable::<F, F::Symlink>::OPS, None),
+        Kind::Special => (&InodeTable::<F, F::Special>::OPS, None),
+    };
+    Tables { inode, file }
+}
+
+/// What a filesystem keeps with an inode, beside the objects of layers behind it.
+pub(crate) trait InodeData: Send + Sync + Sized {
+    /// The data of an inode that was just allocated; no allocation.
+    fn empty() -> Self;
+    /// The inode is being evicted: the last time that the data may sleep. The value is dropped in a callback after
+    /// the RCU grace period, which frees memory only (charter 7).
+    fn evicted(&self);
+}
+
+/// What the VFS does with a filesystem.
+#[derive(Clone, Copy)]
+pub(crate) struct Policy {
+    /// Who is root in a user namespace other than the initial one may mount it, too.
+    pub(crate) userns_mount: bool,
+    /// Files have POSIX ACLs.
+    pub(crate) posix_acl: bool,
+    /// `sync(2)` leaves it out: it has nothing of its own to be written back.
+    pub(crate) skip_sync: bool,
+    /// The umask is not applied to new files: whoever makes them below does it.
+    pub(crate) no_umask: bool,
+    /// EVM makes no HMAC over attributes of its files.
+    pub(crate) no_evm_hmac: bool,
+}
+
+impl Policy {
+    fn type_flags(self) -> i32 {
+        if self.userns_mount {
+            bindings::FS_USERNS_MOUNT as i32
+        } else {
+            0
         }
     }
 
-    /// Inode and file operations.
-    pub(crate) const fn with_file(inode: InodeTable, file: FileTable) -> Self {
-        Self {
-            inode: inode.0,
-            file: Some(file.0),
-        }
+    fn flags(self) -> usize {
+        flag(self.posix_acl, bindings::ROVL_SB_POSIXACL)
+    }
+
+    fn iflags(self) -> usize {
+        flag(self.skip_sync, bindings::ROVL_SB_I_SKIP_SYNC)
+            | flag(self.no_umask, bindings::ROVL_SB_I_NOUMASK)
+            | flag(self.no_evm_hmac, bindings::ROVL_SB_I_EVM_HMAC_UNSUPPORTED)
     }
 }
 
-/// What a filesystem keeps with an inode.
-///
-/// Teardown has two phases (charter 7): [`release`](Self::release) gives references back and may
-/// sleep; dropping the value afterwards, in a callback after the RCU grace period, frees memory.
-pub(crate) trait InodeData: Send + Sync + Sized {
-    /// The data of an inode that was just allocated; no allocation.
-    fn init() -> impl PinInit<Self>;
-    /// Gives all references back.
-    fn release(&self);
+fn flag(set: bool, flag: u32) -> usize {
+    if set {
+        flag as usize
+    } else {
+        0
+    }
 }
 
 /// A filesystem; a value of the type is the super block's own data.
@@ -89,25 +134,42 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     const NAME: &'static CStr;
     /// Name of the inode cache.
     const INODE_CACHE: &'static CStr;
+    /// The number that tells its super blocks from those of other types (`s_magic`).
+    const MAGIC: u32;
+    /// What the VFS does with it.
+    const POLICY: Policy;
     /// What it keeps with an inode.
     type Inode: InodeData;
+    /// The set of flags that it keeps with a dentry.
+    type NameMarks: Into<usize>;
     /// A mount in preparation.
     type Context: Context<Self>;
 
-    /// The operation tables of a kind of inode.
-    fn tables(kind: Kind) -> Tables;
+    /// Operations on inodes of regular files.
+    type Regular: InodeOperations<Self>;
+    /// Operations on inodes of directories.
+    type Directory: InodeOperations<Self>;
+    /// Operations on symlinks.
+    type Symlink: InodeOperations<Self>;
+    /// Operations on devices, FIFOs and sockets.
+    type Special: InodeOperations<Self>;
+    /// Operations on open regular files.
+    type RegularFile: RegularOperations<Self>;
+    /// Operations on open directories.
+    type DirectoryFile: DirectoryOperations<Self>;
     /// The extended-attribute handlers.
-    fn xattr_handlers() -> super::xattr::Handlers;
+    type Xattrs: xattr::Handlers<Self>;
 
     /// The credentials that layers are used with.
     fn creds(&self) -> &Credential;
 
-    /// Fills a super block as `context` says; ends with [`NewSuper::set_root`].
-    fn fill_super(
-        sb: &mut NewSuper<'_, Self>,
+    /// Fills a super block as `context` says; ends with
+    /// [`FilledSuper::set_root`](super::super_block::FilledSuper::set_root).
+    fn fill_super<'a>(
+        sb: NewSuper<'a, Self>,
         fc: &FsContext,
         context: &mut Self::Context,
-    ) -> Result;
+    ) -> Result<Rooted<'a, Self>>;
     /// Sizes, for `statfs(2)`.
     fn statfs(dentry: &OwnDentry<Self>) -> Result<StatFs>;
     /// Writes everything back, for `syncfs(2)` of `sb`; `s_umount` is held.
@@ -118,7 +180,7 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     /// How many objects the filesystem could free under memory pressure, beside its inodes and dentries
     /// (`nr_cached_objects`). Must not sleep.
     fn cached_objects(&self) -> usize;
-    /// Frees about `wanted` of them; returns how many. Called in reclaim: must not allocate.
+    /// Frees about `wanted` of them, not many; returns how many. Called in reclaim: must not allocate.
     fn free_cached_objects(&self, wanted: usize) -> usize;
 
     /// Revalidates a dentry whose layers asked for it; `Ok(false)` drops the dentry. `weak` for a
@@ -128,66 +190,114 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     fn real(dentry: &OwnDentry<Self>, metadata: bool) -> Option<&super::Dentry>;
 }
 
-/// The registered type; unregistered when dropped.
+/// A registered filesystem type with what all its super blocks share; unregistered when dropped.
+///
+/// It is a field of the module's own value, which is static memory: lockdep wants that for the keys in it.
+///
+/// # Invariants
+///
+/// All that C does with `fs_type` it does under locks of its own.
+#[pin_data(PinnedDrop)]
 pub(crate) struct Registration<F: FileSystem> {
-    _fs: core::marker::PhantomData<fn() -> F>,
+    cache: InodeCache,
+    claims: Claims,
+    _watching: Watching,
+    _fs: PhantomData<fn() -> F>,
+    #[pin]
+    fs_type: Opaque<bindings::file_system_type>,
 }
 
-/// Memory for the module's one filesystem type. Static, as the structure holds lockdep's keys.
-struct TypeSlot(UnsafeCell<bindings::file_system_type>);
+// SAFETY: by the type invariant; all other fields may be used from any thread.
+unsafe impl<F: FileSystem> Send for Registration<F> {}
+// SAFETY: as for `Send`.
+unsafe impl<F: FileSystem> Sync for Registration<F> {}
 
-// SAFETY: filled by `Registration::new` alone, then used by the VFS under its own locks.
-unsafe impl Sync for TypeSlot {}
+impl<F: FileSystem> Registration<F> {
+    /// Creates what super blocks share, then registers the type.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EBUSY` where the name is taken, or another type of the module watches directories already.
+    pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            cache: InodeCache::new::<F>()?,
+            claims: Claims::new()?,
+            _watching: Watching::start()?,
+            _fs: PhantomData,
+            // Last: from then on there may be mounts.
+            fs_type <- Opaque::try_ffi_init(|slot: *mut bindings::file_system_type| {
+                let mut fs_type: bindings::file_system_type = pin_init::zeroed();
+                fs_type.name = F::NAME.as_char_ptr();
+                fs_type.owner = module.as_ptr();
+                fs_type.fs_flags = F::POLICY.type_flags();
+                fs_type.init_fs_context = Some(Self::init_fs_context);
+                fs_type.kill_sb = Some(bindings::kill_anon_super);
+                // SAFETY: the memory of the field, which does not move from now on.
+                unsafe { slot.write(fs_type) };
+                // SAFETY: the structure was filled just now, and stays until it is unregistered by `drop`.
+                to_result(unsafe { bindings::register_filesystem(slot) })
+            }),
+        }? Error)
+    }
 
-static TYPE: TypeSlot = TypeSlot(UnsafeCell::new(pin_init::zeroed()));
-/// Whether [`TYPE`] is taken.
-static REGISTERED: AtomicBool = AtomicBool::new(false);
+    /// That of the type of `sb`.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a super block of `F` that lives for `'a`.
+    #[inline]
+    unsafe fn of<'a>(sb: *const bindings::super_block) -> &'a Self {
+        // SAFETY: by the contract; the type of a super block is constant.
+        let fs_type = unsafe { (*sb).s_type };
+        // SAFETY: a type whose super blocks are of `F` is one that `new` registered. It is unregistered when the module
+        // goes, which a mount keeps.
+        unsafe { &*kernel::container_of!(Opaque::cast_from(fs_type), Self, fs_type) }
+    }
 
-/// The inode cache of the module's one filesystem type.
-static CACHE: AtomicPtr<bindings::kmem_cache> = AtomicPtr::new(ptr::null_mut());
+    c_callback! {
+        fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> i32
+            => Self::init_context(fc);
+    }
 
-/// Whether `sb` is a super block of the module's filesystem type.
-pub(super) fn is_ours(sb: &super::SuperBlock) -> bool {
-    // SAFETY: charter 1; `s_type` is constant.
-    unsafe { (*sb.as_ptr()).s_type == TYPE.0.get() }
+    fn init_context(fc: NewContext<'_>) -> Result {
+        context::init::<F>(fc)
+    }
 }
+
+#[pinned_drop]
+impl<F: FileSystem> PinnedDrop for Registration<F> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: `new` registered the type. No mount of it is left, as mounts hold the module.
+        unsafe { bindings::unregister_filesystem(self.fs_type.get()) };
+        // Inodes and data of super blocks that are freed after their grace period. Nothing else runs without a mount: a
+        // task work jumps out of the module's text with its file (`rovl_before_return()`).
+        rcu_barrier();
+    }
+}
+
+/// A cache for inodes with their data, of which nothing is allocated when it is dropped.
+///
+/// # Invariants
+///
+/// Owns the cache.
+struct InodeCache(NonNull<bindings::kmem_cache>);
 
 /// # Safety
 ///
 /// `object` is memory for an `InodeBox`.
 unsafe extern "C" fn inode_init_once(object: *mut kernel::ffi::c_void) {
-    // SAFETY: the slab passes memory for an `InodeBox`, which starts with the inode.
+    // SAFETY: by the contract; the inode is the first field.
     unsafe { bindings::inode_init_once(object.cast()) }
 }
 
-impl<F: FileSystem> Registration<F> {
-    /// Creates the inode cache and registers the type.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`; `EBUSY` where the name is taken, or the module has a registered type already.
-    pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
-        let mut fs_type: bindings::file_system_type = pin_init::zeroed();
-        fs_type.name = F::NAME.as_char_ptr();
-        fs_type.owner = module.as_ptr();
-        fs_type.fs_flags = bindings::FS_USERNS_MOUNT as i32;
-        fs_type.init_fs_context = Some(Self::init_fs_context);
-        fs_type.kill_sb = Some(bindings::kill_anon_super);
-        // Charter 3 names inodes of one `F`: there is one registration at a time.
-        if REGISTERED.swap(true, Ordering::AcqRel) {
-            return Err(EBUSY);
-        }
-        // SAFETY: the slot was free: nobody uses it.
-        unsafe { TYPE.0.get().write(fs_type) };
-
-        // SAFETY: no mount exists before the type is registered, and a second registration was refused.
-        unsafe { super::claim::init() };
-        super::watch::start();
-
+impl InodeCache {
+    /// A cache for inodes of `F`; `ENOMEM`.
+    fn new<F: FileSystem>() -> Result<Self> {
         let mut args: bindings::kmem_cache_args = pin_init::zeroed();
         args.ctor = Some(inode_init_once);
         args.align = core::mem::align_of::<InodeBox<F>>() as u32;
-        // SAFETY: name and arguments are valid for the call.
+        // SAFETY: name and arguments are valid for the call, which copies them; the constructor's text goes after the
+        // cache.
         let cache = unsafe {
             bindings::__kmem_cache_create_args(
                 F::INODE_CACHE.as_char_ptr(),
@@ -196,223 +306,242 @@ impl<F: FileSystem> Registration<F> {
                 bindings::ROVL_SLAB_FLAGS_INODE,
             )
         };
-        if cache.is_null() {
-            super::watch::stop();
-            REGISTERED.store(false, Ordering::Release);
-            return Err(ENOMEM);
-        }
-        CACHE.store(cache, Ordering::Release);
-        // SAFETY: the structure is static and filled.
-        if let Err(e) = to_result(unsafe { bindings::register_filesystem(TYPE.0.get()) }) {
-            // SAFETY: nobody used the cache.
-            unsafe { bindings::kmem_cache_destroy(cache) };
-            super::watch::stop();
-            REGISTERED.store(false, Ordering::Release);
-            return Err(e);
-        }
-        Ok(Self {
-            _fs: core::marker::PhantomData,
-        })
+        NonNull::new(cache).map(Self).ok_or(ENOMEM)
     }
 
+    /// Memory for an inode of `sb` whose VFS part is initialised; null where there is none.
+    ///
     /// # Safety
     ///
-    /// `fc` is a new context.
-    unsafe extern "C" fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> i32 {
-        // SAFETY: the VFS passes a new context; the kernel crate knows the type as a stub alone.
-        from_result(|| unsafe { context::init::<F>(fc.cast()) }.map(|()| 0))
+    /// `sb` is a super block.
+    #[inline]
+    unsafe fn alloc(&self, sb: RawSuper) -> *mut kernel::ffi::c_void {
+        // SAFETY: by the contract the super block lives; only the field's address is taken.
+        let lru = unsafe { &raw mut (*sb).s_inode_lru };
+        let flags = bindings::ROVL_GFP_KERNEL;
+        // SAFETY: by the type invariant; the list is that of the super block, as for all inodes.
+        unsafe { bindings::kmem_cache_alloc_lru_noprof(self.0.as_ptr(), lru, flags) }
     }
 }
 
-impl<F: FileSystem> Drop for Registration<F> {
+impl Drop for InodeCache {
     fn drop(&mut self) {
-        // SAFETY: the type was registered; no mount of it is left, as mounts hold the module. The
-        // barrier waits for inodes that are freed after their grace period.
-        unsafe {
-            bindings::unregister_filesystem(TYPE.0.get());
-            bindings::rcu_barrier();
-            bindings::kmem_cache_destroy(CACHE.load(Ordering::Acquire));
-        }
-        super::watch::stop();
-        super::claim::exit();
-        REGISTERED.store(false, Ordering::Release);
+        // SAFETY: by the type invariant; whoever drops it has waited until all objects were freed.
+        unsafe { bindings::kmem_cache_destroy(self.0.as_ptr()) }
+    }
+}
+
+impl<'a, F: FileSystem> NewSuper<'a, F> {
+    /// Who uses which directory exclusively, among the mounts of the type.
+    pub(crate) fn claims(&self) -> &'a Claims {
+        // SAFETY: the super block is one of `F`, and lives for `'a`.
+        unsafe { &Registration::<F>::of(self.sb().as_ptr()).claims }
     }
 }
 
 /// The super block operations of `F`.
-pub(super) struct SuperTable<F>(core::marker::PhantomData<F>);
+pub(super) struct SuperTable<F>(PhantomData<F>);
 
-#[allow(
-    clippy::missing_safety_doc,
-    reason = "called by the VFS alone, through the table, under charter 1, 3 and 4"
-)]
 impl<F: FileSystem> SuperTable<F> {
-    pub(super) const TABLE: bindings::super_operations = bindings::super_operations {
-        alloc_inode: Some(Self::alloc_inode),
-        destroy_inode: Some(Self::destroy_inode),
-        free_inode: Some(Self::free_inode),
-        drop_inode: Some(bindings::inode_just_drop),
-        put_super: Some(Self::put_super),
-        sync_fs: Some(Self::sync_fs),
-        statfs: Some(Self::statfs),
-        show_options: Some(Self::show_options),
-        nr_cached_objects: Some(Self::nr_cached_objects),
-        free_cached_objects: Some(Self::free_cached_objects),
-        ..pin_init::zeroed()
-    };
-
-    pub(super) const DENTRY: bindings::dentry_operations = bindings::dentry_operations {
-        d_real: Some(Self::d_real),
-        d_revalidate: Some(Self::d_revalidate),
-        d_weak_revalidate: Some(Self::d_weak_revalidate),
-        ..pin_init::zeroed()
-    };
-
-    unsafe extern "C" fn alloc_inode(sb: *mut bindings::super_block) -> *mut bindings::inode {
-        // SAFETY: the cache exists while the type is registered.
-        let object = unsafe {
-            bindings::kmem_cache_alloc_lru_noprof(
-                CACHE.load(Ordering::Acquire),
-                &raw mut (*sb).s_inode_lru,
-                bindings::ROVL_GFP_KERNEL,
-            )
+    c_table! {
+        pub(super) const TABLE: bindings::super_operations = {
+            alloc_inode: Some(Self::alloc_inode),
+            destroy_inode: Some(Self::destroy_inode),
+            free_inode: Some(Self::free_inode),
+            drop_inode: Some(bindings::inode_just_drop),
+            put_super: Some(Self::put_super),
         };
+
+        fn sync_fs(sb: RawSuper, wait: i32) -> i32
+            => Self::sync(sb, sb, wait);
+        fn statfs(d: RawDentry, buf: *mut kernel::bindings::kstatfs) -> i32
+            => Self::sizes(d, buf);
+        fn show_options(out: *mut bindings::seq_file, root: RawDentry) -> i32
+            => Self::options(root, out);
+        fn nr_cached_objects(sb: RawSuper, control: *mut bindings::shrink_control) -> c_long
+            => Self::count_objects(sb, control);
+        fn free_cached_objects(sb: RawSuper, control: *mut bindings::shrink_control) -> c_long
+            => Self::free_objects(sb, control);
+    }
+
+    c_table! {
+        pub(super) const DENTRY: bindings::dentry_operations = {};
+
+        fn d_real(d: RawDentry, kind: bindings::d_real_type) -> RawDentry
+            => Self::real(d, kind);
+        fn d_revalidate(
+            _dir: RawInode,
+            _name: *const bindings::qstr,
+            d: RawDentry,
+            flags: u32,
+        ) -> i32
+            => Self::revalidate(d, flags);
+        fn d_weak_revalidate(d: RawDentry, flags: u32) -> i32
+            => Self::weak_revalidate(d, flags);
+    }
+
+    /// # Safety
+    ///
+    /// `sb` is a super block of `F`.
+    unsafe extern "C" fn alloc_inode(sb: RawSuper) -> RawInode {
+        // SAFETY: the super block is one of `F`, and the VFS keeps it for the call.
+        let cache = unsafe { &Registration::<F>::of(sb).cache };
+        // SAFETY: the VFS keeps the super block for the call.
+        let object = unsafe { cache.alloc(sb) };
         let Some(object) = NonNull::new(object.cast::<InodeBox<F>>()) else {
             return ptr::null_mut();
         };
-        // SAFETY: the object is memory for an `InodeBox` whose inode the constructor initialised;
-        // both initialisers are infallible, and the memory does not move.
-        unsafe {
-            pin_init::raw_init(&raw mut (*object.as_ptr()).lock, OpLock::new());
-            pin_init::raw_init(&raw mut (*object.as_ptr()).data, F::Inode::init());
-            &raw mut (*object.as_ptr()).inode
-        }
+        // SAFETY: the object is memory for an `InodeBox`, whose inode the cache's constructor initialised.
+        unsafe { InodeBox::init(object) }
     }
 
-    unsafe extern "C" fn destroy_inode(inode: *mut bindings::inode) {
-        // SAFETY: charter 3 and 7: the inode is being evicted, nobody but RCU-walk reads it.
-        unsafe { OwnInode::<F>::from_raw(inode) }.data().release();
+    /// # Safety
+    ///
+    /// `inode` is one of `F` that is being evicted.
+    unsafe extern "C" fn destroy_inode(inode: RawInode) {
+        // SAFETY: charter 3 and 7: by the contract nobody but RCU-walk reads it; this is called once.
+        unsafe { InodeBox::<F>::release(inode) };
     }
 
-    unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
-        let object = inode.cast::<InodeBox<F>>();
-        // SAFETY: charter 7: the grace period is over, nobody uses the inode.
-        unsafe {
-            ptr::drop_in_place(&raw mut (*object).data);
-            bindings::kmem_cache_free(CACHE.load(Ordering::Acquire), object.cast());
-        }
+    /// # Safety
+    ///
+    /// `inode` is one of `F` that was destroyed, a grace period ago.
+    unsafe extern "C" fn free_inode(inode: RawInode) {
+        // SAFETY: charter 7: by the contract not even RCU-walk uses the inode, which `alloc_inode` made.
+        let object = unsafe { InodeBox::<F>::free(inode) };
+        // SAFETY: it came from a slab cache; nobody uses it. (Its super block may be gone, and the way to the cache with it.)
+        unsafe { bindings::kfree(object) };
     }
 
-    unsafe extern "C" fn put_super(sb: *mut bindings::super_block) {
-        // SAFETY: charter 4: all inodes but those that the data itself references are gone.
+    /// # Safety
+    ///
+    /// `sb` is a super block of `F` whose inodes are gone, but those that its data references.
+    unsafe extern "C" fn put_super(sb: RawSuper) {
+        // SAFETY: charter 4: by the contract nobody but RCU-walk uses the data; this is called once.
         unsafe { drop_data::<F>(sb) }
     }
 
-    unsafe extern "C" fn sync_fs(sb: *mut bindings::super_block, wait: i32) -> i32 {
-        if wait == 0 {
-            return 0;
+    fn sync(fs: &F, sb: &SuperBlock, wait: bool) -> Result {
+        if !wait {
+            return Ok(());
         }
-        // SAFETY: charter 1 and 4.
-        let (fs, sb) = unsafe { (&*(*sb).s_fs_info.cast::<F>(), SuperBlock::from_raw(sb)) };
-        from_result(|| fs.sync(sb).map(|()| 0))
+        fs.sync(sb)
     }
 
-    unsafe extern "C" fn statfs(
-        dentry: *mut bindings::dentry,
-        buf: *mut kernel::bindings::kstatfs,
-    ) -> i32 {
-        from_result(|| {
-            // SAFETY: charter 1 and 3.
-            let stat = F::statfs(unsafe { OwnDentry::from_raw(dentry) })?;
-            // SAFETY: the VFS passes a valid buffer of the full type.
-            unsafe { buf.cast::<bindings::kstatfs>().write(stat.into_raw()) };
-            Ok(0)
-        })
+    fn sizes(dentry: &OwnDentry<F>, buf: Out<'_, bindings::kstatfs>) -> Result {
+        buf.put(F::statfs(dentry)?.into_raw());
+        Ok(())
     }
 
-    unsafe extern "C" fn show_options(
-        out: *mut bindings::seq_file,
-        root: *mut bindings::dentry,
-    ) -> i32 {
-        // SAFETY: charter 1, 3 and 4.
-        unsafe {
-            OwnDentry::<F>::from_raw(root)
-                .fs()
-                .show_options(SeqFile::from_raw(out))
+    fn options(root: &OwnDentry<F>, out: &SeqFile) {
+        root.fs().show_options(out);
+    }
+
+    fn count_objects(fs: &F, shrink: Shrink<'_>) -> usize {
+        if shrink.is_global() {
+            fs.cached_objects()
+        } else {
+            0
+        }
+    }
+
+    fn free_objects(fs: &F, shrink: Shrink<'_>) -> usize {
+        /// So many at once, so that others are not kept waiting.
+        const BATCH: usize = 128;
+
+        let wanted = if shrink.is_global() {
+            shrink.wanted()
+        } else {
+            0
         };
-        0
-    }
-
-    unsafe extern "C" fn nr_cached_objects(
-        sb: *mut bindings::super_block,
-        _control: *mut bindings::shrink_control,
-    ) -> kernel::ffi::c_long {
-        // SAFETY: charter 4: shrinkers run from the end of `fill_super` to before `put_super`.
-        let count = unsafe { &*(*sb).s_fs_info.cast::<F>() }.cached_objects();
-        count.try_into().unwrap_or(kernel::ffi::c_long::MAX)
-    }
-
-    unsafe extern "C" fn free_cached_objects(
-        sb: *mut bindings::super_block,
-        control: *mut bindings::shrink_control,
-    ) -> kernel::ffi::c_long {
-        // SAFETY: as above; the caller's request is valid.
-        let (fs, wanted) = unsafe { (&*(*sb).s_fs_info.cast::<F>(), (*control).nr_to_scan) };
-        let freed = fs.free_cached_objects(wanted);
-        freed.try_into().unwrap_or(kernel::ffi::c_long::MAX)
-    }
-
-    unsafe extern "C" fn d_real(
-        dentry: *mut bindings::dentry,
-        kind: bindings::d_real_type,
-    ) -> *mut bindings::dentry {
-        // SAFETY: charter 1 and 3.
-        let this = unsafe { OwnDentry::<F>::from_raw(dentry) };
-        if !this.is_reg() {
-            return dentry;
-        }
-        match F::real(this, kind == bindings::d_real_type_D_REAL_METADATA) {
-            Some(real) => {
-                let ops = if real.is_union() {
-                    // SAFETY: charter 1; a dentry with the flag has the operation.
-                    unsafe { (*(*real.as_ptr()).d_op).d_real }
-                } else {
-                    None
-                };
-                match ops {
-                    // SAFETY: as above.
-                    Some(op) => unsafe { op(real.as_ptr(), kind) },
-                    None => real.as_ptr(),
-                }
+        let mut freed = 0;
+        while freed < wanted {
+            match fs.free_cached_objects(BATCH.min(wanted - freed)) {
+                0 => break,
+                some => freed = some.saturating_add(freed),
             }
-            None => dentry,
+            // SAFETY: shrinkers run where one may sleep; the super block's lock that is held is a sleeping one.
+            unsafe { bindings::rovl_cond_resched() };
+        }
+        freed
+    }
+
+    fn real(dentry: &OwnDentry<F>, kind: bindings::d_real_type) -> RawDentry {
+        if !dentry.is_reg() {
+            return dentry.as_ptr();
+        }
+        let Some(real) = F::real(dentry, kind == bindings::d_real_type_D_REAL_METADATA) else {
+            return dentry.as_ptr();
+        };
+        let op = if real.is_union() {
+            // SAFETY: charter 1; a dentry with the flag has the operations, and those are constant.
+            unsafe { (*(*real.as_ptr()).d_op).d_real }
+        } else {
+            None
+        };
+        match op {
+            // SAFETY: charter 1: `real` is referenced as long as `dentry` is; the kind is one that the VFS passed.
+            Some(op) => unsafe { op(real.as_ptr(), kind) },
+            None => real.as_ptr(),
         }
     }
 
-    unsafe fn do_revalidate(dentry: *mut bindings::dentry, flags: u32, weak: bool) -> i32 {
+    fn revalidate(dentry: &OwnDentry<F>, flags: u32) -> Result<bool, RcuError> {
+        Self::do_revalidate(dentry, flags, false)
+    }
+
+    fn weak_revalidate(dentry: &OwnDentry<F>, flags: u32) -> Result<bool, RcuError> {
+        Self::do_revalidate(dentry, flags, true)
+    }
+
+    fn do_revalidate(dentry: &OwnDentry<F>, flags: u32, weak: bool) -> Result<bool, RcuError> {
         if flags & bindings::ROVL_LOOKUP_RCU != 0 {
             // Layers that revalidate (remote ones) may have to ask a server.
-            return -(bindings::ECHILD as i32);
+            return Err(RcuError::WouldBlock);
         }
-        from_result(|| {
-            // SAFETY: charter 1 and 3.
-            F::revalidate(unsafe { OwnDentry::from_raw(dentry) }, flags, weak).map(i32::from)
-        })
+        Ok(F::revalidate(dentry, flags, weak)?)
+    }
+}
+
+/// A structure that a callback fills.
+pub(super) struct Out<'a, T>(*mut T, PhantomData<&'a mut T>);
+
+impl<T> Out<'_, T> {
+    /// # Safety
+    ///
+    /// `at` is memory for a `T`, of the callback alone.
+    pub(super) unsafe fn from_raw(at: *mut T) -> Self {
+        Self(at, PhantomData)
     }
 
-    unsafe extern "C" fn d_revalidate(
-        _dir: *mut bindings::inode,
-        _name: *const bindings::qstr,
-        dentry: *mut bindings::dentry,
-        flags: u32,
-    ) -> i32 {
-        // SAFETY: charter 1 and 3.
-        unsafe { Self::do_revalidate(dentry, flags, false) }
+    fn put(self, value: T) {
+        // SAFETY: by the contract of `from_raw`.
+        unsafe { self.0.write(value) }
+    }
+}
+
+/// What a shrinker is asked for.
+pub(super) struct Shrink<'a>(*mut bindings::shrink_control, PhantomData<&'a ()>);
+
+impl Shrink<'_> {
+    /// # Safety
+    ///
+    /// The argument of a callback, used during the callback alone.
+    pub(super) unsafe fn from_raw(control: *mut bindings::shrink_control) -> Self {
+        Self(control, PhantomData)
     }
 
-    unsafe extern "C" fn d_weak_revalidate(dentry: *mut bindings::dentry, flags: u32) -> i32 {
-        // SAFETY: charter 1 and 3.
-        unsafe { Self::do_revalidate(dentry, flags, true) }
+    /// Whether the whole machine is short of memory. What a filesystem caches is not counted by cgroup: one that is
+    /// at its limit would have that of others freed, over and over, and gain nothing.
+    fn is_global(&self) -> bool {
+        // SAFETY: the request is the callback's for its duration.
+        unsafe { bindings::rovl_shrink_is_global(self.0) }
+    }
+
+    /// How many objects are to be freed.
+    fn wanted(&self) -> usize {
+        // SAFETY: the request is the callback's for its duration.
+        unsafe { (*self.0).nr_to_scan }
     }
 }
 
@@ -430,12 +559,52 @@ pub(super) struct SuperBox<F> {
 
 impl<F: FileSystem> SuperBox<F> {
     /// A box around `data`, without credentials yet.
-    pub(super) fn new(data: impl PinInit<F, Error>) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
+    pub(super) fn new(data: impl PinInit<F>) -> impl PinInit<Self> {
+        pin_init!(Self {
             data <- data,
             creds: None,
             rcu: bindings::callback_head::default(),
-        }? Error)
+        })
+    }
+
+    /// Makes `this` the data of `sb`.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a super block of `F` that is being filled and has no data yet.
+    pub(super) unsafe fn install(this: Pin<KBox<Self>>, sb: *mut bindings::super_block) {
+        // SAFETY: the box stays where it is until it is freed (charter 4).
+        let this = KBox::into_raw(unsafe { Pin::into_inner_unchecked(this) });
+        // SAFETY: the box is ours, and nobody else reads it yet.
+        let creds = unsafe { (*this).data.creds().into() };
+        // SAFETY: the box is ours, and nobody else reads it yet.
+        unsafe { (*this).creds = Some(creds) };
+        // SAFETY: by the contract nobody reads the field yet.
+        unsafe { (*sb).s_fs_info = this.cast() };
+    }
+
+    /// The data of `sb`.
+    ///
+    /// # Safety
+    ///
+    /// Charter 4: `sb` is a super block of `F` with data, which stays for `'a`.
+    #[inline]
+    pub(super) unsafe fn data_of<'a>(sb: *const bindings::super_block) -> &'a F {
+        // SAFETY: by the contract; the data is the first field of the box.
+        unsafe { &*(*sb).s_fs_info.cast() }
+    }
+
+    /// The credentials that layers are used with, in RCU-walk.
+    ///
+    /// # Safety
+    ///
+    /// Charter 6: `sb` is a super block of `F` with data, seen in RCU-walk, which lasts for `'a`.
+    #[inline]
+    pub(super) unsafe fn creds_rcu<'a>(sb: *const bindings::super_block) -> Option<&'a Credential> {
+        // SAFETY: charter 4 and 6: the box is freed after a grace period.
+        let this = unsafe { (*sb).s_fs_info.cast::<Self>() };
+        // SAFETY: as above; the field was set before the first inode was made.
+        unsafe { (*this).creds.as_deref() }
     }
 }
 
@@ -443,14 +612,12 @@ impl<F: FileSystem> SuperBox<F> {
 ///
 /// `head` is that of a `SuperBox<F>` whose `data` was dropped, a grace period ago.
 unsafe extern "C" fn free_super_box<F>(head: *mut bindings::callback_head) {
-    // SAFETY: by the contract.
-    unsafe {
-        let data = kernel::container_of!(head, SuperBox<F>, rcu);
-        (*data).creds = None;
-        drop(KBox::from_raw(
-            data.cast::<core::mem::ManuallyDrop<SuperBox<F>>>(),
-        ));
-    }
+    // SAFETY: by the contract `head` is inside such a box.
+    let data = unsafe { kernel::container_of!(head, SuperBox<F>, rcu) };
+    // SAFETY: by the contract nobody reads the credentials any more.
+    unsafe { (*data).creds = None };
+    // SAFETY: the box that `set_data` gave away; all in it was dropped.
+    drop(unsafe { KBox::from_raw(data.cast::<ManuallyDrop<SuperBox<F>>>()) });
 }
 
 /// Drops the super block's data.
@@ -458,50 +625,87 @@ unsafe extern "C" fn free_super_box<F>(head: *mut bindings::callback_head) {
 /// # Safety
 ///
 /// `sb` is a super block of `F` whose data nobody but RCU-walk uses any more; called once.
-unsafe fn drop_data<F: FileSystem>(sb: *mut bindings::super_block) {
-    // SAFETY: by the contract and charter 4. A walk that came in before a lazy unmount may still read the
-    // credentials and the pointer (charter 6), so the box is freed after a grace period.
-    unsafe {
-        if let Some(data) = NonNull::new((*sb).s_fs_info.cast::<SuperBox<F>>()) {
-            ptr::drop_in_place(&raw mut (*data.as_ptr()).data);
-            bindings::call_rcu(&raw mut (*data.as_ptr()).rcu, Some(free_super_box::<F>));
+unsafe fn drop_data<F: FileSystem>(sb: RawSuper) {
+    // SAFETY: charter 4: the super block lives, and only `fill_super` and this callback change the pointer.
+    let Some(data) = NonNull::new(unsafe { (*sb).s_fs_info.cast::<SuperBox<F>>() }) else {
+        return;
+    };
+    let data = data.as_ptr();
+    // SAFETY: by the contract and charter 4: nobody uses it, and nobody drops it again.
+    unsafe { ptr::drop_in_place(&raw mut (*data).data) };
+    // SAFETY: a walk that came in before a lazy unmount may still read the credentials and the pointer (charter 6), so the
+    // box is freed after a grace period, by the callback, which `Registration` waits for.
+    unsafe { bindings::call_rcu(&raw mut (*data).rcu, Some(free_super_box::<F>)) };
+}
+
+/// The callback that fills a super block of `F`.
+pub(super) struct Filler<F>(PhantomData<F>);
+
+impl<F: FileSystem> Filler<F> {
+    c_callback! {
+        /// For `get_tree_nodev()`.
+        pub(super) fn fill_super(sb: RawSuper, fc: *mut bindings::fs_context) -> i32
+            => Self::fill(sb, fc, fc);
+    }
+
+    fn fill(sb: Unfilled<'_, F>, fc: FsContext, context: Private<'_, F>) -> Result {
+        sb.set_up();
+        let result = sb
+            .new_super()
+            .and_then(|new| F::fill_super(new, &fc, context.0));
+        if result.is_err() {
+            sb.abandon();
         }
+        result.map(|_| ())
     }
 }
 
-/// `fill_super` of `F`.
-///
-/// # Safety
-///
-/// `sb` is a new super block of `F`, `fc` the context that it is made from.
-pub(super) unsafe extern "C" fn fill_super<F: FileSystem>(
-    sb: *mut bindings::super_block,
-    fc: *mut bindings::fs_context,
-) -> i32 {
-    from_result(|| {
-        // SAFETY: the VFS passes a new super block that nobody else uses, and the context whose
-        // private data `context::init` stored.
-        unsafe {
-            (*sb).s_op = &SuperTable::<F>::TABLE;
-            (*sb).s_magic = bindings::OVERLAYFS_SUPER_MAGIC as usize;
-            (*sb).s_xattr = F::xattr_handlers().0;
-            (*sb).s_maxbytes = i64::MAX;
-            (*sb).s_flags |= bindings::ROVL_SB_POSIXACL as usize;
-            // Writing back is upper's; the umask is applied by upper; no EVM HMAC over ours.
-            (*sb).s_iflags |= (bindings::ROVL_SB_I_SKIP_SYNC
-                | bindings::ROVL_SB_I_NOUMASK
-                | bindings::ROVL_SB_I_EVM_HMAC_UNSUPPORTED) as usize;
-            bindings::set_default_d_op(sb, &SuperTable::<F>::DENTRY);
-            let result = F::fill_super(
-                &mut NewSuper::from_raw(sb),
-                &FsContext::from_raw(fc),
-                &mut *(*fc).fs_private.cast::<F::Context>(),
-            );
-            if result.is_err() && (*sb).s_root.is_null() {
-                drop_data::<F>(sb);
-                (*sb).s_fs_info = ptr::null_mut();
-            }
-            result.map(|()| 0)
+/// A new super block of `F`.
+struct Unfilled<'a, F>(RawSuper, PhantomData<&'a F>);
+
+// SAFETY: the super block is new: `fill_super` is called once, by whom made it, with `s_umount` held.
+unsafe impl<'a, F: FileSystem> FromC<RawSuper> for Unfilled<'a, F> {
+    unsafe fn from_c(raw: RawSuper) -> Self {
+        Self(raw, PhantomData)
+    }
+}
+
+impl<F: FileSystem> Unfilled<'_, F> {
+    /// Sets what is the same for all super blocks of `F`.
+    fn set_up(&self) {
+        let sb = self.0;
+        // SAFETY: others may have found the super block, and wait for it to be filled (`s_umount`); they do not look at
+        // these fields. So for all that follow.
+        unsafe { (*sb).s_op = &SuperTable::<F>::TABLE };
+        // SAFETY: as for `s_op`.
+        unsafe { (*sb).s_magic = F::MAGIC as usize };
+        // SAFETY: as for `s_op`.
+        unsafe { (*sb).s_xattr = <F::Xattrs as xattr::Handlers<F>>::LIST.as_ptr() };
+        // SAFETY: as for `s_op`.
+        unsafe { (*sb).s_maxbytes = i64::MAX };
+        // SAFETY: as for `s_op`.
+        unsafe { (*sb).s_flags |= F::POLICY.flags() };
+        // SAFETY: as for `s_op`.
+        unsafe { (*sb).s_iflags |= F::POLICY.iflags() };
+        // SAFETY: charter 1; the super block has no dentry yet.
+        unsafe { bindings::set_default_d_op(sb, &SuperTable::<F>::DENTRY) };
+    }
+
+    fn new_super(&self) -> Result<NewSuper<'_, F>> {
+        // SAFETY: it is the super block that `fill_super` of `F` got.
+        unsafe { NewSuper::from_raw(self.0) }
+    }
+
+    /// Drops the data of a super block that could not be filled, unless it has a root: `put_super` does it then.
+    fn abandon(&self) {
+        let sb = self.0;
+        // SAFETY: charter 1; the root is set by us alone.
+        if !unsafe { (*sb).s_root }.is_null() {
+            return;
         }
-    })
+        // SAFETY: no inode but those that were dropped by now had the super block, so nobody uses its data.
+        unsafe { drop_data::<F>(sb) };
+        // SAFETY: as for the other fields.
+        unsafe { (*sb).s_fs_info = ptr::null_mut() };
+    }
 }

@@ -4,10 +4,10 @@
 //!
 //! C header: `include/linux/exportfs.h`.
 
-use super::{mount::Mount, Dentry, Inode};
+use super::{mount::Mount, refs::Ref, Dentry, Inode};
 use crate::bindings;
 use core::ptr;
-use kernel::{prelude::*, sync::aref::ARef};
+use kernel::prelude::*;
 
 /// Bytes of the longest handle.
 pub(crate) const MAX_BYTES: usize = WORDS * 4;
@@ -30,7 +30,7 @@ impl Handle {
     pub(crate) fn encode(inode: &Inode) -> Result<Self> {
         let mut words = [0u32; WORDS];
         let mut len = WORDS as i32;
-        // SAFETY: charter 1 and 10: the buffer has `len` words.
+        // SAFETY: charter 1 and 10: the inode is referenced, the buffer ours, with `len` words.
         let kind = unsafe {
             bindings::exportfs_encode_inode_fh(
                 inode.as_ptr(),
@@ -74,26 +74,28 @@ impl Handle {
 
     /// The bytes.
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        // SAFETY: the first `len` words are initialised, as are their bytes; `len` is in range.
-        unsafe { core::slice::from_raw_parts(self.words.as_ptr().cast(), self.len * 4) }
+        let words = self.words.get(..self.len).unwrap_or_default();
+        // SAFETY: the bytes of initialised words are initialised, and live as long.
+        unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
     }
 
     /// Finds a dentry of the handle's inode on `mnt`; it may be disconnected. `None` for a stale
     /// handle. Needs `CAP_DAC_READ_SEARCH`: the caller checks.
-    pub(crate) fn decode(&mut self, mnt: &Mount) -> Result<Option<ARef<Dentry>>> {
-        // SAFETY: charter 1; without an `acceptable` callback the context is not used; the call
-        // returns a reference.
-        let ret = unsafe {
-            Dentry::from_ret(bindings::exportfs_decode_fh(
+    pub(crate) fn decode<'m>(&mut self, mnt: &'m Mount) -> Result<Option<Ref<'m, Dentry>>> {
+        // SAFETY: charter 1 and 10: the mount is referenced, the buffer ours, with `len` words; without an `acceptable`
+        // callback the context is not used.
+        let dentry = unsafe {
+            bindings::exportfs_decode_fh(
                 mnt.as_ptr(),
                 self.words.as_mut_ptr().cast(),
                 self.len as i32,
                 self.kind.into(),
                 None,
                 ptr::null_mut(),
-            ))
+            )
         };
-        match ret {
+        // SAFETY: the call returned a reference or an error; `mnt` keeps the super block.
+        match unsafe { Dentry::from_ret(dentry) } {
             Err(e) if e == ESTALE => Ok(None),
             other => other.map(Some),
         }

@@ -4,14 +4,13 @@
 //!
 //! C header: `include/linux/fs.h`.
 
-use super::{mount::IdMap, SuperBlock};
+use super::{mount::IdMap, refs::Counted, SuperBlock};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
     error::to_result,
     prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
-    types::Opaque,
+    types::{NotThreadSafe, Opaque},
 };
 
 /// The identity of an inode that somebody keeps referenced, to be compared.
@@ -82,13 +81,13 @@ unsafe impl Send for Inode {}
 unsafe impl Sync for Inode {}
 
 // SAFETY: `ihold`/`iput` count references in `i_count`.
-unsafe impl AlwaysRefCounted for Inode {
-    fn inc_ref(&self) {
+unsafe impl Counted for Inode {
+    fn inc(&self) {
         // SAFETY: charter 1: the count is not zero.
         unsafe { bindings::ihold(self.as_ptr()) }
     }
 
-    unsafe fn dec_ref(obj: NonNull<Self>) {
+    unsafe fn dec(obj: NonNull<Self>) {
         // SAFETY: the caller gives its reference up.
         unsafe { bindings::iput(obj.as_ptr().cast()) }
     }
@@ -188,7 +187,7 @@ impl Inode {
     pub(crate) fn lock(&self) -> InodeGuard<'_> {
         // SAFETY: charter 1.
         unsafe { bindings::down_write(&raw mut (*self.as_ptr()).i_rwsem) };
-        InodeGuard(self)
+        InodeGuard(self, NotThreadSafe)
     }
 
     /// `inode_permission()`: checks `mask` (`MAY_*`) with the current credentials; may sleep.
@@ -253,7 +252,7 @@ impl Inode {
     pub(crate) fn write_access(&self) -> Result<WriteAccess<'_>> {
         // SAFETY: charter 1.
         to_result(unsafe { bindings::rovl_get_write_access(self.as_ptr()) })?;
-        Ok(WriteAccess(self))
+        Ok(WriteAccess(self, NotThreadSafe))
     }
 
     /// Marks the inode as used by a union mount as upper or work directory; `None` where it is.
@@ -274,21 +273,6 @@ impl Inode {
         unsafe { bindings::rovl_is_inuse(self.as_ptr()) }
     }
 
-    pub(crate) fn inc_nlink(&self) {
-        // SAFETY: charter 1; the caller's callback holds the directory's lock.
-        unsafe { bindings::inc_nlink(self.as_ptr()) }
-    }
-
-    pub(crate) fn drop_nlink(&self) {
-        // SAFETY: as above.
-        unsafe { bindings::drop_nlink(self.as_ptr()) }
-    }
-
-    pub(crate) fn clear_nlink(&self) {
-        // SAFETY: as above.
-        unsafe { bindings::clear_nlink(self.as_ptr()) }
-    }
-
     /// Asks the filesystem for the extents (`fiemap`).
     pub(super) fn fiemap(
         &self,
@@ -303,16 +287,11 @@ impl Inode {
             None => Err(EOPNOTSUPP),
         }
     }
-
-    /// One more reference.
-    pub(crate) fn get(&self) -> ARef<Self> {
-        self.into()
-    }
 }
 
 /// `i_rwsem` of an inode, held exclusively.
 #[must_use = "the lock is released when the guard is dropped"]
-pub(crate) struct InodeGuard<'a>(&'a Inode);
+pub(crate) struct InodeGuard<'a>(&'a Inode, NotThreadSafe);
 
 impl InodeGuard<'_> {
     /// The locked inode.
@@ -330,7 +309,7 @@ impl Drop for InodeGuard<'_> {
 
 /// A count of writers, held.
 #[must_use = "the access ends when the guard is dropped"]
-pub(crate) struct WriteAccess<'a>(&'a Inode);
+pub(crate) struct WriteAccess<'a>(&'a Inode, NotThreadSafe);
 
 impl Drop for WriteAccess<'_> {
     fn drop(&mut self) {

@@ -7,27 +7,19 @@
 use super::{
     acl::{Acl, AclRef, AclType, RcuAcl},
     attr::{FileAttr, Iattr, Stat},
-    file_ops::OpenTmpfile,
+    callback::{c_table, FromC, IntoC, RawAcl, RawDentry, RawFile, RawIdmap, RawInode, Seen},
+    file_ops::{Instantiated, OpenTmpfile},
     fs::FileSystem,
     inode::Mode,
     mount::IdMap,
-    rcu::{RcuError, RcuInode},
+    outbuf::OutBuf,
+    rcu::{RcuError, RcuInode, RcuLayerInode},
+    refs::Ref,
     Child, Dentry, OwnDentry, OwnInode,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr};
-use kernel::{error::VTABLE_DEFAULT_ERROR, prelude::*, sync::aref::ARef};
-
-/// A built table.
-#[derive(Clone, Copy)]
-pub(crate) struct InodeTable(pub(super) &'static bindings::inode_operations);
-
-impl InodeTable {
-    /// The table of `T`.
-    pub(crate) const fn of<F: FileSystem, T: InodeOperations<F>>() -> Self {
-        Self(&Table::<F, T>::OPS)
-    }
-}
+use kernel::{error::VTABLE_DEFAULT_ERROR, ffi::c_char, prelude::*};
 
 /// Address space operations of a file whose pages are all in the layers; allows `O_DIRECT` opens.
 pub(super) static DIRECT_IO_AOPS: bindings::address_space_operations =
@@ -37,24 +29,34 @@ pub(super) static DIRECT_IO_AOPS: bindings::address_space_operations =
     };
 
 /// What lookup found.
-pub(crate) enum LookedUp<F: FileSystem> {
+pub(crate) enum LookedUp<'a, F: FileSystem> {
     /// No such name.
     Negative,
     /// This inode.
-    Inode(ARef<OwnInode<F>>),
+    Inode(Ref<'a, OwnInode<F>>),
 }
 
 /// A request for the extents of a file, to be passed on.
-pub(crate) struct FiemapRequest {
-    info: *mut bindings::fiemap_extent_info,
-    start: u64,
-    len: u64,
+pub(crate) struct FiemapRequest<'a> {
+    raw: RawFiemap,
+    _callback: PhantomData<&'a ()>,
 }
 
-impl FiemapRequest {
+impl FiemapRequest<'_> {
+    /// # Safety
+    ///
+    /// The arguments of `fiemap`, used during the callback alone.
+    pub(super) unsafe fn from_raw(raw: RawFiemap) -> Self {
+        Self {
+            raw,
+            _callback: PhantomData,
+        }
+    }
+
     /// Passes the request on to an inode of a layer.
     pub(crate) fn pass(self, real: &super::Inode) -> Result {
-        real.fiemap(self.info, self.start, self.len)
+        let (info, start, len) = self.raw;
+        real.fiemap(info, start, len)
     }
 }
 
@@ -63,7 +65,7 @@ impl FiemapRequest {
 #[vtable]
 pub(crate) trait InodeOperations<F: FileSystem>: 'static {
     /// Looks a name up.
-    fn lookup(_child: Child<'_, F>) -> Result<LookedUp<F>> {
+    fn lookup(_child: Child<'_, F>) -> Result<LookedUp<'_, F>> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// Checks access (`MAY_*`); may sleep.
@@ -76,6 +78,10 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
     }
     /// Reads a symlink; the real dentry whose link is the answer.
     fn link_source(_dentry: &OwnDentry<F>) -> Result<&Dentry> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+    /// As [`link_source`](Self::link_source), in RCU-walk and with the credentials that layers are used with.
+    fn link_source_rcu(_inode: RcuInode<'_, F>) -> Result<RcuLayerInode<'_>, RcuError> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// Creates a regular file.
@@ -110,13 +116,13 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
     fn rename(_old: Child<'_, F>, _new: Child<'_, F>, _flags: u32) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
-    /// Opens an unnamed file.
-    fn tmpfile(
+    /// Opens an unnamed file: ends with [`OpenTmpfile::instantiate`].
+    fn tmpfile<'a>(
         _idmap: &IdMap,
         _dir: &OwnInode<F>,
-        _file: &mut OpenTmpfile<'_, F>,
+        _file: OpenTmpfile<'a, F>,
         _mode: Mode,
-    ) -> Result {
+    ) -> Result<Instantiated<'a, F>> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// Changes attributes; the inode is locked.
@@ -133,8 +139,8 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
     ) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
-    /// Lists extended attributes into `buf`, or (empty) counts.
-    fn listxattr(_dentry: &OwnDentry<F>, _buf: &mut [u8]) -> Result<usize> {
+    /// Lists extended attributes.
+    fn listxattr(_dentry: &OwnDentry<F>, _out: &mut OutBuf<'_>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// The ACL for a permission check.
@@ -142,7 +148,7 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// The cached ACL in RCU-walk.
-    fn inode_acl_rcu(_inode: RcuInode<'_, F>, _kind: AclType) -> Result<RcuAcl, RcuError> {
+    fn inode_acl_rcu(_inode: RcuInode<'_, F>, _kind: AclType) -> Result<RcuAcl<'_>, RcuError> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// The ACL for a reader.
@@ -163,7 +169,7 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// Reports extents.
-    fn fiemap(_inode: &OwnInode<F>, _request: FiemapRequest) -> Result {
+    fn fiemap(_inode: &OwnInode<F>, _request: FiemapRequest<'_>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
     /// Reads `chattr` flags.
@@ -176,325 +182,212 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
     }
 }
 
-struct Table<F, T>(PhantomData<(F, T)>);
+/// Where `get_link` leaves how what it returned is freed.
+pub(super) struct LinkCall<'a>(*mut bindings::delayed_call, PhantomData<&'a ()>);
 
-type RawInode = *mut bindings::inode;
-type RawDentry = *mut bindings::dentry;
-type RawIdmap = *mut bindings::mnt_idmap;
-type RawAcl = *mut bindings::posix_acl;
-
-fn done(result: Result) -> i32 {
-    match result {
-        Ok(()) => 0,
-        Err(e) => e.to_errno(),
+impl LinkCall<'_> {
+    /// # Safety
+    ///
+    /// The argument of `get_link`, used during the callback alone.
+    pub(super) unsafe fn from_raw(call: *mut bindings::delayed_call) -> Self {
+        Self(call, PhantomData)
     }
 }
 
-macro_rules! op {
-    ($has:ident => $f:ident) => {
-        if T::$has {
-            Some(Self::$f)
-        } else {
-            None
-        }
-    };
+/// A symlink as `get_link` sees it.
+pub(super) enum Link<'a, F: FileSystem> {
+    Referenced(&'a OwnDentry<F>),
+    Rcu(RcuInode<'a, F>),
 }
 
-#[allow(
-    clippy::missing_safety_doc,
-    reason = "called by the VFS alone, through the table, under charter 1, 3 and 5"
-)]
-impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
-    const OPS: bindings::inode_operations = bindings::inode_operations {
-        lookup: op!(HAS_LOOKUP => lookup),
-        permission: op!(HAS_PERMISSION => permission),
-        get_link: op!(HAS_LINK_SOURCE => get_link),
-        create: op!(HAS_CREATE => create),
-        mkdir: op!(HAS_MKDIR => mkdir),
-        mknod: op!(HAS_MKNOD => mknod),
-        symlink: op!(HAS_SYMLINK => symlink),
-        link: op!(HAS_LINK => link),
-        unlink: op!(HAS_UNLINK => unlink),
-        rmdir: op!(HAS_RMDIR => rmdir),
-        rename: op!(HAS_RENAME => rename),
-        tmpfile: op!(HAS_TMPFILE => tmpfile),
-        setattr: op!(HAS_SETATTR => setattr),
-        getattr: op!(HAS_GETATTR => getattr),
-        listxattr: op!(HAS_LISTXATTR => listxattr),
-        get_inode_acl: op!(HAS_INODE_ACL => get_inode_acl),
-        get_acl: op!(HAS_ACL => get_acl),
-        set_acl: op!(HAS_SET_ACL => set_acl),
-        update_time: op!(HAS_UPDATE_ATIME => update_time),
-        fiemap: op!(HAS_FIEMAP => fiemap),
-        fileattr_get: op!(HAS_FILEATTR_GET => fileattr_get),
-        fileattr_set: op!(HAS_FILEATTR_SET => fileattr_set),
-        ..pin_init::zeroed()
-    };
-
-    unsafe extern "C" fn lookup(_dir: RawInode, dentry: RawDentry, _flags: u32) -> RawDentry {
-        // SAFETY: charter 1, 3 and 5.
-        match T::lookup(unsafe { Child::from_raw(dentry) }) {
-            Err(e) => e.to_ptr(),
-            Ok(found) => {
-                let inode = match found {
-                    LookedUp::Negative => ptr::null_mut(),
-                    LookedUp::Inode(inode) => ARef::into_raw(inode).as_ptr().cast(),
-                };
-                // SAFETY: charter 1; the call takes the reference of `inode` over.
-                unsafe { bindings::d_splice_alias(inode, dentry) }
-            }
-        }
-    }
-
-    unsafe extern "C" fn permission(idmap: RawIdmap, inode: RawInode, mask: i32) -> i32 {
-        let mask = mask as u32;
-        // SAFETY: charter 1 and 3, under `MAY_NOT_BLOCK` 3 and 6; the mapping is valid for the call.
-        unsafe {
-            let idmap = IdMap::from_raw(idmap);
-            if mask & bindings::MAY_NOT_BLOCK != 0 {
-                let mask = mask & !bindings::MAY_NOT_BLOCK;
-                match T::permission_rcu(idmap, RcuInode::from_raw(inode), mask) {
-                    Ok(()) => 0,
-                    Err(e) => e.to_errno(),
-                }
-            } else {
-                done(T::permission(idmap, OwnInode::from_raw(inode), mask))
-            }
-        }
-    }
-
-    unsafe extern "C" fn get_link(
-        dentry: RawDentry,
-        _inode: RawInode,
-        call: *mut bindings::delayed_call,
-    ) -> *const kernel::ffi::c_char {
+// SAFETY: charter 3, and 1 or, without a dentry, 6.
+unsafe impl<'a, F: FileSystem> FromC<(RawDentry, RawInode)> for Link<'a, F> {
+    #[inline]
+    unsafe fn from_c((dentry, inode): (RawDentry, RawInode)) -> Self {
         if dentry.is_null() {
-            return Error::from_errno(-(bindings::ECHILD as i32)).to_ptr::<kernel::ffi::c_char>();
-        }
-        // SAFETY: charter 1 and 3.
-        let this = unsafe { OwnDentry::<F>::from_raw(dentry) };
-        match T::link_source(this) {
-            // SAFETY: charter 1; `call` is the argument of the callback.
-            Ok(real) => super::cred::scope(this.fs().creds(), |_| unsafe {
-                bindings::vfs_get_link(real.as_ptr(), call)
-            }),
-            Err(e) => e.to_ptr::<kernel::ffi::c_char>(),
-        }
-    }
-
-    unsafe extern "C" fn create(idmap: RawIdmap, _dir: RawInode, d: RawDentry, mode: u16) -> i32 {
-        // SAFETY: charter 1, 3 and 5.
-        done(unsafe { T::create(IdMap::from_raw(idmap), Child::from_raw(d), Mode(mode)) })
-    }
-
-    unsafe extern "C" fn mkdir(
-        idmap: RawIdmap,
-        _dir: RawInode,
-        d: RawDentry,
-        mode: u16,
-    ) -> RawDentry {
-        // SAFETY: charter 1, 3 and 5.
-        match unsafe { T::mkdir(IdMap::from_raw(idmap), Child::from_raw(d), Mode(mode)) } {
-            Ok(()) => ptr::null_mut(),
-            Err(e) => e.to_ptr(),
-        }
-    }
-
-    unsafe extern "C" fn mknod(
-        idmap: RawIdmap,
-        _dir: RawInode,
-        d: RawDentry,
-        mode: u16,
-        rdev: u32,
-    ) -> i32 {
-        // SAFETY: charter 1, 3 and 5.
-        done(unsafe { T::mknod(IdMap::from_raw(idmap), Child::from_raw(d), Mode(mode), rdev) })
-    }
-
-    unsafe extern "C" fn symlink(
-        idmap: RawIdmap,
-        _dir: RawInode,
-        d: RawDentry,
-        target: *const kernel::ffi::c_char,
-    ) -> i32 {
-        // SAFETY: charter 1, 3 and 5; the VFS passes a C string.
-        done(unsafe {
-            T::symlink(
-                IdMap::from_raw(idmap),
-                Child::from_raw(d),
-                CStr::from_char_ptr(target),
-            )
-        })
-    }
-
-    unsafe extern "C" fn link(old: RawDentry, _dir: RawInode, new: RawDentry) -> i32 {
-        // SAFETY: charter 1, 3 and 5.
-        done(unsafe { T::link(OwnDentry::from_raw(old), Child::from_raw(new)) })
-    }
-
-    unsafe extern "C" fn unlink(_dir: RawInode, d: RawDentry) -> i32 {
-        // SAFETY: charter 1, 3 and 5.
-        done(T::unlink(unsafe { Child::from_raw(d) }))
-    }
-
-    unsafe extern "C" fn rmdir(_dir: RawInode, d: RawDentry) -> i32 {
-        // SAFETY: charter 1, 3 and 5.
-        done(T::rmdir(unsafe { Child::from_raw(d) }))
-    }
-
-    unsafe extern "C" fn rename(
-        _idmap: RawIdmap,
-        _old_dir: RawInode,
-        old: RawDentry,
-        _new_dir: RawInode,
-        new: RawDentry,
-        flags: u32,
-    ) -> i32 {
-        // SAFETY: charter 1, 3 and 5.
-        done(unsafe { T::rename(Child::from_raw(old), Child::from_raw(new), flags) })
-    }
-
-    unsafe extern "C" fn tmpfile(
-        idmap: RawIdmap,
-        dir: RawInode,
-        file: *mut bindings::file,
-        mode: u16,
-    ) -> i32 {
-        // SAFETY: charter 1 and 3; `file` is the one being opened.
-        unsafe {
-            let mut open = OpenTmpfile::from_raw(file);
-            let result = T::tmpfile(
-                IdMap::from_raw(idmap),
-                OwnInode::from_raw(dir),
-                &mut open,
-                Mode(mode),
-            );
-            done(open.finish(result))
-        }
-    }
-
-    unsafe extern "C" fn setattr(idmap: RawIdmap, d: RawDentry, attr: *mut bindings::iattr) -> i32 {
-        // SAFETY: charter 1 and 3; the structure is the callback's alone during the call.
-        done(unsafe {
-            T::setattr(
-                IdMap::from_raw(idmap),
-                OwnDentry::from_raw(d),
-                Iattr::from_raw(attr),
-            )
-        })
-    }
-
-    unsafe extern "C" fn getattr(
-        idmap: RawIdmap,
-        path: *const bindings::path,
-        stat: *mut bindings::kstat,
-        mask: u32,
-        flags: u32,
-    ) -> i32 {
-        // SAFETY: charter 1 and 3; the structure is the callback's alone during the call.
-        done(unsafe {
-            T::getattr(
-                IdMap::from_raw(idmap),
-                OwnDentry::from_raw((*path).dentry),
-                Stat::from_raw(stat),
-                mask,
-                flags,
-            )
-        })
-    }
-
-    unsafe extern "C" fn listxattr(
-        d: RawDentry,
-        list: *mut kernel::ffi::c_char,
-        len: usize,
-    ) -> isize {
-        let buf = if list.is_null() {
-            &mut []
+            // SAFETY: without a dentry the caller is in RCU-walk, so `rcu_read_lock` is held (charter 6).
+            Self::Rcu(unsafe { RcuInode::from_raw(inode) })
         } else {
-            // SAFETY: the VFS passes a buffer of `len` bytes.
-            unsafe { core::slice::from_raw_parts_mut(list.cast::<u8>(), len) }
+            // SAFETY: outside RCU-walk the caller references the dentry (charter 1).
+            Self::Referenced(unsafe { OwnDentry::from_raw(dentry) })
+        }
+    }
+}
+
+/// The table of the operations `T`.
+pub(super) struct Table<F, T>(PhantomData<(F, T)>);
+
+/// A request for extents as the VFS passes it: where they go, and the range.
+pub(super) type RawFiemap = (*mut bindings::fiemap_extent_info, u64, u64);
+
+impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
+    c_table! {
+        /// The operations that `T` has.
+        pub(super) const OPS: bindings::inode_operations = {};
+
+        if T::HAS_LOOKUP fn lookup(_dir: RawInode, d: RawDentry, _flags: u32) -> RawDentry
+            => Self::look_up(d);
+        if T::HAS_PERMISSION fn permission(idmap: RawIdmap, inode: RawInode, mask: i32) -> i32
+            => Self::check(idmap, (inode, mask), mask);
+        if T::HAS_LINK_SOURCE fn get_link(
+            d: RawDentry,
+            inode: RawInode,
+            call: *mut bindings::delayed_call,
+        ) -> *const c_char
+            => Self::follow((d, inode), call);
+        if T::HAS_CREATE fn create(idmap: RawIdmap, _dir: RawInode, d: RawDentry, mode: u16) -> i32
+            => T::create(idmap, d, mode);
+        if T::HAS_MKDIR fn mkdir(idmap: RawIdmap, _dir: RawInode, d: RawDentry, mode: u16) -> RawDentry
+            => T::mkdir(idmap, d, mode);
+        if T::HAS_MKNOD fn mknod(
+            idmap: RawIdmap,
+            _dir: RawInode,
+            d: RawDentry,
+            mode: u16,
+            rdev: u32,
+        ) -> i32
+            => T::mknod(idmap, d, mode, rdev);
+        if T::HAS_SYMLINK fn symlink(
+            idmap: RawIdmap,
+            _dir: RawInode,
+            d: RawDentry,
+            target: *const c_char,
+        ) -> i32
+            => T::symlink(idmap, d, target);
+        if T::HAS_LINK fn link(old: RawDentry, _dir: RawInode, new: RawDentry) -> i32
+            => T::link(old, new);
+        if T::HAS_UNLINK fn unlink(_dir: RawInode, d: RawDentry) -> i32
+            => T::unlink(d);
+        if T::HAS_RMDIR fn rmdir(_dir: RawInode, d: RawDentry) -> i32
+            => T::rmdir(d);
+        if T::HAS_RENAME fn rename(
+            _idmap: RawIdmap,
+            _old_dir: RawInode,
+            old: RawDentry,
+            _new_dir: RawInode,
+            new: RawDentry,
+            flags: u32,
+        ) -> i32
+            => T::rename(old, new, flags);
+        if T::HAS_TMPFILE fn tmpfile(idmap: RawIdmap, dir: RawInode, file: RawFile, mode: u16) -> i32
+            => Self::open_tmpfile(idmap, dir, file, mode);
+        if T::HAS_SETATTR fn setattr(idmap: RawIdmap, d: RawDentry, attr: *mut bindings::iattr) -> i32
+            => T::setattr(idmap, d, attr);
+        if T::HAS_GETATTR fn getattr(
+            idmap: RawIdmap,
+            path: *const bindings::path,
+            stat: *mut bindings::kstat,
+            mask: u32,
+            flags: u32,
+        ) -> i32
+            => T::getattr(idmap, path, stat, mask, flags);
+        if T::HAS_LISTXATTR fn listxattr(d: RawDentry, list: *mut c_char, len: usize) -> isize
+            => Self::list_xattrs(d, (list, len));
+        if T::HAS_INODE_ACL fn get_inode_acl(inode: RawInode, kind: i32, rcu: bool) -> RawAcl
+            => Self::inode_acl((inode, rcu), kind);
+        if T::HAS_ACL fn get_acl(_idmap: RawIdmap, d: RawDentry, kind: i32) -> RawAcl
+            => T::acl(d, kind);
+        if T::HAS_SET_ACL fn set_acl(idmap: RawIdmap, d: RawDentry, acl: RawAcl, kind: i32) -> i32
+            => T::set_acl(idmap, d, acl, kind);
+        if T::HAS_UPDATE_ATIME fn update_time(
+            inode: RawInode,
+            kind: bindings::fs_update_time,
+            flags: u32,
+        ) -> i32
+            => Self::update_time_of(inode, kind, flags);
+        if T::HAS_FIEMAP fn fiemap(
+            inode: RawInode,
+            info: *mut bindings::fiemap_extent_info,
+            start: u64,
+            len: u64,
+        ) -> i32
+            => T::fiemap(inode, (info, start, len));
+        if T::HAS_FILEATTR_GET fn fileattr_get(
+            d: RawDentry,
+            fa: *mut kernel::bindings::file_kattr,
+        ) -> i32
+            => T::fileattr_get(d, fa);
+        if T::HAS_FILEATTR_SET fn fileattr_set(
+            _idmap: RawIdmap,
+            d: RawDentry,
+            fa: *mut kernel::bindings::file_kattr,
+        ) -> i32
+            => T::fileattr_set(d, fa);
+    }
+
+    #[inline]
+    fn look_up(child: Child<'_, F>) -> RawDentry {
+        let inode = match T::lookup(child) {
+            Err(e) => return e.to_ptr(),
+            Ok(LookedUp::Negative) => ptr::null_mut(),
+            Ok(LookedUp::Inode(inode)) => inode.into_raw().as_ptr().cast(),
         };
-        // SAFETY: charter 1 and 3.
-        match T::listxattr(unsafe { OwnDentry::from_raw(d) }, buf) {
-            Ok(len) => len as isize,
-            Err(e) => e.to_errno() as isize,
+        // SAFETY: charter 1: `lookup` gets a referenced dentry that is not hashed yet; the call takes over the
+        // reference of `inode`, given up just now, and an inode of `F` belongs to a dentry of `F` (charter 3).
+        unsafe { bindings::d_splice_alias(inode, child.dentry().as_ptr()) }
+    }
+
+    #[inline]
+    fn check(idmap: &IdMap, inode: Seen<'_, F>, mask: u32) -> i32 {
+        match inode {
+            Seen::Referenced(inode) => T::permission(idmap, inode, mask).into_c(),
+            Seen::Rcu(inode) => {
+                T::permission_rcu(idmap, inode, mask & !bindings::MAY_NOT_BLOCK).into_c()
+            }
         }
     }
 
-    unsafe extern "C" fn get_inode_acl(inode: RawInode, kind: i32, rcu: bool) -> RawAcl {
-        let kind = AclType::from_raw(kind);
-        if rcu {
-            // SAFETY: charter 3 and 6.
-            return match T::inode_acl_rcu(unsafe { RcuInode::from_raw(inode) }, kind) {
-                Ok(acl) => acl.0,
-                Err(e) => Error::from_errno(e.to_errno()).to_ptr(),
-            };
-        }
-        // SAFETY: charter 1 and 3.
-        match T::inode_acl(unsafe { OwnInode::from_raw(inode) }, kind) {
-            Ok(acl) => Acl::into_raw(acl),
-            Err(e) => e.to_ptr(),
+    #[inline]
+    fn follow(link: Link<'_, F>, call: LinkCall<'_>) -> *const c_char {
+        let dentry = match link {
+            Link::Referenced(dentry) => dentry,
+            Link::Rcu(inode) => {
+                let target = inode.creds().and_then(|creds| {
+                    super::cred::scope(creds, |_| {
+                        let real = T::link_source_rcu(inode)?;
+                        // SAFETY: `call` is the argument of the callback, and the result is its.
+                        Ok(unsafe { real.get_link(call.0) })
+                    })
+                });
+                return target.unwrap_or_else(|e| Error::from_errno(e.to_errno()).to_ptr());
+            }
+        };
+        match T::link_source(dentry) {
+            // SAFETY: charter 1: `real` is borrowed from `dentry`, which the callback keeps; where the link goes is
+            // freed by `call`, an argument of the callback.
+            Ok(real) => super::cred::scope(dentry.fs().creds(), |_| unsafe {
+                bindings::vfs_get_link(real.as_ptr(), call.0)
+            }),
+            Err(e) => e.to_ptr::<c_char>(),
         }
     }
 
-    unsafe extern "C" fn get_acl(_idmap: RawIdmap, d: RawDentry, kind: i32) -> RawAcl {
-        // SAFETY: charter 1 and 3.
-        match T::acl(unsafe { OwnDentry::from_raw(d) }, AclType::from_raw(kind)) {
-            Ok(acl) => Acl::into_raw(acl),
-            Err(e) => e.to_ptr(),
+    fn open_tmpfile(
+        idmap: &IdMap,
+        dir: &OwnInode<F>,
+        file: OpenTmpfile<'_, F>,
+        mode: Mode,
+    ) -> Result {
+        T::tmpfile(idmap, dir, file, mode)?.finish()
+    }
+
+    fn list_xattrs(dentry: &OwnDentry<F>, mut out: OutBuf<'_>) -> Result<usize> {
+        T::listxattr(dentry, &mut out)?;
+        Ok(out.len())
+    }
+
+    #[inline]
+    fn inode_acl(inode: Seen<'_, F>, kind: AclType) -> RawAcl {
+        match inode {
+            Seen::Referenced(inode) => T::inode_acl(inode, kind).into_c(),
+            Seen::Rcu(inode) => T::inode_acl_rcu(inode, kind).into_c(),
         }
     }
 
-    unsafe extern "C" fn set_acl(idmap: RawIdmap, d: RawDentry, acl: RawAcl, kind: i32) -> i32 {
-        // SAFETY: charter 1 and 3; the ACL is null or valid during the call.
-        done(unsafe {
-            T::set_acl(
-                IdMap::from_raw(idmap),
-                OwnDentry::from_raw(d),
-                AclRef::from_raw(acl),
-                AclType::from_raw(kind),
-            )
-        })
-    }
-
-    unsafe extern "C" fn update_time(
-        inode: RawInode,
-        kind: bindings::fs_update_time,
-        flags: u32,
-    ) -> i32 {
+    fn update_time_of(inode: &OwnInode<F>, kind: bindings::fs_update_time, flags: u32) -> Result {
         if kind != bindings::ROVL_FS_UPD_ATIME {
-            return 0;
+            return Ok(());
         }
-        let nowait = flags & bindings::ROVL_IOCB_NOWAIT != 0;
-        done(T::update_atime(
-            // SAFETY: charter 1 and 3.
-            unsafe { OwnInode::from_raw(inode) },
-            nowait,
-        ))
-    }
-
-    unsafe extern "C" fn fiemap(
-        inode: RawInode,
-        info: *mut bindings::fiemap_extent_info,
-        start: u64,
-        len: u64,
-    ) -> i32 {
-        let request = FiemapRequest { info, start, len };
-        // SAFETY: charter 1 and 3.
-        done(T::fiemap(unsafe { OwnInode::from_raw(inode) }, request))
-    }
-
-    unsafe extern "C" fn fileattr_get(d: RawDentry, fa: *mut kernel::bindings::file_kattr) -> i32 {
-        // SAFETY: charter 1 and 3; the structure is the callback's alone during the call.
-        done(unsafe { T::fileattr_get(OwnDentry::from_raw(d), FileAttr::from_raw(fa.cast())) })
-    }
-
-    unsafe extern "C" fn fileattr_set(
-        _idmap: RawIdmap,
-        d: RawDentry,
-        fa: *mut kernel::bindings::file_kattr,
-    ) -> i32 {
-        // SAFETY: charter 1 and 3; the structure is the callback's alone during the call.
-        done(unsafe { T::fileattr_set(OwnDentry::from_raw(d), FileAttr::from_raw(fa.cast())) })
+        T::update_atime(inode, flags & bindings::ROVL_IOCB_NOWAIT != 0)
     }
 }

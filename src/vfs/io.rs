@@ -6,21 +6,37 @@
 
 use super::{file, file_ops::OpenFile, fs::FileSystem, to_len};
 use crate::bindings;
+use core::marker::PhantomData;
 use kernel::{cred::Credential, error::to_result, fs::File, prelude::*};
 
-/// A read or write request on a regular file, to be passed on to a file of a layer.
-pub(crate) struct Io {
-    /// The flags of the request that are passed on.
-    pub(super) keep: i32,
-    pub(super) iocb: *mut bindings::kiocb,
-    pub(super) iter: *mut bindings::iov_iter,
-    pub(super) write: bool,
+/// A read or write request as the VFS passes it, and whether it writes.
+pub(super) type RawIo = (*mut bindings::kiocb, *mut bindings::iov_iter, bool);
+
+/// A read or write request on a regular file of `F`, to be passed on to a file of a layer.
+pub(crate) struct Io<'a, F: FileSystem> {
+    iocb: *mut bindings::kiocb,
+    iter: *mut bindings::iov_iter,
+    write: bool,
+    _callback: PhantomData<OpenFile<'a, F>>,
 }
 
-impl Io {
+impl<F: FileSystem> Io<'_, F> {
+    /// # Safety
+    ///
+    /// The arguments of `read_iter` or `write_iter` of `F`, used during the callback alone.
+    #[inline]
+    pub(super) unsafe fn from_raw((iocb, iter, write): RawIo) -> Self {
+        Self {
+            iocb,
+            iter,
+            write,
+            _callback: PhantomData,
+        }
+    }
+
     /// Whether nothing is to be moved.
     pub(crate) fn is_empty(&self) -> bool {
-        // SAFETY: the VFS passes valid requests.
+        // SAFETY: the request is the callback's for its duration.
         unsafe {
             (*self.iter)
                 .__bindgen_anon_1
@@ -33,99 +49,94 @@ impl Io {
 
     /// Whether the request must not wait.
     pub(crate) fn is_nowait(&self) -> bool {
-        // SAFETY: the VFS passes valid requests.
+        // SAFETY: the request is the callback's for its duration.
         unsafe { (*self.iocb).ki_flags & bindings::ROVL_IOCB_NOWAIT as i32 != 0 }
     }
 
     /// Passes the request on to `real` with `cred`; afterwards (for asynchronous requests: on
     /// completion) `H` hears of it. Returns the bytes moved; `EIOCBQUEUED` for a queued request.
-    pub(crate) fn pass<F: FileSystem, H: IoHooks<F>>(
-        self,
-        real: &File,
-        cred: &Credential,
-    ) -> Result<usize> {
+    pub(crate) fn pass<H: IoHooks<F>>(self, real: &File, cred: &Credential) -> Result<usize> {
         let mut ctx = hooks::<F, H>(cred);
-        // SAFETY: charter 1; the request is the VFS's; the context is copied where it is needed
-        // after the call.
-        to_len(unsafe {
-            let flags = (*self.iocb).ki_flags & self.keep;
-            if self.write {
-                bindings::backing_file_write_iter(
-                    real.as_ptr(),
-                    self.iter,
-                    self.iocb,
-                    flags,
-                    &mut ctx,
-                )
-            } else {
-                bindings::backing_file_read_iter(
-                    real.as_ptr(),
-                    self.iter,
-                    self.iocb,
-                    flags,
-                    &mut ctx,
-                )
-            }
+        // SAFETY: the request is the callback's for its duration.
+        let flags = unsafe { (*self.iocb).ki_flags };
+        let (real, iocb, iter) = (real.as_ptr(), self.iocb, self.iter);
+        to_len(if self.write {
+            // SAFETY: charter 1 for `real`, of which an asynchronous request takes a reference of its own; the request
+            // is one on a file of `F`, whose hooks are in `ctx`, which is copied where it is needed after the call.
+            unsafe { bindings::backing_file_write_iter(real, iter, iocb, flags, &mut ctx) }
+        } else {
+            // SAFETY: as for writing: charter 1 for `real`, the request is one on a file of `F`, and `ctx` is copied.
+            unsafe { bindings::backing_file_read_iter(real, iter, iocb, flags, &mut ctx) }
         })
     }
 }
 
-/// A splice between a pipe and a regular file, to be passed on.
-pub(crate) struct Splice {
-    pub(super) file: *mut bindings::file,
-    pub(super) pipe: *mut bindings::pipe_inode_info,
-    pub(super) pos: *mut i64,
-    pub(super) len: usize,
-    pub(super) flags: u32,
-    pub(super) write: bool,
-}
+/// A splice as the VFS passes it: file, pipe, position, length, flags, and whether it writes to the file.
+pub(super) type RawSplice = (
+    *mut bindings::file,
+    *mut bindings::pipe_inode_info,
+    *mut i64,
+    usize,
+    u32,
+    bool,
+);
 
-impl Splice {
+/// A splice between a pipe and a regular file of `F`, to be passed on.
+pub(crate) struct Splice<'a, F: FileSystem>(RawSplice, PhantomData<OpenFile<'a, F>>);
+
+impl<F: FileSystem> Splice<'_, F> {
+    /// # Safety
+    ///
+    /// The arguments of `splice_read` or `splice_write` of `F`, used during the callback alone.
+    pub(super) unsafe fn from_raw(raw: RawSplice) -> Self {
+        Self(raw, PhantomData)
+    }
+
     /// Passes the splice on to `real`; as [`Io::pass`].
-    pub(crate) fn pass<F: FileSystem, H: IoHooks<F>>(
-        self,
-        real: &File,
-        cred: &Credential,
-    ) -> Result<usize> {
+    pub(crate) fn pass<H: IoHooks<F>>(self, real: &File, cred: &Credential) -> Result<usize> {
         let mut ctx = hooks::<F, H>(cred);
-        let mut iocb = core::mem::MaybeUninit::<bindings::kiocb>::zeroed();
-        let iocb = iocb.as_mut_ptr();
-        // SAFETY: charter 1 and 10; the pipe and position are the VFS's.
-        unsafe {
-            bindings::rovl_init_sync_kiocb(iocb, self.file);
-            (*iocb).ki_pos = *self.pos;
-            let ret = if self.write {
-                bindings::backing_file_splice_write(
-                    self.pipe,
-                    real.as_ptr(),
-                    iocb,
-                    self.len,
-                    self.flags,
-                    &mut ctx,
-                )
-            } else {
-                bindings::backing_file_splice_read(
-                    real.as_ptr(),
-                    iocb,
-                    self.pipe,
-                    self.len,
-                    self.flags,
-                    &mut ctx,
-                )
-            };
-            *self.pos = (*iocb).ki_pos;
-            to_len(ret)
-        }
+        let (file, pipe, pos, len, flags, write) = self.0;
+        let real = real.as_ptr();
+        let mut iocb: bindings::kiocb = pin_init::zeroed();
+        // SAFETY: charter 1 and 10; `file` is the callback's.
+        unsafe { bindings::rovl_init_sync_kiocb(&mut iocb, file) };
+        // SAFETY: the position is the callback's.
+        iocb.ki_pos = unsafe { *pos };
+        let ret = if write {
+            // SAFETY: charter 1 for `real` and the pipe, an argument of the callback; the request is synchronous, on a
+            // file of `F`, whose hooks are in `ctx`.
+            unsafe {
+                bindings::backing_file_splice_write(pipe, real, &mut iocb, len, flags, &mut ctx)
+            }
+        } else {
+            // SAFETY: as for writing: charter 1 for `real` and the pipe, a synchronous request on a file of `F`.
+            unsafe {
+                bindings::backing_file_splice_read(real, &mut iocb, pipe, len, flags, &mut ctx)
+            }
+        };
+        // SAFETY: the position is the callback's.
+        unsafe { *pos = iocb.ki_pos };
+        to_len(ret)
     }
 }
 
 /// A mapping being set up, to be passed on.
-pub(crate) struct Mapping(pub(super) *mut bindings::vm_area_struct);
+pub(crate) struct Mapping<'a, F: FileSystem>(
+    *mut bindings::vm_area_struct,
+    PhantomData<OpenFile<'a, F>>,
+);
 
-impl Mapping {
+impl<F: FileSystem> Mapping<'_, F> {
+    /// # Safety
+    ///
+    /// The argument of `mmap` of `F`, used during the callback alone.
+    pub(super) unsafe fn from_raw(vma: *mut bindings::vm_area_struct) -> Self {
+        Self(vma, PhantomData)
+    }
+
     /// Whether it is shared and writable, or can be made writable.
     pub(crate) fn is_shared_writable(&self) -> bool {
-        // SAFETY: charter 1; the vma is the VFS's.
+        // SAFETY: the vma is being set up for the callback, which is the only one to read or write it.
         let flags = unsafe { (*self.0).__bindgen_anon_2.vm_flags };
         let wanted = (bindings::ROVL_VM_SHARED | bindings::ROVL_VM_MAYWRITE) as usize;
         flags & wanted == wanted
@@ -133,13 +144,10 @@ impl Mapping {
 
     /// Maps `real` instead, keeping the user's path visible. Where it fails the vma may have `real` already:
     /// the caller, `mmap_region()`, puts the file that it finds there.
-    pub(crate) fn pass<F: FileSystem, H: IoHooks<F>>(
-        self,
-        real: &File,
-        cred: &Credential,
-    ) -> Result {
+    pub(crate) fn pass<H: IoHooks<F>>(self, real: &File, cred: &Credential) -> Result {
         let mut ctx = hooks::<F, H>(cred);
-        // SAFETY: charter 1; the vma is the VFS's.
+        // SAFETY: charter 1; the vma is the callback's, of a file of `F`, whose hooks are in `ctx`, which is used during
+        // the call alone.
         to_result(unsafe { bindings::backing_file_mmap(real.as_ptr(), self.0, &mut ctx) })
     }
 }
@@ -156,7 +164,7 @@ pub(crate) trait IoHooks<F: FileSystem> {
 ///
 /// Called by a `backing_file_*` function for a request on a file of `F`.
 unsafe extern "C" fn accessed<F: FileSystem, H: IoHooks<F>>(file: *mut bindings::file) {
-    // SAFETY: the file that the request was made on.
+    // SAFETY: charter 1 and 3: the file that the request was made on, of `F` as `Io`, `Splice` and `Mapping` are.
     H::accessed(unsafe { OpenFile::from_raw(file) })
 }
 
@@ -167,8 +175,11 @@ unsafe extern "C" fn end_write<F: FileSystem, H: IoHooks<F>>(
     iocb: *mut bindings::kiocb,
     _ret: isize,
 ) {
-    // SAFETY: as above.
-    H::wrote(unsafe { OpenFile::from_raw((*iocb).ki_filp) })
+    // SAFETY: the request lives until this, its last call.
+    let file = unsafe { (*iocb).ki_filp };
+    // SAFETY: charter 1 and 3: the file that the request was made on, of `F` as `Io` and `Splice` are; the request
+    // references it.
+    H::wrote(unsafe { OpenFile::from_raw(file) })
 }
 
 fn hooks<F: FileSystem, H: IoHooks<F>>(cred: &Credential) -> bindings::backing_file_ctx {
@@ -180,9 +191,16 @@ fn hooks<F: FileSystem, H: IoHooks<F>>(cred: &Credential) -> bindings::backing_f
 }
 
 /// The owner token of a `flush`, to be passed on.
-pub(crate) struct Flush(pub(super) *mut kernel::ffi::c_void);
+pub(crate) struct Flush<'a>(bindings::fl_owner_t, PhantomData<&'a ()>);
 
-impl Flush {
+impl Flush<'_> {
+    /// # Safety
+    ///
+    /// The argument of `flush`, used during the callback alone.
+    pub(super) unsafe fn from_raw(owner: bindings::fl_owner_t) -> Self {
+        Self(owner, PhantomData)
+    }
+
     /// Passes the flush on to `real`.
     pub(crate) fn pass(self, real: &File) -> Result {
         file::flush(real, self.0)

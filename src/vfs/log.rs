@@ -9,7 +9,7 @@ use kernel::prelude::*;
 
 /// Whether another line may be logged now; the limit is shared by all callers.
 pub(crate) fn allowed() -> bool {
-    // SAFETY: no preconditions.
+    // SAFETY: the limit has a lock of its own, and the call may be made anywhere.
     unsafe { bindings::rovl_ratelimit() }
 }
 
@@ -44,7 +44,8 @@ impl kernel::fmt::Display for Text<'_> {
 impl kernel::fmt::Display for Dentry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut buf = [0u8; 2 * bindings::NAME_MAX as usize + 2];
-        // SAFETY: charter 1; the buffer has the given length. `%pd2` reads names and parent under RCU.
+        // SAFETY: charter 1: the dentry is referenced, which is what `%pd2` wants; it reads names and parent under RCU. The
+        // buffer is ours and has the given length.
         let len = unsafe {
             bindings::scnprintf(
                 buf.as_mut_ptr().cast(),
@@ -59,7 +60,7 @@ impl kernel::fmt::Display for Dentry {
 
 /// Prints `,key=value` for `/proc/mounts`, both escaped.
 pub(crate) fn show_option(out: &kernel::seq_file::SeqFile, key: &CStr, value: &CStr) {
-    // SAFETY: charter 1; both are C strings.
+    // SAFETY: charter 1: the VFS passes the file of a call of ours, and we pass it on; both strings are C strings.
     unsafe {
         bindings::rovl_seq_show_option(
             core::ptr::from_ref(out).cast_mut().cast(),

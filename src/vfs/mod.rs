@@ -2,53 +2,63 @@
 
 //! Safe abstractions of the Linux VFS: what a stacked filesystem calls, and what calls it.
 //!
-//! Every `unsafe` line of the module is in this folder. It knows nothing about overlays.
+//! Every `unsafe` line of the module is in this folder. What is for stacked filesystems alone is named so ([`backing`]);
+//! nothing here knows what a union is.
 //!
 //! # Charter
 //!
 //! The invariants that every `// SAFETY:` comment below cites by number. They restate
-//! `Documentation/filesystems/{vfs,locking,path-lookup}.rst`.
+//! `Documentation/filesystems/{vfs,locking,path-lookup}.rst`. No safe function breaks one, whatever safe code does with
+//! it; `tests/unsound/` holds attempts.
 //!
 //! 1. **References.** A `&T` to a VFS object ([`Inode`], [`Dentry`], [`Mount`], [`SuperBlock`], `File`) is made only
 //!    from a pointer that the kernel keeps referenced for the lifetime of the `&T`: an argument of a
 //!    callback for its duration, a field that holds a reference for as long as its owner is
-//!    referenced (`d_inode` of a positive dentry, `d_sb`, `i_sb`, `mnt_root`), or a reference that an
-//!    [`ARef`](kernel::sync::aref::ARef) owns.
+//!    referenced (`d_inode` of a positive dentry, `d_sb`, `i_sb`, `mnt_root`), or a reference that a
+//!    [`Ref`], a [`Path`] or an [`ARef`](kernel::sync::aref::ARef) owns. What keeps the object keeps its super block: the
+//!    lifetime of a [`Ref`] is that of a mount or of another such object, and a [`Path`] owns its mount.
 //! 2. **Positive stays positive.** A dentry that was seen positive keeps its inode while a reference
 //!    that is not the remover's own is held; the guards of [`dirop`] take one more reference before
 //!    they unlink, so a borrowed `&Inode` outlives the removal.
 //! 3. **Our objects.** An inode that a callback of the tables built here receives belongs to a super
 //!    block of `F`, so it was allocated by [`fs`]'s `alloc_inode` and is embedded in an
-//!    `InodeBox<F>`; its `F::Inode` is initialised from allocation to `free_inode`.
+//!    `InodeBox<F>`; what is in the box beside the inode is initialised from allocation to `free_inode`.
 //!    A dentry of such a super block has its `d_fsdata` used as a flag word only.
 //! 4. **Super block data.** `s_fs_info` is a box with the `F` from the moment `fill_super` stores it until
 //!    `put_super` (or the failure of `fill_super`) drops the `F`, after the last inode that the data
 //!    itself does not reference was evicted. The box, with the credentials that RCU-walk reads, is
-//!    freed one grace period later.
+//!    freed one grace period later. An [`OwnSuper`] is made only in between.
 //! 5. **Names and parents.** A dentry's name and parent are stable while its parent's `i_rwsem` is
 //!    held, shared for a dentry in lookup, exclusive for any other: that is what a [`Child`] stands
 //!    for. (Held shared it does not keep a lookup from moving a directory that it met under another
 //!    name.) Everywhere else names are copied by a [`NameSnapshot`] and parents are referenced by
 //!    [`Dentry::parent`].
 //! 6. **RCU-walk.** Values of type `Rcu*` live inside a callback that runs under `rcu_read_lock`.
-//!    Inodes and dentries are freed after a grace period, as is our `F::Inode`: pointers found in them
-//!    can be read, but nothing may sleep or take a reference.
-//! 7. **Teardown in two phases.** `destroy_inode` gives references back and may sleep; `free_inode`
-//!    runs after the grace period and frees memory only.
+//!    Inodes and dentries are freed after a grace period, as is our `InodeBox`: pointers found in it
+//!    can be read, but nothing may sleep or take a reference. No method of an `Rcu*` value gives out more than that.
+//! 7. **Teardown in two phases.** `destroy_inode` gives the references of a [`backing`] back and may sleep; `free_inode`
+//!    runs after the grace period and frees memory only. Nobody but RCU-walk knows an inode then: an [`OwnInode`] that
+//!    is borrowed is referenced, so it is not evicted.
 //! 8. **File data.** `private_data` of an open file of ours is a `Box` of the table's `Data`, stored by
 //!    `open` (or `tmpfile`) and freed by `release`, the last call.
 //! 9. **Credentials.** `current->cred` is replaced by [`cred::scope`] only, which puts the old value
 //!    back before it returns.
 //! 10. **Out-parameters.** A C function that fills a structure gets a pointer to a local value of the
 //!     full type that the private bindgen owns; zero is a valid value of each.
+//! 11. **Guards.** A lock or an access that a task took is given back by the same task: guards are neither `Send` nor
+//!     made by anything but the call that takes the lock. One that is forgotten (`mem::forget`) keeps the lock, as a
+//!     reference that is forgotten keeps its object: a leak, which the kernel reports at the unmount, not a misuse of memory.
 
 pub(crate) mod acl;
 pub(crate) mod attr;
+pub(crate) mod backing;
+mod callback;
 pub(crate) mod claim;
 pub(crate) mod context;
 pub(crate) mod cred;
 pub(crate) mod dentry;
 pub(crate) mod dirop;
+pub(crate) mod export;
 pub(crate) mod file;
 pub(crate) mod file_ops;
 pub(crate) mod fs;
@@ -59,9 +69,12 @@ pub(crate) mod io;
 pub(crate) mod log;
 pub(crate) mod module;
 pub(crate) mod mount;
+pub(crate) mod new_inode;
+pub(crate) mod outbuf;
 pub(crate) mod own;
 pub(crate) mod rcu;
 pub(crate) mod readdir;
+pub(crate) mod refs;
 pub(crate) mod super_block;
 pub(crate) mod sync;
 pub(crate) mod watch;
@@ -70,7 +83,9 @@ pub(crate) mod xattr;
 pub(crate) use dentry::{Child, Dentry, NameSnapshot};
 pub(crate) use inode::{Inode, Mode};
 pub(crate) use mount::{Mount, Path};
-pub(crate) use own::{NewInode, OwnDentry, OwnInode};
+pub(crate) use new_inode::NewInode;
+pub(crate) use own::{OpGuard, OwnDentry, OwnInode, OwnSuper};
+pub(crate) use refs::Ref;
 pub(crate) use super_block::SuperBlock;
 
 use kernel::prelude::*;

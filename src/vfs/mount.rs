@@ -4,15 +4,18 @@
 //!
 //! C headers: `include/linux/mount.h`, `include/linux/path.h`.
 
-use super::{attr::Stat, Dentry, SuperBlock};
+use super::{attr::Stat, refs::Ref, Dentry, Inode, SuperBlock};
 use crate::bindings;
-use core::ptr::NonNull;
+use core::{mem::ManuallyDrop, ptr::NonNull};
 use kernel::{
     error::{from_err_ptr, to_result},
-    fs::File,
+    fs::LocalFile,
     prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
-    types::Opaque,
+    sync::{
+        aref::{ARef, AlwaysRefCounted},
+        atomic::{atomic_load, Acquire},
+    },
+    types::{NotThreadSafe, Opaque},
 };
 
 /// How a mount maps owner ids.
@@ -85,8 +88,10 @@ impl Mount {
     /// The mount's id mapping.
     #[inline]
     pub(crate) fn idmap(&self) -> &IdMap {
-        // SAFETY: charter 1; the mapping lives as long as the mount.
-        unsafe { IdMap::from_raw((&raw const (*self.as_ptr()).mnt_idmap).read_volatile()) }
+        // SAFETY: charter 1: the mount is referenced; `do_idmap_mount()` stores the mapping with release semantics.
+        let idmap = unsafe { atomic_load(&raw mut (*self.as_ptr()).mnt_idmap, Acquire) };
+        // SAFETY: the mount references its mapping, which is changed only before the mount is put to use.
+        unsafe { IdMap::from_raw(idmap) }
     }
 
     /// Whether the mount maps owner ids.
@@ -96,9 +101,28 @@ impl Mount {
     }
 
     /// The directory that the mount shows.
-    pub(crate) fn root(&self) -> &Dentry {
+    pub(crate) fn root(&self) -> PathRef<'_> {
         // SAFETY: charter 1: `mnt_root` is constant and referenced by the mount.
-        unsafe { Dentry::from_raw((*self.as_ptr()).mnt_root) }
+        let root = unsafe { Dentry::from_raw((*self.as_ptr()).mnt_root) };
+        // INVARIANT: a mount's root is on its super block.
+        PathRef {
+            mnt: self,
+            dentry: root,
+        }
+    }
+
+    /// The path of `dentry` seen through this mount.
+    ///
+    /// # Errors
+    ///
+    /// `EXDEV` where it is on another super block.
+    #[inline]
+    pub(crate) fn path<'a>(&'a self, dentry: &'a Dentry) -> Result<PathRef<'a>> {
+        if dentry.sb() != self.sb() {
+            return Err(EXDEV);
+        }
+        // INVARIANT: as was looked at.
+        Ok(PathRef { mnt: self, dentry })
     }
 
     /// The super block that is mounted.
@@ -122,22 +146,15 @@ impl Mount {
     pub(crate) fn want_write(&self) -> Result<WriteGuard<'_>> {
         // SAFETY: charter 1.
         to_result(unsafe { bindings::mnt_want_write(self.as_ptr()) })?;
-        Ok(WriteGuard(self))
+        Ok(WriteGuard(self, NotThreadSafe))
     }
 
     /// `mnt_get_write_access()`: as [`want_write`](Self::want_write), but does not hold off a freeze;
-    /// see [`start_write`](Self::start_write).
+    /// see [`MountAccess::start_write`].
     pub(crate) fn write_access(&self) -> Result<MountAccess<'_>> {
         // SAFETY: charter 1.
         to_result(unsafe { bindings::mnt_get_write_access(self.as_ptr()) })?;
-        Ok(MountAccess(self))
-    }
-
-    /// `sb_start_write()`: waits while the super block is frozen and holds a freeze off.
-    pub(crate) fn start_write(&self) -> FreezeGuard<'_> {
-        // SAFETY: charter 1: the super block is active.
-        unsafe { bindings::rovl_sb_start_write((*self.as_ptr()).mnt_sb) };
-        FreezeGuard(self)
+        Ok(MountAccess(self, NotThreadSafe))
     }
 
     /// A private, detached copy of the mount at `path`; `read_only` makes the copy so, and either
@@ -210,45 +227,95 @@ impl Drop for PrivateMount {
     }
 }
 
-macro_rules! guard {
-    ($(#[$doc:meta])* $name:ident, $mnt:ident => $end:expr) => {
-        $(#[$doc])*
-        #[must_use = "the access ends when the guard is dropped"]
-        pub(crate) struct $name<'a>(&'a Mount);
+/// Leave to write to a mount: its holder keeps write access to it and its super block from being frozen.
+#[derive(Clone, Copy)]
+pub(crate) struct Writing<'a>(&'a Mount, NotThreadSafe);
 
-        impl Drop for $name<'_> {
-            fn drop(&mut self) {
-                let $mnt = self.0.as_ptr();
-                // SAFETY: the guard stands for one successful start.
-                unsafe { $end }
-            }
-        }
-    };
+impl<'a> Writing<'a> {
+    /// The mount.
+    #[inline]
+    pub(crate) fn mnt(self) -> &'a Mount {
+        self.0
+    }
 }
 
-guard! {
-    /// Write access and freeze protection.
-    WriteGuard, mnt => bindings::mnt_drop_write(mnt)
+/// Write access and freeze protection.
+#[must_use = "the access ends when the guard is dropped"]
+pub(crate) struct WriteGuard<'a>(&'a Mount, NotThreadSafe);
+
+impl WriteGuard<'_> {
+    /// The leave to write that the guard stands for.
+    #[inline]
+    pub(crate) fn writing(&self) -> Writing<'_> {
+        Writing(self.0, NotThreadSafe)
+    }
 }
-guard! {
-    /// Write access alone.
-    MountAccess, mnt => bindings::mnt_put_write_access(mnt)
+
+impl Drop for WriteGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the guard stands for one successful `mnt_want_write()` of this task.
+        unsafe { bindings::mnt_drop_write(self.0.as_ptr()) }
+    }
 }
-guard! {
-    /// Freeze protection alone.
-    FreezeGuard, mnt => bindings::rovl_sb_end_write((*mnt).mnt_sb)
+
+/// Write access alone.
+#[must_use = "the access ends when the guard is dropped"]
+pub(crate) struct MountAccess<'a>(&'a Mount, NotThreadSafe);
+
+impl MountAccess<'_> {
+    /// `sb_start_write()`: waits while the super block is frozen and holds a freeze off.
+    pub(crate) fn start_write(&self) -> WriteSection<'_> {
+        // SAFETY: charter 1: the super block is active.
+        unsafe { bindings::rovl_sb_start_write((*self.0.as_ptr()).mnt_sb) };
+        WriteSection(self.0, NotThreadSafe)
+    }
+}
+
+impl Drop for MountAccess<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the guard stands for one successful `mnt_get_write_access()`.
+        unsafe { bindings::mnt_put_write_access(self.0.as_ptr()) }
+    }
+}
+
+/// Freeze protection, with the write access that it was started from.
+#[must_use = "the section ends when the guard is dropped"]
+pub(crate) struct WriteSection<'a>(&'a Mount, NotThreadSafe);
+
+impl WriteSection<'_> {
+    /// The leave to write that the guard stands for.
+    #[inline]
+    pub(crate) fn writing(&self) -> Writing<'_> {
+        Writing(self.0, NotThreadSafe)
+    }
+}
+
+impl Drop for WriteSection<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the guard stands for one `sb_start_write()` of this task.
+        unsafe { bindings::rovl_sb_end_write((*self.0.as_ptr()).mnt_sb) }
+    }
 }
 
 /// A dentry seen through a mount, borrowed.
+///
+/// # Invariants
+///
+/// The dentry is on the mount's super block.
 #[derive(Clone, Copy)]
 pub(crate) struct PathRef<'a> {
-    /// The mount.
-    pub(crate) mnt: &'a Mount,
-    /// The dentry on it.
-    pub(crate) dentry: &'a Dentry,
+    mnt: &'a Mount,
+    dentry: &'a Dentry,
 }
 
 impl<'a> PathRef<'a> {
+    /// Puts together what the caller knows to belong together (see the type's invariant).
+    #[inline]
+    pub(super) fn new(mnt: &'a Mount, dentry: &'a Dentry) -> Self {
+        // INVARIANT: as the caller knows.
+        Self { mnt, dentry }
+    }
+
     #[inline]
     pub(super) fn raw(self) -> bindings::path {
         bindings::path {
@@ -262,12 +329,37 @@ impl<'a> PathRef<'a> {
     /// Charter 1 holds for both pointers of `path` and `'a`.
     pub(super) unsafe fn from_raw(path: *const bindings::path) -> Self {
         // SAFETY: by the contract.
-        unsafe {
-            Self {
-                mnt: Mount::from_raw((*path).mnt),
-                dentry: Dentry::from_raw((*path).dentry),
-            }
-        }
+        let mnt = unsafe { Mount::from_raw((*path).mnt) };
+        // SAFETY: by the contract.
+        let dentry = unsafe { Dentry::from_raw((*path).dentry) };
+        // INVARIANT: so is every path of the VFS.
+        Self { mnt, dentry }
+    }
+
+    /// The mount.
+    #[inline]
+    pub(crate) fn mnt(self) -> &'a Mount {
+        self.mnt
+    }
+
+    /// The dentry.
+    #[inline]
+    pub(crate) fn dentry(self) -> &'a Dentry {
+        self.dentry
+    }
+
+    /// The dentry's inode; `ESTALE` where it has none.
+    #[inline]
+    pub(crate) fn positive(self) -> Result<&'a Inode> {
+        self.dentry.positive()
+    }
+
+    /// The path, owned.
+    pub(crate) fn get(self) -> Path {
+        let mnt = ARef::into_raw(ARef::from(self.mnt)).cast();
+        let dentry = Ref::from(self.dentry).into_raw().cast();
+        // SAFETY: both references were just taken; by the type invariant the two belong together.
+        unsafe { Path::from_raw(mnt, dentry) }
     }
 
     /// The mount's id mapping.
@@ -276,7 +368,7 @@ impl<'a> PathRef<'a> {
     }
 
     /// The path of an open file.
-    pub(crate) fn of_file(file: &'a File) -> Self {
+    pub(crate) fn of_file(file: &'a LocalFile) -> Self {
         // SAFETY: charter 1: an open file references its path, which does not change.
         unsafe { Self::from_raw(&raw const (*file.as_ptr()).__bindgen_anon_1.f_path) }
     }
@@ -312,41 +404,96 @@ impl<'a> PathRef<'a> {
     }
 }
 
-/// A dentry seen through a mount, owned.
-#[derive(Clone)]
+/// A dentry seen through a mount, owned: it keeps the mount, and so the super block.
+///
+/// # Invariants
+///
+/// As for [`PathRef`]; the lifetime of `dentry`'s reference is that of `mnt`, which is given back after it.
 pub(crate) struct Path {
     mnt: ARef<Mount>,
-    dentry: ARef<Dentry>,
+    dentry: ManuallyDrop<Ref<'static, Dentry>>,
+}
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        // SAFETY: the field is not used again; the mount, which keeps the super block, is given back after it.
+        unsafe { ManuallyDrop::drop(&mut self.dentry) }
+    }
+}
+
+impl Clone for Path {
+    fn clone(&self) -> Self {
+        self.as_ref().get()
+    }
 }
 
 impl Path {
     /// Resolves a path name with the current credentials, following symlinks.
     pub(crate) fn resolve(name: &CStr) -> Result<Self> {
         let mut path = bindings::path::default();
-        // SAFETY: charter 10; on success both references are ours.
-        unsafe {
-            to_result(bindings::kern_path(
-                name.as_char_ptr(),
-                bindings::ROVL_LOOKUP_FOLLOW,
-                &mut path,
-            ))?;
-            Ok(Self {
-                mnt: ARef::from_raw(NonNull::new(path.mnt).ok_or(EINVAL)?.cast()),
-                dentry: ARef::from_raw(NonNull::new(path.dentry).ok_or(EINVAL)?.cast()),
-            })
+        // SAFETY: charter 10; the name is a C string.
+        to_result(unsafe {
+            bindings::kern_path(name.as_char_ptr(), bindings::ROVL_LOOKUP_FOLLOW, &mut path)
+        })?;
+        let mnt = NonNull::new(path.mnt).ok_or(EINVAL)?;
+        let dentry = NonNull::new(path.dentry).ok_or(EINVAL)?;
+        // SAFETY: on success the call gave both references to us.
+        Ok(unsafe { Self::from_raw(mnt, dentry) })
+    }
+
+    /// The path of `dentry`, whose reference is taken over, seen through `mnt`.
+    ///
+    /// # Errors
+    ///
+    /// `EXDEV` where it is on another super block.
+    pub(crate) fn new(mnt: &Mount, dentry: Ref<'_, Dentry>) -> Result<Self> {
+        if dentry.sb() != mnt.sb() {
+            return Err(EXDEV);
         }
+        let mnt = ARef::into_raw(ARef::from(mnt)).cast();
+        // SAFETY: both references are passed on; both are on one super block, as was looked at.
+        Ok(unsafe { Self::from_raw(mnt, dentry.into_raw().cast()) })
+    }
+
+    /// # Safety
+    ///
+    /// The caller gives a reference to each away; the dentry is on the mount's super block.
+    pub(super) unsafe fn from_raw(
+        mnt: NonNull<bindings::vfsmount>,
+        dentry: NonNull<bindings::dentry>,
+    ) -> Self {
+        // INVARIANT: by the contract.
+        Self {
+            // SAFETY: by the contract.
+            mnt: unsafe { ARef::from_raw(mnt.cast()) },
+            // SAFETY: by the contract; `Drop` gives it back while the mount is referenced.
+            dentry: ManuallyDrop::new(unsafe { Ref::from_raw(dentry.cast()) }),
+        }
+    }
+
+    /// The owned references, for who gives them back.
+    pub(super) fn into_raw(self) -> (NonNull<bindings::vfsmount>, NonNull<bindings::dentry>) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is neither used again nor dropped.
+        let mnt = unsafe { core::ptr::read(&this.mnt) };
+        // SAFETY: `this` is neither used again nor dropped.
+        let dentry = unsafe { core::ptr::read(&*this.dentry) };
+        (ARef::into_raw(mnt).cast(), dentry.into_raw().cast())
+    }
+
+    /// The dentry's address, for RCU-walk.
+    #[inline]
+    pub(super) fn dentry_ptr(&self) -> *mut bindings::dentry {
+        self.dentry.as_ptr()
     }
 
     /// The path of an open file (`O_PATH` ones too).
-    pub(crate) fn of_file(file: &File) -> Self {
-        let path = PathRef::of_file(file);
-        Self {
-            mnt: path.mnt.into(),
-            dentry: path.dentry.into(),
-        }
+    pub(crate) fn of_file(file: &LocalFile) -> Self {
+        PathRef::of_file(file).get()
     }
 
     /// Borrowed.
+    #[inline]
     pub(crate) fn as_ref(&self) -> PathRef<'_> {
         PathRef {
             mnt: &self.mnt,

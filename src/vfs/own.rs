@@ -1,26 +1,153 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Inodes and dentries of our own filesystem: they carry data.
+//! Inodes, dentries and super blocks of our own filesystem: they carry data.
 
 use super::{
-    fs::{is_ours, FileSystem, Kind},
-    inode_ops,
+    backing::{Backing, LowerPath},
+    fs::{FileSystem, InodeData, SuperBox},
+    mount::{IdMap, Path, PathRef},
+    refs::{Counted, Ref},
     sync::{Flags, OpLock},
-    Dentry, Inode, Mode,
+    Dentry, Inode, SuperBlock,
 };
 use crate::bindings;
-use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
+use core::{
+    marker::PhantomData,
+    ops::Deref,
+    ptr::{self, NonNull},
+};
 use kernel::{
     prelude::*,
-    sync::aref::{ARef, AlwaysRefCounted},
+    types::{NotThreadSafe, Opaque},
 };
 
-/// What the inode cache allocates: the VFS inode, the operation lock and the filesystem's own data.
+/// What the inode cache allocates: the VFS inode, the operation lock, the objects of layers behind it and the
+/// filesystem's own data.
 #[repr(C)]
 pub(super) struct InodeBox<F: FileSystem> {
-    pub(super) inode: bindings::inode,
-    pub(super) lock: OpLock,
-    pub(super) data: F::Inode,
+    /// First: the VFS knows the address of the inode alone.
+    inode: Opaque<bindings::inode>,
+    lock: OpLock,
+    backing: Backing,
+    data: F::Inode,
+}
+
+impl<F: FileSystem> InodeBox<F> {
+    /// Initialises all but the inode, which the cache's constructor did.
+    ///
+    /// # Safety
+    ///
+    /// `this` is memory for an `InodeBox` that nobody uses; it stays where it is.
+    pub(super) unsafe fn init(this: NonNull<Self>) -> *mut bindings::inode {
+        let this = this.as_ptr();
+        // SAFETY: the memory is ours by the contract; the initialiser is infallible and the mutex does not move.
+        unsafe { pin_init::raw_init(&raw mut (*this).lock, OpLock::new()) };
+        // SAFETY: as for the lock: memory of ours, not initialised yet.
+        unsafe { (&raw mut (*this).backing).write(Backing::new()) };
+        // SAFETY: as for the lock.
+        unsafe { (&raw mut (*this).data).write(F::Inode::empty()) };
+        this.cast()
+    }
+
+    /// What stands behind the inode.
+    #[inline]
+    pub(super) fn backing(&self) -> &Backing {
+        &self.backing
+    }
+
+    /// The operation lock.
+    pub(super) fn lock(&self) -> &OpLock {
+        &self.lock
+    }
+
+    /// What stands behind an inode that is being made.
+    ///
+    /// # Safety
+    ///
+    /// `inode` is one of `F` that nobody else uses during `'a`.
+    pub(super) unsafe fn backing_mut<'a>(inode: *mut bindings::inode) -> &'a mut Backing {
+        // SAFETY: charter 3: the inode is in an `InodeBox<F>`; by the contract nobody else uses it.
+        unsafe { &mut (*inode.cast::<Self>()).backing }
+    }
+
+    /// Sets the filesystem's own data of an inode that is being made.
+    ///
+    /// # Safety
+    ///
+    /// `inode` is one of `F` that nobody else uses.
+    pub(super) unsafe fn set_data(inode: *mut bindings::inode, data: F::Inode) {
+        // SAFETY: charter 3: the inode is in an `InodeBox<F>`; by the contract nobody else uses it.
+        unsafe { (*inode.cast::<Self>()).data = data }
+    }
+
+    /// The first phase of teardown: gives all references back; may sleep.
+    ///
+    /// # Safety
+    ///
+    /// `destroy_inode` of `F` got `inode`; called once for it.
+    pub(super) unsafe fn release(inode: *mut bindings::inode) {
+        let this = inode.cast::<Self>();
+        // SAFETY: charter 3 and 7: the box is initialised, and shared with RCU-walk alone, which reads only.
+        let data = unsafe { &(*this).data };
+        data.evicted();
+        // SAFETY: as for the data: the box lives until `free`.
+        let backing = unsafe { &(*this).backing };
+        // SAFETY: charter 7: no `OwnInode` of an inode exists that is being destroyed, and this is called once.
+        unsafe { backing.release() };
+    }
+
+    /// The second phase: frees memory, but for that of the box itself, which it returns.
+    ///
+    /// # Safety
+    ///
+    /// `free_inode` of `F` got `inode`; called once for it.
+    pub(super) unsafe fn free(inode: *mut bindings::inode) -> *mut kernel::ffi::c_void {
+        let this = inode.cast::<Self>();
+        // SAFETY: charter 7: the grace period is over: nobody else uses the box.
+        unsafe { (*this).backing.free() };
+        // SAFETY: charter 7, as above; the data is not used again.
+        unsafe { ptr::drop_in_place(&raw mut (*this).data) };
+        this.cast()
+    }
+}
+
+/// A super block of `F`, from the time that its data is set until it is torn down (charter 4).
+#[repr(transparent)]
+pub(crate) struct OwnSuper<F: FileSystem>(SuperBlock, PhantomData<F>);
+
+impl<F: FileSystem> Deref for OwnSuper<F> {
+    type Target = SuperBlock;
+    #[inline]
+    fn deref(&self) -> &SuperBlock {
+        &self.0
+    }
+}
+
+impl<F: FileSystem> OwnSuper<F> {
+    /// # Safety
+    ///
+    /// Charter 1 and 4 hold for `ptr` and `'a`: a super block of `F` whose data is set.
+    #[inline]
+    pub(super) unsafe fn from_raw<'a>(ptr: *const bindings::super_block) -> &'a Self {
+        // SAFETY: by the contract; the type is transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// The filesystem's own data.
+    #[inline]
+    pub(crate) fn fs(&self) -> &F {
+        // SAFETY: charter 4: `s_fs_info` is a `SuperBox<F>`, whose data outlives every `&OwnSuper`.
+        unsafe { SuperBox::data_of(self.as_ptr()) }
+    }
+
+    /// The root directory; `EIO` before there is one.
+    pub(crate) fn root(&self) -> Result<&OwnDentry<F>> {
+        // SAFETY: charter 1: the field is written once, while the super block is filled.
+        let root = unsafe { (*self.as_ptr()).s_root };
+        let root = NonNull::new(root).ok_or(EIO)?;
+        // SAFETY: charter 1 and 3: a super block references its root while it is mounted.
+        Ok(unsafe { OwnDentry::from_raw(root.as_ptr()) })
+    }
 }
 
 /// An inode of a super block of `F` (charter 3).
@@ -29,18 +156,18 @@ pub(crate) struct OwnInode<F: FileSystem>(Inode, PhantomData<F>);
 
 // SAFETY: as for `Inode`; `F::Inode` is `Send + Sync`.
 unsafe impl<F: FileSystem> Send for OwnInode<F> {}
-// SAFETY: as above.
+// SAFETY: as for `Inode`; `F::Inode` is `Send + Sync`.
 unsafe impl<F: FileSystem> Sync for OwnInode<F> {}
 
-// SAFETY: as for `Inode`.
-unsafe impl<F: FileSystem> AlwaysRefCounted for OwnInode<F> {
-    fn inc_ref(&self) {
-        self.0.inc_ref()
+// SAFETY: as for `Inode`, which the type is.
+unsafe impl<F: FileSystem> Counted for OwnInode<F> {
+    fn inc(&self) {
+        self.0.inc()
     }
 
-    unsafe fn dec_ref(obj: NonNull<Self>) {
+    unsafe fn dec(obj: NonNull<Self>) {
         // SAFETY: by the contract; the type is transparent.
-        unsafe { Inode::dec_ref(obj.cast()) }
+        unsafe { Inode::dec(obj.cast()) }
     }
 }
 
@@ -63,8 +190,8 @@ impl<F: FileSystem> OwnInode<F> {
     }
 
     #[inline]
-    fn container(&self) -> &InodeBox<F> {
-        // SAFETY: charter 3: the inode is the first field of a live `InodeBox`.
+    pub(super) fn container(&self) -> &InodeBox<F> {
+        // SAFETY: charter 3: the inode is the first field of a live `InodeBox`, of which C changes the inode alone.
         unsafe { &*self.as_ptr().cast_const().cast() }
     }
 
@@ -74,46 +201,126 @@ impl<F: FileSystem> OwnInode<F> {
         &self.container().data
     }
 
-    /// The inode's operation lock.
-    pub(crate) fn op_lock(&self) -> &OpLock {
-        &self.container().lock
+    /// The super block.
+    #[inline]
+    pub(crate) fn own_sb(&self) -> &OwnSuper<F> {
+        // SAFETY: charter 3 and 4: inodes are made through an `OwnSuper` of `F` and do not outlive it.
+        unsafe { OwnSuper::from_raw(self.sb().as_ptr()) }
     }
 
     /// The filesystem's own data of the super block.
     #[inline]
     pub(crate) fn fs(&self) -> &F {
-        // SAFETY: charter 4: the inode's callbacks run between `fill_super` and `put_super`.
-        unsafe { &*(*self.sb().as_ptr()).s_fs_info.cast() }
+        self.own_sb().fs()
+    }
+
+    /// The object behind the inode in the layer that can be written.
+    #[inline]
+    pub(crate) fn upper_path(&self) -> Option<PathRef<'_>> {
+        // SAFETY: charter 1 and 7: an inode that is borrowed is referenced, so it is not evicted.
+        unsafe { self.container().backing.upper() }
+    }
+
+    /// The objects behind the inode in lower layers, topmost first.
+    #[inline]
+    pub(crate) fn lowers(&self) -> &[LowerPath] {
+        // SAFETY: charter 1 and 7: an inode that is borrowed is referenced, so it is not evicted.
+        unsafe { self.container().backing.lowers() }
+    }
+
+    /// Takes the operation lock, which serialises changes of what stands behind the inode and of its link count.
+    pub(crate) fn lock_op(&self) -> OpGuard<'_, F> {
+        self.container().lock.lock();
+        // INVARIANT: the lock was just taken.
+        OpGuard(self, NotThreadSafe)
+    }
+
+    /// As [`lock_op`](Self::lock_op); `EINTR` where a fatal signal came first.
+    pub(crate) fn lock_op_killable(&self) -> Result<OpGuard<'_, F>> {
+        self.container().lock.lock_killable()?;
+        // INVARIANT: the lock was just taken.
+        Ok(OpGuard(self, NotThreadSafe))
     }
 
     /// Copies owner, mode, times and size from an inode of a layer (its ids mapped by `idmap`).
-    pub(crate) fn copy_attr(&self, from: &Inode, idmap: &super::mount::IdMap) {
-        // SAFETY: charter 1; the helper takes `i_lock`.
+    pub(crate) fn copy_attr(&self, from: &Inode, idmap: &IdMap) {
+        // SAFETY: charter 1 for both inodes; the helper takes `i_lock`.
         unsafe { bindings::rovl_copyattr(self.as_ptr(), from.as_ptr(), idmap.as_ptr()) }
     }
 
     /// Copies modification and change time.
     pub(crate) fn copy_mctime(&self, from: &Inode) {
-        // SAFETY: charter 1.
+        // SAFETY: charter 1 for both inodes; the fields are read and written as words.
         unsafe { bindings::rovl_copy_mctime(self.as_ptr(), from.as_ptr()) }
     }
 
     /// Copies the access time.
     pub(crate) fn copy_atime(&self, from: &Inode) {
-        // SAFETY: charter 1.
+        // SAFETY: charter 1 for both inodes; the fields are read and written as words.
         unsafe { bindings::rovl_copy_atime(self.as_ptr(), from.as_ptr()) }
+    }
+}
+
+/// The operation lock of an inode, held.
+///
+/// # Invariants
+///
+/// The current task holds the lock.
+#[must_use = "the lock is released when the guard is dropped"]
+pub(crate) struct OpGuard<'a, F: FileSystem>(&'a OwnInode<F>, NotThreadSafe);
+
+impl<F: FileSystem> OpGuard<'_, F> {
+    /// The locked inode.
+    pub(crate) fn inode(&self) -> &OwnInode<F> {
+        self.0
+    }
+
+    /// Sets the object in the layer that can be written, once; an inode that was not hashed is hashed by it.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` where one is set, `ESTALE` where `path` is negative.
+    pub(crate) fn set_upper(&self, path: Path) -> Result {
+        let key = path.as_ref().positive()?.as_ptr();
+        let set = self.0.container().backing.set_upper(path);
+        set.map_err(|_| EIO)?;
+        // SAFETY: charter 1; by the type invariant no other call hashes this inode now; the key's inode is kept by what
+        // was just set.
+        unsafe { bindings::rovl_inode_rehash(self.0.as_ptr(), key) };
+        Ok(())
     }
 
     /// `remove_inode_hash()`: no lookup finds the inode by its key any more.
     pub(crate) fn unhash(&self) {
         // SAFETY: charter 1; it takes the locks it needs.
-        unsafe { bindings::rovl_remove_inode_hash(self.as_ptr()) }
+        unsafe { bindings::rovl_remove_inode_hash(self.0.as_ptr()) }
     }
 
-    /// Hashes an inode that was not hashed so far by `key`.
-    pub(crate) fn rehash(&self, key: &Inode) {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_inode_rehash(self.as_ptr(), key.as_ptr()) }
+    /// Counts one link more.
+    pub(crate) fn inc_nlink(&self) {
+        // SAFETY: charter 1; by the type invariant nobody else changes the count.
+        unsafe { bindings::inc_nlink(self.0.as_ptr()) }
+    }
+
+    /// Counts one link less, where there is one.
+    pub(crate) fn drop_nlink(&self) {
+        if self.0.nlink() > 0 {
+            // SAFETY: charter 1; by the type invariant nobody else changes the count, which is not 0.
+            unsafe { bindings::drop_nlink(self.0.as_ptr()) }
+        }
+    }
+
+    /// Counts no link.
+    pub(crate) fn clear_nlink(&self) {
+        // SAFETY: charter 1; by the type invariant nobody else changes the count.
+        unsafe { bindings::clear_nlink(self.0.as_ptr()) }
+    }
+}
+
+impl<F: FileSystem> Drop for OpGuard<'_, F> {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariant the current task, which the guard cannot leave, holds the lock.
+        unsafe { self.0.container().lock.unlock() }
     }
 }
 
@@ -126,15 +333,15 @@ unsafe impl<F: FileSystem> Send for OwnDentry<F> {}
 // SAFETY: as for `Dentry`.
 unsafe impl<F: FileSystem> Sync for OwnDentry<F> {}
 
-// SAFETY: as for `Dentry`.
-unsafe impl<F: FileSystem> AlwaysRefCounted for OwnDentry<F> {
-    fn inc_ref(&self) {
-        self.0.inc_ref()
+// SAFETY: as for `Dentry`, which the type is.
+unsafe impl<F: FileSystem> Counted for OwnDentry<F> {
+    fn inc(&self) {
+        self.0.inc()
     }
 
-    unsafe fn dec_ref(obj: NonNull<Self>) {
+    unsafe fn dec(obj: NonNull<Self>) {
         // SAFETY: by the contract; the type is transparent.
-        unsafe { Dentry::dec_ref(obj.cast()) }
+        unsafe { Dentry::dec(obj.cast()) }
     }
 }
 
@@ -154,7 +361,7 @@ impl<F: FileSystem> kernel::fmt::Display for OwnDentry<F> {
 
 impl<F: FileSystem> PartialEq for OwnDentry<F> {
     fn eq(&self, other: &Self) -> bool {
-        core::ptr::eq(self, other)
+        ptr::eq(self, other)
     }
 }
 
@@ -170,8 +377,8 @@ impl<F: FileSystem> OwnDentry<F> {
 
     /// The dentry's flag word.
     #[inline]
-    pub(crate) fn marks(&self) -> &Flags {
-        // SAFETY: charter 3: `d_fsdata` is a flag word.
+    pub(crate) fn marks(&self) -> &Flags<F::NameMarks> {
+        // SAFETY: charter 3: `d_fsdata` is such a flag word and is accessed here alone.
         unsafe { Flags::at(&raw mut (*self.as_ptr()).d_fsdata) }
     }
 
@@ -190,240 +397,81 @@ impl<F: FileSystem> OwnDentry<F> {
     }
 
     /// The parent as of now, referenced.
-    pub(crate) fn own_parent(&self) -> ARef<Self> {
-        let parent = ARef::into_raw(self.parent());
-        // SAFETY: charter 3: the parent is on the same super block.
-        unsafe { ARef::from_raw(parent.cast()) }
+    pub(crate) fn own_parent(&self) -> Ref<'_, Self> {
+        let parent = self.parent().into_raw();
+        // SAFETY: the reference is passed on; charter 3: the parent is on the same super block, which `self` keeps.
+        unsafe { Ref::from_raw(parent.cast()) }
+    }
+
+    /// The super block.
+    #[inline]
+    pub(crate) fn own_sb(&self) -> &OwnSuper<F> {
+        // SAFETY: charter 3 and 4: the first dentry is made once the data is set, the last is gone before it goes.
+        unsafe { OwnSuper::from_raw(self.sb().as_ptr()) }
     }
 
     /// The filesystem's own data of the super block.
     #[inline]
     pub(crate) fn fs(&self) -> &F {
-        // SAFETY: charter 4.
-        unsafe { &*(*self.sb().as_ptr()).s_fs_info.cast() }
+        self.own_sb().fs()
     }
 
-    /// A dentry of this super block that a lookup in this directory returned.
-    pub(crate) fn own(&self, dentry: ARef<Dentry>) -> Result<ARef<Self>> {
-        if !core::ptr::eq(self.sb(), dentry.sb()) {
+    /// `dentry`, which a lookup in this directory returned, as one of ours.
+    ///
+    /// # Errors
+    ///
+    /// `EXDEV` where it is on another super block.
+    pub(crate) fn own<'a>(&'a self, dentry: Ref<'a, Dentry>) -> Result<Ref<'a, Self>> {
+        if self.sb() != dentry.sb() {
             return Err(EXDEV);
         }
-        // SAFETY: charter 3: it is on our super block.
-        Ok(unsafe { ARef::from_raw(ARef::into_raw(dentry).cast()) })
+        // SAFETY: the reference is passed on; charter 3: the dentry is on our super block, which `self` keeps.
+        Ok(unsafe { Ref::from_raw(dentry.into_raw().cast()) })
     }
 
-    /// Makes a negative dentry positive with `inode`.
-    pub(crate) fn instantiate(&self, inode: ARef<OwnInode<F>>) {
-        // SAFETY: charter 1; the dentry takes the reference over.
-        unsafe { bindings::d_instantiate(self.as_ptr(), ARef::into_raw(inode).as_ptr().cast()) }
-    }
-}
-
-/// What [`NewInode::get`] found.
-pub(crate) enum Found<F: FileSystem> {
-    /// Nobody had an inode of that key.
-    New(NewInode<F>),
-    /// It was there.
-    Old(ARef<OwnInode<F>>),
-}
-
-/// An inode that nobody else can use yet: hashed but locked, or not hashed at all.
-///
-/// # Invariants
-///
-/// Owns a reference; where `locked`, the inode has `I_NEW`.
-pub(crate) struct NewInode<F: FileSystem> {
-    inode: ARef<OwnInode<F>>,
-    locked: bool,
-}
-
-/// # Safety
-///
-/// The inode hash passes a valid `inode`.
-unsafe extern "C" fn test_key(
-    inode: *mut bindings::inode,
-    key: *mut kernel::ffi::c_void,
-) -> kernel::ffi::c_int {
-    // SAFETY: the inode hash passes a live inode.
-    unsafe { ((*inode).i_private == key).into() }
-}
-
-/// # Safety
-///
-/// The inode hash passes a valid `inode`.
-unsafe extern "C" fn set_key(
-    inode: *mut bindings::inode,
-    key: *mut kernel::ffi::c_void,
-) -> kernel::ffi::c_int {
-    // SAFETY: the inode hash passes an inode that nobody else sees yet.
-    unsafe { (*inode).i_private = key };
-    0
-}
-
-impl<F: FileSystem> NewInode<F> {
-    /// Allocates an inode without a place in the inode hash.
-    pub(crate) fn unhashed(sb: &super::SuperBlock) -> Result<Self> {
-        if !is_ours(sb) {
-            return Err(EINVAL);
-        }
-        // SAFETY: charter 1; the call returns a reference.
-        let inode = NonNull::new(unsafe { bindings::new_inode(sb.as_ptr()) }).ok_or(ENOMEM)?;
-        Ok(Self {
-            // SAFETY: as above; charter 3.
-            inode: unsafe { ARef::from_raw(inode.cast()) },
-            locked: false,
-        })
+    /// `d_find_alias()`: a dentry of the same inode, which is no directory, that is hashed. This one is not.
+    pub(crate) fn hashed_alias(&self) -> Option<Ref<'_, Self>> {
+        // SAFETY: charter 1: the dentry and its inode are referenced.
+        let alias = unsafe { bindings::d_find_alias(self.inode()?.as_ptr()) };
+        let alias = NonNull::new(alias)?;
+        // SAFETY: the call returned a reference; charter 3: an alias is on the same super block, which `self` keeps.
+        Some(unsafe { Ref::from_raw(alias.cast()) })
     }
 
-    /// Finds or allocates the inode with key `key`. The key is not referenced: whoever hashes by it
-    /// keeps it alive with the inode.
-    pub(crate) fn get(sb: &super::SuperBlock, key: &Inode) -> Result<Found<F>> {
-        if !is_ours(sb) {
-            return Err(EINVAL);
-        }
-        let data = key.as_ptr().cast();
-        // SAFETY: charter 1; the call returns a reference.
-        let inode = unsafe {
-            bindings::iget5_locked(
-                sb.as_ptr(),
-                data as u64,
-                Some(test_key),
-                Some(set_key),
-                data,
-            )
-        };
-        Self::found(inode).ok_or(ENOMEM)
+    /// Looks `name` up in this directory, whose lock the caller holds, shared at least.
+    ///
+    /// # Errors
+    ///
+    /// What the lookup returns; `ENOTDIR`.
+    pub(crate) fn lookup_locked(&self, idmap: &IdMap, name: &[u8]) -> Result<Ref<'_, Self>> {
+        self.own(self.0.lookup_locked(idmap, name)?)
     }
 
-    /// Hashes this inode by `key` unless another has that key.
-    pub(crate) fn insert(self, key: &Inode) -> Result<Found<F>> {
-        let data = key.as_ptr().cast();
-        // SAFETY: charter 1; where it returns our inode that has `I_NEW` now, and the reference is
-        // the one that `self` owns; another inode is returned with a reference of its own.
-        let inode = unsafe {
-            bindings::inode_insert5(
-                self.inode.as_ptr(),
-                data as u64,
-                Some(test_key),
-                Some(set_key),
-                data,
-            )
-        };
-        if inode == self.inode.as_ptr() {
-            core::mem::forget(self);
-        }
-        Self::found(inode).ok_or(EEXIST)
-    }
-
-    fn found(inode: *mut bindings::inode) -> Option<Found<F>> {
-        let ptr = NonNull::new(inode)?;
-        // SAFETY: the callers pass a referenced inode of ours.
-        let inode: ARef<OwnInode<F>> = unsafe { ARef::from_raw(ptr.cast()) };
-        // SAFETY: charter 1.
-        Some(if unsafe { bindings::rovl_inode_is_new(ptr.as_ptr()) } {
-            Found::New(Self {
-                inode,
-                locked: true,
-            })
-        } else {
-            Found::Old(inode)
-        })
-    }
-
-    /// The inode.
-    pub(crate) fn inode(&self) -> &OwnInode<F> {
-        &self.inode
-    }
-
-    /// The filesystem's own data, exclusively.
-    pub(crate) fn data_mut(&mut self) -> &mut F::Inode {
-        // SAFETY: charter 3, and by the type invariant nobody else uses the data yet.
-        unsafe { &mut (*self.inode.as_ptr().cast::<InodeBox<F>>()).data }
-    }
-
-    /// Sets type, permissions and device number, and installs the operation tables of that type.
-    pub(crate) fn set_kind(&mut self, mode: Mode, rdev: u32) {
-        let ptr = self.inode.as_ptr();
-        let depth = self.inode.sb().stack_depth();
-        self.inode.op_lock().set_depth(depth);
-        let tables = F::tables(Kind::of(mode));
-        // SAFETY: charter 3, and by the type invariant nobody else uses the inode yet.
+    /// Replaces the revalidation flags in `clear` by those in `set`: our dentries have the operations, which ask the layers.
+    pub(crate) fn change_revalidate(&self, clear: u32, set: u32) {
+        // SAFETY: charter 1 and 3: `d_op` of our dentries has both operations; the helper takes `d_lock`.
         unsafe {
-            bindings::rovl_inode_lockdep(ptr, mode.is_dir(), depth);
-            (*ptr).i_mode = mode.0;
-            (*ptr).i_flags |= bindings::S_NOCMTIME;
-            // ACLs are asked from the layer each time: `ACL_DONT_CACHE`.
-            (*ptr).i_acl = (-3isize) as *mut bindings::posix_acl;
-            (*ptr).i_default_acl = (-3isize) as *mut bindings::posix_acl;
-            (*ptr).i_op = tables.inode;
-            match tables.file {
-                Some(fops) => {
-                    (*ptr).__bindgen_anon_3.i_fop = fops;
-                    if mode.is_reg() {
-                        (*(*ptr).i_mapping).a_ops = &inode_ops::DIRECT_IO_AOPS;
-                    }
-                }
-                None if mode.is_special() => bindings::init_special_inode(ptr, mode.0, rdev),
-                None => {}
-            }
+            bindings::rovl_dentry_change_flags(
+                self.as_ptr(),
+                clear & super::dentry::REVALIDATE,
+                set & super::dentry::REVALIDATE,
+            )
         }
     }
 
-    /// Sets the inode number.
-    pub(crate) fn set_ino(&mut self, ino: u64) {
-        // SAFETY: by the type invariant nobody else uses the inode yet.
-        unsafe { (*self.inode.as_ptr()).i_ino = ino }
-    }
-
-    /// Sets the link count.
-    pub(crate) fn set_nlink(&mut self, nlink: u32) {
-        // SAFETY: as above.
-        unsafe { bindings::set_nlink(self.inode.as_ptr(), nlink) }
-    }
-
-    /// `inode_init_owner()`: owner, group and set-group-id inheritance of a new entry of `dir`.
-    pub(crate) fn init_owner(&mut self, idmap: &super::mount::IdMap, dir: &Inode, mode: Mode) {
-        // SAFETY: as above; charter 1 for `dir`.
-        unsafe {
-            bindings::inode_init_owner(idmap.as_ptr(), self.inode.as_ptr(), dir.as_ptr(), mode.0)
-        }
-    }
-
-    /// Marks the inode as one that is being created, so that a lookup by key does not wait for it.
-    pub(crate) fn set_creating(&mut self) {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_inode_set_creating(self.inode.as_ptr()) }
-    }
-
-    fn unlock(&mut self) {
-        if core::mem::take(&mut self.locked) {
-            // SAFETY: by the type invariant the inode has `I_NEW`.
-            unsafe { bindings::unlock_new_inode(self.inode.as_ptr()) }
-        }
-    }
-
-    /// Lets others use the inode.
-    pub(crate) fn publish(mut self) -> ARef<OwnInode<F>> {
-        self.unlock();
-        self.inode.clone()
-    }
-}
-
-impl<F: FileSystem> Drop for NewInode<F> {
-    fn drop(&mut self) {
-        if core::mem::take(&mut self.locked) {
-            // Unhashes it too, so that whoever waits for it looks again instead of using it. The
-            // call gives one reference back, the field's own drop the other.
-            // SAFETY: by the type invariant the inode has `I_NEW`.
-            unsafe { bindings::iget_failed(self.inode.clone_raw()) }
+    /// Makes a negative dentry positive with `inode`; nothing where it is positive already.
+    pub(crate) fn instantiate(&self, inode: Ref<'_, OwnInode<F>>) {
+        if self.is_negative() {
+            // SAFETY: charter 1 and 3; the dentry is negative and takes the reference over.
+            unsafe { bindings::d_instantiate(self.as_ptr(), inode.into_raw().as_ptr().cast()) }
         }
     }
 }
 
-impl<F: FileSystem> OwnInode<F> {
-    /// One more reference, for a C function that takes it over.
-    fn clone_raw(&self) -> *mut bindings::inode {
-        self.inc_ref();
-        self.as_ptr()
+impl<'a, F: FileSystem> Ref<'a, OwnDentry<F>> {
+    /// The parent as of now, for as long as this reference could be held.
+    pub(crate) fn up(&self) -> Self {
+        // SAFETY: charter 3: the parent is on the same super block.
+        unsafe { self.related(OwnDentry::own_parent) }
     }
 }

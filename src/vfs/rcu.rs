@@ -6,11 +6,11 @@ use super::{
     fs::{FileSystem, SuperBox},
     inode::Mode,
     mount::IdMap,
-    sync::OnceRef,
-    Dentry, OwnInode,
+    own::InodeBox,
+    OwnInode,
 };
 use crate::bindings;
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{cred::Credential, prelude::*};
 
 /// Why an operation in RCU-walk did not succeed.
@@ -36,7 +36,11 @@ impl RcuError {
     }
 }
 
-/// An inode of ours, seen in RCU-walk.
+/// An inode of ours, seen in RCU-walk: it may be evicted, so neither its references nor the filesystem's data are to be had.
+///
+/// # Invariants
+///
+/// Charter 3 and 6 hold for the inode during `'a`.
 pub(crate) struct RcuInode<'a, F: FileSystem>(*mut bindings::inode, PhantomData<&'a OwnInode<F>>);
 
 impl<F: FileSystem> Clone for RcuInode<'_, F> {
@@ -49,34 +53,41 @@ impl<F: FileSystem> Copy for RcuInode<'_, F> {}
 impl<'a, F: FileSystem> RcuInode<'a, F> {
     /// # Safety
     ///
-    /// Charter 3 and 6 hold for `ptr` and `'a`.
+    /// Charter 3 and 6 hold for `ptr` and `'a`, which ends with the callback.
     pub(super) unsafe fn from_raw(ptr: *mut bindings::inode) -> Self {
+        // INVARIANT: by the contract.
         Self(ptr, PhantomData)
     }
 
-    /// The filesystem's own data; set-once references in it are read by [`RcuDentry::of`].
+    fn container(self) -> &'a InodeBox<F> {
+        // SAFETY: charter 3 and 6: the box is freed after a grace period; what is read of it are words that stay.
+        unsafe { &*self.0.cast() }
+    }
+
+    /// The object behind it in the layer that can be written, `None` where there is none.
     #[inline]
-    pub(crate) fn data(self) -> &'a F::Inode {
-        // SAFETY: charter 6 and 3: the memory lives, and `F::Inode` is `Sync`.
-        unsafe { OwnInode::<F>::from_raw(self.0).data() }
+    pub(crate) fn upper(self) -> Option<RcuDentry<'a>> {
+        RcuDentry::new(self.container().backing().upper_rcu())
+    }
+
+    /// The topmost object behind it in a lower layer.
+    #[inline]
+    pub(crate) fn lower(self) -> Option<RcuDentry<'a>> {
+        RcuDentry::new(self.container().backing().lower_rcu())
     }
 
     /// The credentials that layers are used with: all that RCU-walk sees of the super block's data.
     #[inline]
     pub(crate) fn creds(self) -> Result<&'a Credential, RcuError> {
-        // SAFETY: charter 4 and 6: the box is freed after a grace period, and its credentials with it; they
-        // were set before the first inode was made.
-        unsafe {
-            let sb = (*self.0).i_sb;
-            let data = (*sb).s_fs_info.cast::<SuperBox<F>>();
-            (*data).creds.as_deref().ok_or(RcuError::WouldBlock)
-        }
+        // SAFETY: charter 6: the super block of an inode in RCU-walk is freed after a grace period, as is its box
+        // (charter 4); the credentials in it were set before the first inode was made.
+        unsafe { SuperBox::<F>::creds_rcu((*self.0).i_sb) }.ok_or(RcuError::WouldBlock)
     }
 
     /// The mode and ACL check of the inode itself.
     #[inline]
     pub(crate) fn generic_permission(self, idmap: &IdMap, mask: u32) -> Result<(), RcuError> {
-        // SAFETY: charter 6: `MAY_NOT_BLOCK` keeps the check from sleeping.
+        // SAFETY: charter 6: `MAY_NOT_BLOCK` keeps the check from sleeping and from taking references.
         from_rcu(unsafe { bindings::generic_permission(idmap.as_ptr(), self.0, not_block(mask)) })
     }
 }
@@ -94,23 +105,25 @@ fn from_rcu(ret: i32) -> Result<(), RcuError> {
 }
 
 /// A dentry of a layer, seen in RCU-walk.
+///
+/// # Invariants
+///
+/// Charter 6 holds for the dentry during `'a`.
 #[derive(Clone, Copy)]
-pub(crate) struct RcuDentry<'a>(*mut Dentry, PhantomData<&'a ()>);
+pub(crate) struct RcuDentry<'a>(NonNull<bindings::dentry>, PhantomData<&'a ()>);
 
 impl<'a> RcuDentry<'a> {
-    /// The dentry of a set-once reference, `None` where unset.
     #[inline]
-    pub(crate) fn of(reference: &'a OnceRef<Dentry>) -> Option<Self> {
-        let ptr = reference.get_rcu();
-        (!ptr.is_null()).then_some(Self(ptr, PhantomData))
+    fn new(dentry: *mut bindings::dentry) -> Option<Self> {
+        // INVARIANT: the callers pass what an `RcuInode` of the same `'a` refers to, or null.
+        Some(Self(NonNull::new(dentry)?, PhantomData))
     }
 
     /// Its inode as of now.
     #[inline]
     pub(crate) fn inode(self) -> Result<RcuLayerInode<'a>, RcuError> {
-        // SAFETY: charter 6: the dentry's memory lives.
-        let inode =
-            unsafe { (&raw const (*self.0.cast::<bindings::dentry>()).d_inode).read_volatile() };
+        // SAFETY: charter 6: the dentry's memory lives; the field is a word.
+        let inode = unsafe { (&raw const (*self.0.as_ptr()).d_inode).read_volatile() };
         if inode.is_null() {
             return Err(RcuError::WouldBlock);
         }
@@ -119,20 +132,59 @@ impl<'a> RcuDentry<'a> {
 }
 
 /// An inode of a layer, seen in RCU-walk.
+///
+/// # Invariants
+///
+/// Charter 6 holds for the inode during `'a`.
 #[derive(Clone, Copy)]
 pub(crate) struct RcuLayerInode<'a>(*mut bindings::inode, PhantomData<&'a ()>);
 
 impl RcuLayerInode<'_> {
     pub(crate) fn mode(self) -> Mode {
-        // SAFETY: charter 6.
+        // SAFETY: charter 6: the inode's memory lives; the field is less than a word.
         Mode(unsafe { (&raw const (*self.0).i_mode).read_volatile() })
     }
 
     /// `inode_permission()` in RCU-walk.
     #[inline]
     pub(crate) fn permission(self, idmap: &IdMap, mask: u32) -> Result<(), RcuError> {
-        // SAFETY: charter 6.
+        // SAFETY: charter 6: `MAY_NOT_BLOCK` keeps the check from sleeping and from taking references.
         from_rcu(unsafe { bindings::inode_permission(idmap.as_ptr(), self.0, not_block(mask)) })
+    }
+
+    /// The target of the symlink that it is, as a walk on its own filesystem gets it: `-ECHILD` where it would have to
+    /// sleep for it.
+    ///
+    /// # Safety
+    ///
+    /// `call` is the argument of a `get_link` callback in RCU-walk, whose result this is.
+    pub(super) unsafe fn get_link(
+        self,
+        call: *mut bindings::delayed_call,
+    ) -> *const kernel::ffi::c_char {
+        let would_block = || Error::from_errno(RcuError::WouldBlock.to_errno()).to_ptr();
+        if self.mode().file_type() != Mode::LNK {
+            return would_block();
+        }
+        // SAFETY: charter 6: the inode's memory lives. The field is a symlink's own, and a word that stays, with what it
+        // points to, as long as the inode does: the VFS reads it in RCU-walk, too.
+        let target = unsafe { (&raw const (*self.0).__bindgen_anon_5.i_link).read_volatile() };
+        if !target.is_null() {
+            return target;
+        }
+        // SAFETY: charter 6: the inode's memory lives. The field is a word that points to a constant table.
+        let op = unsafe { (*(&raw const (*self.0).i_op).read_volatile()).get_link };
+        let Some(op) = op else {
+            return would_block();
+        };
+        // SAFETY: charter 6: without a dentry the operation is one of RCU-walk: it neither sleeps nor takes references
+        // that it does not leave to `call`.
+        let target = unsafe { op(core::ptr::null_mut(), self.0, call) };
+        // Whatever else is the matter, the walk with references says so.
+        if target.is_null() || kernel::error::from_err_ptr(target.cast_mut()).is_err() {
+            return would_block();
+        }
+        target
     }
 
     pub(super) fn as_ptr(self) -> *mut bindings::inode {

@@ -5,7 +5,7 @@
 //! C header: `struct dir_context` in `include/linux/fs.h`.
 
 use crate::bindings;
-use core::ops::ControlFlow;
+use core::{marker::PhantomData, ops::ControlFlow};
 use kernel::{error::to_result, fs::File, prelude::*};
 
 /// One entry of a directory of a layer.
@@ -36,7 +36,7 @@ pub(crate) struct NameSalt(usize);
 impl NameSalt {
     /// A new key.
     pub(crate) fn random() -> Self {
-        // SAFETY: no preconditions.
+        // SAFETY: the call may be made anywhere; it waits for nothing.
         Self(unsafe { bindings::get_random_u64() } as usize)
     }
 
@@ -54,33 +54,48 @@ impl NameSalt {
 }
 
 /// The caller's listing: where it is, and room for entries.
-pub(crate) struct DirContext<'a>(&'a mut bindings::dir_context);
+///
+/// C code holds the structure inside one of its own and changes it in each call of the actor, so that it is never
+/// referenced here.
+///
+/// # Invariants
+///
+/// The pointer is valid during `'a`, and nobody else uses the structure but in calls made by the methods.
+pub(crate) struct DirContext<'a>(*mut bindings::dir_context, PhantomData<&'a mut ()>);
 
 impl DirContext<'_> {
     /// # Safety
     ///
-    /// `ctx` is valid and exclusive during `'a`.
+    /// `ctx` is valid during `'a`, where nobody else uses it.
     pub(super) unsafe fn from_raw<'a>(ctx: *mut bindings::dir_context) -> DirContext<'a> {
-        // SAFETY: by the contract.
-        DirContext(unsafe { &mut *ctx })
+        // INVARIANT: by the contract.
+        DirContext(ctx, PhantomData)
     }
 
     /// The position.
     pub(crate) fn pos(&self) -> i64 {
-        self.0.pos
+        // SAFETY: by the type invariant.
+        unsafe { (*self.0).pos }
     }
 
     /// Moves the position.
     pub(crate) fn set_pos(&mut self, pos: i64) {
-        self.0.pos = pos;
+        // SAFETY: by the type invariant.
+        unsafe { (*self.0).pos = pos }
+    }
+
+    /// How much room there is, in what the caller counts.
+    fn count(&self) -> i32 {
+        // SAFETY: by the type invariant.
+        unsafe { (*self.0).count }
     }
 
     /// Emits an entry at the current position; `false` where there is no room for it.
     pub(crate) fn emit(&mut self, name: &[u8], ino: u64, kind: u32) -> bool {
-        let pos = self.0.pos;
+        let offset = self.pos();
         self.emit_at(Entry {
             name,
-            offset: pos,
+            offset,
             ino,
             kind,
         })
@@ -88,15 +103,17 @@ impl DirContext<'_> {
 
     #[inline]
     fn emit_at(&mut self, entry: Entry<'_>) -> bool {
-        let Some(actor) = self.0.actor else {
+        // SAFETY: by the type invariant; the actor is constant.
+        let actor = unsafe { (*self.0).actor };
+        let (Some(actor), Ok(len)) = (actor, i32::try_from(entry.name.len())) else {
             return false;
         };
-        // SAFETY: the actor belongs to the context.
+        // SAFETY: the actor belongs to the context, which by the type invariant nobody else uses; the name has `len` bytes.
         unsafe {
             actor(
                 self.0,
                 entry.name.as_ptr().cast(),
-                entry.name.len() as i32,
+                len,
                 entry.offset,
                 entry.ino,
                 entry.kind,
@@ -105,8 +122,12 @@ impl DirContext<'_> {
     }
 
     /// Lets the filesystem of `real` fill the caller's buffer itself.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTDIR`; what the filesystem returns.
     pub(crate) fn pass_through(&mut self, real: &File) -> Result {
-        // SAFETY: charter 1; the context is exclusive.
+        // SAFETY: charter 1: the file is referenced; by the type invariant nobody else uses the context.
         to_result(unsafe { bindings::iterate_dir(real.as_ptr(), self.0) })
     }
 
@@ -117,21 +138,22 @@ impl DirContext<'_> {
         real: &File,
         mut ino: impl FnMut(&Entry<'_>) -> u64,
     ) -> Result {
-        let (pos, count) = (self.0.pos, self.0.count);
+        let (pos, count) = (self.pos(), self.count());
         let mut emit = |mut entry: Entry<'_>| {
             entry.ino = ino(&entry);
             if self.emit_at(entry) {
-                ControlFlow::Continue(self.0.count)
+                ControlFlow::Continue(self.count())
             } else {
                 ControlFlow::Break(())
             }
         };
         let (ret, pos) = iterate(real, pos, count, &mut emit);
-        self.0.pos = pos;
+        self.set_pos(pos);
         ret
     }
 }
 
+/// A context with what its actor calls, which finds it behind the context.
 #[repr(C)]
 struct Closure<'a, E> {
     ctx: bindings::dir_context,
@@ -140,7 +162,7 @@ struct Closure<'a, E> {
 
 /// # Safety
 ///
-/// `ctx` is in a `Closure` of type `E` that nobody else uses; `name` has `len` bytes.
+/// `ctx` is in a `Closure` of type `E` that is being iterated over; `name` has `len` bytes.
 unsafe extern "C" fn actor<E: FnMut(Entry<'_>) -> ControlFlow<(), i32>>(
     ctx: *mut bindings::dir_context,
     name: *const kernel::ffi::c_char,
@@ -149,22 +171,23 @@ unsafe extern "C" fn actor<E: FnMut(Entry<'_>) -> ControlFlow<(), i32>>(
     ino: u64,
     kind: kernel::ffi::c_uint,
 ) -> bool {
-    // SAFETY: `iterate` passes the context inside a `Closure` that is not used meanwhile, and the
-    // filesystem a name of `len` bytes.
-    let (this, name) = unsafe {
-        (
-            &mut *ctx.cast::<Closure<'_, E>>(),
-            core::slice::from_raw_parts(name.cast(), len as usize),
-        )
+    let Ok(len) = usize::try_from(len) else {
+        return false;
     };
-    match (this.emit)(Entry {
+    let this = ctx.cast::<Closure<'_, E>>();
+    // SAFETY: by the contract. The field is `iterate`'s for us alone: what C uses is the context.
+    let emit = unsafe { &mut *(*this).emit };
+    // SAFETY: by the contract; the filesystem keeps the name for the call.
+    let name = unsafe { core::slice::from_raw_parts(name.cast(), len) };
+    match emit(Entry {
         name,
         offset,
         ino,
         kind,
     }) {
         ControlFlow::Continue(count) => {
-            this.ctx.count = count;
+            // SAFETY: by the contract; C does not use the context during the call.
+            unsafe { (*ctx).count = count };
             true
         }
         ControlFlow::Break(()) => false,
@@ -186,8 +209,9 @@ fn iterate<E: FnMut(Entry<'_>) -> ControlFlow<(), i32>>(
         },
         emit,
     };
-    // SAFETY: charter 1; the closure outlives the call.
-    let ret = to_result(unsafe { bindings::iterate_dir(file.as_ptr(), (&raw mut closure).cast()) });
+    let this = &raw mut closure;
+    // SAFETY: charter 1: the file is referenced. The context is the first field of the closure, which outlives the call.
+    let ret = to_result(unsafe { bindings::iterate_dir(file.as_ptr(), this.cast()) });
     (ret, closure.ctx.pos)
 }
 

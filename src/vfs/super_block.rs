@@ -3,26 +3,31 @@
 //! A super block of any filesystem, and one of ours being filled.
 
 use super::{
+    export::ExportTable,
     fs::{FileSystem, SuperBox},
     mount::PathRef,
-    own::NewInode,
-    Dentry, OwnDentry,
+    new_inode::NewInode,
+    own::{OwnDentry, OwnSuper},
 };
 use crate::bindings;
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{mem::MaybeUninit, ptr::NonNull};
 use kernel::{
     error::to_result,
     prelude::*,
-    sync::{
-        aref::ARef,
-        atomic::{Atomic, Relaxed},
-    },
+    sync::atomic::{Atomic, Relaxed},
     types::Opaque,
 };
 
 /// A super block of any filesystem.
 #[repr(transparent)]
 pub(crate) struct SuperBlock(Opaque<bindings::super_block>);
+
+impl PartialEq for SuperBlock {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self, other)
+    }
+}
 
 /// The identity of a super block, to be compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -211,9 +216,9 @@ impl StatFs {
         self.0.f_namelen = len as isize;
     }
 
-    /// Sets the magic number of union filesystems.
-    pub(crate) fn set_union_magic(&mut self) {
-        self.0.f_type = bindings::OVERLAYFS_SUPER_MAGIC as isize;
+    /// Sets the magic number of `F`.
+    pub(crate) fn set_magic<F: FileSystem>(&mut self) {
+        self.0.f_type = F::MAGIC as isize;
     }
 
     /// Sets the filesystem id from the UUID of `sb`.
@@ -259,22 +264,22 @@ pub(crate) fn random_uuid() -> [u8; 16] {
     uuid.b
 }
 
-/// A super block of ours that is being filled; nobody else can reach it.
+/// A super block of ours that is being filled: without data yet, but with memory for it.
 pub(crate) struct NewSuper<'a, F: FileSystem> {
     sb: &'a SuperBlock,
-    _fs: PhantomData<F>,
+    room: KBox<MaybeUninit<SuperBox<F>>>,
 }
 
 impl<'a, F: FileSystem> NewSuper<'a, F> {
     /// # Safety
     ///
-    /// `ptr` is the super block that `fill_super` of `F` got.
-    pub(super) unsafe fn from_raw(ptr: *mut bindings::super_block) -> Self {
-        Self {
-            // SAFETY: by the contract.
+    /// `ptr` is the super block that `fill_super` of `F` got, for whose duration `'a` is.
+    pub(super) unsafe fn from_raw(ptr: *mut bindings::super_block) -> Result<Self> {
+        Ok(Self {
+            // SAFETY: charter 1: by the contract the caller of `fill_super` keeps it.
             sb: unsafe { SuperBlock::from_raw(ptr) },
-            _fs: PhantomData,
-        }
+            room: KBox::new_uninit(GFP_KERNEL)?,
+        })
     }
 
     /// The super block.
@@ -282,80 +287,86 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
         self.sb
     }
 
-    fn raw(&mut self) -> &mut bindings::super_block {
-        // SAFETY: by the type's meaning nobody else uses the super block.
-        unsafe { &mut *self.sb.as_ptr() }
-    }
-
     /// Sets a flag.
     pub(crate) fn set_flag(&mut self, flag: SbFlag) {
-        self.raw().s_flags |= match flag {
+        let flag = match flag {
             SbFlag::ReadOnly => bindings::ROVL_SB_RDONLY as usize,
             SbFlag::NoSec => bindings::ROVL_SB_NOSEC as usize,
         };
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else, though others may look.
+        unsafe { (*self.sb.as_ptr()).s_flags |= flag }
     }
 
     /// Sets how many stacked filesystems are below, itself included.
     pub(crate) fn set_stack_depth(&mut self, depth: i32) {
-        self.raw().s_stack_depth = depth;
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else.
+        unsafe { (*self.sb.as_ptr()).s_stack_depth = depth }
     }
 
     pub(crate) fn set_time_gran(&mut self, gran: u32) {
-        self.raw().s_time_gran = gran;
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else.
+        unsafe { (*self.sb.as_ptr()).s_time_gran = gran }
     }
 
     /// Sets the UUID.
     pub(crate) fn set_uuid(&mut self, uuid: &[u8; 16]) {
-        // SAFETY: as above.
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else.
         unsafe { bindings::rovl_sb_set_uuid(self.sb.as_ptr(), uuid.as_ptr()) }
     }
 
-    /// Installs the filesystem's data; from here on [`OwnInode::fs`](super::OwnInode::fs) works.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn set_data(&mut self, data: impl PinInit<F, Error>) -> Result {
-        let data = KBox::pin_init(SuperBox::new(data), GFP_KERNEL)?;
-        // SAFETY: the box stays where it is until it is freed (charter 4). Nobody reads it yet.
-        unsafe {
-            let data = KBox::into_raw(Pin::into_inner_unchecked(data));
-            (*data).creds = Some((*data).data.creds().into());
-            self.raw().s_fs_info = data.cast();
-        }
-        Ok(())
+    /// Sets how file handles are made; without, an identifier is number and generation of the inode.
+    pub(crate) fn set_export(&mut self, table: ExportTable<F>) {
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else. The kernel crate knows the
+        // type of the table as a stub alone.
+        unsafe { (*self.sb.as_ptr()).s_export_op = core::ptr::from_ref(table.0).cast() }
     }
 
-    /// The data set by [`set_data`](Self::set_data).
-    pub(crate) fn data(&self) -> Option<&'a F> {
-        // SAFETY: charter 4.
-        unsafe { (*self.sb.as_ptr()).s_fs_info.cast::<F>().as_ref() }
-    }
-
-    /// Makes `root` the root directory; returns its dentry.
-    pub(crate) fn set_root(&mut self, root: NewInode<F>) -> Result<&'a OwnDentry<F>> {
-        let inode = root.publish();
-        // SAFETY: the call takes the reference over, also where it fails.
-        let dentry = unsafe { bindings::d_make_root(ARef::into_raw(inode).as_ptr().cast()) };
-        let dentry = NonNull::new(dentry).ok_or(ENOMEM)?;
-        self.raw().s_root = dentry.as_ptr();
-        // SAFETY: the super block references its root.
-        Ok(unsafe { OwnDentry::from_raw(dentry.as_ptr()) })
+    /// Installs the filesystem's data. Nothing can fail here, so that what the data holds is dropped in the order of its
+    /// fields, whenever it is.
+    pub(crate) fn set_data(self, data: impl PinInit<F>) -> FilledSuper<'a, F> {
+        let Ok(data) = self.room.write_pin_init(SuperBox::new(data));
+        // SAFETY: the super block has no data yet, and nobody reads it.
+        unsafe { SuperBox::install(data, self.sb.as_ptr()) };
+        // SAFETY: charter 4: the data was set, and stays at least as long as the super block is being filled.
+        FilledSuper(unsafe { OwnSuper::from_raw(self.sb.as_ptr()) })
     }
 }
 
-/// The root dentry of a mounted super block of ours.
-pub(crate) fn root_of<F: FileSystem>(sb: &SuperBlock) -> Result<&OwnDentry<F>> {
-    if !super::fs::is_ours(sb) {
-        return Err(EINVAL);
+/// A super block of ours that is being filled and has its data: without a root yet.
+pub(crate) struct FilledSuper<'a, F: FileSystem>(&'a OwnSuper<F>);
+
+impl<'a, F: FileSystem> FilledSuper<'a, F> {
+    /// The super block.
+    pub(crate) fn sb(&self) -> &'a OwnSuper<F> {
+        self.0
     }
-    // SAFETY: charter 1: a super block references its root while it is mounted; it is one of `F`.
-    unsafe {
-        (*sb.as_ptr())
-            .s_root
-            .cast::<Dentry>()
-            .as_ref()
-            .map(|root| OwnDentry::from_raw(root.as_ptr()))
-            .ok_or(EIO)
+
+    /// Makes `root` the root directory: what filling ends with.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EINVAL` where `root` is no directory.
+    pub(crate) fn set_root(self, root: NewInode<'a, F>) -> Result<Rooted<'a, F>> {
+        if !root.mode().is_dir() {
+            return Err(EINVAL);
+        }
+        let inode = root.publish().into_raw();
+        // SAFETY: charter 1; the call takes the reference over, also where it fails.
+        let dentry = unsafe { bindings::d_make_root(inode.as_ptr().cast()) };
+        let dentry = NonNull::new(dentry).ok_or(ENOMEM)?;
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else; `self` is the one that may set it.
+        unsafe { (*self.0.as_ptr()).s_root = dentry.as_ptr() };
+        // SAFETY: charter 1 and 3: the super block references its root, which was made of one of its inodes.
+        Ok(Rooted(unsafe { OwnDentry::from_raw(dentry.as_ptr()) }))
+    }
+}
+
+/// A super block of ours that was filled: the VFS has a `BUG()` for one without a root.
+pub(crate) struct Rooted<'a, F: FileSystem>(&'a OwnDentry<F>);
+
+impl<'a, F: FileSystem> Rooted<'a, F> {
+    /// The root.
+    pub(crate) fn root(&self) -> &'a OwnDentry<F> {
+        self.0
     }
 }

@@ -3,7 +3,10 @@
 //! Flag words, set-once references, errors of a task and the per-inode operation lock.
 
 use crate::bindings;
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{
+    marker::PhantomData,
+    ptr::{self, NonNull},
+};
 use kernel::{
     error::to_result,
     prelude::*,
@@ -15,29 +18,32 @@ use kernel::{
     types::Opaque,
 };
 
-/// A word of independent flags, read and changed without a lock.
-pub(crate) struct Flags(Atomic<usize>);
+/// A word of independent flags, a set of the type `S` (see [`kernel::impl_flags!`]), read and changed without a lock.
+#[repr(transparent)]
+pub(crate) struct Flags<S>(Atomic<usize>, PhantomData<fn(S)>);
 
-impl Flags {
+impl<S: Into<usize>> Flags<S> {
     /// No flag set.
     pub(crate) const fn new() -> Self {
-        Self(Atomic::new(0))
+        Self(Atomic::new(0), PhantomData)
     }
 
-    /// Whether `flag` (a mask) is set; what was written before it was set is visible then.
+    /// Whether one of `flags` is set; what was written before it was set is visible then.
     #[inline]
-    pub(crate) fn test(&self, flag: usize) -> bool {
-        self.0.load(Acquire) & flag != 0
+    pub(crate) fn test(&self, flags: impl Into<S>) -> bool {
+        self.0.load(Acquire) & flags.into().into() != 0
     }
 
-    /// Sets `flag`.
-    pub(crate) fn set(&self, flag: usize) {
-        self.update(|word| word | flag);
+    /// Sets `flags`.
+    pub(crate) fn set(&self, flags: impl Into<S>) {
+        let flags = flags.into().into();
+        self.update(|word| word | flags);
     }
 
-    /// Clears `flag`.
-    pub(crate) fn clear(&self, flag: usize) {
-        self.update(|word| word & !flag);
+    /// Clears `flags`.
+    pub(crate) fn clear(&self, flags: impl Into<S>) {
+        let flags = flags.into().into();
+        self.update(|word| word & !flags);
     }
 
     fn update(&self, f: impl Fn(usize) -> usize) {
@@ -51,9 +57,9 @@ impl Flags {
     ///
     /// # Safety
     ///
-    /// `ptr` is valid for `'a` and the word there is only accessed as `Flags`.
+    /// `ptr` is valid for `'a` and the word there is only accessed as flags of the set `S`.
     pub(super) unsafe fn at<'a>(ptr: *mut *mut kernel::ffi::c_void) -> &'a Self {
-        // SAFETY: by the contract; a pointer and an atomic `usize` have one layout.
+        // SAFETY: by the contract; a pointer and an atomic `usize` have one layout, and the type is transparent.
         unsafe { &*ptr.cast() }
     }
 }
@@ -91,49 +97,29 @@ impl OwnError {
     }
 }
 
-/// A reference that is set at most once and given back once, readable at any time in between.
-///
-/// After [`release`](Self::release) the pointer stays readable for RCU-walk (charter 6 and 7) but no
-/// longer for others.
+/// A reference that is set at most once and owned from then on.
 ///
 /// # Invariants
 ///
-/// The word is 0, or a pointer whose reference this value owns, or, with bit 0 set, a pointer whose
-/// reference was given back.
-pub(crate) struct OnceRef<T: AlwaysRefCounted>(Atomic<usize>, PhantomData<ARef<T>>);
+/// Null, or a pointer whose reference this value owns.
+pub(crate) struct OnceRef<T: AlwaysRefCounted>(Atomic<*mut T>, PhantomData<ARef<T>>);
 
-const RELEASED: usize = 1;
+// SAFETY: the value owns an `ARef` that is set once, atomically.
+unsafe impl<T: AlwaysRefCounted + Send + Sync> Send for OnceRef<T> {}
+// SAFETY: as above; `&OnceRef` gives out `&T` alone.
+unsafe impl<T: AlwaysRefCounted + Send + Sync> Sync for OnceRef<T> {}
 
 impl<T: AlwaysRefCounted> OnceRef<T> {
     /// Unset.
     pub(crate) const fn new() -> Self {
-        Self(Atomic::new(0), PhantomData)
+        Self(Atomic::new(ptr::null_mut()), PhantomData)
     }
 
-    /// Set to `value`.
-    pub(crate) fn from_ref(value: ARef<T>) -> Self {
-        Self(
-            Atomic::new(ARef::into_raw(value).as_ptr() as usize),
-            PhantomData,
-        )
-    }
-
-    /// The referenced object, if set and not yet given back.
+    /// The referenced object, if set.
     #[inline]
     pub(crate) fn get(&self) -> Option<&T> {
-        let word = self.0.load(Acquire);
-        if word & RELEASED != 0 {
-            return None;
-        }
-        // SAFETY: by the type invariant the reference is ours; it is given back only by `release`,
-        // which the owner of `self` calls when nobody but RCU-walk reads any more (charter 7).
-        unsafe { (word as *const T).as_ref() }
-    }
-
-    /// The raw pointer for RCU-walk; may point to an object whose reference was given back.
-    #[inline]
-    pub(super) fn get_rcu(&self) -> *mut T {
-        (self.0.load(Acquire) & !RELEASED) as *mut T
+        // SAFETY: by the type invariant the reference is ours until `self` is dropped.
+        unsafe { self.0.load(Acquire).as_ref() }
     }
 
     /// Sets the reference.
@@ -142,34 +128,21 @@ impl<T: AlwaysRefCounted> OnceRef<T> {
     ///
     /// Gives `value` back where one was set before.
     pub(crate) fn set(&self, value: ARef<T>) -> Result<(), ARef<T>> {
-        let ptr = ARef::into_raw(value);
-        match self.0.cmpxchg(0, ptr.as_ptr() as usize, Full) {
+        let new = ARef::into_raw(value);
+        match self.0.cmpxchg(ptr::null_mut(), new.as_ptr(), Full) {
             Ok(_) => Ok(()),
             // SAFETY: the reference was not stored.
-            Err(_) => Err(unsafe { ARef::from_raw(ptr) }),
-        }
-    }
-
-    /// Gives the reference back; idempotent; may sleep.
-    pub(crate) fn release(&self) {
-        let word = self.0.load(Relaxed);
-        if word & RELEASED != 0 {
-            return;
-        }
-        if self.0.cmpxchg(word, word | RELEASED, Full).is_err() {
-            return;
-        }
-        if let Some(ptr) = NonNull::new(word as *mut T) {
-            // SAFETY: by the type invariant we own the reference, and the mark set just now keeps
-            // it from being given back again.
-            drop(unsafe { ARef::from_raw(ptr) });
+            Err(_) => Err(unsafe { ARef::from_raw(new) }),
         }
     }
 }
 
 impl<T: AlwaysRefCounted> Drop for OnceRef<T> {
     fn drop(&mut self) {
-        self.release();
+        if let Some(ptr) = NonNull::new(self.0.load(Relaxed)) {
+            // SAFETY: by the type invariant the reference is ours; nobody else reads the value any more.
+            drop(unsafe { ARef::from_raw(ptr) });
+        }
     }
 }
 
@@ -219,7 +192,7 @@ impl<T> Drop for OnceArc<T> {
 /// The lock that serialises copy-up and link-count changes of one inode; lockdep knows it by the
 /// stacking depth of its super block.
 #[pin_data]
-pub(crate) struct OpLock {
+pub(super) struct OpLock {
     #[pin]
     mutex: Opaque<bindings::mutex>,
 }
@@ -231,7 +204,7 @@ unsafe impl Sync for OpLock {}
 
 impl OpLock {
     /// An unlocked lock.
-    pub(crate) fn new() -> impl PinInit<Self> {
+    pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             mutex <- Opaque::ffi_init(|slot: *mut bindings::mutex| {
                 // SAFETY: `slot` is valid, uninitialised memory for a mutex.
@@ -241,33 +214,30 @@ impl OpLock {
     }
 
     /// Puts the lock into the lockdep class of stacking depth `depth`; before its first use.
-    pub(crate) fn set_depth(&self, depth: i32) {
+    pub(super) fn set_depth(&self, depth: i32) {
         // SAFETY: the mutex is initialised.
         unsafe { bindings::rovl_oplock_class(self.mutex.get(), depth) }
     }
 
-    /// Takes the lock; `EINTR` where a fatal signal came first.
-    pub(crate) fn lock_killable(&self) -> Result<OpGuard<'_>> {
+    /// Takes the lock, which [`unlock`](Self::unlock) gives back; `EINTR` where a fatal signal came first.
+    pub(super) fn lock_killable(&self) -> Result {
         // SAFETY: the mutex is initialised.
-        to_result(unsafe { bindings::rovl_oplock_killable(self.mutex.get()) })?;
-        Ok(OpGuard(self))
+        to_result(unsafe { bindings::rovl_oplock_killable(self.mutex.get()) })
     }
 
     /// Takes the lock.
-    pub(crate) fn lock(&self) -> OpGuard<'_> {
+    pub(super) fn lock(&self) {
         // SAFETY: the mutex is initialised.
         unsafe { bindings::mutex_lock(self.mutex.get()) };
-        OpGuard(self)
     }
-}
 
-/// The lock, held.
-#[must_use = "the lock is released when the guard is dropped"]
-pub(crate) struct OpGuard<'a>(&'a OpLock);
-
-impl Drop for OpGuard<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the guard holds the mutex.
-        unsafe { bindings::mutex_unlock(self.0.mutex.get()) }
+    /// Gives the lock back.
+    ///
+    /// # Safety
+    ///
+    /// The current task holds it.
+    pub(super) unsafe fn unlock(&self) {
+        // SAFETY: by the contract.
+        unsafe { bindings::mutex_unlock(self.mutex.get()) }
     }
 }

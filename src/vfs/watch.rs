@@ -6,16 +6,16 @@
 //! before the system call that made it returns, so what was learnt from a directory that has been
 //! watched since, and for which nothing was reported, is what it holds.
 
-use super::{sync::Flags, Inode};
+use super::Inode;
 use crate::bindings;
-use core::{
-    ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
-};
+use core::ptr::{self, NonNull};
 use kernel::{
     error::{from_err_ptr, to_result},
     prelude::*,
-    sync::Arc,
+    sync::{
+        atomic::{Acquire, Atomic, Full, Relaxed, Release},
+        Arc,
+    },
     time::{delay::fsleep, Delta},
 };
 
@@ -23,19 +23,17 @@ use kernel::{
 const EVENTS: u32 =
     bindings::FS_CREATE | bindings::FS_DELETE | bindings::FS_MOVE | bindings::FS_ATTRIB;
 
-const CHANGED: usize = 1;
-
 /// The module's group of marks; null without `CONFIG_FSNOTIFY`.
-static GROUP: AtomicPtr<bindings::fsnotify_group> = AtomicPtr::new(ptr::null_mut());
+static GROUP: Atomic<*mut bindings::fsnotify_group> = Atomic::new(ptr::null_mut());
 
 /// How many marks have not been freed: others may hold one, as fanotify does while a program thinks about an event.
-static MARKS: AtomicUsize = AtomicUsize::new(0);
+static MARKS: Atomic<usize> = Atomic::new(0);
 
 /// One watched directory.
 #[repr(C)]
 struct Mark {
     mark: bindings::fsnotify_mark,
-    flag: Arc<Flags>,
+    changed: Arc<Atomic<bool>>,
 }
 
 static OPERATIONS: bindings::fsnotify_ops = bindings::fsnotify_ops {
@@ -55,8 +53,9 @@ unsafe extern "C" fn handle(
     _name: *const bindings::qstr,
     _cookie: u32,
 ) -> kernel::ffi::c_int {
-    // SAFETY: marks of the group are made by `Watch::add` alone; fsnotify keeps the mark for the call.
-    unsafe { &(*mark.cast::<Mark>()).flag }.set(CHANGED);
+    // SAFETY: by the contract: marks of the group are made by `Watch::add` alone, and fsnotify keeps the mark for the call.
+    let changed = unsafe { &(*mark.cast::<Mark>()).changed };
+    changed.store(true, Release);
     0
 }
 
@@ -64,32 +63,60 @@ unsafe extern "C" fn handle(
 ///
 /// As for [`handle`]; nobody uses the mark any more.
 unsafe extern "C" fn free(mark: *mut bindings::fsnotify_mark) {
-    // SAFETY: the last reference is gone: the box that `Watch::add` gave away comes back.
+    // SAFETY: by the contract the last reference is gone: the box that `Watch::add` gave away comes back.
     drop(unsafe { KBox::from_raw(mark.cast::<Mark>()) });
-    MARKS.fetch_sub(1, Ordering::Release);
+    MARKS.fetch_sub(1, Release);
 }
 
-/// Makes the group; its absence is not an error.
-pub(super) fn start() {
+/// The group of marks is there; it is one a module.
+pub(super) struct Watching(());
+
+/// Whether there is one.
+static WATCHING: Atomic<bool> = Atomic::new(false);
+
+impl Watching {
+    /// Makes the group; its absence is not an error.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` where it was made before.
+    pub(super) fn start() -> Result<Self> {
+        if WATCHING.xchg(true, Full) {
+            return Err(EBUSY);
+        }
+        start();
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        stop();
+        WATCHING.store(false, Release);
+    }
+}
+
+fn start() {
     #[cfg(CONFIG_FSNOTIFY)]
-    // SAFETY: the operations are static. Marks may be many on one inode: mounts share layers.
+    // SAFETY: the operations are static, and `stop` waits for their last call before they go. Marks may be many on one
+    // inode: mounts share layers.
     if let Ok(group) = from_err_ptr(unsafe {
         bindings::fsnotify_alloc_group(&OPERATIONS, bindings::FSNOTIFY_GROUP_DUPS as i32)
     }) {
-        GROUP.store(group, Ordering::Release);
+        GROUP.store(group, Release);
     }
 }
 
 /// Gives the group up once all watches are dropped, and waits for the last callback.
-pub(super) fn stop() {
+fn stop() {
     #[cfg(CONFIG_FSNOTIFY)]
-    if let Some(group) = NonNull::new(GROUP.swap(ptr::null_mut(), Ordering::AcqRel)) {
-        // SAFETY: the group was ours; marks hold references of their own until they are freed.
+    if let Some(group) = NonNull::new(GROUP.xchg(ptr::null_mut(), Full)) {
+        // SAFETY: the reference that `start` got is given up here; marks hold references of their own until they are freed.
         unsafe { bindings::fsnotify_put_group(group.as_ptr()) };
-        while MARKS.load(Ordering::Acquire) != 0 {
+        while MARKS.load(Acquire) != 0 {
             fsleep(Delta::from_millis(10));
         }
-        // SAFETY: no contract; it waits for the work that called `free` last to leave it.
+        // SAFETY: it may be called wherever one may sleep; it waits for the work that called `free` last to leave it.
         unsafe { bindings::fsnotify_wait_marks_destroyed() };
     }
 }
@@ -98,13 +125,13 @@ pub(super) fn stop() {
 ///
 /// # Invariants
 ///
-/// Each pointer owns a reference to an attached [`Mark`] whose `flag` is that of the value.
+/// Each pointer owns a reference to an attached [`Mark`] whose `changed` is that of the value.
 pub(crate) struct Watch {
-    flag: Arc<Flags>,
+    changed: Arc<Atomic<bool>>,
     marks: KVec<NonNull<Mark>>,
 }
 
-// SAFETY: marks may be destroyed from any thread.
+// SAFETY: fsnotify lets marks be destroyed from any thread.
 unsafe impl Send for Watch {}
 // SAFETY: only the flag is read through a shared reference.
 unsafe impl Sync for Watch {}
@@ -117,7 +144,7 @@ impl Watch {
     /// `EOPNOTSUPP` where the kernel has no fsnotify, `ENOMEM`.
     pub(crate) fn new<'a>(dirs: impl Iterator<Item = Result<&'a Inode>>) -> Result<Self> {
         let mut watch = Self {
-            flag: Arc::new(Flags::new(), GFP_KERNEL_ACCOUNT)?,
+            changed: Arc::new(Atomic::new(false), GFP_KERNEL_ACCOUNT)?,
             marks: KVec::new(),
         };
         for dir in dirs {
@@ -128,34 +155,31 @@ impl Watch {
 
     #[cfg(CONFIG_FSNOTIFY)]
     fn add(&mut self, dir: &Inode) -> Result {
-        let group = NonNull::new(GROUP.load(Ordering::Acquire)).ok_or(EOPNOTSUPP)?;
+        let group = NonNull::new(GROUP.load(Acquire)).ok_or(EOPNOTSUPP)?;
         self.marks.reserve(1, GFP_KERNEL_ACCOUNT)?;
         let mark = KBox::new(
             Mark {
                 mark: pin_init::zeroed(),
-                flag: self.flag.clone(),
+                changed: self.changed.clone(),
             },
             GFP_KERNEL_ACCOUNT,
         )?;
         let mark = NonNull::from(KBox::leak(mark)).cast::<bindings::fsnotify_mark>();
-        MARKS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the group lives while the type is registered. The mark is initialised, then
-        // attached; where that fails, the reference taken by the initialisation is given back, which
-        // frees the box.
-        unsafe {
-            bindings::fsnotify_init_mark(mark.as_ptr(), group.as_ptr());
-            (*mark.as_ptr()).mask = EVENTS;
-            let attached = to_result(bindings::fsnotify_add_mark(
-                mark.as_ptr(),
-                dir.as_ptr().cast(),
-                bindings::FSNOTIFY_OBJ_TYPE_INODE as u32,
-                0,
-            ));
-            if let Err(e) = attached {
-                bindings::fsnotify_put_mark(mark.as_ptr());
-                return Err(e);
-            }
+        MARKS.fetch_add(1, Relaxed);
+        // SAFETY: the mark is ours alone; the group lives while the type is registered, and a directory exists to be watched.
+        unsafe { bindings::fsnotify_init_mark(mark.as_ptr(), group.as_ptr()) };
+        // SAFETY: the mark is not attached yet, so that nobody else uses it.
+        unsafe { (*mark.as_ptr()).mask = EVENTS };
+        let dir = dir.as_ptr().cast();
+        let kind = bindings::FSNOTIFY_OBJ_TYPE_INODE as u32;
+        // SAFETY: charter 1: the inode is referenced, the kind is that of an inode; the mark is initialised.
+        let attached = unsafe { bindings::fsnotify_add_mark(mark.as_ptr(), dir, kind, 0) };
+        if let Err(e) = to_result(attached) {
+            // SAFETY: the reference that the initialisation took is given up, which frees the box by `free`.
+            unsafe { bindings::fsnotify_put_mark(mark.as_ptr()) };
+            return Err(e);
         }
+        // INVARIANT: the mark is attached, has our flag, and its reference is ours.
         Ok(self.marks.push(mark.cast(), GFP_KERNEL_ACCOUNT)?)
     }
 
@@ -167,7 +191,7 @@ impl Watch {
     /// Whether any of the directories has changed since.
     #[inline]
     pub(crate) fn changed(&self) -> bool {
-        self.flag.test(CHANGED)
+        self.changed.load(Acquire)
     }
 }
 
@@ -176,11 +200,12 @@ impl Drop for Watch {
         #[cfg(CONFIG_FSNOTIFY)]
         for mark in &self.marks {
             let mark = mark.as_ptr().cast::<bindings::fsnotify_mark>();
-            // SAFETY: by the type invariant we own a reference; the group is that of the mark.
-            unsafe {
-                bindings::fsnotify_destroy_mark(mark, (*mark).group);
-                bindings::fsnotify_put_mark(mark);
-            }
+            // SAFETY: by the type invariant we own a reference; the group of a mark does not change.
+            let group = unsafe { (*mark).group };
+            // SAFETY: by the type invariant we own a reference; the mark references its group.
+            unsafe { bindings::fsnotify_destroy_mark(mark, group) };
+            // SAFETY: the reference that we own is given up here.
+            unsafe { bindings::fsnotify_put_mark(mark) };
         }
     }
 }

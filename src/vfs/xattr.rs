@@ -4,10 +4,20 @@
 //!
 //! C header: `include/linux/xattr.h`.
 
-use super::{fs::FileSystem, mount::PathRef, to_len, Dentry, OwnDentry, OwnInode};
+use super::{
+    callback::{c_table, RawDentry, RawIdmap, RawInode},
+    fs::FileSystem,
+    mount::PathRef,
+    outbuf::OutBuf,
+    to_len, Dentry, OwnDentry, OwnInode,
+};
 use crate::bindings;
 use core::{marker::PhantomData, ptr};
-use kernel::{error::to_result, prelude::*};
+use kernel::{
+    error::to_result,
+    ffi::{c_char, c_void},
+    prelude::*,
+};
 
 /// The longest name of an extended attribute.
 pub(crate) const NAME_MAX: usize = bindings::XATTR_NAME_MAX as usize;
@@ -27,22 +37,22 @@ impl SetFlags {
 ///
 /// `ENODATA`, `ERANGE` where `buf` is too short, `EOPNOTSUPP`.
 pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
-    path.dentry.positive()?;
-    let value = if buf.is_empty() {
-        ptr::null_mut()
-    } else {
-        buf.as_mut_ptr()
+    let mut out = OutBuf::over(buf);
+    get_into(path, name, &mut out)?;
+    Ok(out.len())
+}
+
+/// As [`get`], into what a caller of ours lent.
+pub(crate) fn get_into(path: PathRef<'_>, name: &CStr, out: &mut OutBuf<'_>) -> Result {
+    path.dentry().positive()?;
+    let (idmap, dentry) = (path.idmap().as_ptr(), path.dentry().as_ptr());
+    let read = |at, size| {
+        // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string, and the
+        // room has the given size.
+        to_len(unsafe { bindings::vfs_getxattr(idmap, dentry, name.as_char_ptr(), at, size) })
     };
-    // SAFETY: charter 1; the buffer has the given length.
-    to_len(unsafe {
-        bindings::vfs_getxattr(
-            path.idmap().as_ptr(),
-            path.dentry.as_ptr(),
-            name.as_char_ptr(),
-            value.cast(),
-            buf.len(),
-        )
-    })
+    // SAFETY: `vfs_getxattr()` returns how much it wrote.
+    unsafe { out.fill(read) }
 }
 
 /// The length of `name`'s value, `None` where there is no such attribute or no attributes at all.
@@ -81,12 +91,13 @@ pub(crate) fn get_all(path: PathRef<'_>, name: &CStr) -> Result<KVVec<u8>> {
 
 /// Sets `name`, through the VFS with the current credentials.
 pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags) -> Result {
-    path.dentry.positive()?;
-    // SAFETY: charter 1; the value has the given length.
+    path.dentry().positive()?;
+    // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string, and the
+    // value has the given length.
     to_result(unsafe {
         bindings::vfs_setxattr(
             path.idmap().as_ptr(),
-            path.dentry.as_ptr(),
+            path.dentry().as_ptr(),
             name.as_char_ptr(),
             value.as_ptr().cast(),
             value.len(),
@@ -97,12 +108,12 @@ pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags)
 
 /// Removes `name`.
 pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
-    path.dentry.positive()?;
-    // SAFETY: charter 1.
+    path.dentry().positive()?;
+    // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string.
     to_result(unsafe {
         bindings::vfs_removexattr(
             path.idmap().as_ptr(),
-            path.dentry.as_ptr(),
+            path.dentry().as_ptr(),
             name.as_char_ptr(),
         )
     })
@@ -110,19 +121,25 @@ pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
 
 /// Lists the names, each ended by a NUL, into `buf`; an empty `buf` asks for the length alone.
 pub(crate) fn list(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
+    let mut out = OutBuf::over(buf);
+    list_into(dentry, &mut out)?;
+    Ok(out.len())
+}
+
+/// As [`list`], into what a caller of ours lent.
+pub(crate) fn list_into(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
     dentry.positive()?;
-    let at = if buf.is_empty() {
-        ptr::null_mut()
-    } else {
-        buf.as_mut_ptr()
+    let read = |at: *mut kernel::ffi::c_void, size| {
+        // SAFETY: charter 1 and 2: the dentry is referenced and positive; the room has the given size.
+        to_len(unsafe { bindings::vfs_listxattr(dentry.as_ptr(), at.cast(), size) })
     };
-    // SAFETY: charter 1; the buffer has the given length.
-    to_len(unsafe { bindings::vfs_listxattr(dentry.as_ptr(), at.cast(), buf.len()) })
+    // SAFETY: `vfs_listxattr()` returns how much it wrote.
+    unsafe { out.fill(read) }
 }
 
 /// Asks the security modules whether copying `name` up is wanted; `Ok(false)` where it is not.
 pub(crate) fn copy_up_wanted(source: &Dentry, name: &CStr) -> Result<bool> {
-    // SAFETY: charter 1.
+    // SAFETY: charter 1: the dentry is referenced; the name is a C string.
     match to_result(unsafe {
         bindings::rovl_security_inode_copy_up_xattr(source.as_ptr(), name.as_char_ptr())
     }) {
@@ -141,8 +158,8 @@ pub(crate) trait Handler<F: FileSystem>: 'static {
         dentry: &OwnDentry<F>,
         inode: &OwnInode<F>,
         suffix: &CStr,
-        buf: &mut [u8],
-    ) -> Result<usize>;
+        out: &mut OutBuf<'_>,
+    ) -> Result;
     /// Sets it, or removes it where `value` is `None`.
     fn set(
         dentry: &OwnDentry<F>,
@@ -153,20 +170,19 @@ pub(crate) trait Handler<F: FileSystem>: 'static {
     ) -> Result;
 }
 
-/// A super block's handlers.
-pub(crate) struct Handlers(pub(super) *const *const bindings::xattr_handler);
-
-impl Handlers {
-    /// `A` first, `B` for the names that `A` does not take.
-    pub(crate) fn pair<F: FileSystem, A: Handler<F>, B: Handler<F>>() -> Self {
-        Self(Pair::<F, A, B>::LIST.as_ptr())
-    }
+/// Handlers of `F`: a tuple of two, the second for the names that the first does not take.
+///
+/// # Safety
+///
+/// The list is one of handlers of `F` and ends with a null pointer.
+pub(crate) unsafe trait Handlers<F: FileSystem> {
+    /// The list for C.
+    const LIST: &'static [*const bindings::xattr_handler];
 }
 
-struct Pair<F, A, B>(PhantomData<(F, A, B)>);
-
-impl<F: FileSystem, A: Handler<F>, B: Handler<F>> Pair<F, A, B> {
-    const LIST: &'static [*const bindings::xattr_handler; 3] = &[
+// SAFETY: two handlers of `F`, then null.
+unsafe impl<F: FileSystem, A: Handler<F>, B: Handler<F>> Handlers<F> for (A, B) {
+    const LIST: &'static [*const bindings::xattr_handler] = &[
         &Table::<F, A>::HANDLER,
         &Table::<F, B>::HANDLER,
         ptr::null(),
@@ -175,70 +191,41 @@ impl<F: FileSystem, A: Handler<F>, B: Handler<F>> Pair<F, A, B> {
 
 struct Table<F, H>(PhantomData<(F, H)>);
 
-#[allow(
-    clippy::missing_safety_doc,
-    reason = "called by the VFS alone, through the table, under charter 1 and 3"
-)]
 impl<F: FileSystem, H: Handler<F>> Table<F, H> {
-    const HANDLER: bindings::xattr_handler = bindings::xattr_handler {
-        prefix: H::PREFIX.to_bytes_with_nul().as_ptr(),
-        get: Some(Self::get),
-        set: Some(Self::set),
-        ..pin_init::zeroed()
-    };
+    c_table! {
+        const HANDLER: bindings::xattr_handler = {
+            prefix: H::PREFIX.to_bytes_with_nul().as_ptr(),
+        };
 
-    unsafe extern "C" fn get(
-        _handler: *const bindings::xattr_handler,
-        dentry: *mut bindings::dentry,
-        inode: *mut bindings::inode,
-        name: *const kernel::ffi::c_char,
-        buffer: *mut kernel::ffi::c_void,
-        size: usize,
-    ) -> i32 {
-        kernel::error::from_result(|| {
-            // SAFETY: charter 1 and 3; the VFS passes a C string and a buffer of `size` bytes.
-            unsafe {
-                let buf = if buffer.is_null() {
-                    &mut []
-                } else {
-                    core::slice::from_raw_parts_mut(buffer.cast::<u8>(), size)
-                };
-                let len = H::get(
-                    OwnDentry::from_raw(dentry),
-                    OwnInode::from_raw(inode),
-                    CStr::from_char_ptr(name),
-                    buf,
-                )?;
-                i32::try_from(len).map_err(|_| ERANGE)
-            }
-        })
+        fn get(
+            _handler: *const bindings::xattr_handler,
+            d: RawDentry,
+            inode: RawInode,
+            name: *const c_char,
+            buffer: *mut c_void,
+            size: usize,
+        ) -> i32
+            => Self::read(d, inode, name, (buffer, size));
+        fn set(
+            _handler: *const bindings::xattr_handler,
+            _idmap: RawIdmap,
+            d: RawDentry,
+            inode: RawInode,
+            name: *const c_char,
+            buffer: *const c_void,
+            size: usize,
+            flags: i32,
+        ) -> i32
+            => H::set(d, inode, name, (buffer, size), flags);
     }
 
-    unsafe extern "C" fn set(
-        _handler: *const bindings::xattr_handler,
-        _idmap: *mut bindings::mnt_idmap,
-        dentry: *mut bindings::dentry,
-        inode: *mut bindings::inode,
-        name: *const kernel::ffi::c_char,
-        buffer: *const kernel::ffi::c_void,
-        size: usize,
-        flags: i32,
-    ) -> i32 {
-        kernel::error::from_result(|| {
-            // SAFETY: charter 1 and 3; the VFS passes a C string and a buffer of `size` bytes, or
-            // null to remove.
-            unsafe {
-                let value = (!buffer.is_null())
-                    .then(|| core::slice::from_raw_parts(buffer.cast::<u8>(), size));
-                H::set(
-                    OwnDentry::from_raw(dentry),
-                    OwnInode::from_raw(inode),
-                    CStr::from_char_ptr(name),
-                    value,
-                    SetFlags(flags),
-                )?;
-            }
-            Ok(0)
-        })
+    fn read(
+        dentry: &OwnDentry<F>,
+        inode: &OwnInode<F>,
+        suffix: &CStr,
+        mut out: OutBuf<'_>,
+    ) -> Result<usize> {
+        H::get(dentry, inode, suffix, &mut out)?;
+        Ok(out.len())
     }
 }

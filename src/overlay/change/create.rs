@@ -7,30 +7,29 @@ use crate::overlay::{
     file::RegularFile,
     layer::{
         temp::{self, Temp},
-        whiteout, LowerStack,
+        whiteout,
     },
-    object::inode::{self, Parameters, UPPER_ALIAS},
+    object::inode::{self, NameMark, Object},
     union::{Child, Dentry, Inode, NewInode, Overlay},
 };
 use crate::vfs::{
-    self,
     acl::{Acl, AclType},
     attr::Iattr,
-    cred,
+    cred::{self, NewEntry},
     dentry::REVALIDATE,
     dirop::{rename_flags, Creating, New, Renaming},
-    file_ops::OpenTmpfile,
-    mount::{IdMap, PathRef},
-    Mode,
+    file_ops::{Instantiated, OpenTmpfile},
+    mount::{IdMap, Path, Writing},
+    Mode, OpGuard,
 };
-use kernel::{prelude::*, sync::aref::ARef};
+use kernel::prelude::*;
 
 /// What a new name gets.
 enum Entry<'a> {
     /// A new object and the inode prepared for it.
-    Object(NewInode, New<'a>),
-    /// A further link of this inode.
-    Link(&'a Inode),
+    Object(NewInode<'a>, New<'a>),
+    /// A further link of this inode, whose operation lock is held.
+    Link(&'a OpGuard<'a, Overlay>),
 }
 
 /// Creates a regular file, directory, device, FIFO or socket.
@@ -44,8 +43,14 @@ pub(crate) fn symlink(idmap: &IdMap, child: Child<'_>, target: &CStr) -> Result 
 }
 
 /// An inode for a new entry of `dir`.
-fn prepare(idmap: &IdMap, dentry: &Dentry, dir: &Inode, mode: Mode, rdev: u32) -> Result<NewInode> {
-    let mut new = NewInode::unhashed(dentry.sb())?;
+fn prepare<'a>(
+    idmap: &IdMap,
+    dentry: &'a Dentry,
+    dir: &Inode,
+    mode: Mode,
+    rdev: u32,
+) -> Result<NewInode<'a>> {
+    let mut new = NewInode::unhashed(dentry.own_sb())?;
     new.set_kind(mode, rdev);
     new.init_owner(idmap, dir, mode);
     Ok(new)
@@ -60,18 +65,18 @@ fn create_object(
 ) -> Result {
     let fs = child.fs();
     copy_up::copy_up(child.parent())?;
-    let _write = fs.work()?.0.want_write()?;
+    let write = fs.work()?.0.want_write()?;
     let mut new = prepare(idmap, child.dentry(), child.dir(), mode, rdev)?;
     new.set_creating();
-    let mode = new.inode().mode();
-    let owner = new.inode().get();
+    let (mode, owner) = (new.mode(), new.owner());
     cred::scope(fs.creds(), |original| {
-        cred::scope_creator(original, child.dentry(), &owner, mode, || {
+        let creator = cred::creator(original, NewEntry::Named(child), owner, mode)?;
+        cred::scope(&creator, |_| {
             let what = match target {
                 Some(target) => New::Symlink(target),
                 None => New::Node(mode, rdev),
             };
-            create_entry(child, Entry::Object(new, what))
+            create_entry(write.writing(), child, Entry::Object(new, what))
         })
     })
 }
@@ -82,85 +87,80 @@ pub(crate) fn link(old: &Dentry, new: Child<'_>) -> Result {
     copy_up::copy_up(old)?;
     copy_up::copy_up(new.parent())?;
     let inode = old.own_positive()?;
-    let _lock = inode.op_lock().lock_killable()?;
-    let _write = fs.work()?.0.want_write()?;
+    let held = inode.lock_op_killable()?;
+    let write = fs.work()?.0.want_write()?;
     cred::scope(fs.creds(), |_| {
-        if inode.parts().origin {
-            new.dir().set_impure()?;
+        if inode.reals().origin().is_some() {
+            new.parent_dir()?.set_impure()?;
         }
-        create_entry(new, Entry::Link(inode))
+        create_entry(write.writing(), new, Entry::Link(&held))
     })
 }
 
-fn create_entry(child: Child<'_>, entry: Entry<'_>) -> Result {
-    let fs = child.fs();
-    let (mnt, _) = fs.work()?;
-    let dir = child.dir().expect_upper()?;
+fn create_entry(writing: Writing<'_>, child: Child<'_>, entry: Entry<'_>) -> Result {
+    let parent = child.parent_dir()?;
+    let dir = parent.expect_upper()?.dentry();
     let upper = if whiteout::is_covered(child.dentry()) {
-        create_over_whiteout(child, &entry)?
+        create_over_whiteout(writing, child, &entry)?
     } else {
         let new = match &entry {
             Entry::Object(_, new) => *new,
-            Entry::Link(inode) => New::Link(inode.expect_upper()?),
+            Entry::Link(held) => New::Link(held.inode().expect_upper()?.dentry()),
         };
-        let upper = Creating::start(mnt, dir, child.name())?.create(new)?;
+        let upper = Creating::start(writing, dir, child.name())?.create(new)?;
+        let upper = Path::new(writing.mnt(), upper)?;
+        let path = upper.as_ref();
         // Where redirects are made the layers below grow no names while they are not mounted.
-        if upper.is_dir() && child.dir().parts().merged && fs.makes_redirects() {
-            let path = PathRef {
-                mnt,
-                dentry: &upper,
-            };
+        if path.dentry().is_dir() && parent.reals().is_merged() && child.fs().makes_redirects() {
             // It spares later lookups the lower layers, no more: it may fail.
             let _ = whiteout::set_opaque(child.dentry(), path, EIO);
         }
         upper
     };
-    let origin = matches!(&entry, Entry::Link(inode) if inode.parts().origin);
-    child.dir().entries_changed(origin);
+    let origin = match &entry {
+        Entry::Link(held) => held.inode().reals().origin().is_some(),
+        Entry::Object(..) => false,
+    };
+    parent.entries_changed(origin);
     let made = upper.clone();
-    instantiate(child, upper, entry).inspect_err(|_| temp::discard(mnt, dir, &made))
+    instantiate(child, upper, entry)
+        .inspect_err(|_| temp::discard(writing, dir, made.as_ref().dentry()))
 }
 
 /// Makes a negative dentry positive.
-fn instantiate(child: Child<'_>, upper: ARef<vfs::Dentry>, entry: Entry<'_>) -> Result {
-    child.marks().set(UPPER_ALIAS);
+fn instantiate(child: Child<'_>, upper: Path, entry: Entry<'_>) -> Result {
+    let marks = child.marks();
+    marks.set(NameMark::UpperAlias);
+    if marks.test(NameMark::Whiteout) {
+        marks.clear(NameMark::Whiteout);
+    }
     match entry {
         Entry::Object(new, _) => {
-            let parameters = Parameters {
-                upper: Some(upper),
-                lower: LowerStack::Empty,
-                prepared: Some(new),
-            };
-            child.instantiate(parameters.inode(child.sb(), child.fs())?);
+            let sb = child.dentry().own_sb();
+            child.instantiate(Object::in_upper(upper).inode(sb, Some(new))?);
         }
-        Entry::Link(inode) => {
-            inode.inc_nlink();
-            child.instantiate(inode.into());
+        Entry::Link(held) => {
+            held.inc_nlink();
+            child.instantiate(held.inode().into());
             // A later lookup finds the lower object of the new name, if there is one.
             child.unhash();
         }
     }
-    let flags = inode::revalidate_flags(child.own_inode());
-    child.change_revalidate(REVALIDATE, flags);
+    child.change_revalidate(REVALIDATE, inode::revalidate_flags(child.dentry()));
     Ok(())
 }
 
 /// Creates an entry in the work directory and moves it over the whiteout.
-fn create_over_whiteout(child: Child<'_>, entry: &Entry<'_>) -> Result<ARef<vfs::Dentry>> {
-    let fs = child.fs();
-    let (mnt, work) = fs.work()?;
-    let dir = child.dir().expect_upper()?;
+fn create_over_whiteout(writing: Writing<'_>, child: Child<'_>, entry: &Entry<'_>) -> Result<Path> {
+    let (mnt, work) = child.fs().work()?;
+    let dir = child.dir().expect_upper()?.dentry();
     let whiteout = dir.lookup(mnt, child.name())?;
-    let path = PathRef {
-        mnt,
-        dentry: &whiteout,
-    };
-    if !whiteout::is_whiteout(path, true) {
+    if !whiteout::is_whiteout(mnt.path(&whiteout)?, true) {
         return Err(ESTALE);
     }
     // The ACLs are those of the union's directory: the work directory has none.
     let (new, inherited) = match entry {
-        Entry::Link(inode) => (New::Link(inode.expect_upper()?), None),
+        Entry::Link(held) => (New::Link(held.inode().expect_upper()?.dentry()), None),
         Entry::Object(_, New::Node(mode, rdev)) => {
             let (mode, default, access) = Acl::inherit(child.dir(), *mode)?;
             (New::Node(mode, *rdev), Some((mode, default, access)))
@@ -168,39 +168,40 @@ fn create_over_whiteout(child: Child<'_>, entry: &Entry<'_>) -> Result<ARef<vfs:
         Entry::Object(_, new) => (*new, None),
     };
     let is_dir = matches!(new, New::Node(mode, _) if mode.is_dir());
-    let temp = Temp::create(mnt, work, new)?;
+    let temp = Temp::create(writing, work, new)?;
+    let made = temp.path()?;
     let flags = if is_dir { rename_flags::EXCHANGE } else { 0 };
-    let renaming = Renaming::start_two(mnt, (work, temp.dentry()), (dir, &whiteout), flags)?;
+    let renaming = Renaming::start_two(writing, (work, made.dentry()), (dir, &whiteout), flags)?;
     if let Some((mode, default, access)) = inherited {
-        let upper = temp.dentry().positive()?;
+        let upper = made.positive()?;
         if upper.mode() != mode {
             let lock = upper.lock();
-            Iattr::mode(mode).apply(temp.path(), &lock)?;
+            Iattr::mode(mode).apply(made, &lock)?;
         }
         for (acl, kind) in [(access, AclType::Access), (default, AclType::Default)] {
-            if let Some(mut acl) = acl {
-                acl.write(temp.path(), kind)?;
+            if let Some(acl) = acl {
+                acl.write(made, kind)?;
             }
         }
     }
     if is_dir {
-        whiteout::set_opaque(child.dentry(), temp.path(), EIO)?;
+        whiteout::set_opaque(child.dentry(), made, EIO)?;
     }
     renaming.rename()?;
-    let upper = temp.publish();
+    let upper = temp.keep()?;
     if is_dir {
-        temp::discard(mnt, work, &whiteout);
+        temp::discard(writing, work, &whiteout);
     }
     Ok(upper)
 }
 
 /// Opens an unnamed file.
-pub(crate) fn tmpfile(
+pub(crate) fn tmpfile<'a>(
     idmap: &IdMap,
     dir: &Inode,
-    file: &mut OpenTmpfile<'_, Overlay>,
+    file: OpenTmpfile<'a, Overlay>,
     mode: Mode,
-) -> Result {
+) -> Result<Instantiated<'a, Overlay>> {
     let fs = dir.fs();
     let dentry = file.open().dentry();
     if !fs.has_tmpfile() {
@@ -209,23 +210,18 @@ pub(crate) fn tmpfile(
     copy_up::copy_up(&dentry.own_parent())?;
     let _write = fs.work()?.0.want_write()?;
     let new = prepare(idmap, dentry, dir, mode, 0)?;
-    let mode = new.inode().mode();
-    let owner = new.inode().get();
+    let (mode, owner) = (new.mode(), new.owner());
     cred::scope(fs.creds(), |original| {
-        cred::scope_creator(original, dentry, &owner, mode, || {
+        let creator = cred::creator(original, NewEntry::Unnamed(&file), owner, mode)?;
+        cred::scope(&creator, |_| {
             let parent = dir.upper_path().ok_or(EROFS)?;
             let (data, upper) = RegularFile::open_unnamed(file.open(), parent, mode)?;
-            dentry.marks().set(UPPER_ALIAS);
-            let parameters = Parameters {
-                upper: Some(upper),
-                lower: LowerStack::Empty,
-                prepared: Some(new),
-            };
-            let inode = parameters.inode(dentry.sb(), fs)?;
-            let flags = inode::revalidate_flags(Some(&inode));
-            file.instantiate::<RegularFile>(inode, data);
+            dentry.marks().set(NameMark::UpperAlias);
+            let inode = Object::in_upper(upper).inode(dentry.own_sb(), Some(new))?;
+            let flags = inode.revalidate_flags();
+            let instantiated = file.instantiate(inode, data)?;
             dentry.change_revalidate(REVALIDATE, flags);
-            Ok(())
+            Ok(instantiated)
         })
     })
 }

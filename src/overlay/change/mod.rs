@@ -4,5 +4,6 @@
 
 pub(super) mod copy_up;
 pub(super) mod create;
+pub(super) mod metadata;
 pub(super) mod remove;
 pub(super) mod rename;

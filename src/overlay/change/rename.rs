@@ -5,21 +5,18 @@
 use crate::overlay::{
     change::{
         copy_up,
-        remove::{clear_empty, drop_link, is_pure_upper, is_upper_of},
+        remove::{clear_empty, drop_link, is_upper_of},
     },
     dir::merge,
     layer::{redirect, temp, whiteout},
-    object::{
-        inode::{OPAQUE, REMOVED, UPPER_ALIAS},
-        lookup,
-    },
-    union::{Child, Inode},
+    object::{inode::NameMark, lookup},
+    union::{Child, Inode, Overlay},
 };
 use crate::vfs::{
     cred,
     dirop::{rename_flags, Renaming},
-    mount::PathRef,
-    CBuf,
+    mount::{PathRef, Writing},
+    CBuf, OpGuard,
 };
 use kernel::prelude::*;
 
@@ -39,8 +36,8 @@ struct Plan<'a> {
 
 /// Whether an object can be moved: without a redirect a directory with a lower part would leave that behind.
 fn can_move(inode: &Inode) -> bool {
-    let parts = inode.parts();
-    !inode.mode().is_dir() || (parts.upper && !parts.merged) || inode.fs().makes_redirects()
+    let is_pure = || inode.upper_path().is_some() && !inode.reals().is_merged();
+    !inode.mode().is_dir() || is_pure() || inode.fs().makes_redirects()
 }
 
 /// Makes the directory `child` in upper ready for its move to `to`, which is where it is if `within`: what it is merged
@@ -55,10 +52,10 @@ fn keep_lower_part(
     if !inode.mode().is_dir() {
         return Ok(());
     }
-    if inode.parts().merged {
+    if inode.reals().is_merged() {
         return redirect::record(child, upper, within);
     }
-    if !child.marks().test(OPAQUE) && to.parts().merged {
+    if !child.marks().test(NameMark::Opaque) && to.reals().is_merged() {
         whiteout::set_opaque(child.dentry(), upper, EXDEV)?;
     }
     Ok(())
@@ -85,9 +82,9 @@ pub(crate) fn rename(old: Child<'_>, new: Child<'_>, flags: u32) -> Result {
         whiteouts: KVec::new(),
     };
     if overwrite {
-        if let Some(inode) = new_inode.filter(|inode| inode.mode().is_dir()) {
-            if !is_pure_upper(inode) {
-                plan.whiteouts = merge::check_empty(new.dentry())?;
+        if let Some(dir) = new_inode.and_then(Inode::as_dir) {
+            if !dir.is_pure_upper() {
+                plan.whiteouts = merge::check_empty(new.dentry(), dir)?;
             }
         }
         let over_whiteout = whiteout::is_covered(new.dentry());
@@ -106,33 +103,33 @@ pub(crate) fn rename(old: Child<'_>, new: Child<'_>, flags: u32) -> Result {
     }
     copy_up::copy_up(old.dentry())?;
     copy_up::copy_up(new.parent())?;
-    let mut lock = None;
+    let mut replaced = None;
     match new_inode {
         Some(_) if !overwrite => copy_up::copy_up(new.dentry())?,
-        Some(inode) => lock = Some(inode.op_lock().lock_killable()?),
+        Some(inode) => replaced = Some(inode.lock_op_killable()?),
         None => {}
     }
-    let _lock = lock;
-    let _write = fs.work()?.0.want_write()?;
-    cred::scope(fs.creds(), |_| plan.run())
+    let write = fs.work()?.0.want_write()?;
+    cred::scope(fs.creds(), |_| plan.run(write.writing(), replaced.as_ref()))
 }
 
 impl Plan<'_> {
-    fn run(&self) -> Result {
+    /// Renames in upper; `held` is the operation lock of the inode that is replaced.
+    fn run(&self, writing: Writing<'_>, held: Option<&OpGuard<'_, Overlay>>) -> Result {
         let (old, new) = (self.old, self.new);
-        let (mnt, _) = old.fs().work()?;
         let old_inode = old.dentry().own_positive()?;
         let new_inode = new.dentry().own_inode();
-        let (old_dir, new_dir) = (old.dir(), new.dir());
-        let (old_upper, new_upper) = (old_dir.expect_upper()?, new_dir.expect_upper()?);
+        let (old_dir, new_dir) = (old.parent_dir()?, new.parent_dir()?);
+        let old_upper = old_dir.expect_upper()?.dentry();
+        let new_upper = new_dir.expect_upper()?.dentry();
         let same_dir = *old.parent() == *new.parent();
 
         let replaced = if self.whiteouts.is_empty() {
             None
         } else {
-            Some(clear_empty(new, &self.whiteouts)?)
+            Some(clear_empty(writing, new, &self.whiteouts)?)
         };
-        let origin = |inode: &Inode| inode.parts().origin;
+        let origin = |inode: &Inode| inode.reals().origin().is_some();
         let (old_origin, new_origin) = (origin(old_inode), new_inode.is_some_and(origin));
         if !same_dir {
             if old_origin {
@@ -144,7 +141,7 @@ impl Plan<'_> {
         }
 
         let renaming = Renaming::start(
-            mnt,
+            writing,
             (old_upper, old.name()),
             (new_upper, new.name()),
             self.flags,
@@ -153,59 +150,58 @@ impl Plan<'_> {
         if !is_upper_of(old_inode, renaming.old()) {
             return Err(ESTALE);
         }
-        let layer = old.fs().upper().ok_or(EROFS)?;
-        let target = renaming.new();
+        let mnt = writing.mnt();
+        let target = mnt.path(renaming.new())?;
         let as_expected = match (
-            new_inode.filter(|_| new.marks().test(UPPER_ALIAS)),
+            new_inode.filter(|_| new.marks().test(NameMark::UpperAlias)),
             &replaced,
         ) {
-            (Some(_), Some(replaced)) => *target == **replaced,
-            (Some(inode), None) => is_upper_of(inode, target),
-            (None, _) if target.is_negative() => self.flags & rename_flags::EXCHANGE == 0,
+            (Some(_), Some(replaced)) => *target.dentry() == *replaced.as_ref().dentry(),
+            (Some(inode), None) => is_upper_of(inode, target.dentry()),
+            (None, _) if target.dentry().is_negative() => self.flags & rename_flags::EXCHANGE == 0,
             (None, _) => {
-                new.marks().test(OPAQUE) && whiteout::is_whiteout(layer.path(target), true)
+                new.marks().test(NameMark::Whiteout) && whiteout::is_whiteout(target, true)
             }
         };
-        if !as_expected || renaming.old().inode() == target.inode() {
+        if !as_expected || renaming.old().inode() == target.dentry().inode() {
             return Err(ESTALE);
         }
         let exchanged = new_inode.filter(|_| !self.overwrite);
         keep_lower_part(
             old,
             old_inode,
-            layer.path(renaming.old()),
-            new_dir,
+            mnt.path(renaming.old())?,
+            &new_dir,
             same_dir,
         )?;
         if let Some(inode) = exchanged {
-            keep_lower_part(new, inode, layer.path(target), old_dir, same_dir)?;
+            keep_lower_part(new, inode, target, &old_dir, same_dir)?;
         }
         let whiteout = self.drop_whiteout.then(|| target.get());
         renaming.rename()?;
 
         if let Some(whiteout) = whiteout {
-            temp::discard(mnt, old_upper, &whiteout);
+            temp::discard(writing, old_upper, whiteout.as_ref().dentry());
         }
-        if let Some(inode) = new_inode.filter(|_| self.overwrite) {
-            if inode.mode().is_dir() {
-                inode.clear_nlink();
+        if let Some(held) = held {
+            if held.inode().mode().is_dir() {
+                held.clear_nlink();
             } else {
-                new.marks().set(REMOVED);
-                drop_link(new.dentry(), inode);
+                new.marks().set(NameMark::Removed);
+                drop_link(new.dentry(), held);
             }
         }
         if !same_dir {
             // They have another `..` now.
-            for inode in [Some(old_inode), exchanged].into_iter().flatten() {
-                if inode.mode().is_dir() {
-                    inode.forget_listing();
-                }
-            }
+            let moved = [Some(old_inode), exchanged].into_iter().flatten();
+            moved
+                .filter_map(Inode::as_dir)
+                .for_each(|dir| dir.forget_listing());
         }
         old_dir.entries_changed(old_origin || (!self.overwrite && new_origin));
         new_dir.entries_changed(old_origin || new_origin);
         old_inode.refresh();
-        if let Some(inode) = new_inode.filter(|inode| inode.upper().is_some()) {
+        if let Some(inode) = new_inode.filter(|inode| inode.upper_path().is_some()) {
             inode.refresh();
         }
         Ok(())

@@ -3,11 +3,12 @@
 //! When a directory learns what its layers hold, keeps its listing, and forgets both.
 
 use super::{
-    cache::{DirCache, Holders, Index, Kept},
+    cache::{DirCache, Kept},
     listing::Listing,
+    names::{Holders, Names},
 };
 use crate::{
-    overlay::{layer::LowerPath, object::inode::LISTED, union::Inode},
+    overlay::object::inode::{Dir, DirFlag},
     vfs::{
         self,
         file::{self, may},
@@ -27,10 +28,10 @@ const PATIENCE: u32 = 24;
 const NAMES_PER_MISS: usize = 3;
 /// Bytes of a directory's size for each of its names, about, and rather too many.
 const SIZE_OF_NAME: i64 = 64;
-/// Most names of an index, 8 bytes each.
+/// Most names that are learnt of a directory, 8 bytes each.
 const MAX_NAMES: usize = 1 << 20;
 
-impl Inode {
+impl Dir<'_> {
     fn cache(&self) -> Option<ArcBorrow<'_, DirCache>> {
         self.data().cache.get()
     }
@@ -46,32 +47,32 @@ impl Inode {
     }
 
     fn lower_dentries(&self) -> impl Iterator<Item = Result<&vfs::Dentry>> {
-        self.data().lower.as_slice().iter().map(LowerPath::dentry)
+        self.lowers().iter().map(|lower| Ok(lower.dentry()))
     }
 
     /// The lower layers of this directory that may hold `name`.
     pub(crate) fn holders(&self, name: &[u8]) -> Holders {
-        let index = self.cache().and_then(|cache| {
+        let names = self.cache().and_then(|cache| {
             let known = cache.known.lock();
-            known.index.clone().filter(|_| !known.changed())
+            known.names.clone().filter(|_| !known.changed())
         });
-        let range = match &index {
-            Some(index) => index.find(name),
-            None => 0..self.data().lower.len(),
+        let range = match &names {
+            Some(names) => names.find(name),
+            None => 0..self.lowers().len(),
         };
-        Holders { index, range }
+        Holders { names, range }
     }
 
     /// Notes that `layers` lower layers were asked in vain for a name in this directory; learns which
     /// names they hold once that has cost as much. With the mounter's credentials.
     pub(crate) fn missed(&self, layers: usize) {
         let data = self.data();
-        if data.lower.len() < 2 || layers == 0 {
+        if self.lowers().len() < 2 || layers == 0 {
             return;
         }
         let layers = u32::try_from(layers).unwrap_or(u32::MAX);
         let asked = data.asked.fetch_add(layers, Relaxed).saturating_add(layers);
-        let enough = PATIENCE.saturating_mul(data.lower.len() as u32);
+        let enough = PATIENCE.saturating_mul(self.lowers().len() as u32);
         if asked < enough {
             return;
         }
@@ -94,40 +95,37 @@ impl Inode {
 
     /// Reads the names of all lower layers.
     fn learn(&self, cache: ArcBorrow<'_, DirCache>, budget: usize) -> Result {
-        let lowers = self.data().lower.as_slice().iter();
-        let inodes = lowers.filter_map(|path| path.dentry.get()?.inode());
+        let lowers = self.lowers().iter();
+        let inodes = lowers.filter_map(|lower| lower.dentry().inode());
         let about: i64 = inodes.map(|inode| inode.size() / SIZE_OF_NAME).sum();
         if about > i64::try_from(budget)? {
             return Err(E2BIG);
         }
         let watch = cache.watch(self.lower_dentries())?;
-        let mut index = Index::new();
-        let fs = self.fs();
-        for (position, path) in self.data().lower.as_slice().iter().enumerate() {
-            let path = fs.lower_path(path)?;
+        let mut names = Names::new();
+        for (position, lower) in self.lowers().iter().enumerate() {
+            let path = lower.path();
             // A lookup waits for nobody's leave to open a directory.
-            if path.mnt.sb().asks_listeners() {
+            if path.mnt().sb().asks_listeners() {
                 return Err(EBUSY);
             }
             // Where looking a name up would be refused, it must go on being refused.
-            path.dentry
-                .positive()?
-                .permission(path.idmap(), may::EXEC)?;
+            path.positive()?.permission(path.idmap(), may::EXEC)?;
             readdir::read_all(&*file::open_checked(path, false)?, |entry| {
-                if index.rows.len() >= budget {
+                if names.rows.len() >= budget {
                     return Err(E2BIG);
                 }
                 match entry.name {
                     b"." | b".." => Ok(()),
-                    name => index.push(name, position),
+                    name => names.push(name, position),
                 }
             })?;
         }
-        index.sort();
+        names.sort();
         // What can't be given back stays.
-        let _ = index.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
-        let index = Arc::new(index, GFP_KERNEL_ACCOUNT)?;
-        cache.remember(&watch, index, |known, index| known.index.replace(index))
+        let _ = names.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
+        let names = Arc::new(names, GFP_KERNEL_ACCOUNT)?;
+        cache.remember(&watch, names, |known, names| known.names.replace(names))
     }
 
     /// The directory's listing: what is remembered, or else what `read` reads. It is remembered when it
@@ -136,9 +134,9 @@ impl Inode {
         if let Some(listing) = self.remembered_listing() {
             return Ok(listing);
         }
-        let flags = &self.data().flags;
-        if !flags.test(LISTED) {
-            flags.set(LISTED);
+        let flags = self.flags();
+        if !flags.test(DirFlag::Listed) {
+            flags.set(DirFlag::Listed);
             return Ok(Arc::new(read()?, GFP_KERNEL)?);
         }
         // Watched first, read then. Where it can't be watched it isn't remembered, that's all.

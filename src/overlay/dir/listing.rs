@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Listing directories: merged ones through a listing of their own, the others passed through to their
-//! layer.
+//! A listing: the names of a merged directory, each once.
 
-use crate::vfs::{
-    self, file,
-    mount::PathRef,
-    readdir::{self, dt},
-    sync::Flags,
+use crate::{
+    overlay::layer::UPPER,
+    vfs::{
+        self, file,
+        mount::PathRef,
+        readdir::{self, dt},
+    },
 };
-use kernel::{prelude::*, sync::atomic::Atomic};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 
 /// Inode number of an entry: not known yet.
 pub(super) const UNKNOWN_INO: u64 = 0;
@@ -23,7 +27,8 @@ pub(super) struct Entry {
     pub(super) len: u16,
     /// `d_type`.
     pub(super) kind: u8,
-    pub(super) upper: bool,
+    /// Which of the directory's layers shows it: [`UPPER`], or its lower ones from 1 on, topmost first.
+    pub(super) from: u16,
     pub(super) whiteout: bool,
     /// A regular file that may be an xattr whiteout.
     pub(super) maybe_xwhiteout: bool,
@@ -34,8 +39,11 @@ pub(super) struct Entry {
     pub(super) ino: Atomic<u64>,
 }
 
-/// The names of a merged directory, each once, in an order that stays while nothing changes; or the
-/// names of an impure directory whose inode numbers differ from the real ones.
+/// The names of a merged directory, each once; or the names of an impure directory whose inode numbers
+/// differ from the real ones.
+///
+/// An entry's place is the position of a reader. The lowest layer's names come first and upper's own last, so
+/// that what is created and removed in a layer moves no name that is in a layer below.
 pub(crate) struct Listing {
     /// The directory's version that it shows.
     pub(super) version: u32,
@@ -45,12 +53,9 @@ pub(crate) struct Listing {
     slots: KVVec<u32>,
     /// Keys the hash: names are chosen by users.
     salt: readdir::NameSalt,
-    /// [`SKIPPED`].
-    pub(super) flags: Flags,
+    /// An entry was not found when it was looked up, and is not shown to this reader.
+    pub(super) skipped: Atomic<bool>,
 }
-
-/// Listing flag: an entry was not found when it was looked up, and is not shown to this reader.
-pub(super) const SKIPPED: usize = 1;
 
 impl Listing {
     pub(super) fn new(version: u32) -> Self {
@@ -60,7 +65,7 @@ impl Listing {
             names: KVVec::new(),
             slots: KVVec::new(),
             salt: readdir::NameSalt::random(),
-            flags: Flags::new(),
+            skipped: Atomic::new(false),
         }
     }
 
@@ -71,7 +76,7 @@ impl Listing {
 
     /// Whether it shows all that could be seen.
     pub(crate) fn is_complete(&self) -> bool {
-        !self.flags.test(SKIPPED)
+        !self.skipped.load(Relaxed)
     }
 
     /// How many names it has.
@@ -133,43 +138,52 @@ impl Listing {
         Ok(())
     }
 
-    /// Adds a name unless it is there; `Ok(None)` then.
-    pub(super) fn add(
+    /// Adds a name, or has a layer show it that is above the one which did.
+    pub(super) fn add(&mut self, entry: &readdir::Entry<'_>, from: u16, ino: u64) -> Result {
+        self.show(entry, from, ino, false)
+    }
+
+    fn show(
         &mut self,
         entry: &readdir::Entry<'_>,
-        upper: bool,
+        from: u16,
         ino: u64,
-    ) -> Result<Option<usize>> {
+        maybe_xwhiteout: bool,
+    ) -> Result {
         let index = self.entries.len();
         if (index + 1) * 2 > self.slots.len() {
             self.grow()?;
         }
         let hash = self.salt.hash(entry.name) as u32;
-        let Some((at, None)) = self.slot(entry.name, hash) else {
-            return Ok(None);
+        let (at, known) = self.slot(entry.name, hash).ok_or(EIO)?;
+        let known = known.and_then(|known| self.entries.get_mut(known));
+        let start = match &known {
+            Some(known) => known.start,
+            None => u32::try_from(self.names.len())?,
         };
-        let start = u32::try_from(self.names.len())?;
+        let new = Entry {
+            start,
+            hash,
+            len: u16::try_from(entry.name.len())?,
+            kind: (entry.kind & 0xff) as u8,
+            from,
+            whiteout: false,
+            maybe_xwhiteout,
+            gone: Atomic::new(false),
+            real_ino: entry.ino,
+            ino: Atomic::new(ino),
+        };
+        if let Some(known) = known {
+            *known = new;
+            return Ok(());
+        }
         self.names
             .extend_from_slice(entry.name, GFP_KERNEL_ACCOUNT)?;
-        self.entries.push(
-            Entry {
-                start,
-                hash,
-                len: u16::try_from(entry.name.len())?,
-                kind: (entry.kind & 0xff) as u8,
-                upper,
-                whiteout: false,
-                maybe_xwhiteout: false,
-                gone: Atomic::new(false),
-                real_ino: entry.ino,
-                ino: Atomic::new(ino),
-            },
-            GFP_KERNEL_ACCOUNT,
-        )?;
+        self.entries.push(new, GFP_KERNEL_ACCOUNT)?;
         if let Some(slot) = self.slots.get_mut(at) {
             *slot = u32::try_from(index + 1)?;
         }
-        Ok(Some(index))
+        Ok(())
     }
 
     /// Gives back what only the adding of names needs, before the listing is kept. No name can be found
@@ -182,16 +196,24 @@ impl Listing {
         self
     }
 
-    /// Looks whether the character devices from `first` on are whiteouts.
-    fn find_whiteouts(&mut self, path: PathRef<'_>, first: usize) -> Result {
-        for index in first..self.entries.len() {
+    /// Looks which of the character devices are whiteouts, each in its layer's directory.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR`, and what `directory` returns.
+    pub(super) fn find_whiteouts<'a>(
+        &mut self,
+        directory: impl Fn(u16) -> Result<PathRef<'a>>,
+    ) -> Result {
+        for index in 0..self.entries.len() {
             let Some(entry) = self.entries.get(index) else {
                 break;
             };
             if u32::from(entry.kind) != dt::CHR {
                 continue;
             }
-            let whiteout = match path.dentry.lookup_killable(path.mnt, self.name(entry)) {
+            let path = directory(entry.from)?;
+            let whiteout = match path.dentry().lookup_killable(path.mnt(), self.name(entry)) {
                 Ok(found) => found.inode().is_some_and(vfs::Inode::is_whiteout_device),
                 Err(e) if e == EINTR => return Err(e),
                 Err(_) => false,
@@ -203,9 +225,8 @@ impl Listing {
         Ok(())
     }
 
-    /// Adds the names of one layer's directory that no layer above has.
+    /// Adds the names of one layer's directory, and shows those that layers below have as this one does.
     pub(super) fn read_layer(&mut self, path: PathRef<'_>, how: LayerView) -> Result {
-        let first = self.entries.len();
         let dir = file::open_checked(path, false)?;
         readdir::read_all(&dir, |entry| {
             let ino = if how.number(entry.name) {
@@ -213,23 +234,17 @@ impl Listing {
             } else {
                 entry.ino
             };
-            if let Some(index) = self.add(&entry, how.upper, ino)? {
-                if how.xwhiteouts && entry.kind & 0xff == dt::REG {
-                    if let Some(entry) = self.entries.get_mut(index) {
-                        entry.maybe_xwhiteout = true;
-                    }
-                }
-            }
-            Ok(())
-        })?;
-        self.find_whiteouts(path, first)
+            let maybe_xwhiteout = how.xwhiteouts && entry.kind & 0xff == dt::REG;
+            self.show(&entry, how.from, ino, maybe_xwhiteout)
+        })
     }
 }
 
 /// How the names of one layer are taken.
 #[derive(Clone, Copy)]
 pub(super) struct LayerView {
-    pub(super) upper: bool,
+    /// See [`Entry::from`].
+    pub(super) from: u16,
     /// Inode numbers are those of one filesystem and are wanted.
     pub(super) numbers: bool,
     /// The upper directory may hold copied-up entries.
@@ -241,7 +256,7 @@ pub(super) struct LayerView {
 impl LayerView {
     /// Whether the entry's real inode number may not be the one that the union shows.
     fn number(self, name: &[u8]) -> bool {
-        self.numbers && (name == b".." || (self.upper && (self.impure || name == b".")))
+        self.numbers && (name == b".." || (self.from == UPPER && (self.impure || name == b".")))
     }
 }
 
@@ -261,15 +276,36 @@ mod tests {
     #[test]
     fn names_once() -> Result {
         let mut listing = Listing::new(0);
-        for round in 0..2u32 {
+        for from in [3u16, 1, UPPER] {
             for i in 0..1000u32 {
-                let added = listing.add(&entry(&i.to_ne_bytes()), true, 7)?;
-                assert_eq!(added.is_some(), round == 0);
+                listing.add(&entry(&i.to_ne_bytes()), from, 7)?;
             }
         }
         assert_eq!(listing.entries.len(), 1000);
+        assert!(listing.entries.iter().all(|entry| entry.from == UPPER));
         assert!(listing.find(&5u32.to_ne_bytes()).is_some());
         assert!(listing.find(b"none").is_none());
+        Ok(())
+    }
+
+    /// What a layer adds comes behind what the layers below have, whichever layer shows that.
+    #[test]
+    fn places() -> Result {
+        let below = |above: &[&[u8]]| -> Result<Listing> {
+            let mut listing = Listing::new(0);
+            for (from, names) in [(2, &[&b"."[..], b"a", b"b"][..]), (UPPER, above)] {
+                for name in names {
+                    listing.add(&entry(name), from, 7)?;
+                }
+            }
+            Ok(listing)
+        };
+        let (few, many) = (below(&[b"."])?, below(&[b"new", b"b", b".", b"newer"])?);
+        for (few, many) in few.entries.iter().zip(&many.entries) {
+            assert_eq!(few.start, many.start);
+        }
+        let b = many.find(b"b").ok_or(ENOENT)?;
+        assert_eq!((b.from, many.entries.len()), (UPPER, 5));
         Ok(())
     }
 }

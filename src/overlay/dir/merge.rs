@@ -2,52 +2,57 @@
 
 //! Merged listings: read from the layers, resolved to what the union shows.
 
-use super::listing::{Entry, LayerView, Listing, SKIPPED, UNKNOWN_INO};
+use super::listing::{Entry, LayerView, Listing, UNKNOWN_INO};
 use crate::{
     overlay::{
-        attr,
-        layer::{xattr_names::own, Layer},
+        layer::{xattr_names::own, Layer, Layout, UPPER},
         object::{
-            inode::{IMPURE, XWHITEOUTS},
-            number::Layout,
+            inode::{Dir, DirFlag, NameMark},
+            number,
         },
-        union::{Dentry, Inode},
+        union::Dentry,
     },
-    vfs::{cred, file, log::warn_limited, mount::IdMap, readdir, xattr, CBuf},
+    vfs::{cred, file, log::warn_limited, mount::IdMap, readdir, xattr, CBuf, Ref},
 };
 use kernel::{
     prelude::*,
-    sync::{aref::ARef, atomic::Relaxed, Arc},
+    sync::{atomic::Relaxed, Arc},
 };
 
 /// Reads a merged directory. With the mounter's credentials.
-pub(super) fn read_merged(dentry: &Dentry, inode: &Inode, numbers: bool) -> Result<Listing> {
+pub(super) fn read_merged(dentry: &Dentry, dir: Dir<'_>, numbers: bool) -> Result<Listing> {
     let fs = dentry.fs();
-    let mut listing = Listing::new(inode.version());
+    let mut listing = Listing::new(dir.version());
     let numbers = numbers && fs.layout() == Layout::OneFs;
-    let marked = dentry.marks().test(XWHITEOUTS);
-    let view = |layer: &Layer, upper| LayerView {
-        upper,
+    let marked = dentry.marks().test(NameMark::XWhiteouts);
+    let view = |layer: &Layer, from| LayerView {
+        from,
         numbers,
-        impure: inode.data().flags.test(IMPURE),
+        impure: dir.flags().test(DirFlag::Impure),
         xwhiteouts: marked && layer.has_xwhiteouts(),
     };
-    if let (Some(layer), Some(upper)) = (fs.upper(), inode.upper()) {
-        listing.read_layer(layer.path(upper), view(layer, true))?;
+    for (above, lower) in dir.lowers().iter().enumerate().rev() {
+        let layer = fs.layer(lower.layer()).ok_or(EIO)?;
+        let from = u16::try_from(above + 1)?;
+        listing.read_layer(lower.path(), view(layer, from))?;
     }
-    for path in inode.data().lower.as_slice() {
-        let layer = fs.layer(path.layer).ok_or(EIO)?;
-        listing.read_layer(layer.path(path.dentry()?), view(layer, false))?;
+    let upper = dir.upper_path();
+    if let Some((layer, path)) = fs.upper().zip(upper) {
+        listing.read_layer(path, view(layer, UPPER))?;
     }
+    listing.find_whiteouts(|from| match usize::from(from).checked_sub(1) {
+        None => upper.ok_or(EIO),
+        Some(above) => Ok(dir.lowers().get(above).ok_or(EIO)?.path()),
+    })?;
     Ok(listing)
 }
 
 /// The entry `name` of `dentry` as the union shows it; `None` where it is not there.
-fn look_up(dentry: &Dentry, name: &[u8]) -> Result<Option<ARef<Dentry>>> {
+fn look_up<'a>(dentry: &'a Dentry, name: &[u8]) -> Result<Option<Ref<'a, Dentry>>> {
     let found = match name {
         b"." => dentry.into(),
         b".." => dentry.own_parent(),
-        _ => dentry.own(dentry.lookup_locked(IdMap::nop(), name)?)?,
+        _ => dentry.lookup_locked(IdMap::nop(), name)?,
     };
     Ok((!found.is_negative()).then_some(found))
 }
@@ -61,7 +66,7 @@ pub(super) fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Resu
         // This reader goes on behind it. Another one may see it: the layers and what the dcache knows of
         // them disagree, which passes.
         entry.gone.store(true, Relaxed);
-        listing.flags.set(SKIPPED);
+        listing.skipped.store(true, Relaxed);
     }
     let found = found.inspect_err(|e| {
         warn_limited!(
@@ -72,7 +77,9 @@ pub(super) fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Resu
     let ino = match found {
         None => return Ok(None),
         Some(_) if known != UNKNOWN_INO => known,
-        Some(found) if found.own_positive()?.parts().origin => attr::ino(&found)?,
+        Some(found) if found.own_positive()?.reals().origin().is_some() => {
+            number::of(found.own_positive()?)?
+        }
         Some(_) => entry.real_ino,
     };
     entry.ino.store(ino, Relaxed);
@@ -81,15 +88,15 @@ pub(super) fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Resu
 
 /// The entries of an impure upper directory whose inode numbers are those of their origins; `None`
 /// where there is none, and the directory is impure no longer.
-pub(super) fn impure_listing(dentry: &Dentry, inode: &Inode) -> Result<Option<Arc<Listing>>> {
-    if let Some(listing) = inode.remembered_listing() {
+pub(super) fn impure_listing(dentry: &Dentry, dir: Dir<'_>) -> Result<Option<Arc<Listing>>> {
+    if let Some(listing) = dir.remembered_listing() {
         return Ok(Some(listing));
     }
-    let path = inode.upper_path().ok_or(EIO)?;
-    let mut all = Listing::new(inode.version());
+    let path = dir.upper_path().ok_or(EIO)?;
+    let mut all = Listing::new(dir.version());
     readdir::read_all(&*file::open_checked(path, false)?, |entry| {
         if entry.name != b"." && entry.name != b".." {
-            all.add(&entry, true, UNKNOWN_INO)?;
+            all.add(&entry, UPPER, UNKNOWN_INO)?;
         }
         Ok(())
     })?;
@@ -103,19 +110,19 @@ pub(super) fn impure_listing(dentry: &Dentry, inode: &Inode) -> Result<Option<Ar
                 ino: entry.real_ino,
                 kind: u32::from(entry.kind),
             };
-            changed.add(&entry, true, ino)?;
+            changed.add(&entry, UPPER, ino)?;
         }
     }
     if changed.entries.is_empty() {
         // Best effort: the mark costs the next listing time, nothing else.
-        if let Ok(_write) = path.mnt.want_write() {
+        if let Ok(_write) = path.mnt().want_write() {
             let _ = xattr::remove(path, own::IMPURE);
         }
-        inode.data().flags.clear(IMPURE);
+        dir.flags().clear(DirFlag::Impure);
         return Ok(None);
     }
     let changed = Arc::new(changed, GFP_KERNEL_ACCOUNT)?;
-    inode.remember_own(changed.clone())?;
+    dir.remember_own(changed.clone())?;
     Ok(Some(changed))
 }
 
@@ -124,14 +131,13 @@ pub(super) fn impure_listing(dentry: &Dentry, inode: &Inode) -> Result<Option<Ar
 /// # Errors
 ///
 /// `ENOTEMPTY`.
-pub(crate) fn check_empty(dentry: &Dentry) -> Result<KVec<CBuf>> {
-    let inode = dentry.own_positive()?;
-    let listing = cred::scope(dentry.fs().creds(), |_| read_merged(dentry, inode, false))?;
+pub(crate) fn check_empty(dentry: &Dentry, dir: Dir<'_>) -> Result<KVec<CBuf>> {
+    let listing = cred::scope(dentry.fs().creds(), |_| read_merged(dentry, dir, false))?;
     let mut whiteouts = KVec::new();
     for entry in &listing.entries {
         let name = listing.name(entry);
         if entry.whiteout {
-            if entry.upper {
+            if entry.from == UPPER {
                 whiteouts.push(CBuf::new(name)?, GFP_KERNEL)?;
             }
         } else if name != b"." && name != b".." {

@@ -6,4 +6,5 @@ pub(super) mod cache;
 pub(super) mod learn;
 pub(super) mod listing;
 pub(super) mod merge;
+pub(super) mod names;
 pub(super) mod open;

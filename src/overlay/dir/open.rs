@@ -8,14 +8,17 @@ use super::{
 };
 use crate::{
     overlay::{
-        attr,
-        object::{inode::IMPURE, number::Layout},
-        union::{Dentry, Inode, OpenFile, Overlay},
+        layer::{Layout, UPPER},
+        object::{
+            inode::{Dir, DirFlag, Real},
+            number,
+        },
+        union::{Dentry, OpenFile, Overlay},
     },
     vfs::{
         cred,
         file::{self, whence, LayerFile},
-        file_ops::DirectoryOperations,
+        file_ops::{DirectoryOperations, Opening},
         readdir::DirContext,
         sync::OnceRef,
     },
@@ -66,12 +69,12 @@ impl OpenDir {
     }
 
     /// Starts over: forgets a listing that is out of date, sees whether names are merged now.
-    fn restart(&self, inode: &Inode) {
+    fn restart(&self, dir: Dir<'_>) {
         let old = {
             let mut state = self.state.lock();
-            state.merged = inode.lists_merged();
+            state.merged = dir.lists_merged();
             match &state.listing {
-                Some(listing) if listing.version != inode.version() => state.listing.take(),
+                Some(listing) if listing.version != dir.version() => state.listing.take(),
                 _ => None,
             }
         };
@@ -79,11 +82,11 @@ impl OpenDir {
     }
 
     /// The listing that this file goes through.
-    fn listing(&self, dentry: &Dentry, inode: &Inode) -> Result<Arc<Listing>> {
+    fn listing(&self, dentry: &Dentry, dir: Dir<'_>) -> Result<Arc<Listing>> {
         if let Some(listing) = &self.state.lock().listing {
             return Ok(listing.clone());
         }
-        let listing = inode.listing(|| read_merged(dentry, inode, true))?;
+        let listing = dir.listing(|| read_merged(dentry, dir, true))?;
         let old = self.state.lock().listing.replace(listing.clone());
         drop(old);
         Ok(listing)
@@ -92,8 +95,8 @@ impl OpenDir {
 
 impl OpenDir {
     fn iterate_merged(&self, open: OpenFile<'_>, ctx: &mut DirContext<'_>) -> Result {
-        let (dentry, inode) = (open.dentry(), open.inode());
-        let listing = self.listing(dentry, inode)?;
+        let dentry = open.dentry();
+        let listing = self.listing(dentry, open.inode().dir()?)?;
         let start = usize::try_from(ctx.pos()).map_err(|_| EINVAL)?;
         for entry in listing.entries.iter().skip(start) {
             if !entry.whiteout && !entry.gone.load(Relaxed) {
@@ -115,17 +118,18 @@ impl OpenDir {
 
     fn iterate_real(&self, open: OpenFile<'_>, ctx: &mut DirContext<'_>) -> Result {
         let (dentry, inode) = (open.dentry(), open.inode());
+        let dir = inode.dir()?;
         if inode.fs().layout() != Layout::OneFs {
             return ctx.pass_through(&self.real);
         }
         let parent = dentry.own_parent();
-        let parent_ino = if parent.own_positive()?.parts().merged {
-            Some(attr::ino(&parent)?)
+        let parent_ino = if parent.own_positive()?.reals().is_merged() {
+            Some(number::of(parent.own_positive()?)?)
         } else {
             None
         };
-        let impure = if self.real_is_upper && inode.data().flags.test(IMPURE) {
-            impure_listing(dentry, inode)?
+        let impure = if self.real_is_upper && dir.flags().test(DirFlag::Impure) {
+            impure_listing(dentry, dir)?
         } else {
             None
         };
@@ -148,19 +152,19 @@ impl OpenDir {
 impl DirectoryOperations<Overlay> for OpenDir {
     type Data = Self;
 
-    fn open(open: OpenFile<'_>) -> Result<Pin<KBox<Self>>> {
+    fn open(open: Opening<'_, Overlay>) -> Result<Pin<KBox<Self>>> {
         let inode = open.inode();
-        let path = inode.real_path()?;
+        let Real { path, layer } = inode.content()?;
+        let merged = inode.dir()?.lists_merged();
         let real = cred::scope(inode.fs().creds(), |_| file::open_checked(path, false))?;
-        let real_is_upper = inode.upper().is_some_and(|upper| *upper == *path.dentry);
         KBox::pin_init(
             pin_init!(Self {
                 real,
-                real_is_upper,
+                real_is_upper: layer == UPPER,
                 upper: OnceRef::new(),
                 state <- new_spinlock!(
                     State {
-                        merged: inode.lists_merged(),
+                        merged,
                         listing: None,
                     },
                     "rovl_open_dir"
@@ -173,7 +177,7 @@ impl DirectoryOperations<Overlay> for OpenDir {
     fn iterate(open: OpenFile<'_>, data: &Self, ctx: &mut DirContext<'_>) -> Result {
         let inode = open.inode();
         if ctx.pos() == 0 {
-            data.restart(inode);
+            data.restart(inode.dir()?);
         }
         let merged = data.state.lock().merged;
         cred::scope(inode.fs().creds(), |_| {
@@ -190,7 +194,7 @@ impl DirectoryOperations<Overlay> for OpenDir {
         let _lock = inode.lock();
         let pos = file::pos(open.file());
         if pos == 0 {
-            data.restart(inode);
+            data.restart(inode.dir()?);
         }
         if !data.state.lock().merged {
             let pos = file::seek(&data.real, offset, how)?;

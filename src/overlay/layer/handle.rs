@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! File handles of copied-up objects: which lower object an upper one comes from.
+//! File handles of objects of layers, with what tells which filesystem they are of.
 //!
-//! On disk (`trusted.overlay.origin`): version, magic, length, flags, handle type, UUID of the
-//! filesystem, the handle. An empty value: copied up, from something that has no handle.
+//! On disk (`trusted.overlay.origin`: which lower object an upper one comes from): version, magic, length, flags,
+//! handle type, UUID of the filesystem, the handle. An empty value: copied up, from something that has no handle. As
+//! the union's own file handles they have three zero bytes in front, so that the handle in them is aligned.
 
 use crate::overlay::{
-    layer::{marks, whiteout, xattr_names::own, LowerPath},
+    layer::{marks, whiteout, xattr_names::own, Layer},
     union::Overlay,
 };
 use crate::vfs::{
+    backing::LowerPath,
     cred,
     handle::{Handle, MAX_BYTES},
     log::warn_limited,
-    mount::PathRef,
+    mount::{Path, PathRef},
     super_block::HandleKind,
     xattr, Dentry, Inode,
 };
@@ -76,44 +78,71 @@ fn parse(value: &[u8]) -> Result<Origin<'_>, NoOrigin> {
     })
 }
 
-/// A value: a header and the longest handle.
-pub(crate) struct Value([u8; HEADER + MAX_BYTES], usize);
+/// Zero bytes in front of a handle of the union's own.
+const PADDING: usize = 3;
+
+/// The longest handle, a header and padding in front of it.
+pub(crate) struct Value([u8; PADDING + HEADER + MAX_BYTES], usize);
 
 impl Value {
+    const EMPTY: Self = Self([0; PADDING + HEADER + MAX_BYTES], PADDING);
+
     /// The bytes to be stored.
     pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.get(PADDING..self.1).unwrap_or_default()
+    }
+}
+
+/// A handle of the union's own.
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
         self.0.get(..self.1).unwrap_or_default()
     }
 }
 
-/// The value that names `lower`; empty where its filesystem has no handles.
+/// The value that names `real`, an object in upper where `upper`.
 ///
 /// # Errors
 ///
 /// `EIO` where the filesystem fails to encode.
-pub(crate) fn encode(lower: &Inode) -> Result<Value> {
-    let mut value = Value([0; HEADER + MAX_BYTES], 0);
-    if lower.sb().handle_kind() == HandleKind::None {
-        return Ok(value);
-    }
-    let handle = Handle::encode(lower)?;
-    let len = HEADER + handle.as_bytes().len();
-    let (header, rest) = value.0.split_at_mut(HEADER);
+pub(crate) fn encode(real: &Inode, upper: bool) -> Result<Value> {
+    let mut value = Value::EMPTY;
+    let handle = Handle::encode(real)?;
+    let bytes = handle.as_bytes();
+    let len = HEADER + bytes.len();
+    let (start, rest) = value.0.split_at_mut(PADDING + HEADER);
+    let (_, header) = start.split_at_mut(PADDING);
     let (start, uuid) = header.split_at_mut(5);
     start.copy_from_slice(&[
         VERSION,
         MAGIC,
         u8::try_from(len).map_err(|_| EIO)?,
-        FLAG_CPU,
+        FLAG_CPU | if upper { FLAG_UPPER } else { 0 },
         handle.kind(),
     ]);
-    uuid.copy_from_slice(&lower.sb().uuid());
-    let bytes = handle.as_bytes();
+    uuid.copy_from_slice(&real.sb().uuid());
     rest.get_mut(..bytes.len())
         .ok_or(EIO)?
         .copy_from_slice(bytes);
-    value.1 = len;
+    value.1 = PADDING + len;
     Ok(value)
+}
+
+/// Whether the mounter can decode handles of all `layers`.
+pub(crate) fn all_decode<'a>(mut layers: impl Iterator<Item = &'a Layer>) -> bool {
+    layers.all(|layer| layer.mnt().sb().handle_kind() != HandleKind::None)
+}
+
+/// What is recorded of an object that is copied up from `lower`; empty where its filesystem has no handles.
+///
+/// # Errors
+///
+/// As [`encode`].
+pub(crate) fn origin(lower: &Inode) -> Result<Value> {
+    match lower.sb().handle_kind() {
+        HandleKind::None => Ok(Value::EMPTY),
+        _ => encode(lower, false),
+    }
 }
 
 /// Records on the upper object `path` where it comes from; where upper has no attributes, or none on
@@ -137,7 +166,7 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
         Err(e) => {
             warn_limited!(
                 "failed to get origin of {} ({})\n",
-                path.dentry,
+                path.dentry(),
                 e.to_errno()
             );
             return Ok(None);
@@ -148,7 +177,7 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
         Ok(origin) => origin,
         Err(NoOrigin::Unknown) => return Ok(None),
         Err(NoOrigin::Invalid) => {
-            warn_limited!("invalid origin on {}\n", path.dentry);
+            warn_limited!("invalid origin on {}\n", path.dentry());
             return Ok(None);
         }
     };
@@ -156,7 +185,7 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
         return Ok(None);
     }
     let Ok(mut handle) = Handle::from_bytes(origin.kind, origin.handle) else {
-        warn_limited!("invalid origin on {}\n", path.dentry);
+        warn_limited!("invalid origin on {}\n", path.dentry());
         return Ok(None);
     };
     for (index, layer) in fs.lower_layers().iter().enumerate() {
@@ -173,17 +202,18 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
             continue;
         }
         if !same_type(path, &found) {
-            warn_limited!("invalid origin on {}: another type\n", path.dentry);
+            warn_limited!("invalid origin on {}: another type\n", path.dentry());
             return Ok(None);
         }
         let index = u16::try_from(index + 1)?;
+        let found = Path::new(layer.mnt(), found)?;
         return Ok(Some(LowerPath::new(found, index)));
     }
     Ok(None)
 }
 
 fn same_type(path: PathRef<'_>, origin: &Dentry) -> bool {
-    match (path.dentry.inode(), origin.inode()) {
+    match (path.dentry().inode(), origin.inode()) {
         (Some(upper), Some(lower)) => {
             upper.mode().file_type() == lower.mode().file_type()
                 || whiteout::is_whiteout(path, true)

@@ -25,7 +25,7 @@ pub(crate) fn is_full(e: Error) -> bool {
 /// The one-byte value of attribute `name` of a directory.
 pub(crate) fn dir_mark(path: PathRef<'_>, name: &CStr) -> Option<u8> {
     let mut value = [0];
-    if !path.dentry.is_dir() {
+    if !path.dentry().is_dir() {
         return None;
     }
     // Any error, a longer value included, means that the mark is not there.
@@ -70,14 +70,14 @@ pub(crate) fn may_have_own(layer: &Layer, dentry: &vfs::Dentry) -> bool {
 ///
 /// `EIO` where the value is too short to be one.
 pub(crate) fn has_metacopy(path: PathRef<'_>) -> Result<bool> {
-    if !path.dentry.is_reg() {
+    if !path.dentry().is_reg() {
         return Ok(false);
     }
     let Some(len) = xattr::len(path, own::METACOPY)? else {
         return Ok(false);
     };
     if (1..4).contains(&len) {
-        warn_limited!("invalid metacopy attribute on {}\n", path.dentry);
+        warn_limited!("invalid metacopy attribute on {}\n", path.dentry());
         return Err(EIO);
     }
     Ok(true)
@@ -124,4 +124,9 @@ pub(crate) fn set_own(
         }
         other => other,
     }
+}
+
+/// Marks an upper directory as one that may hold copied-up entries.
+pub(crate) fn set_impure(fs: &Overlay, path: PathRef<'_>) -> Result {
+    set_own(fs, path, own::IMPURE, b"y", Ok(()))
 }

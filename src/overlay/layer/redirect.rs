@@ -9,8 +9,8 @@ use crate::overlay::{
     layer::{marks, xattr_names::own},
     union::{Child, Dentry},
 };
-use crate::vfs::{log::warn_limited, module, mount::PathRef, xattr, NameSnapshot};
-use kernel::{prelude::*, sync::aref::ARef};
+use crate::vfs::{log::warn_limited, module, mount::PathRef, xattr, NameSnapshot, Ref};
+use kernel::prelude::*;
 
 /// A name, or a path from the roots of the layers.
 #[derive(PartialEq, Eq, Debug)]
@@ -63,7 +63,7 @@ pub(crate) fn read(path: PathRef<'_>) -> Result<Option<Redirect>> {
         other => other?,
     };
     let Some(len) = parse(&value).map(<[u8]>::len) else {
-        warn_limited!("invalid redirect on {}\n", path.dentry);
+        warn_limited!("invalid redirect on {}\n", path.dentry());
         return Err(EINVAL);
     };
     value.truncate(len);
@@ -160,7 +160,7 @@ impl Backwards {
     /// The path of the lower part of a directory.
     fn path_of(dentry: &Dentry) -> Result<Self> {
         let mut path = Self::new(module::redirect_max())?;
-        let mut at: ARef<Dentry> = dentry.into();
+        let mut at: Ref<'_, Dentry> = dentry.into();
         while !at.is_root() {
             // In this order: a directory that is renamed meanwhile has its redirect before its new name.
             let name = NameSnapshot::take(&at);
@@ -174,7 +174,7 @@ impl Backwards {
                 break;
             }
             path.push(b"/")?;
-            at = at.own_parent();
+            at = at.up();
         }
         Ok(path)
     }

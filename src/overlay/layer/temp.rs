@@ -5,15 +5,12 @@
 use crate::vfs::{
     dirop::{Creating, New, Removing},
     log::warn_limited,
-    mount::PathRef,
-    Dentry, Mount,
+    mount::{MountAccess, Path, PathRef, Writing},
+    Dentry,
 };
 use kernel::{
     prelude::*,
-    sync::{
-        aref::ARef,
-        atomic::{Atomic, Relaxed},
-    },
+    sync::atomic::{Atomic, Relaxed},
 };
 
 /// Numbers temporary names; may wrap, the names are short-lived.
@@ -54,75 +51,100 @@ impl TempName {
     }
 }
 
-/// Removes an entry of an upper or work directory. The caller holds write access.
-pub(crate) fn remove(mnt: &Mount, parent: &Dentry, dentry: &Dentry) -> Result {
-    Removing::start_dentry(mnt, parent, dentry)?.remove()
+/// Removes an entry of an upper or work directory.
+pub(crate) fn remove(writing: Writing<'_>, parent: &Dentry, dentry: &Dentry) -> Result {
+    Removing::start_dentry(writing, parent, dentry)?.remove()
 }
 
 /// As [`remove`], best effort: what is left is cleaned at the next mount.
-pub(crate) fn discard(mnt: &Mount, parent: &Dentry, dentry: &Dentry) {
-    if let Err(e) = remove(mnt, parent, dentry) {
+pub(crate) fn discard(writing: Writing<'_>, parent: &Dentry, dentry: &Dentry) {
+    if let Err(e) = remove(writing, parent, dentry) {
         warn_limited!("cleanup of '{dentry}' failed ({})\n", e.to_errno());
     }
 }
 
-/// An entry of the work directory that is removed when dropped, unless it was published. The holder
-/// has write access when it is made and when it is dropped.
+/// An entry of the work directory that is removed when dropped, unless it was published.
 pub(crate) struct Temp<'a> {
-    mnt: &'a Mount,
+    writing: Writing<'a>,
     work: &'a Dentry,
-    dentry: ARef<Dentry>,
-    published: bool,
+    path: Option<Path>,
 }
 
 impl<'a> Temp<'a> {
     /// Creates an entry with a name of its own.
-    pub(crate) fn create(mnt: &'a Mount, work: &'a Dentry, new: New<'_>) -> Result<Self> {
+    pub(crate) fn create(writing: Writing<'a>, work: &'a Dentry, new: New<'_>) -> Result<Self> {
         let name = TempName::new();
-        let dentry = Creating::start(mnt, work, name.as_bytes())?.create(new)?;
-        Ok(Self {
-            mnt,
-            work,
-            dentry,
-            published: false,
-        })
+        let dentry = Creating::start(writing, work, name.as_bytes())?.create(new)?;
+        Ok(Self::of(writing, work, Path::new(writing.mnt(), dentry)?))
     }
 
     /// An entry that is there.
-    pub(crate) fn of(mnt: &'a Mount, work: &'a Dentry, dentry: ARef<Dentry>) -> Self {
+    pub(crate) fn of(writing: Writing<'a>, work: &'a Dentry, path: Path) -> Self {
         Self {
-            mnt,
+            writing,
             work,
-            dentry,
-            published: false,
+            path: Some(path),
         }
     }
 
-    /// The entry.
-    pub(crate) fn dentry(&self) -> &Dentry {
-        &self.dentry
+    /// Its path; `EIO` where it was published.
+    pub(crate) fn path(&self) -> Result<PathRef<'_>> {
+        Ok(self.path.as_ref().ok_or(EIO)?.as_ref())
     }
 
-    /// Its path.
-    pub(crate) fn path(&self) -> PathRef<'_> {
-        PathRef {
-            mnt: self.mnt,
-            dentry: &self.dentry,
-        }
-    }
-
-    /// The entry was moved to its place: it stays.
-    pub(crate) fn publish(mut self) -> ARef<Dentry> {
-        self.published = true;
-        self.dentry.clone()
+    /// The entry was moved to its place, or somebody else removes it: it stays.
+    pub(crate) fn keep(mut self) -> Result<Path> {
+        self.path.take().ok_or(EIO)
     }
 }
 
 impl Drop for Temp<'_> {
     fn drop(&mut self) {
-        if self.published {
-            return;
+        if let Some(path) = self.path.take() {
+            discard(self.writing, self.work, path.as_ref().dentry());
         }
-        discard(self.mnt, self.work, &self.dentry);
+    }
+}
+
+/// An entry of the work directory in the hands of who does not hold off a freeze; removed when dropped.
+pub(crate) struct Parked<'a> {
+    access: &'a MountAccess<'a>,
+    work: &'a Dentry,
+    path: Option<Path>,
+}
+
+impl<'a> Parked<'a> {
+    /// Creates an entry with a name of its own.
+    pub(crate) fn create(
+        access: &'a MountAccess<'a>,
+        work: &'a Dentry,
+        new: New<'_>,
+    ) -> Result<Self> {
+        let section = access.start_write();
+        let path = Some(Temp::create(section.writing(), work, new)?.keep()?);
+        Ok(Self { access, work, path })
+    }
+
+    /// Its path; `EIO` once it was taken up.
+    pub(crate) fn path(&self) -> Result<PathRef<'_>> {
+        Ok(self.path.as_ref().ok_or(EIO)?.as_ref())
+    }
+
+    /// The entry, in the hands of who may write.
+    pub(crate) fn take_up<'b>(mut self, writing: Writing<'b>) -> Result<Temp<'b>>
+    where
+        'a: 'b,
+    {
+        let path = self.path.take().ok_or(EIO)?;
+        Ok(Temp::of(writing, self.work, path))
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.path.take() {
+            let section = self.access.start_write();
+            discard(section.writing(), self.work, path.as_ref().dentry());
+        }
     }
 }

@@ -9,13 +9,13 @@ use super::{
 };
 use crate::{
     overlay::{
-        object::inode::OPAQUE,
+        object::inode::NameMark,
         union::{Dentry, Overlay},
     },
     vfs::{
         self,
         dirop::{rename_flags, New, Renaming},
-        mount::PathRef,
+        mount::{PathRef, Writing},
         xattr, Mode,
     },
 };
@@ -24,10 +24,10 @@ use kernel::prelude::*;
 /// Whether an entry is a whiteout: a character device 0:0, or an empty file with the attribute, where it
 /// may be `marked` so.
 pub(crate) fn is_whiteout(path: PathRef<'_>, marked: bool) -> bool {
-    path.dentry.inode().is_some_and(|inode| {
+    path.dentry().inode().is_some_and(|inode| {
         inode.is_whiteout_device()
             || (marked
-                && path.dentry.is_reg()
+                && path.dentry().is_reg()
                 && inode.size() == 0
                 && xattr::get(path, own::WHITEOUT, &mut []).is_ok())
     })
@@ -35,27 +35,27 @@ pub(crate) fn is_whiteout(path: PathRef<'_>, marked: bool) -> bool {
 
 /// Whether a negative dentry stands for a whiteout in upper.
 pub(crate) fn is_covered(dentry: &Dentry) -> bool {
-    dentry.is_negative() && dentry.marks().test(OPAQUE)
+    dentry.is_negative() && dentry.marks().test(NameMark::Whiteout)
 }
 
 /// Marks an upper directory (and its dentry) as one that hides the lower layers; `missing` where
 /// upper has no attributes.
 pub(crate) fn set_opaque(dentry: &Dentry, upper: PathRef<'_>, missing: Error) -> Result {
     marks::set_own(dentry.fs(), upper, own::OPAQUE, b"y", Err(missing))?;
-    dentry.marks().set(OPAQUE);
+    dentry.marks().set(NameMark::Opaque);
     Ok(())
 }
 
 /// A fresh whiteout in the work directory, a link of a shared one where the filesystem can do that.
-fn whiteout(fs: &Overlay) -> Result<Temp<'_>> {
-    let (mnt, work) = fs.work()?;
+fn make<'a>(fs: &'a Overlay, writing: Writing<'a>) -> Result<Temp<'a>> {
+    let (_, work) = fs.work()?;
     let mut shared = fs.whiteout.lock();
     let source = match shared.take() {
         Some(source) => source,
-        None => Temp::create(mnt, work, New::Node(Mode(Mode::CHR), 0))?.publish(),
+        None => Temp::create(writing, work, New::Node(Mode(Mode::CHR), 0))?.keep()?,
     };
     if fs.shares_whiteouts() {
-        match Temp::create(mnt, work, New::Link(&source)) {
+        match Temp::create(writing, work, New::Link(source.as_ref().dentry())) {
             Ok(link) => {
                 *shared = Some(source);
                 return Ok(link);
@@ -70,20 +70,26 @@ fn whiteout(fs: &Overlay) -> Result<Temp<'_>> {
             }
         }
     }
-    Ok(Temp::of(mnt, work, source))
+    Ok(Temp::of(writing, work, source))
 }
 
 /// Replaces `dentry` in the upper directory `dir` (or nothing, where it is negative) by a whiteout; a
-/// directory is removed afterwards. The caller holds write access.
-pub(crate) fn cover(fs: &Overlay, dir: &vfs::Dentry, dentry: &vfs::Dentry) -> Result {
-    let (mnt, work) = fs.work()?;
-    let temp = whiteout(fs)?;
+/// directory is removed afterwards.
+pub(crate) fn cover(
+    fs: &Overlay,
+    writing: Writing<'_>,
+    dir: &vfs::Dentry,
+    dentry: &vfs::Dentry,
+) -> Result {
+    let (_, work) = fs.work()?;
+    let temp = make(fs, writing)?;
     let is_dir = dentry.is_dir();
     let flags = if is_dir { rename_flags::EXCHANGE } else { 0 };
-    Renaming::start_two(mnt, (work, temp.dentry()), (dir, dentry), flags)?.rename()?;
-    temp.publish();
+    let whiteout = temp.path()?.dentry();
+    Renaming::start_two(writing, (work, whiteout), (dir, dentry), flags)?.rename()?;
+    temp.keep()?;
     if is_dir {
-        temp::discard(mnt, work, dentry);
+        temp::discard(writing, work, dentry);
     }
     Ok(())
 }

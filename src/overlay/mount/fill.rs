@@ -13,16 +13,20 @@ use super::{
 };
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{marks, xattr_names::own, LowerPath},
-    object::inode,
+    layer::{handle, marks, xattr_names::own},
+    object::{
+        export,
+        inode::{revalidate_flags, NameMark, Object},
+    },
     union::{Layers, Overlay},
 };
 use crate::vfs::{
+    backing::{LowerPath, Lowers},
     context::FsContext,
     cred::{self, NewCred},
     dentry::WEAK_REVALIDATE,
     mount::PathRef,
-    super_block::{self, NewSuper, SbFlag},
+    super_block::{self, FilledSuper, NewSuper, Rooted, SbFlag},
     xattr,
 };
 use kernel::{
@@ -38,11 +42,11 @@ use kernel::{
 /// # Errors
 ///
 /// The reason is in the kernel log, and mostly in the context's; what was opened is closed again.
-pub(crate) fn fill_super(
-    sb: &mut NewSuper<'_, Overlay>,
+pub(crate) fn fill_super<'a>(
+    sb: NewSuper<'a, Overlay>,
     fc: &FsContext,
     params: &mut Params,
-) -> Result {
+) -> Result<Rooted<'a, Overlay>> {
     // The context may have been passed to a task in another user namespace.
     if !fc.in_user_ns(true) {
         return refuse(fc, EINVAL, fmt!("mount context of another user namespace"));
@@ -55,16 +59,16 @@ pub(crate) fn fill_super(
 }
 
 /// [`fill_super`], with the credentials that the layers are used with.
-fn mount(
-    sb: &mut NewSuper<'_, Overlay>,
+fn mount<'a>(
+    mut sb: NewSuper<'a, Overlay>,
     fc: &FsContext,
     params: &mut Params,
     creds: ARef<Credential>,
-) -> Result {
+) -> Result<Rooted<'a, Overlay>> {
     let mut can = Capabilities::best(cred::is_sysadmin(), params.upper.is_some());
     settle(fc, params, &can)?;
     check_directories(fc, params)?;
-    let mut opening = Opening::new(fc, sb.sb().dev());
+    let mut opening = Opening::new(fc, sb.sb().dev(), sb.claims());
     can.upper = open_upper(&mut opening, params)?;
     let (most, _) = settle(fc, params, &can)?;
     let directories = Iterator::chain(params.upper.iter(), &params.lower);
@@ -72,15 +76,15 @@ fn mount(
     opening.open_lower(&params.lower)?;
     opening.check_overlap(params.work.as_ref().filter(|_| can.upper.is_some()))?;
     if most.has_uuid() {
-        identify(sb, opening.layers(), &mut can, most.uuid.value);
+        identify(&mut sb, opening.layers(), &mut can, most.uuid.value);
     }
     let (config, messages) = settle(fc, params, &can)?;
     for message in messages.iter() {
         say(message.level(), fmt!("{message}"));
     }
     opening.judge_uuids(&config);
-    set_attributes(sb, opening.layers());
-    set_data(sb, opening, creds, config, given(params)?, &can)?;
+    set_attributes(&mut sb, opening.layers());
+    let sb = set_data(sb, opening, creds, config, given(params)?, &can)?;
     make_root(sb)
 }
 
@@ -133,7 +137,7 @@ fn open_upper(opening: &mut Opening<'_>, params: &Params) -> Result<Option<Upper
 fn identify(sb: &mut NewSuper<'_, Overlay>, layers: &Layers, can: &mut Capabilities, how: Uuid) {
     if let Some((upper, layer)) = can.upper.as_mut().zip(layers.upper()) {
         let mut uuid = [0; 16];
-        upper.identity = upper_uuid(layer.path(layer.mnt().root()), how, &mut uuid);
+        upper.identity = upper_uuid(layer.mnt().root(), how, &mut uuid);
         if matches!(upper.identity, Identity::Known | Identity::Made) {
             sb.set_uuid(&uuid);
         }
@@ -174,6 +178,9 @@ fn set_attributes(sb: &mut NewSuper<'_, Overlay>, layers: &Layers) {
     if layers.work.is_none() {
         sb.set_flag(SbFlag::ReadOnly);
     }
+    if handle::all_decode(Iterator::chain(layers.upper().into_iter(), layers.lower())) {
+        sb.set_export(export::IDENTIFIERS);
+    }
 }
 
 /// What was given, taken out of `params`.
@@ -192,20 +199,21 @@ fn given(params: &mut Params) -> Result<Given> {
 }
 
 /// Installs what the mount keeps.
-fn set_data(
-    sb: &mut NewSuper<'_, Overlay>,
+fn set_data<'sb>(
+    sb: NewSuper<'sb, Overlay>,
     opening: Opening<'_>,
     creds: ARef<Credential>,
     config: Effective,
     given: Given,
     can: &Capabilities,
-) -> Result {
+) -> Result<FilledSuper<'sb, Overlay>> {
     let layout = opening.layout();
     let (layers, name_len) = opening.finish();
     let passed_errors = layers.upper().map(|upper| upper.mnt().sb().passed_errors());
     let features = can.upper.and_then(|upper| upper.features);
     let upper_xattrs = features.is_some_and(|features| features.marks == OwnMarks::Work);
-    sb.set_data(try_pin_init!(Overlay {
+    let dir_caches = DirCaches::new()?;
+    Ok(sb.set_data(pin_init!(Overlay {
         whiteout <- new_mutex!(None, "rovl_whiteout"),
         layers,
         layout,
@@ -217,13 +225,13 @@ fn set_data(
         share_whiteouts: Atomic::new(true),
         last_ino: Atomic::new(1),
         passed_errors,
-        dir_caches: DirCaches::new()?,
-    }? Error))
+        dir_caches,
+    })))
 }
 
 /// Makes the root directory of upper's root and those of all lower layers.
-fn make_root(sb: &mut NewSuper<'_, Overlay>) -> Result {
-    let fs = sb.data().ok_or(EIO)?;
+fn make_root(sb: FilledSuper<'_, Overlay>) -> Result<Rooted<'_, Overlay>> {
+    let fs = sb.sb().fs();
     let upper = fs.upper().map(|layer| layer.mnt().root().get());
     let mut lower = KVec::with_capacity(fs.lower_layers().len(), GFP_KERNEL)?;
     for (index, layer) in fs.lower_layers().iter().enumerate() {
@@ -234,21 +242,26 @@ fn make_root(sb: &mut NewSuper<'_, Overlay>) -> Result {
     let mut xwhiteouts = false;
     if let Some((_, hiding)) = fs.lower_layers().split_last() {
         for layer in hiding {
-            if marks::dir_mark(layer.path(layer.mnt().root()), own::OPAQUE) == Some(b'x') {
+            if marks::dir_mark(layer.mnt().root(), own::OPAQUE) == Some(b'x') {
                 layer.set_xwhiteouts();
                 xwhiteouts = true;
             }
         }
     }
     let has_upper = upper.is_some();
-    let root = sb.set_root(inode::root(sb.sb(), fs, upper, lower)?)?;
+    let object = Object {
+        upper,
+        lower: Lowers::from_vec(lower)?,
+    };
+    let inode = object.root(sb.sb())?;
+    let rooted = sb.set_root(inode)?;
+    let root = rooted.root();
     if has_upper {
-        root.marks().set(inode::UPPER_ALIAS);
+        root.marks().set(NameMark::UpperAlias);
     }
     if xwhiteouts {
-        root.marks().set(inode::XWHITEOUTS);
+        root.marks().set(NameMark::XWhiteouts);
     }
-    let flags = inode::revalidate_flags(root.own_inode());
-    root.change_revalidate(WEAK_REVALIDATE, flags & WEAK_REVALIDATE);
-    Ok(())
+    root.change_revalidate(WEAK_REVALIDATE, revalidate_flags(root) & WEAK_REVALIDATE);
+    Ok(rooted)
 }

@@ -10,17 +10,16 @@ use super::{
 };
 use crate::{
     overlay::{
-        layer::{Layer, MAX_LOWER},
-        object::number::Layout,
+        layer::{Layer, Layout, MAX_LOWER},
         union::{LayerFs, Layers, Work},
     },
     vfs::{
         self,
-        claim::Claim,
+        claim::Claims,
         context::FsContext,
         cred,
         log::Text,
-        mount::PrivateMount,
+        mount::{PathRef, PrivateMount},
         super_block::{AnonDev, SbId, StatFs},
         CBuf, Mount, Path, SuperBlock,
     },
@@ -54,23 +53,23 @@ pub(crate) fn check_number(fc: &FsContext, number: usize) -> Result {
 pub(crate) fn check(fc: &FsContext, named: &Named, slot: Slot) -> Result {
     let at = named.path.as_ref();
     let name = Text(named.name.as_bytes());
-    if !at.dentry.is_dir() {
+    if !at.dentry().is_dir() {
         return invalid(fc, fmt!("{name} is not a directory"));
     }
-    if at.dentry.is_casefolded() {
+    if at.dentry().is_casefolded() {
         return invalid(
             fc,
             fmt!("case-insensitive directory on {name} is not supported yet"),
         );
     }
-    if at.dentry.is_weird() {
+    if at.dentry().is_weird() {
         return invalid(fc, fmt!("filesystem on {name} not supported"));
     }
     if slot != Slot::Lower {
-        if at.dentry.is_union() {
+        if at.dentry().is_union() {
             return invalid(fc, fmt!("filesystem on {name} not supported as upperdir"));
         }
-        if at.mnt.is_readonly() {
+        if at.mnt().is_readonly() {
             return invalid(fc, fmt!("filesystem on {name} is read-only"));
         }
     }
@@ -82,17 +81,20 @@ pub(crate) struct Opening<'a> {
     fc: &'a FsContext,
     /// The device number of the mount, which its claims are known by.
     dev: u32,
+    /// Which directories the mounts of the type use.
+    claims: &'a Claims,
     layers: Layers,
     /// The longest name of all layers.
     name_len: i64,
 }
 
 impl<'a> Opening<'a> {
-    /// No layer yet, of the mount with device number `dev`.
-    pub(crate) fn new(fc: &'a FsContext, dev: u32) -> Self {
+    /// No layer yet, of the mount with device number `dev`; `claims` are those of its type.
+    pub(crate) fn new(fc: &'a FsContext, dev: u32, claims: &'a Claims) -> Self {
         Self {
             fc,
             dev,
+            claims,
             layers: Layers::default(),
             name_len: 0,
         }
@@ -128,10 +130,10 @@ impl<'a> Opening<'a> {
     }
 
     /// Claims a directory for this mount alone.
-    fn claim(&mut self, dentry: &vfs::Dentry, what: &str) -> Result {
-        let claim = Claim::new(dentry, self.dev)?;
+    fn claim(&mut self, path: PathRef<'_>, what: &str) -> Result {
+        let claim = self.claims.claim(path, self.dev)?;
         if !claim.is_held() {
-            refuse_in_use(self.fc, dentry, what)?;
+            self.refuse_in_use(path.dentry(), what)?;
         }
         Ok(self.layers.claims.push(claim, GFP_KERNEL)?)
     }
@@ -157,7 +159,7 @@ impl<'a> Opening<'a> {
     /// Opens the upper layer.
     pub(crate) fn open_upper(&mut self, upper: &Named) -> Result {
         let path = upper.path.as_ref();
-        if path.mnt.is_readonly() {
+        if path.mnt().is_readonly() {
             return refuse(
                 self.fc,
                 EINVAL,
@@ -165,42 +167,47 @@ impl<'a> Opening<'a> {
             );
         }
         self.check_name_len(upper)?;
-        self.add_root(path.dentry, "upperdir")?;
+        self.add_root(path.dentry(), "upperdir")?;
         let mnt = self.clone_mount(upper, false, "upperpath")?;
         let layer = self.layers.mounted.upper.insert(Layer::new(mnt, 0));
         let root = layer.mnt().root().get();
-        self.claim(&root, "upperdir")
+        self.claim(root.as_ref(), "upperdir")
     }
 
     /// Opens the work directory, with what its filesystem can do; `None` where it cannot be made: the mount is
     /// read-only then.
     pub(crate) fn open_work(&mut self, upper: &Named, work: &Named) -> Result<Option<Features>> {
         let (base, top) = (work.path.as_ref(), upper.path.as_ref());
-        if base.mnt != top.mnt {
+        if base.mnt() != top.mnt() {
             return refuse(
                 self.fc,
                 EINVAL,
                 fmt!("workdir and upperdir must reside under the same mount"),
             );
         }
-        if base.dentry.is_subdir_of(top.dentry) || top.dentry.is_subdir_of(base.dentry) {
+        if base.dentry().is_subdir_of(top.dentry()) || top.dentry().is_subdir_of(base.dentry()) {
             return refuse(
                 self.fc,
                 EINVAL,
                 fmt!("workdir and upperdir must be separate subtrees"),
             );
         }
-        self.claim(base.dentry, "workdir")?;
-        self.add_root(base.dentry, "workdir")?;
+        self.claim(base, "workdir")?;
+        self.add_root(base.dentry(), "workdir")?;
         let mnt = self.layers.upper().ok_or(EIO)?.mnt();
         let prepared = {
-            let _write = mnt.want_write()?;
-            workdir::prepare(self.fc, mnt, base.dentry, work.name.as_bytes())?
+            let write = mnt.want_write()?;
+            workdir::prepare(
+                self.fc,
+                write.writing(),
+                base.dentry(),
+                work.name.as_bytes(),
+            )?
         };
         let Some((dir, features)) = prepared else {
             return Ok(None);
         };
-        self.add_root(&dir, "workdir")?;
+        self.add_root(dir.as_ref().dentry(), "workdir")?;
         let tmpfile = features.tmpfile;
         self.layers.work = Some(Work { dir, tmpfile });
         Ok(Some(features))
@@ -212,7 +219,7 @@ impl<'a> Opening<'a> {
     ///
     /// `EINVAL` where it is more than the kernel allows.
     pub(crate) fn depth<'b>(&self, all: impl Iterator<Item = &'b Named>) -> Result<i32> {
-        let depths = all.map(|named| named.path.as_ref().mnt.sb().stack_depth());
+        let depths = all.map(|named| named.path.as_ref().mnt().sb().stack_depth());
         let depth = depths.max().unwrap_or(0) + 1;
         if SuperBlock::too_deep(depth) {
             return refuse(self.fc, EINVAL, fmt!("maximum fs stacking depth exceeded"));
@@ -237,10 +244,10 @@ impl<'a> Opening<'a> {
         self.layers.mounted.lower.reserve(lower.len(), GFP_KERNEL)?;
         for named in lower {
             let path = named.path.as_ref();
-            let fsid = self.filesystem(path.mnt.sb())?;
-            self.add_root(path.dentry, "lowerdir")?;
-            if path.dentry.positive()?.is_inuse() {
-                report_in_use(path.dentry, "lowerdir");
+            let fsid = self.filesystem(path.mnt().sb())?;
+            self.add_root(path.dentry(), "lowerdir")?;
+            if path.dentry().positive()?.is_inuse() {
+                self.report_in_use(path.dentry(), "lowerdir");
             }
             let mnt = self.clone_mount(named, true, "lowerpath")?;
             self.layers
@@ -281,13 +288,13 @@ impl<'a> Opening<'a> {
     /// `ELOOP`, `EBUSY`.
     pub(crate) fn check_overlap(&self, work: Option<&Named>) -> Result {
         if let Some(upper) = self.layers.upper() {
-            self.check_parents(upper.mnt().root(), "upperdir", false)?;
+            self.check_parents(upper.mnt().root().dentry(), "upperdir", false)?;
         }
         if let Some(work) = work {
-            self.check_parents(work.path.as_ref().dentry, "workdir", false)?;
+            self.check_parents(work.path.as_ref().dentry(), "workdir", false)?;
         }
         for layer in self.layers.lower() {
-            self.check_parents(layer.mnt().root(), "lowerdir", true)?;
+            self.check_parents(layer.mnt().root().dentry(), "lowerdir", true)?;
         }
         Ok(())
     }
@@ -295,7 +302,7 @@ impl<'a> Opening<'a> {
     fn check_parents(&self, dentry: &vfs::Dentry, what: &str, is_lower: bool) -> Result {
         let mut at = dentry.get();
         loop {
-            let parent = at.parent();
+            let parent = at.up();
             if *parent == *at {
                 return Ok(());
             }
@@ -304,9 +311,9 @@ impl<'a> Opening<'a> {
             }
             if parent.positive()?.is_inuse() {
                 if is_lower {
-                    report_in_use(&parent, what);
+                    self.report_in_use(&parent, what);
                 } else {
-                    refuse_in_use(self.fc, &parent, what)?;
+                    self.refuse_in_use(&parent, what)?;
                 }
             }
             at = parent;
@@ -362,21 +369,23 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Says that another mount uses a directory, and which.
-fn report_in_use(dentry: &vfs::Dentry, what: &str) {
-    let holder = Holder(Claim::holder(dentry));
-    say(Level::Warning, fmt!("{what} {IN_USE}{holder}, {EFFECT}."));
-}
-
-/// Refuses a directory that another mount uses. The drop-in does as overlayfs does without an
-/// index: container engines that leak mounts rely on a warning being all.
-fn refuse_in_use(fc: &FsContext, dentry: &vfs::Dentry, what: &str) -> Result {
-    if cfg!(drop_in) {
-        report_in_use(dentry, what);
-        return Ok(());
+impl Opening<'_> {
+    /// Says that another mount uses a directory, and which.
+    fn report_in_use(&self, dentry: &vfs::Dentry, what: &str) {
+        let holder = Holder(self.claims.holder(dentry));
+        say(Level::Warning, fmt!("{what} {IN_USE}{holder}, {EFFECT}."));
     }
-    let holder = Holder(Claim::holder(dentry));
-    refuse(fc, EBUSY, fmt!("{what} {IN_USE}{holder}, {EFFECT}"))
+
+    /// Refuses a directory that another mount uses. The drop-in does as overlayfs does without an
+    /// index: container engines that leak mounts rely on a warning being all.
+    fn refuse_in_use(&self, dentry: &vfs::Dentry, what: &str) -> Result {
+        if cfg!(drop_in) {
+            self.report_in_use(dentry, what);
+            return Ok(());
+        }
+        let holder = Holder(self.claims.holder(dentry));
+        refuse(self.fc, EBUSY, fmt!("{what} {IN_USE}{holder}, {EFFECT}"))
+    }
 }
 
 #[kernel::macros::kunit_tests(rovl_layers)]

@@ -5,21 +5,17 @@
 use super::{options::Requested, params};
 use crate::{
     overlay::union::{Dentry, Overlay},
-    vfs::{
-        self,
-        super_block::{self, StatFs},
-        CBuf,
-    },
+    vfs::{self, super_block::StatFs, CBuf},
 };
 use kernel::{prelude::*, seq_file::SeqFile};
 
 /// Sizes of upper (or the topmost lower layer), magic number of union filesystems.
 pub(crate) fn statfs(dentry: &Dentry) -> Result<StatFs> {
     let fs = dentry.fs();
-    let root = super_block::root_of::<Overlay>(dentry.sb())?;
-    let mut stat = StatFs::read(root.own_positive()?.real_path()?)?;
+    let root = dentry.own_sb().root()?;
+    let mut stat = StatFs::read(root.own_positive()?.attributes()?)?;
     stat.set_name_len(fs.name_len);
-    stat.set_union_magic();
+    stat.set_magic::<Overlay>();
     if fs.config.has_uuid() {
         stat.set_fsid(dentry.sb());
     }

@@ -21,12 +21,12 @@ use crate::{
         dirop::{self, rename_flags, Creating, New, Renaming},
         file,
         log::Text,
-        mount::PathRef,
+        mount::{Path, PathRef, Writing},
         readdir::{self, dt},
-        CBuf, Dentry, Mode, Mount, NameSnapshot,
+        CBuf, Dentry, Mode, NameSnapshot,
     },
 };
-use kernel::{prelude::*, sync::aref::ARef};
+use kernel::prelude::*;
 
 /// Name of the directory below `workdir=`.
 const WORK: &[u8] = b"work";
@@ -49,14 +49,20 @@ fn names(path: PathRef<'_>) -> Result<KVec<CBuf>> {
 }
 
 /// Removes what an earlier mount left, two levels deep: nothing deeper was made by a union.
-fn clean(fc: &FsContext, mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u32) -> Result {
-    let removed = temp::remove(mnt, parent, dentry);
+fn clean(
+    fc: &FsContext,
+    writing: Writing<'_>,
+    parent: &Dentry,
+    dentry: &Dentry,
+    level: u32,
+) -> Result {
+    let removed = temp::remove(writing, parent, dentry);
     if removed.is_ok() || !dentry.is_dir() || level > 1 {
         return removed;
     }
     let level = level + 1;
     let incompat = level == INCOMPAT_LEVEL && NameSnapshot::take(dentry).as_bytes() == INCOMPAT;
-    for name in &names(PathRef { mnt, dentry })? {
+    for name in &names(writing.mnt().path(dentry)?)? {
         if incompat {
             return refuse(
                 fc,
@@ -67,11 +73,11 @@ fn clean(fc: &FsContext, mnt: &Mount, parent: &Dentry, dentry: &Dentry, level: u
                 ),
             );
         }
-        if let Some(child) = dentry.lookup_positive(mnt, name.as_bytes(), false)? {
-            clean(fc, mnt, dentry, &child, level)?;
+        if let Some(child) = dentry.lookup_positive(writing.mnt(), name.as_bytes(), false)? {
+            clean(fc, writing, dentry, &child, level)?;
         }
     }
-    temp::remove(mnt, parent, dentry)
+    temp::remove(writing, parent, dentry)
 }
 
 /// Why there is no work directory.
@@ -94,19 +100,20 @@ impl From<Error> for NoWork {
 }
 
 /// Makes an empty work directory in `base`, without inherited mode bits or ACLs.
-fn make(fc: &FsContext, mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>, NoWork> {
+fn make(fc: &FsContext, writing: Writing<'_>, base: &Dentry) -> Result<Path, NoWork> {
     for retried in [false, true] {
-        let creating = Creating::start(mnt, base, WORK)?;
+        let creating = Creating::start(writing, base, WORK)?;
         if creating.dentry().is_negative() {
             let work = creating.create(New::Node(Mode(Mode::DIR), 0))?;
-            let path = PathRef { mnt, dentry: &work };
+            let work = Path::new(writing.mnt(), work)?;
+            let path = work.as_ref();
             for kind in [AclType::Default, AclType::Access] {
                 match Acl::remove(path, kind) {
                     Err(e) if e != ENODATA && e != EOPNOTSUPP => return Err(e.into()),
                     _ => {}
                 }
             }
-            let lock = work.positive()?.lock();
+            let lock = path.positive()?.lock();
             Iattr::mode(Mode(Mode::DIR)).apply(path, &lock)?;
             drop(lock);
             return Ok(work);
@@ -115,7 +122,7 @@ fn make(fc: &FsContext, mnt: &Mount, base: &Dentry) -> Result<ARef<Dentry>, NoWo
             break;
         }
         let old = creating.keep();
-        match clean(fc, mnt, base, &old, 0) {
+        match clean(fc, writing, base, &old, 0) {
             Err(e) if e == EINVAL => return Err(NoWork::Refuse(e)),
             other => other?,
         }
@@ -136,13 +143,15 @@ fn tells_types(base: PathRef<'_>) -> Result<bool> {
 }
 
 /// Whether the filesystem can leave a whiteout behind a rename.
-fn renames_with_whiteout(mnt: &Mount, work: &Dentry) -> Result<bool> {
-    let temp = Temp::create(mnt, work, New::Node(Mode(Mode::REG), 0))?;
-    let old = NameSnapshot::take(temp.dentry());
+fn renames_with_whiteout(writing: Writing<'_>, work: &Dentry) -> Result<bool> {
+    let mnt = writing.mnt();
+    let temp = Temp::create(writing, work, New::Node(Mode(Mode::REG), 0))?;
+    let entry = temp.path()?.dentry();
+    let old = NameSnapshot::take(entry);
     let to = TempName::new();
     let renaming = Renaming::start_dentry(
-        mnt,
-        (work, temp.dentry()),
+        writing,
+        (work, entry),
         (work, to.as_bytes()),
         false,
         rename_flags::WHITEOUT,
@@ -154,26 +163,24 @@ fn renames_with_whiteout(mnt: &Mount, work: &Dentry) -> Result<bool> {
     let Some(whiteout) = work.lookup_positive(mnt, old.as_bytes(), false)? else {
         return Ok(false);
     };
-    let dentry = &whiteout;
-    let found = whiteout::is_whiteout(PathRef { mnt, dentry }, true);
+    let found = whiteout::is_whiteout(mnt.path(&whiteout)?, true);
     if found {
-        temp::remove(mnt, work, dentry)?;
+        temp::remove(writing, work, &whiteout)?;
     }
     Ok(found)
 }
 
 /// Finds out what the filesystem of the work directory `work` in `base` can do.
-fn probe(mnt: &Mount, base: &Dentry, work: &Dentry) -> Result<Features> {
-    let path = PathRef { mnt, dentry: work };
+fn probe(writing: Writing<'_>, base: &Dentry, work: PathRef<'_>) -> Result<Features> {
     Ok(Features {
-        types: tells_types(PathRef { mnt, dentry: base })?,
-        tmpfile: match dirop::tmpfile(path, Mode(Mode::REG)) {
+        types: tells_types(writing.mnt().path(base)?)?,
+        tmpfile: match dirop::tmpfile(writing, work.dentry(), Mode(Mode::REG)) {
             Err(e) if e == ENOMEM => return Err(e),
             Err(e) => is_full(e),
             Ok(_) => true,
         },
-        whiteouts: renames_with_whiteout(mnt, work)?,
-        marks: marks::probe(path)?,
+        whiteouts: renames_with_whiteout(writing, work.dentry())?,
+        marks: marks::probe(work)?,
         remote: base.revalidate_flags() != 0,
     })
 }
@@ -187,11 +194,11 @@ fn probe(mnt: &Mount, base: &Dentry, work: &Dentry) -> Result<Features> {
 /// about what the filesystem can do.
 pub(crate) fn prepare(
     fc: &FsContext,
-    mnt: &Mount,
+    writing: Writing<'_>,
     base: &Dentry,
     name: &[u8],
-) -> Result<Option<(ARef<Dentry>, Features)>> {
-    let work = match make(fc, mnt, base) {
+) -> Result<Option<(Path, Features)>> {
+    let work = match make(fc, writing, base) {
         Ok(work) => work,
         Err(NoWork::Refuse(e)) => return Err(e),
         Err(NoWork::Failed(e)) => {
@@ -203,6 +210,6 @@ pub(crate) fn prepare(
             return Ok(None);
         }
     };
-    let features = probe(mnt, base, &work)?;
+    let features = probe(writing, base, work.as_ref())?;
     Ok(Some((work, features)))
 }

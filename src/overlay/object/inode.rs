@@ -1,172 +1,252 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The overlay inode: which real object answers for it, its states, how it is hashed.
+//! The overlay inode: what stands behind it, what it keeps by its kind, how it is hashed.
+//!
+//! Three questions are asked of an inode, and each has its answer by name: which real object answers for its
+//! [attributes](Inode::attributes), which one has its [content](Inode::content), and which one gives its
+//! [number](Reals::number).
 
-use crate::overlay::{
-    dir::cache::DirCache,
-    layer::{marks, xattr_names::own, LowerPath, LowerStack},
-    object::{number::Layout, protected},
-    union::{Inode, NewInode, Overlay},
-};
-use crate::vfs::{
-    self,
-    dentry::REVALIDATE,
-    fs::InodeData,
-    log::warn_limited,
-    mount::PathRef,
-    own::Found,
-    sync::{Flags, OnceArc, OnceRef},
-    Dentry, Mode, SuperBlock,
-};
-use kernel::{
-    prelude::*,
-    sync::{
-        aref::ARef,
-        atomic::{Atomic, Relaxed},
+use super::protected::{self, COPIED_FLAGS};
+use crate::{
+    overlay::{
+        dir::cache::DirCache,
+        layer::{marks, Layout, UPPER},
+        union::{Child, Dentry, Inode, NewInode, Overlay, Super},
+    },
+    vfs::{
+        self,
+        backing::{LowerPath, Lowers},
+        dentry::REVALIDATE,
+        fs::InodeData,
+        log::warn_limited,
+        mount::{Path, PathRef},
+        new_inode::Found,
+        sync::{Flags, OnceArc},
+        Mode, OpGuard, Ref,
     },
 };
+use core::ops::Deref;
+use kernel::{
+    impl_flags,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 
-/// Inode flag: upper marks the directory as one that may hold copied-up entries.
-pub(crate) const IMPURE: usize = 1;
-/// Inode flag: the directory may hold whiteouts (it is or was merged).
-pub(crate) const WHITEOUTS: usize = 2;
-/// Inode flag: the inode number stays the same over copy-up.
-pub(crate) const CONST_INO: usize = 4;
+impl_flags!(
+    /// What is known of a name, kept with its dentry.
+    #[derive(Clone, Copy)]
+    pub(crate) struct NameMarks(usize);
 
-/// Inode flag: the directory was listed since its entries last changed.
-pub(crate) const LISTED: usize = 8;
+    /// One thing that is known of a name.
+    #[derive(Clone, Copy)]
+    pub(crate) enum NameMark {
+        /// The name exists in upper.
+        UpperAlias = 1,
+        /// A directory that hides what the lower layers have.
+        Opaque = 2,
+        /// Of a negative dentry: upper has a whiteout.
+        Whiteout = 4,
+        /// A directory whose layers may hold xattr whiteouts.
+        XWhiteouts = 8,
+        /// The name was removed; who still has the file open goes on with it.
+        Removed = 16,
+    }
+);
 
-/// Dentry mark: the name exists in upper.
-pub(crate) const UPPER_ALIAS: usize = 1;
-/// Dentry mark: upper hides what the lower layers have (a whiteout where negative).
-pub(crate) const OPAQUE: usize = 2;
-/// Dentry mark: the name was removed; who still has the file open goes on with it.
-pub(crate) const REMOVED: usize = 8;
-/// Dentry mark: the directory's layers may hold xattr whiteouts.
-pub(crate) const XWHITEOUTS: usize = 4;
+impl_flags!(
+    /// States of a directory.
+    #[derive(Clone, Copy)]
+    pub(crate) struct DirFlags(usize);
 
-/// Flags of an inode that are copied from the layer's inode.
-pub(crate) const COPIED_FLAGS: u32 = flags::SYNC | flags::NOATIME | PROTECTED_FLAGS;
-/// Flags that are kept in the `protattr` attribute instead of on the upper inode.
-pub(crate) const PROTECTED_FLAGS: u32 = flags::APPEND | flags::IMMUTABLE;
+    /// A state of a directory.
+    #[derive(Clone, Copy)]
+    pub(crate) enum DirFlag {
+        /// Upper marks it as one that may hold copied-up entries.
+        Impure = 1,
+        /// It may hold whiteouts (it is or was merged).
+        Whiteouts = 2,
+        /// It was listed since its entries last changed.
+        Listed = 4,
+    }
+);
 
-/// `S_*` inode flags.
-pub(crate) mod flags {
-    pub(crate) use crate::vfs::inode::flags::*;
+/// By which real object the inode hash knows an inode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// The lower one: the inode, and its number, stay the same over copy-up.
+    Lower,
+    /// The upper one.
+    Upper,
+    /// None: a link of a lower file is an inode of its own until it is copied up; the root.
+    None,
 }
 
 /// What the union keeps with an inode.
-#[pin_data]
 pub(crate) struct Data {
-    /// The object in upper; set at creation or by copy-up, once.
-    pub(crate) upper: OnceRef<Dentry>,
-    /// The objects in lower layers; fixed when the inode is published. For a copied-up file: its
-    /// origin, which gives the inode number.
-    pub(crate) lower: LowerStack,
-    /// [`IMPURE`], [`WHITEOUTS`], [`CONST_INO`], [`LISTED`].
-    pub(crate) flags: Flags,
-    /// Of a directory: counts changes that a kept listing must not miss.
-    pub(crate) version: Atomic<u32>,
-    /// Of a directory: lower layers asked in vain since its names were last learnt.
+    identity: Identity,
+    kind: ByKind,
+}
+
+/// What only inodes of one kind have.
+enum ByKind {
+    Directory(Directory),
+    Other,
+}
+
+/// What a directory has.
+pub(crate) struct Directory {
+    flags: Flags<DirFlags>,
+    /// Counts changes that a kept listing must not miss.
+    version: Atomic<u32>,
+    /// Lower layers asked in vain since its names were last learnt.
     pub(crate) asked: Atomic<u32>,
-    /// Of a directory: what it remembers of its layers.
+    /// What it remembers of its layers.
     pub(crate) cache: OnceArc<DirCache>,
 }
 
 impl InodeData for Data {
-    fn init() -> impl PinInit<Self> {
-        pin_init!(Self {
-            upper: OnceRef::new(),
-            lower: LowerStack::Empty,
-            flags: Flags::new(),
-            version: Atomic::new(0),
-            asked: Atomic::new(0),
-            cache: OnceArc::new(),
+    fn empty() -> Self {
+        Self {
+            identity: Identity::None,
+            kind: ByKind::Other,
+        }
+    }
+
+    fn evicted(&self) {
+        if let ByKind::Directory(dir) = &self.kind {
+            if let Some(cache) = dir.cache.get() {
+                cache.retire();
+            }
+        }
+    }
+}
+
+/// A real object and the layer that it is in.
+#[derive(Clone, Copy)]
+pub(crate) struct Real<'a> {
+    /// Its path.
+    pub(crate) path: PathRef<'a>,
+    /// The layer's index; [`UPPER`] for upper.
+    pub(crate) layer: u16,
+}
+
+impl Real<'_> {
+    /// Whether it is in upper.
+    #[inline]
+    pub(crate) fn is_upper(self) -> bool {
+        self.layer == UPPER
+    }
+}
+
+/// The real objects behind an inode, looked at once: a copy-up may set the upper one meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct Reals<'a> {
+    upper: Option<PathRef<'a>>,
+    lowers: &'a [LowerPath],
+    identity: Identity,
+    is_dir: bool,
+}
+
+impl<'a> Reals<'a> {
+    fn topmost_lower(self) -> Option<Real<'a>> {
+        let lower = self.lowers.first()?;
+        Some(Real {
+            path: lower.path(),
+            layer: lower.layer(),
         })
     }
 
-    fn release(&self) {
-        self.upper.release();
-        self.lower.release();
-        if let Some(cache) = self.cache.get() {
-            cache.retire();
+    /// The one that answers for the attributes: upper, else the topmost lower one; `ESTALE` where there is none.
+    #[inline]
+    pub(crate) fn attributes(self) -> Result<Real<'a>> {
+        match self.upper {
+            Some(path) => Ok(Real { path, layer: UPPER }),
+            None => self.topmost_lower().ok_or(ESTALE),
         }
+    }
+
+    /// The lower one that a copied-up object came from, where the inode number is its.
+    pub(crate) fn origin(self) -> Option<Real<'a>> {
+        match self.upper {
+            Some(_) if self.identity == Identity::Lower => self.topmost_lower(),
+            _ => None,
+        }
+    }
+
+    /// The one whose number is shown.
+    pub(crate) fn number(self) -> Result<Real<'a>> {
+        match self.origin() {
+            Some(origin) => Ok(origin),
+            None => self.attributes(),
+        }
+    }
+
+    /// Whether it is a directory of several layers.
+    pub(crate) fn is_merged(self) -> bool {
+        self.is_dir && self.lowers.len() > usize::from(self.upper.is_none())
     }
 }
 
-/// Which parts an inode has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Parts {
-    /// It is in upper.
-    pub(crate) upper: bool,
-    /// A directory of several layers.
-    pub(crate) merged: bool,
-    /// In upper, copied up from a known lower object.
-    pub(crate) origin: bool,
-}
-
 impl Inode {
-    /// Which parts it has now.
+    /// The real objects behind it now.
     #[inline]
-    pub(crate) fn parts(&self) -> Parts {
-        let data = self.data();
-        if data.upper.get().is_none() {
-            return Parts {
-                upper: false,
-                merged: data.lower.len() > 1,
-                origin: false,
-            };
+    pub(crate) fn reals(&self) -> Reals<'_> {
+        Reals {
+            upper: self.upper_path(),
+            lowers: self.lowers(),
+            identity: self.data().identity,
+            is_dir: matches!(self.data().kind, ByKind::Directory(_)),
         }
-        let lower = !data.lower.is_empty();
-        Parts {
-            upper: true,
-            merged: lower && self.mode().is_dir(),
-            origin: lower && data.flags.test(CONST_INO),
-        }
+    }
+
+    /// The path of the real object that answers for its attributes; `ESTALE` where there is none.
+    #[inline]
+    pub(crate) fn attributes(&self) -> Result<PathRef<'_>> {
+        Ok(self.reals().attributes()?.path)
+    }
+
+    /// The path of the real object that has its content.
+    #[inline]
+    pub(crate) fn content(&self) -> Result<Real<'_>> {
+        self.reals().attributes()
     }
 
     /// Its dentry in upper.
     #[inline]
-    pub(crate) fn upper(&self) -> Option<&Dentry> {
-        self.data().upper.get()
+    pub(crate) fn upper(&self) -> Option<&vfs::Dentry> {
+        Some(self.upper_path()?.dentry())
     }
 
-    /// Its dentry in upper, which a caller made sure of; `EROFS` otherwise.
-    pub(crate) fn expect_upper(&self) -> Result<&Dentry> {
-        self.upper().ok_or(EROFS)
+    /// Its path in upper, which a caller made sure of; `EROFS` otherwise.
+    pub(crate) fn expect_upper(&self) -> Result<PathRef<'_>> {
+        self.upper_path().ok_or(EROFS)
     }
 
-    /// Its path in upper.
-    #[inline]
-    pub(crate) fn upper_path(&self) -> Option<PathRef<'_>> {
-        let layer = self.fs().upper()?;
-        self.upper().map(|dentry| layer.path(dentry))
-    }
-
-    /// Its topmost path in the lower layers.
+    /// The topmost of its lower objects.
     #[inline]
     pub(crate) fn lower_path(&self) -> Option<PathRef<'_>> {
-        self.fs().lower_path(self.data().lower.first()?).ok()
+        Some(self.lowers().first()?.path())
     }
 
-    /// The path of the real object that answers for it; `ESTALE` during teardown.
+    /// It as a directory.
     #[inline]
-    pub(crate) fn real_path(&self) -> Result<PathRef<'_>> {
-        match self.upper_path() {
-            Some(path) => Ok(path),
-            None => self.lower_path().ok_or(ESTALE),
+    pub(crate) fn as_dir(&self) -> Option<Dir<'_>> {
+        match &self.data().kind {
+            ByKind::Directory(data) => Some(Dir { inode: self, data }),
+            ByKind::Other => None,
         }
     }
 
-    /// Whether listing it means merging: several layers, or whiteouts to hide.
-    pub(crate) fn lists_merged(&self) -> bool {
-        self.parts().merged || self.data().flags.test(WHITEOUTS)
+    /// It as a directory; `ENOTDIR`.
+    #[inline]
+    pub(crate) fn dir(&self) -> Result<Dir<'_>> {
+        self.as_dir().ok_or(ENOTDIR)
     }
 
     /// Copies owner, mode, times and size from the real object.
     pub(crate) fn refresh(&self) {
-        if let Ok(path) = self.real_path() {
-            if let Some(real) = path.dentry.inode() {
+        if let Ok(path) = self.attributes() {
+            if let Some(real) = path.dentry().inode() {
                 self.copy_attr(real, path.idmap());
             }
         }
@@ -175,107 +255,151 @@ impl Inode {
     /// As [`refresh`](Self::refresh), where owner or mode, all that set-id bits depend on, are not up to date.
     #[inline]
     pub(crate) fn refresh_mode(&self) {
-        let upper = self.upper().and_then(Dentry::inode);
+        let upper = self.upper().and_then(vfs::Dentry::inode);
         if upper.is_some_and(|upper| !upper.has_mode_of(self)) {
             self.refresh();
         }
     }
 
-    /// Notes a change of a directory's entries in upper; `copied_up` where an entry with an origin
-    /// is concerned. The directory is locked.
-    pub(crate) fn entries_changed(&self, copied_up: bool) {
+    /// The revalidation flags of its real dentries.
+    pub(crate) fn revalidate_flags(&self) -> u32 {
+        let upper = self.upper().map_or(0, vfs::Dentry::revalidate_flags);
+        let lowers = self.lowers().iter();
+        lowers.fold(upper, |flags, lower| {
+            flags | lower.dentry().revalidate_flags()
+        }) & REVALIDATE
+    }
+}
+
+/// An inode that is a directory.
+#[derive(Clone, Copy)]
+pub(crate) struct Dir<'a> {
+    inode: &'a Inode,
+    data: &'a Directory,
+}
+
+impl Deref for Dir<'_> {
+    type Target = Inode;
+    #[inline]
+    fn deref(&self) -> &Inode {
+        self.inode
+    }
+}
+
+impl<'a> Child<'a> {
+    /// The directory that the name is in.
+    #[inline]
+    pub(crate) fn parent_dir(self) -> Result<Dir<'a>> {
+        self.dir().dir()
+    }
+}
+
+impl<'a> Dir<'a> {
+    /// What it has as a directory.
+    #[inline]
+    pub(crate) fn data(self) -> &'a Directory {
+        self.data
+    }
+
+    /// Its states.
+    #[inline]
+    pub(crate) fn flags(self) -> &'a Flags<DirFlags> {
+        &self.data.flags
+    }
+
+    /// Whether listing it means merging: several layers, or whiteouts to hide.
+    pub(crate) fn lists_merged(self) -> bool {
+        self.reals().is_merged() || self.data.flags.test(DirFlag::Whiteouts)
+    }
+
+    /// Whether nothing but upper makes it up, whiteouts included.
+    pub(crate) fn is_pure_upper(self) -> bool {
+        self.lowers().is_empty() && !self.data.flags.test(DirFlag::Whiteouts)
+    }
+
+    /// Notes a change of its entries in upper; `copied_up` where an entry with an origin is concerned. It is locked.
+    pub(crate) fn entries_changed(self, copied_up: bool) {
         self.refresh();
         if self.lists_merged() || copied_up {
             self.forget_listing();
         }
     }
 
-    /// Makes all listings out of date: the directory's entries changed, or it is in upper now.
-    pub(crate) fn forget_listing(&self) {
-        self.data().version.add(1, Relaxed);
-        self.data().flags.clear(LISTED);
-        if let Some(cache) = self.data().cache.get() {
+    /// Makes all listings out of date: its entries changed, or it is in upper now.
+    pub(crate) fn forget_listing(self) {
+        self.data.version.add(1, Relaxed);
+        self.data.flags.clear(DirFlag::Listed);
+        if let Some(cache) = self.data.cache.get() {
             cache.forget_listing();
         }
     }
 
+    /// The version of its entries.
+    pub(crate) fn version(self) -> u32 {
+        self.data.version.load(Relaxed)
+    }
+
     /// Marks its upper directory as one that may hold copied-up entries.
-    pub(crate) fn set_impure(&self) -> Result {
-        if self.data().flags.test(IMPURE) {
+    pub(crate) fn set_impure(self) -> Result {
+        if self.data.flags.test(DirFlag::Impure) {
             return Ok(());
         }
-        let path = self.upper_path().ok_or(EROFS)?;
-        marks::set_own(self.fs(), path, own::IMPURE, b"y", Ok(()))?;
-        self.data().flags.set(IMPURE);
-        Ok(())
-    }
-
-    /// The version of a directory's entries.
-    pub(crate) fn version(&self) -> u32 {
-        self.data().version.load(Relaxed)
-    }
-
-    /// Publishes `upper` as the inode's object there.
-    pub(crate) fn set_upper(&self, upper: ARef<Dentry>) -> Result {
-        let real = upper.positive()?.get();
-        self.data().upper.set(upper).map_err(|_| EIO)?;
-        self.rehash(&real);
-        if self.mode().is_dir() {
-            self.forget_listing();
-        }
+        marks::set_impure(self.fs(), self.expect_upper()?)?;
+        self.data.flags.set(DirFlag::Impure);
         Ok(())
     }
 }
 
-/// What a looked-up or created inode is made of.
-pub(crate) struct Parameters {
-    /// Its dentry in upper.
-    pub(crate) upper: Option<ARef<Dentry>>,
-    /// Its paths in the lower layers.
-    pub(crate) lower: LowerStack,
-    /// An inode that was allocated for it.
-    pub(crate) prepared: Option<NewInode>,
-}
-
-/// Whether `found`, which the inode hash has under our key, is made of the same real objects.
-fn matches(found: &Inode, lower: Option<&vfs::Inode>, upper: Option<&vfs::Inode>) -> bool {
-    let real_lower = found
-        .data()
-        .lower
-        .first()
-        .and_then(|path| path.dentry.get())
-        .and_then(Dentry::inode);
-    let real_upper = found.upper().and_then(Dentry::inode);
-    if found.mode().is_dir() {
-        // A lower directory that was moved into upper underneath us, or an uncovered one.
-        if (lower.is_none() && real_lower.is_some()) || (upper.is_none() && real_upper.is_some()) {
-            return false;
-        }
-    }
-    // A file may be found by its upper link alone, or by a lower link of a copied-up file.
-    let same = |wanted: Option<&vfs::Inode>, have: Option<&vfs::Inode>| {
-        wanted.is_none_or(|w| have.is_some_and(|h| w == h))
+/// Sets what a copy-up made as the object in upper of the inode whose operation lock is held.
+///
+/// # Errors
+///
+/// `EIO` where it has one, `ESTALE` where `upper` is negative.
+pub(crate) fn set_upper(held: &OpGuard<'_, Overlay>, upper: Path) -> Result {
+    let (is_link, flags) = {
+        let real = upper.as_ref().positive()?;
+        (real.mode().file_type() == Mode::LNK, real.flags())
     };
-    same(lower, real_lower) && same(upper, real_upper)
+    held.set_upper(upper)?;
+    if is_link {
+        held.inode().set_flags(flags, protected::flags::NOATIME);
+    }
+    if let Some(dir) = held.inode().as_dir() {
+        dir.forget_listing();
+    }
+    Ok(())
 }
 
-/// Whether an inode is hashed by its lower object, so that it stays the same over copy-up.
-fn hashed_by_lower(fs: &Overlay, lower: Option<&vfs::Inode>) -> bool {
-    // Without upper nothing is copied up. The links of a lower file are copied up one by one, so
-    // they must not share an inode.
-    lower.is_some_and(|lower| fs.upper().is_none() || lower.mode().is_dir() || lower.nlink() <= 1)
+/// The real objects under a name: what a lookup finds, what a creation makes, what an inode is made of.
+pub(crate) struct Object {
+    /// The one in upper.
+    pub(crate) upper: Option<Path>,
+    /// Those in lower layers; of a copied-up file, its origin.
+    pub(crate) lower: Lowers,
 }
 
-impl Parameters {
-    /// Finds or makes the inode of these real objects.
+impl Object {
+    /// An object of upper alone.
+    pub(crate) fn in_upper(upper: Path) -> Self {
+        Self {
+            upper: Some(upper),
+            lower: Lowers::Empty,
+        }
+    }
+
+    /// Finds or makes the inode of the object; `prepared` was allocated for it by whoever created it.
     ///
     /// # Errors
     ///
     /// `ESTALE` where the hash has an inode of other objects under the same key: a layer was changed
     /// underneath, or two layers overlap; `ENOMEM`.
-    pub(crate) fn inode(self, sb: &SuperBlock, fs: &Overlay) -> Result<ARef<Inode>> {
-        let created = self.prepared.is_some();
-        self.find_or_make(sb, fs).inspect_err(|e| {
+    pub(crate) fn inode<'a>(
+        self,
+        sb: &'a Super,
+        prepared: Option<NewInode<'a>>,
+    ) -> Result<Ref<'a, Inode>> {
+        let created = prepared.is_some();
+        self.find_or_make(sb, prepared).inspect_err(|e| {
             warn_limited!(
                 "failed to get inode ({}){}\n",
                 e.to_errno(),
@@ -284,160 +408,143 @@ impl Parameters {
         })
     }
 
-    fn find_or_make(self, sb: &SuperBlock, fs: &Overlay) -> Result<ARef<Inode>> {
-        let Self {
-            upper,
-            lower,
-            prepared,
-        } = self;
-        let upper_inode = match &upper {
-            Some(dentry) => Some(dentry.positive()?),
-            None => None,
-        };
-        let lower_inode = match lower.first() {
-            Some(path) => Some(path.dentry()?.positive()?),
-            None => None,
-        };
-        let real = upper_inode.or(lower_inode).ok_or(ENOENT)?;
-        let by_lower = hashed_by_lower(fs, lower_inode);
-        let key = if by_lower { lower_inode } else { upper_inode };
+    /// Makes the root directory's inode.
+    pub(crate) fn root(self, sb: &Super) -> Result<NewInode<'_>> {
+        self.fill(NewInode::unhashed(sb)?, sb.fs(), Identity::None)
+    }
 
-        let new = match key {
-            None => NewInode::unhashed(sb)?,
-            Some(key) => {
-                let found = match prepared {
-                    Some(prepared) => prepared.insert(key)?,
-                    None => NewInode::get(sb, key)?,
-                };
-                match found {
-                    Found::New(new) => new,
-                    Found::Old(inode) => {
-                        return if matches(&inode, lower_inode, upper_inode) {
-                            Ok(inode)
-                        } else {
-                            Err(ESTALE)
-                        };
-                    }
-                }
+    fn upper_inode(&self) -> Result<Option<&vfs::Inode>> {
+        let upper = self.upper.as_ref();
+        upper.map(|path| path.as_ref().positive()).transpose()
+    }
+
+    fn lower_inode(&self) -> Result<Option<&vfs::Inode>> {
+        let lower = self.lower.as_slice().first();
+        lower.map(|lower| lower.path().positive()).transpose()
+    }
+
+    /// By which of its objects an inode is hashed.
+    fn identity(&self, fs: &Overlay) -> Result<Identity> {
+        Ok(match (self.lower_inode()?, self.upper_inode()?) {
+            // Without upper nothing is copied up. The links of a lower file are copied up one by one, so
+            // they must not share an inode.
+            (Some(lower), _)
+                if fs.upper().is_none() || lower.mode().is_dir() || lower.nlink() <= 1 =>
+            {
+                Identity::Lower
             }
+            (_, Some(_)) => Identity::Upper,
+            _ => Identity::None,
+        })
+    }
+
+    fn find_or_make<'a>(
+        self,
+        sb: &'a Super,
+        prepared: Option<NewInode<'a>>,
+    ) -> Result<Ref<'a, Inode>> {
+        let fs = sb.fs();
+        let identity = self.identity(fs)?;
+        let key = match identity {
+            Identity::Lower => self.lower_inode()?,
+            Identity::Upper => self.upper_inode()?,
+            Identity::None => None,
         };
-        let ino = key.unwrap_or(real).ino();
+        let found = match (key, prepared) {
+            (None, _) => Found::New(NewInode::unhashed(sb)?),
+            (Some(key), Some(prepared)) => prepared.insert(key)?,
+            (Some(key), None) => NewInode::get(sb, key)?,
+        };
+        match found {
+            Found::New(new) => Ok(self.fill(new, fs, identity)?.publish()),
+            Found::Old(inode) if self.is_behind(&inode)? => Ok(inode),
+            Found::Old(_) => Err(ESTALE),
+        }
+    }
+
+    /// Whether `inode`, which the inode hash has under our key, is made of the same real objects.
+    fn is_behind(&self, inode: &Inode) -> Result<bool> {
+        let (lower, upper) = (self.lower_inode()?, self.upper_inode()?);
+        let real_lower = inode.lower_path().and_then(|path| path.dentry().inode());
+        let real_upper = inode.upper().and_then(vfs::Dentry::inode);
+        if inode.mode().is_dir() {
+            // A lower directory that was moved into upper underneath us, or an uncovered one.
+            if (lower.is_none() && real_lower.is_some())
+                || (upper.is_none() && real_upper.is_some())
+            {
+                return Ok(false);
+            }
+        }
+        // A file may be found by its upper link alone, or by a lower link of a copied-up file.
+        let same = |wanted: Option<&vfs::Inode>, have: Option<&vfs::Inode>| {
+            wanted.is_none_or(|w| have.is_some_and(|h| w == h))
+        };
+        Ok(same(lower, real_lower) && same(upper, real_upper))
+    }
+
+    /// Makes `new` the inode of the object.
+    fn fill<'a>(
+        self,
+        mut new: NewInode<'a>,
+        fs: &Overlay,
+        identity: Identity,
+    ) -> Result<NewInode<'a>> {
+        let (upper, lowers) = (self.upper.as_ref(), self.lower.as_slice());
+        let path = match (upper, lowers.first()) {
+            (Some(upper), _) => upper.as_ref(),
+            (None, Some(lower)) => lower.path(),
+            (None, None) => return Err(ENOENT),
+        };
+        let real = path.positive()?;
+        let mode = real.mode();
+        let ino = match identity {
+            _ if mode.is_dir() && fs.layout() == Layout::SeveralFs => fs.next_ino(),
+            Identity::Lower => self.lower_inode()?.unwrap_or(real).ino(),
+            Identity::Upper | Identity::None => real.ino(),
+        };
+        new.set_kind(mode, real.rdev());
+        new.set_ino(ino);
         // A link of a lower file that has an inode of its own counts for itself.
-        let nlink = if real.mode().is_dir() || key.is_none() {
-            1
+        new.set_nlink(match identity {
+            _ if mode.is_dir() => 1,
+            Identity::None => 1,
+            Identity::Lower | Identity::Upper => real.nlink(),
+        });
+        let kind = if mode.is_dir() {
+            let flags = Flags::new();
+            let is_root = identity == Identity::None;
+            let is_merged = lowers.len() > usize::from(upper.is_none());
+            if is_root || is_merged || marks::has_origin(path) {
+                flags.set(DirFlag::Whiteouts);
+            }
+            if upper.is_some() && marks::is_impure(path) {
+                flags.set(DirFlag::Impure);
+            }
+            ByKind::Directory(Directory {
+                flags,
+                version: Atomic::new(0),
+                asked: Atomic::new(0),
+                cache: OnceArc::new(),
+            })
         } else {
-            real.nlink()
+            ByKind::Other
         };
-        let (mode, rdev) = (real.mode(), real.rdev());
-        fill(
-            new,
-            fs,
-            Fill {
-                upper,
-                lower,
-                by_lower,
-                ino,
-                nlink,
-                mode,
-                rdev,
-            },
-        )
-        .map(NewInode::publish)
-    }
-}
-
-/// The values of a new inode.
-struct Fill {
-    upper: Option<ARef<Dentry>>,
-    lower: LowerStack,
-    by_lower: bool,
-    ino: u64,
-    nlink: u32,
-    mode: Mode,
-    rdev: u32,
-}
-
-fn fill(mut new: NewInode, fs: &Overlay, with: Fill) -> Result<NewInode> {
-    new.set_kind(with.mode, with.rdev);
-    new.set_nlink(with.nlink);
-    new.set_ino(if with.mode.is_dir() && fs.layout() == Layout::SeveralFs {
-        fs.next_ino()
-    } else {
-        with.ino
-    });
-    let data = new.data_mut();
-    if let Some(upper) = with.upper {
-        data.upper.set(upper).map_err(|_| EIO)?;
-    }
-    data.lower = with.lower;
-    if with.by_lower {
-        data.flags.set(CONST_INO);
-    }
-    let inode = new.inode();
-    let real = inode.real_path_in(fs)?;
-    let real_inode = real.dentry.positive()?;
-    inode.copy_attr(real_inode, real.idmap());
-    inode.set_flags(real_inode.flags(), COPIED_FLAGS);
-    let flags = &inode.data().flags;
-    if with.mode.is_dir() {
-        if inode.parts().merged || marks::has_origin(real) {
-            flags.set(WHITEOUTS);
+        new.set_data(Data { identity, kind });
+        new.copy_attr(real, path.idmap());
+        let mut flags = real.flags() & COPIED_FLAGS;
+        match upper {
+            Some(_) => flags |= protected::load(path),
+            // The access time of a lower object is not ours to change: a walk need not stop to try.
+            None if mode.file_type() == Mode::LNK => flags |= protected::flags::NOATIME,
+            None => {}
         }
-        if inode.upper().is_some() && marks::is_impure(real) {
-            flags.set(IMPURE);
-        }
-    }
-    if inode.upper().is_some() {
-        protected::load(inode, real);
-    }
-    Ok(new)
-}
-
-impl Inode {
-    /// [`real_path`](Self::real_path) while the super block has no data of ours yet.
-    fn real_path_in<'a>(&'a self, fs: &'a Overlay) -> Result<PathRef<'a>> {
-        match (fs.upper(), self.upper()) {
-            (Some(layer), Some(dentry)) => Ok(layer.path(dentry)),
-            _ => fs.lower_path(self.data().lower.first().ok_or(ESTALE)?),
-        }
+        new.set_flags(flags, COPIED_FLAGS);
+        new.set_backing(self.upper, self.lower)?;
+        Ok(new)
     }
 }
 
-/// Makes the root directory's inode from the roots of the layers.
-pub(crate) fn root(
-    sb: &SuperBlock,
-    fs: &Overlay,
-    upper: Option<ARef<Dentry>>,
-    lower: KVec<LowerPath>,
-) -> Result<NewInode> {
-    let real = match (&upper, lower.first()) {
-        (Some(dentry), _) => dentry.positive()?,
-        (None, Some(path)) => path.dentry()?.positive()?,
-        (None, None) => return Err(EINVAL),
-    };
-    let with = Fill {
-        ino: real.ino(),
-        nlink: 1,
-        mode: Mode(Mode::DIR | real.mode().perm()),
-        rdev: 0,
-        by_lower: false,
-        upper,
-        lower: LowerStack::from_vec(lower)?,
-    };
-    let new = fill(NewInode::unhashed(sb)?, fs, with)?;
-    new.inode().data().flags.set(WHITEOUTS);
-    Ok(new)
-}
-
-/// The revalidation flags of an inode's real dentries.
-pub(crate) fn revalidate_flags(inode: Option<&Inode>) -> u32 {
-    let Some(inode) = inode else {
-        return 0;
-    };
-    let upper = inode.upper().map_or(0, Dentry::revalidate_flags);
-    let lower = inode.data().lower.as_slice().iter();
-    lower
-        .filter_map(|path| path.dentry.get())
-        .fold(upper, |flags, dentry| flags | dentry.revalidate_flags())
-        & REVALIDATE
+/// The revalidation flags of the real dentries behind `dentry`.
+pub(crate) fn revalidate_flags(dentry: &Dentry) -> u32 {
+    dentry.own_inode().map_or(0, Inode::revalidate_flags)
 }

@@ -2,34 +2,38 @@
 
 //! Lookup through the layers: one [`Step`] a layer, folded by [`Merge`] into what the union shows.
 
-use crate::overlay::{
-    layer::{
-        handle, marks,
-        redirect::{self, Redirect, Trail},
-        whiteout,
-        xattr_names::own,
-        Layer, LowerPath, LowerStack, UPPER,
-    },
-    object::{
-        fold::{Merge, Step, Take},
-        inode::{self, Parameters, OPAQUE, UPPER_ALIAS, XWHITEOUTS},
-    },
-    union::{Child, Dentry, Inode, Overlay},
+use super::{
+    fold::{Merge, Step, Take},
+    inode::{Dir, NameMark, Object},
 };
-use crate::vfs::{
-    self, cred,
-    dentry::REVALIDATE,
-    inode_ops::LookedUp,
-    log::{warn_limited, Text},
-    mount::PathRef,
-    super_block,
+use crate::{
+    overlay::{
+        layer::{
+            handle, marks,
+            redirect::{self, Redirect, Trail},
+            whiteout,
+            xattr_names::own,
+            Layer, UPPER,
+        },
+        union::{Child, Dentry, Inode, Overlay},
+    },
+    vfs::{
+        self,
+        backing::{LowerPath, Lowers},
+        cred,
+        dentry::REVALIDATE,
+        inode_ops::LookedUp,
+        log::{warn_limited, Text},
+        mount::{Path, PathRef},
+        Ref,
+    },
 };
-use kernel::{prelude::*, sync::aref::ARef};
+use kernel::prelude::*;
 
 /// One layer's answer.
-struct Answer {
+struct Answer<'a> {
     step: Step,
-    dentry: Option<ARef<vfs::Dentry>>,
+    dentry: Option<Ref<'a, vfs::Dentry>>,
     /// The directory is marked as one that may hold xattr whiteouts.
     xwhiteouts: bool,
     /// What the layers below are asked for instead.
@@ -38,8 +42,8 @@ struct Answer {
     marked: bool,
 }
 
-impl Answer {
-    fn new(step: Step, dentry: Option<ARef<vfs::Dentry>>) -> Self {
+impl<'a> Answer<'a> {
+    fn new(step: Step, dentry: Option<Ref<'a, vfs::Dentry>>) -> Self {
         Self {
             step,
             dentry,
@@ -51,14 +55,14 @@ impl Answer {
 }
 
 /// Asks one layer for `path`: a name in `base`, or a path from `base`, the layer's root. `last` as for [`ask_name`].
-fn ask(
+fn ask<'a>(
     fs: &Overlay,
-    layer: &Layer,
-    base: &vfs::Dentry,
+    layer: &'a Layer,
+    base: &'a vfs::Dentry,
     path: &[u8],
     is_upper: bool,
     last: bool,
-) -> Result<Answer> {
+) -> Result<Answer<'a>> {
     let Some(path) = path.strip_prefix(b"/") else {
         return ask_name(fs, layer, base, path, is_upper, last);
     };
@@ -94,14 +98,14 @@ fn ask(
 
 /// Asks one layer for `name` in `base`. `last` is the layer below which there is none: what its
 /// directories would hide is not looked at.
-fn ask_name(
+fn ask_name<'a>(
     fs: &Overlay,
-    layer: &Layer,
+    layer: &'a Layer,
     base: &vfs::Dentry,
     name: &[u8],
     is_upper: bool,
     last: bool,
-) -> Result<Answer> {
+) -> Result<Answer<'a>> {
     let refuse = |err: Error, why: &str| {
         warn_limited!(
             "failed lookup in {} ({base}, name='{}', err={}): {why}\n",
@@ -123,7 +127,6 @@ fn ask_name(
     if found.is_weird() {
         return refuse(EREMOTE, "unsupported object type");
     }
-    let path = layer.path(&found);
     let is_dir = found.can_lookup();
     if is_dir && fs.is_root(&found) {
         return refuse(ELOOP, "overlapping layers");
@@ -132,6 +135,7 @@ fn ask_name(
         return Ok(Answer::new(Step::Dir, Some(found)));
     }
     let marked = (is_dir || found.is_reg()) && marks::may_have_own(layer, &found);
+    let path = layer.path(&found)?;
     if whiteout::is_whiteout(path, marked) {
         return Ok(Answer::new(Step::Whiteout, None));
     }
@@ -162,9 +166,10 @@ fn ask_name(
 /// What the layers have under a name.
 #[derive(Default)]
 struct Found {
-    upper: Option<ARef<vfs::Dentry>>,
+    upper: Option<Path>,
     lower: KVec<LowerPath>,
-    opaque: bool,
+    /// Upper hides what the lower layers have.
+    hides: bool,
     xwhiteouts: bool,
 }
 
@@ -207,10 +212,10 @@ fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
         refused: false,
     };
     let origin = search.ask_upper()?;
-    let (mut dir, mut above) = (child.dir(), UPPER);
+    let (mut dir, mut above) = (child.parent_dir()?, UPPER);
     loop {
         if search.redirect.as_ref().is_some_and(Redirect::is_path) {
-            dir = super_block::root_of::<Overlay>(child.sb())?.own_positive()?;
+            dir = child.dentry().own_sb().root()?.own_positive()?.dir()?;
         }
         match search.ask_lower(dir, above)? {
             Some(layer) => above = layer,
@@ -250,7 +255,7 @@ impl Search<'_> {
         let (Some(base), Some(layer)) = (dir.upper(), fs.upper()) else {
             return Ok(None);
         };
-        let last = self.is_last(UPPER, 0, dir.data().lower.len());
+        let last = self.is_last(UPPER, 0, dir.lowers().len());
         let answer = ask(fs, layer, base, child.name(), true, last)?;
         let mut origin = None;
         if self.merge.push(answer.step) == Take::Yes {
@@ -259,23 +264,24 @@ impl Search<'_> {
                     return Err(EREMOTE);
                 }
                 if answer.step == Step::Leaf {
-                    self.refused = answer.marked && is_metacopy(layer.path(&upper), last)?;
-                    origin = handle::find(fs, layer.path(&upper))?;
+                    let path = layer.path(&upper)?;
+                    self.refused = answer.marked && is_metacopy(path, last)?;
+                    origin = handle::find(fs, path)?;
                 }
-                self.found.upper = Some(upper);
+                self.found.upper = Some(Path::new(layer.mnt(), upper)?);
             }
         }
-        self.found.opaque = self.merge.is_opaque();
+        self.found.hides = self.merge.is_opaque();
         self.follow(answer.redirect);
         Ok(origin)
     }
 
     /// Asks the lower layers of `dir` below layer `above`, until none of them counts any more (`None`) or one of them,
     /// which is returned, redirects to another place.
-    fn ask_lower(&mut self, dir: &Inode, above: u16) -> Result<Option<u16>> {
+    fn ask_lower(&mut self, dir: Dir<'_>, above: u16) -> Result<Option<u16>> {
         let fs = self.fs;
-        let lowers = dir.data().lower.as_slice();
-        let is_below = lowers.last().is_some_and(|last| last.layer > above);
+        let lowers = dir.lowers();
+        let is_below = lowers.last().is_some_and(|last| last.layer() > above);
         if self.is_done() || !is_below {
             return Ok(None);
         }
@@ -286,7 +292,7 @@ impl Search<'_> {
         };
         let mut holders = dir.holders(first);
         if above != UPPER {
-            holders = holders.below(lowers.partition_point(|base| base.layer <= above));
+            holders = holders.below(lowers.partition_point(|base| base.layer() <= above));
         }
         let mut missed = 0;
         let mut next = None;
@@ -294,30 +300,31 @@ impl Search<'_> {
             let Some(base) = lowers.get(index) else {
                 break;
             };
-            let layer = fs.layer(base.layer).ok_or(EIO)?;
-            let last = self.is_last(base.layer, index + 1, lowers.len());
-            let answer = ask(fs, layer, base.dentry()?, path, false, last)?;
+            let layer = fs.layer(base.layer()).ok_or(EIO)?;
+            let last = self.is_last(base.layer(), index + 1, lowers.len());
+            let answer = ask(fs, layer, base.dentry(), path, false, last)?;
             self.found.xwhiteouts |= answer.xwhiteouts;
             match self.merge.push(answer.step) {
                 Take::No => missed += usize::from(answer.step == Step::Miss),
                 Take::Yes => {
                     if let Some(lower) = answer.dentry {
                         if answer.marked {
-                            self.refused |= is_metacopy(layer.path(&lower), last)?;
+                            self.refused |= is_metacopy(layer.path(&lower)?, last)?;
                         }
                         if let (Some(upper), true) =
                             (&self.found.upper, self.found.lower.is_empty())
                         {
-                            record_origin(self.child, fs, upper, &lower)?;
+                            record_origin(self.child, fs, upper.as_ref(), &lower)?;
                         }
-                        let lower = LowerPath::new(lower, base.layer);
+                        let lower = Path::new(layer.mnt(), lower)?;
+                        let lower = LowerPath::new(lower, base.layer());
                         self.found.lower.push(lower, GFP_KERNEL)?;
                     }
                 }
             }
             if answer.redirect.is_some() {
                 self.follow(answer.redirect);
-                next = Some(base.layer);
+                next = Some(base.layer());
                 break;
             }
             if self.is_done() {
@@ -340,52 +347,50 @@ impl Search<'_> {
 
 /// Records the origin of a merged upper directory that has none (it was made offline), so that its
 /// inode number stays.
-fn record_origin(
-    child: Child<'_>,
-    fs: &Overlay,
-    upper: &vfs::Dentry,
-    lower: &vfs::Dentry,
-) -> Result {
-    let layer = fs.upper().ok_or(EIO)?;
-    let path = layer.path(upper);
+fn record_origin(child: Child<'_>, fs: &Overlay, path: PathRef<'_>, lower: &vfs::Dentry) -> Result {
     if !fs.upper_has_xattrs() || marks::has_origin(path) {
         return Ok(());
     }
-    let value = handle::encode(lower.positive()?)?;
-    let _write = layer.mnt().want_write()?;
+    let value = handle::origin(lower.positive()?)?;
+    let _write = path.mnt().want_write()?;
     handle::record(fs, path, value.as_bytes())?;
-    child.dir().set_impure()
+    child.parent_dir()?.set_impure()
 }
 
 /// The `lookup` operation.
-pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<Overlay>> {
-    let fs = child.fs();
+pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<'_, Overlay>> {
+    let sb = child.dentry().own_sb();
+    let fs = sb.fs();
     if child.name().len() > fs.name_len() {
         return Err(ENAMETOOLONG);
     }
     let result = cred::scope(fs.creds(), |_| {
         let found = ask_all(child, fs)?;
         let marks = child.marks();
-        if found.opaque {
-            marks.set(OPAQUE);
+        let is_there = found.upper.is_some() || !found.lower.is_empty();
+        if found.hides {
+            marks.set(if is_there {
+                NameMark::Opaque
+            } else {
+                NameMark::Whiteout
+            });
         }
         if found.xwhiteouts {
-            marks.set(XWHITEOUTS);
+            marks.set(NameMark::XWhiteouts);
         }
         if found.upper.is_some() {
-            marks.set(UPPER_ALIAS);
+            marks.set(NameMark::UpperAlias);
         }
-        if found.upper.is_none() && found.lower.is_empty() {
+        if !is_there {
             return Ok(None);
         }
-        let parameters = Parameters {
+        let object = Object {
             upper: found.upper,
-            lower: LowerStack::from_vec(found.lower)?,
-            prepared: None,
+            lower: Lowers::from_vec(found.lower)?,
         };
-        parameters.inode(child.sb(), fs).map(Some)
+        object.inode(sb, None).map(Some)
     })?;
-    let flags = inode::revalidate_flags(result.as_deref());
+    let flags = result.as_deref().map_or(0, Inode::revalidate_flags);
     child.change_revalidate(REVALIDATE, flags);
     Ok(match result {
         Some(inode) => LookedUp::Inode(inode),
@@ -398,24 +403,29 @@ pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<Overlay>> {
 pub(crate) fn lower_shows(child: Child<'_>) -> bool {
     let fs = child.fs();
     if child.is_negative() {
-        return child.marks().test(OPAQUE);
+        return child.marks().test(NameMark::Whiteout);
     }
-    if !child.marks().test(UPPER_ALIAS) {
+    if !child.marks().test(NameMark::UpperAlias) {
         return true;
     }
-    let dir = child.dir();
+    let Ok(dir) = child.parent_dir() else {
+        return true;
+    };
     cred::scope(fs.creds(), |_| {
         let mut missed = 0;
         for index in dir.holders(child.name()) {
-            let base = dir.data().lower.as_slice().get(index);
-            let Some((layer, Ok(dir))) =
-                base.and_then(|base| Some((fs.layer(base.layer)?, base.dentry())))
-            else {
+            let Some(base) = dir.lowers().get(index).map(LowerPath::path) else {
                 return true;
             };
-            match dir.lookup_positive(layer.mnt(), child.name(), false) {
+            let found = base
+                .dentry()
+                .lookup_positive(base.mnt(), child.name(), false);
+            match found {
                 Ok(None) => missed += 1,
-                Ok(Some(found)) => return !whiteout::is_whiteout(layer.path(&found), true),
+                Ok(Some(found)) => {
+                    let path = base.mnt().path(&found);
+                    return !path.is_ok_and(|path| whiteout::is_whiteout(path, true));
+                }
                 // Something is there, it just cannot be looked at.
                 Err(_) => return true,
             }
@@ -428,8 +438,7 @@ pub(crate) fn lower_shows(child: Child<'_>) -> bool {
 /// Asks the layers of a dentry that revalidate theirs.
 pub(crate) fn revalidate(dentry: &Dentry, flags: u32, weak: bool) -> Result<bool> {
     let inode = dentry.own_inode().ok_or(ESTALE)?;
-    let lower = inode.data().lower.as_slice().iter();
-    let lower = lower.filter_map(|path| path.dentry.get());
+    let lower = inode.lowers().iter().map(LowerPath::dentry);
     for real in Iterator::chain(inode.upper().into_iter(), lower) {
         if !real.revalidate(flags, weak)? {
             if weak {

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `st_ino` and `st_dev` of the union's files, without `xino`. Pure.
+//! `st_ino` and `st_dev` of the union's files, without `xino`.
 
-/// Whether inode numbers of all layers come from one filesystem.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Layout {
-    /// Yes: real numbers are unique, and the union's device goes with them.
-    OneFs,
-    /// No.
-    SeveralFs,
-}
+use crate::{
+    overlay::{layer::Layout, union::Inode},
+    vfs::{
+        attr::{statx, Stat},
+        cred,
+        mount::PathRef,
+    },
+};
+use kernel::prelude::*;
 
 /// Which device number goes with a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,13 +41,50 @@ pub(crate) fn stat_numbers(layout: Layout, is_dir: bool) -> (Dev, Ino) {
 }
 
 /// Whether a copied-up file shows the number of its origin; `links` is the origin's link count.
-pub(crate) fn shows_origin(layout: Layout, is_dir: bool, links: u32) -> bool {
+fn shows_origin(layout: Layout, is_dir: bool, links: u32) -> bool {
     if is_dir {
         layout == Layout::OneFs
     } else {
         // The links of one lower file may have been copied up to several upper files.
         links == 1
     }
+}
+
+/// The number of `origin`, which `inode` was copied up from, where that is the one to be shown; `flags` of
+/// `AT_STATX_*`.
+///
+/// # Errors
+///
+/// What the layer's filesystem says.
+#[cold]
+pub(crate) fn of_origin(inode: &Inode, origin: PathRef<'_>, flags: u32) -> Result<Option<u64>> {
+    let fs = inode.fs();
+    let is_dir = inode.mode().is_dir();
+    let mut stat = Stat::zeroed();
+    let wanted = statx::INO | if is_dir { 0 } else { statx::NLINK };
+    cred::scope(fs.creds(), |_| origin.stat_into(&mut stat, wanted, flags))?;
+    let shown = shows_origin(fs.layout(), is_dir, stat.nlink());
+    Ok(shown.then(|| stat.ino()))
+}
+
+/// The number that `stat` shows of `inode`, where all layers are on one filesystem.
+///
+/// # Errors
+///
+/// What the layer's filesystem says.
+pub(crate) fn of(inode: &Inode) -> Result<u64> {
+    let reals = inode.reals();
+    if let Some(origin) = reals.origin() {
+        if let Some(ino) = of_origin(inode, origin.path, 0)? {
+            return Ok(ino);
+        }
+    }
+    let mut stat = Stat::zeroed();
+    let real = reals.attributes()?.path;
+    cred::scope(inode.fs().creds(), |_| {
+        real.stat_into(&mut stat, statx::INO, 0)
+    })?;
+    Ok(stat.ino())
 }
 
 #[kernel::macros::kunit_tests(rovl_ino)]

@@ -3,7 +3,6 @@
 //! The `chattr` flags that cannot be set on upper itself, where they would stop the union's own later changes:
 //! append-only and immutable, kept in an attribute.
 
-use super::inode::{self, PROTECTED_FLAGS};
 use crate::{
     overlay::{
         layer::{marks, xattr_names::own},
@@ -18,28 +17,37 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Adds the flags kept in `protattr` to the inode's.
-pub(crate) fn load(inode: &Inode, path: PathRef<'_>) {
+/// `S_*` inode flags.
+pub(crate) mod flags {
+    pub(crate) use crate::vfs::inode::flags::*;
+}
+
+/// Flags of an inode that are copied from the layer's inode.
+pub(crate) const COPIED_FLAGS: u32 = flags::SYNC | flags::NOATIME | PROTECTED_FLAGS;
+/// Flags that are kept in the `protattr` attribute instead of on the upper inode.
+pub(crate) const PROTECTED_FLAGS: u32 = flags::APPEND | flags::IMMUTABLE;
+
+/// The `S_*` flags that are kept in the attribute of `path`; none where it makes no sense.
+pub(crate) fn load(path: PathRef<'_>) -> u32 {
     let mut value = [0; 32];
     let Ok(len) = xattr::get(path, own::PROTATTR, &mut value) else {
-        return;
+        return 0;
     };
-    let mut flags = inode.flags() & PROTECTED_FLAGS;
     let value = value.get(..len).unwrap_or_default();
-    for byte in value {
-        match byte {
-            b'a' => flags |= inode::flags::APPEND,
-            b'i' => flags |= inode::flags::IMMUTABLE,
-            _ => flags = u32::MAX,
+    let flags = value.iter().try_fold(0, |flags, byte| match byte {
+        b'a' => Some(flags | flags::APPEND),
+        b'i' => Some(flags | flags::IMMUTABLE),
+        _ => None,
+    });
+    match flags {
+        Some(flags) if !value.is_empty() => flags,
+        _ => {
+            warn_limited!(
+                "incompatible overlay.protattr format on {}\n",
+                path.dentry()
+            );
+            0
         }
-        if flags == u32::MAX {
-            break;
-        }
-    }
-    if value.is_empty() || flags == u32::MAX {
-        warn_limited!("incompatible overlay.protattr format on {}\n", path.dentry);
-    } else {
-        inode.set_flags(flags, PROTECTED_FLAGS);
     }
 }
 
@@ -53,8 +61,8 @@ pub(crate) fn store(inode: &Inode, path: PathRef<'_>, fa: &mut FileAttr) -> Resu
     let mut value: [u8; 2] = [0; 2];
     let (mut len, mut flags) = (0, 0);
     for (flag, letter, bit) in [
-        (fl::APPEND, b'a', inode::flags::APPEND),
-        (fl::IMMUTABLE, b'i', inode::flags::IMMUTABLE),
+        (fl::APPEND, b'a', flags::APPEND),
+        (fl::IMMUTABLE, b'i', flags::IMMUTABLE),
     ] {
         if fa.flags() & flag != 0 {
             if let Some(slot) = value.get_mut(len) {

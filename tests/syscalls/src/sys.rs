@@ -311,6 +311,23 @@ pub fn pread(fd: &OwnedFd, len: usize, at: u64) -> Sys<Vec<u8>> {
     Ok(buf)
 }
 
+/// Freezes the filesystem that `fd` is on.
+pub fn freeze(fd: &OwnedFd) -> Sys<()> {
+    const FIFREEZE: libc::c_ulong = 0xc004_5877;
+    // SAFETY: the ioctl takes no memory.
+    ret(i64::from(unsafe {
+        libc::ioctl(fd.as_raw_fd(), FIFREEZE, 0)
+    }))
+    .map(drop)
+}
+
+/// Ends what [`freeze`] did.
+pub fn thaw(fd: &OwnedFd) -> Sys<()> {
+    const FITHAW: libc::c_ulong = 0xc004_5878;
+    // SAFETY: the ioctl takes no memory.
+    ret(i64::from(unsafe { libc::ioctl(fd.as_raw_fd(), FITHAW, 0) })).map(drop)
+}
+
 pub fn mkdir(p: &Path) -> Sys<()> {
     rustix::fs::mkdir(p, Mode::from_bits_retain(0o755))
 }

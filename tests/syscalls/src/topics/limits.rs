@@ -322,22 +322,17 @@ fn copy_up_under_signals(ctx: &Ctx) -> Res {
 }
 
 fn frozen_upper_blocks_writers(ctx: &Ctx) -> Res {
-    use std::os::fd::AsRawFd;
-    const FIFREEZE: libc::c_ulong = 0xc004_5877;
-    const FITHAW: libc::c_ulong = 0xc004_5878;
     let u = Union::new(ctx)?;
     sys::write(&u.l("f"), "x")?;
     u.mount()?;
     let top = sys::open(&ctx.root, OFlags::RDONLY | OFlags::DIRECTORY)?;
-    // SAFETY: the ioctls take no memory.
-    let ctl = |c| sys::ret(i64::from(unsafe { libc::ioctl(top.as_raw_fd(), c, 0) }));
-    ctl(FIFREEZE)?;
+    sys::freeze(&top)?;
     let p = u.m("f");
     let t = std::thread::spawn(move || write_first_byte(&p));
     std::thread::sleep(std::time::Duration::from_millis(300));
     let waited = !t.is_finished();
     let read = sys::read(&u.m("f"));
-    ctl(FITHAW)?;
+    sys::thaw(&top)?;
     match t.join() {
         Ok(r) => works(r, "the write after the thaw")?,
         Err(_) => return Err(Failure::new("the writing thread died".to_owned())),

@@ -5,6 +5,7 @@ use crate::harness::Test;
 
 mod acl;
 mod aio;
+mod cached;
 mod data;
 mod exec;
 mod fileattr;
@@ -12,6 +13,7 @@ mod firstfail;
 mod firstmap;
 mod firstwrite;
 mod fixed;
+mod handles;
 mod lazy;
 mod limits;
 mod locks;
@@ -61,6 +63,8 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("fixed", fixed::TESTS),
     ("served", served::TESTS),
     ("notify", notify::TESTS),
+    ("handles", handles::TESTS),
+    ("cached", cached::TESTS),
     ("exec", exec::TESTS),
     ("limits", limits::TESTS),
     ("userns", userns::TESTS),

@@ -3,7 +3,7 @@
 
 use crate::harness::*;
 use crate::sys::{self, Sys};
-use crate::union::Union;
+use crate::union::{is_overlayfs, Union};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
@@ -300,6 +300,97 @@ fn seeking(ctx: &Ctx) -> Res {
     Ok(())
 }
 
+/// The names behind position `at`, for a reader that opens the directory for that alone.
+fn names_behind(d: &Path, at: i64) -> Res<Vec<String>> {
+    let fd = open_dir(d)?;
+    rustix::fs::seek(&fd, SeekFrom::Start(at as u64))?;
+    Ok(rest(&fd, 4096)?.into_iter().map(|e| e.name).collect())
+}
+
+/// A position leads a reader that opens anew to the same name: `.` and `..`, directories that are merged, impure or
+/// of one layer.
+fn seeking_anew(ctx: &Ctx) -> Res {
+    let u = three_layers(ctx)?;
+    sys::mkdir(&u.m("plain"))?;
+    sys::mkdir(&u.m("impure"))?;
+    for d in ["plain", "impure"] {
+        for i in 0..10 {
+            sys::write(&u.m(&format!("{d}/f{i}")), "")?;
+        }
+    }
+    for n in ["a", "b"] {
+        std::fs::rename(u.m("d").join(n), u.m("impure").join(n))?;
+    }
+    for d in ["", "d", "d/sub", "plain", "impure"] {
+        let all = list(&u.m(d))?;
+        for (i, e) in all.iter().enumerate() {
+            let want: Vec<_> = all[i + 1..].iter().map(|e| e.name.clone()).collect();
+            same(
+                names_behind(&u.m(d), e.next)?,
+                want,
+                &format!("{d:?}: behind {}", e.name),
+            )?;
+        }
+        consistent(&u.m(d), &all)?;
+    }
+    Ok(())
+}
+
+/// What is created, removed and copied up moves no name of the layers below upper: nfsd opens a directory anew for
+/// each piece of a listing.
+fn positions_outlive_changes(ctx: &Ctx) -> Res {
+    let u = Union::layers(ctx, 2)?;
+    // overlayfs has upper's names before those of layers between it and the lowest.
+    let steady: &[usize] = if is_overlayfs() { &[1] } else { &[0, 1] };
+    for i in 0..2 {
+        sys::mkdir(&u.ln(i, "d"))?;
+        for k in 0..30 {
+            sys::write(&u.ln(i, &format!("d/layer{i}-{k}")), "x")?;
+        }
+    }
+    sys::mkdir(&u.u("d"))?;
+    for k in 0..5 {
+        sys::write(&u.u(&format!("d/up{k}")), "")?;
+    }
+    u.mount()?;
+    let d = u.m("d");
+    let stays = |n: &String| {
+        let of = |i: &usize| n.starts_with(&format!("layer{i}-"));
+        steady.iter().any(of) && !n.ends_with("-7")
+    };
+    let all = list(&d)?;
+    let check_all = |when: &str| -> Res {
+        for (i, e) in all.iter().enumerate().filter(|(_, e)| stays(&e.name)) {
+            let want = all[i + 1..].iter().map(|e| e.name.clone());
+            let want: Vec<_> = want.filter(stays).collect();
+            let seen: Vec<_> = names_behind(&d, e.next)?
+                .into_iter()
+                .filter(stays)
+                .collect();
+            same(seen, want, &format!("behind {}, {when}", e.name))?;
+        }
+        Ok(())
+    };
+    check_all("nothing changed")?;
+    for k in 0..10 {
+        sys::write(&d.join(format!("new{k}")), "")?;
+    }
+    check_all("names were created")?;
+    std::fs::remove_file(d.join("up2"))?;
+    std::fs::remove_file(d.join("new3"))?;
+    check_all("names of upper were removed")?;
+    for i in 0..2 {
+        std::fs::remove_file(d.join(format!("layer{i}-7")))?;
+    }
+    check_all("names of lower layers were removed")?;
+    for i in 0..2 {
+        sys::chmod(&d.join(format!("layer{i}-3")), 0o600)?;
+    }
+    check_all("files were copied up")?;
+    u.again()?;
+    check_all("mounted anew")
+}
+
 fn rewind_sees_changes(ctx: &Ctx) -> Res {
     let u = three_layers(ctx)?;
     let fd = open_dir(&u.m("d"))?;
@@ -532,11 +623,13 @@ fn not_a_directory(ctx: &Ctx) -> Res {
 
 tests! {
     Tmpfs: merged, inodes_over_copy_up, pure_upper_and_pure_lower, moved_in_origin,
-        opaque_directory, xattr_whiteouts, file_over_directory, small_buffers, seeking, rewind_sees_changes,
+        opaque_directory, xattr_whiteouts, file_over_directory, small_buffers, seeking, seeking_anew,
+        positions_outlive_changes, rewind_sees_changes,
         rewind_after_a_move, changes_while_reading, unlink_all_while_reading, many_entries,
         directory_copied_up_while_open, removed_while_open, parent_of_a_bind_mount,
         listing_needs_permission, not_a_directory;
-    Ext4: merged, inodes_over_copy_up, moved_in_origin, seeking, unlink_all_while_reading;
+    Ext4: merged, inodes_over_copy_up, moved_in_origin, seeking, seeking_anew, positions_outlive_changes,
+        unlink_all_while_reading;
     Xfs: merged, inodes_over_copy_up, seeking;
     Btrfs: merged, seeking;
 }

@@ -8,16 +8,17 @@ use crate::union::{is_overlayfs, Union};
 use fuser::{
     BackingId, Errno as Refused, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
     Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData,
-    ReplyDirectory, ReplyEntry, ReplyOpen, ReplyXattr, Request,
+    ReplyDirectory, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr, Request, WriteFlags,
 };
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::OnceLock;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 const SIZE: u64 = 256 << 10;
@@ -285,8 +286,143 @@ fn mapped_through_fuse(ctx: &Ctx) -> Res {
     u.umount()
 }
 
+/// Where a server waits before it answers a write.
+#[derive(Default)]
+struct Gate {
+    /// It is closed, and a write waits.
+    state: Mutex<(bool, bool)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn set(&self, closed: bool) {
+        self.state.lock().unwrap().0 = closed;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 = state.0;
+        self.changed.notify_all();
+        drop(self.changed.wait_while(state, |state| state.0));
+    }
+
+    fn is_waited_at(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        let (state, _) = (self.changed)
+            .wait_timeout_while(state, PATIENCE, |state| !state.1)
+            .unwrap();
+        state.1
+    }
+}
+
+/// How long to wait for what must happen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A layer with one file, whose data the kernel writes back when it is closed.
+struct Behind(Arc<Gate>);
+
+impl Filesystem for Behind {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        config
+            .add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE)
+            .map_err(|_| std::io::Error::other("no writeback cache"))
+    }
+
+    fn lookup(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        reply.entry(&LONG, &Layer::attr(2), Generation(0));
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        reply.attr(&LONG, &Layer::attr(ino.into()));
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        reply.data(&vec![b'x'; size as usize]);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        self.0.pass();
+        reply.written(data.len() as u32);
+    }
+}
+
+/// Opens a file and writes its first byte.
+fn write_first(path: &Path) -> Result<(), Errno> {
+    let fd = sys::open(path, OFlags::RDWR)?;
+    rustix::io::pwrite(&fd, b"!", 0).map(drop)
+}
+
+/// Who copies a file up closes that of lower in the end, which may take a server as long as it likes: nobody else who
+/// writes waits for that, and upper can be frozen.
+fn closing_holds_nobody_up(ctx: &Ctx) -> Res {
+    let gate = Arc::new(Gate::default());
+    let mut u = Union::new(ctx)?;
+    u.lowers[0] = ctx.tmp.join("behind");
+    sys::mkdir(&u.lowers[0])?;
+    let config = fuser::Config::default();
+    let served = fuser::spawn_mount(Behind(gate.clone()), &u.lowers[0], &config)?;
+    let dirty = sys::open(&u.l("f"), OFlags::RDWR)?;
+    rustix::io::write(&dirty, &[b'd'; 8192])?;
+    u.mount()?;
+    gate.set(true);
+    let path = u.m("f");
+    let first = std::thread::spawn(move || write_first(&path));
+    let closing = gate.is_waited_at();
+    let (path, top) = (u.m("f"), sys::open(&ctx.root, OFlags::RDONLY)?);
+    let (tell, told) = channel();
+    let second = std::thread::spawn(move || {
+        let wrote = write_first(&path);
+        let frozen = match sys::freeze(&top) {
+            Err(Errno::OPNOTSUPP) => Ok(()),
+            other => other.and_then(|()| sys::thaw(&top)),
+        };
+        let _ = tell.send((wrote, frozen));
+    });
+    let seen = told.recv_timeout(PATIENCE);
+    gate.set(false);
+    works(first.join().unwrap(), "the first write")?;
+    second.join().unwrap();
+    drop(dirty);
+    u.umount()?;
+    served.umount_and_join()?;
+    check(closing, "nobody closed the lower file")?;
+    match seen {
+        Err(_) => check(false, "a write waits for the closing of a lower file"),
+        Ok((wrote, frozen)) => {
+            works(wrote, "the second write")?;
+            works(frozen, "freezing upper")
+        }
+    }
+}
+
 tests! {
     Tmpfs: xattr_value_that_grows, xattr_that_vanishes, unreadable_half, any_inode_number_is_listed,
-        mapped_through_fuse;
-    Ext4: unreadable_half;
+        mapped_through_fuse, closing_holds_nobody_up;
+    Ext4: unreadable_half, closing_holds_nobody_up;
 }

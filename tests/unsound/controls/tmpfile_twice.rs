@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The control of `tmpfile_twice`.
+
+use crate::{
+    overlay::Overlay,
+    vfs::{
+        file_ops::{Instantiated, OpenTmpfile, RegularData},
+        OwnInode, Ref,
+    },
+};
+use kernel::prelude::*;
+
+fn control<'a>(
+    file: OpenTmpfile<'a, Overlay>,
+    inode: Ref<'a, OwnInode<Overlay>>,
+    data: [KBox<RegularData<Overlay>>; 2],
+) -> Result<Instantiated<'a, Overlay>> {
+    let [first, _] = data;
+    file.instantiate(inode.clone(), first)
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A change of attributes is compared with those of an inode that is not locked.
+// error: E0308
+
+use crate::vfs::{attr::Iattr, Inode, Mode};
+
+fn misuse(inode: &Inode) -> Iattr {
+    Iattr::mode(Mode(0o644)).without_known(inode)
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An answer of an ACL cache is kept beyond the RCU section that it was found in.
+// error: E0521
+
+use crate::vfs::{
+    acl::{cached_rcu, AclType, RcuAcl},
+    rcu::RcuLayerInode,
+};
+
+fn keep(_: RcuAcl<'static>) {}
+
+fn misuse(inode: RcuLayerInode<'_>) {
+    keep(cached_rcu(inode, AclType::Access));
+}
