@@ -224,6 +224,12 @@ impl Overlay {
         self.layers.work.as_ref().is_some_and(|work| work.tmpfile)
     }
 
+    /// Whether upper's filesystem has what `has` asks one of its inodes for.
+    pub(crate) fn upper_can(&self, has: fn(&vfs::Inode) -> bool) -> bool {
+        self.work()
+            .is_ok_and(|(_, work)| work.inode().is_some_and(has))
+    }
+
     /// Whether our attributes can be set in upper.
     pub(crate) fn upper_has_xattrs(&self) -> bool {
         self.upper_xattrs.load(Relaxed)

@@ -183,6 +183,12 @@ impl Inode {
         unsafe { (*(*self.as_ptr()).i_op).set_acl.is_some() }
     }
 
+    /// Whether `chattr` flags of this inode can be set.
+    pub(crate) fn has_set_fileattr(&self) -> bool {
+        // SAFETY: charter 1; `i_op` is never null.
+        unsafe { (*(*self.as_ptr()).i_op).fileattr_set.is_some() }
+    }
+
     /// Takes `i_rwsem` exclusively.
     pub(crate) fn lock(&self) -> InodeGuard<'_> {
         // SAFETY: charter 1.
