@@ -5,7 +5,7 @@
 use crate::{
     overlay::{
         change::copy_up,
-        layer::{Layer, Layout},
+        layer::{opened, Layer, Layout},
         object::{
             inode::NameMark,
             number::{self, Dev, Ino},
@@ -18,6 +18,7 @@ use crate::{
         attr::{fl, FileAttr, Iattr, Stat},
         cred,
         file::may,
+        file_ops::Generation,
         inode_ops::FiemapRequest,
         mount::{IdMap, PathRef},
         rcu::{RcuError, RcuInode, RcuLayerInode},
@@ -209,4 +210,11 @@ pub(crate) fn fileattr_set(dentry: &Dentry, fa: &mut FileAttr) -> Result {
         inode.set_flags(upper.positive()?.flags() | kept, COPIED_FLAGS);
         stored
     })
+}
+
+/// Tells the generation of the object whose number is shown, as its filesystem does.
+pub(crate) fn generation(inode: &Inode, asked: Generation) -> Result {
+    let real = inode.reals().number()?;
+    let file = opened::for_reading(inode.fs(), real.path)?;
+    cred::scope(inode.fs().creds(), |_| asked.pass(&file))
 }

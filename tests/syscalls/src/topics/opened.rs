@@ -57,46 +57,53 @@ fn map(fd: &OwnedFd, kind: MapFlags) -> Result<Map, Errno> {
     Map::new(fd, 2 * PAGE, ProtFlags::READ, kind)
 }
 
-/// Two pages, a writer that has not written, and a reader opened after it.
+/// A writer of a file in `u` that has not written, and a reader opened after it.
+fn opened(u: &Union, name: &str) -> Res<(OwnedFd, OwnedFd)> {
+    let writer = sys::open(&u.m(name), OFlags::RDWR)?;
+    let reader = sys::open(&u.m(name), OFlags::RDONLY)?;
+    Ok((writer, reader))
+}
+
+/// As above, with two pages in the file.
 fn written_to(ctx: &Ctx) -> Res<(Union, OwnedFd, OwnedFd)> {
     let u = Union::with_file(ctx, pattern(2 * PAGE))?;
-    let writer = sys::open(&u.m("f"), OFlags::RDWR)?;
-    let reader = sys::open(&u.m("f"), OFlags::RDONLY)?;
+    let (writer, reader) = opened(&u, "f")?;
     Ok((u, writer, reader))
 }
 
+/// Does it with a file for each kind of mapping.
+fn each_kind(ctx: &Ctx, f: impl Fn(&Union, &str, MapFlags, &str) -> Res) -> Res {
+    let u = Union::new(ctx)?;
+    for n in ["0", "1"] {
+        sys::write(&u.l(n), pattern(2 * PAGE))?;
+    }
+    u.mount()?;
+    for (n, kind) in ["0", "1"].into_iter().zip(KINDS) {
+        f(&u, n, kind, &format!("{kind:?}"))?;
+    }
+    Ok(())
+}
+
 fn a_reader_s_mapping_sees_the_first_write(ctx: &Ctx) -> Res {
-    for kind in KINDS {
-        let (u, writer, reader) = written_to(ctx)?;
+    each_kind(ctx, |u, n, kind, what| {
+        let (writer, reader) = opened(u, n)?;
         let m = map(&reader, kind)?;
         check(m.get(0, PAGE) == pattern(PAGE), "the first page, read")?;
         rustix::io::pwrite(&writer, b"FIRST", 0)?;
         rustix::io::pwrite(&writer, b"SECOND", PAGE as u64)?;
-        same(
-            m.get(0, 5),
-            b"FIRST",
-            &format!("{kind:?}, a page that was read"),
-        )?;
-        same(m.get(PAGE, 6), b"SECOND", &format!("{kind:?}, another"))?;
-        drop((m, writer, reader));
-        u.umount()?;
-        std::fs::remove_file(u.u("f"))?;
-    }
-    Ok(())
+        same(m.get(0, 5), b"FIRST", what)?;
+        same(m.get(PAGE, 6), b"SECOND", what)
+    })
 }
 
 fn the_writer_s_mapping_sees_its_first_write(ctx: &Ctx) -> Res {
-    for kind in KINDS {
-        let (u, writer, _) = written_to(ctx)?;
+    each_kind(ctx, |u, n, kind, what| {
+        let (writer, _) = opened(u, n)?;
         let m = map(&writer, kind)?;
         check(m.get(0, PAGE) == pattern(PAGE), "the first page, read")?;
         rustix::io::pwrite(&writer, b"FIRST", 0)?;
-        same(m.get(0, 5), b"FIRST", &format!("{kind:?}"))?;
-        drop((m, writer));
-        u.umount()?;
-        std::fs::remove_file(u.u("f"))?;
-    }
-    Ok(())
+        same(m.get(0, 5), b"FIRST", what)
+    })
 }
 
 fn a_private_page_that_was_written_stays(ctx: &Ctx) -> Res {
