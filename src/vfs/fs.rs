@@ -123,7 +123,7 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     /// What it keeps with an inode.
     type Inode: InodeData;
     /// The set of flags that it keeps with a dentry.
-    type NameMarks: Into<usize>;
+    type NameMarks: Into<u32>;
     /// A mount in preparation.
     type Context: Context<Self>;
 

@@ -202,21 +202,23 @@ impl core::ops::Deref for PrivateMount {
 
 impl PrivateMount {
     /// Unmounts many, waiting for one RCU grace period instead of one a mount.
-    pub(crate) fn unmount_all(mounts: KVec<PrivateMount>) {
-        let mut mounts = core::mem::ManuallyDrop::new(mounts);
-        let len = mounts.len();
-        // SAFETY: the array holds owned mounts (the type is one pointer); they are given up here.
-        unsafe { bindings::kern_unmount_array(mounts.as_mut_ptr().cast(), len as u32) };
-        // SAFETY: the elements were consumed; what is left is the memory of the array.
-        unsafe {
-            let mounts = core::mem::ManuallyDrop::take(&mut mounts);
-            let (ptr, _, cap) = mounts.into_raw_parts();
-            drop(KVec::from_raw_parts(
-                ptr.cast::<core::mem::MaybeUninit<PrivateMount>>(),
-                0,
-                cap,
-            ));
+    pub(super) fn unmount_all(mut mounts: KVec<PrivateMount>) {
+        // SAFETY: the mounts are owned, and are forgotten below.
+        unsafe { Self::unmount_array(&mut mounts) };
+        while let Some(mnt) = mounts.pop() {
+            core::mem::forget(mnt);
         }
+    }
+
+    /// As [`unmount_all`](Self::unmount_all), but leaves the values.
+    ///
+    /// # Safety
+    ///
+    /// The values are neither used nor dropped afterwards.
+    pub(super) unsafe fn unmount_array(mounts: &mut [PrivateMount]) {
+        let len = mounts.len() as u32;
+        // SAFETY: the array holds owned mounts (the type is one pointer), which are given up by the contract.
+        unsafe { bindings::kern_unmount_array(mounts.as_mut_ptr().cast(), len) };
     }
 }
 
@@ -455,6 +457,23 @@ impl Path {
         Ok(unsafe { Self::from_raw(mnt, dentry.into_raw().cast()) })
     }
 
+    /// The dentry's reference, for as long as `mnt` keeps its super block.
+    ///
+    /// # Errors
+    ///
+    /// `EXDEV` where it is on another super block.
+    pub(crate) fn held_by(self, mnt: &Mount) -> Result<Ref<'_, Dentry>> {
+        if self.dentry.sb() != mnt.sb() {
+            return Err(EXDEV);
+        }
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is neither used again nor dropped.
+        let dentry = unsafe { ManuallyDrop::take(&mut this.dentry) };
+        // SAFETY: `this` is neither used again nor dropped.
+        drop(unsafe { core::ptr::read(&this.mnt) });
+        Ok(dentry)
+    }
+
     /// # Safety
     ///
     /// The caller gives a reference to each away; the dentry is on the mount's super block.
@@ -469,22 +488,6 @@ impl Path {
             // SAFETY: by the contract; `Drop` gives it back while the mount is referenced.
             dentry: ManuallyDrop::new(unsafe { Ref::from_raw(dentry.cast()) }),
         }
-    }
-
-    /// The owned references, for who gives them back.
-    pub(super) fn into_raw(self) -> (NonNull<bindings::vfsmount>, NonNull<bindings::dentry>) {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is neither used again nor dropped.
-        let mnt = unsafe { core::ptr::read(&this.mnt) };
-        // SAFETY: `this` is neither used again nor dropped.
-        let dentry = unsafe { core::ptr::read(&*this.dentry) };
-        (ARef::into_raw(mnt).cast(), dentry.into_raw().cast())
-    }
-
-    /// The dentry's address, for RCU-walk.
-    #[inline]
-    pub(super) fn dentry_ptr(&self) -> *mut bindings::dentry {
-        self.dentry.as_ptr()
     }
 
     /// The path of an open file (`O_PATH` ones too).

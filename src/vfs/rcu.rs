@@ -70,7 +70,8 @@ impl<'a, F: FileSystem> RcuInode<'a, F> {
     /// The topmost object behind it in a lower layer.
     #[inline]
     pub(crate) fn lower(self) -> Option<RcuDentry<'a>> {
-        RcuDentry::new(self.container().backing().lower_rcu())
+        let (dentry, _) = self.container().backing().lower_rcu()?;
+        RcuDentry::new(dentry.as_ptr())
     }
 
     /// The credentials that layers are used with: all that RCU-walk sees of the super block's data.

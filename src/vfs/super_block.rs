@@ -3,6 +3,7 @@
 //! A super block of any filesystem, and one of ours being filled.
 
 use super::{
+    backing::LayerMounts,
     export::ExportTable,
     fs::FileSystem,
     mount::PathRef,
@@ -331,10 +332,10 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
         unsafe { (*self.sb.as_ptr()).s_export_op = core::ptr::from_ref(table.0).cast() }
     }
 
-    /// Installs the filesystem's data. Nothing can fail here, so that what the data holds is dropped in the order of its
-    /// fields, whenever it is.
-    pub(crate) fn set_data(self, data: impl PinInit<F>) -> FilledSuper<'a, F> {
-        let Ok(data) = self.room.write_pin_init(SuperBox::new(data));
+    /// Installs the filesystem's data, and the mounts of its layers, which outlive it and all inodes. Nothing can fail here,
+    /// so that what the data holds is dropped in the order of its fields, whenever it is.
+    pub(crate) fn set_data(self, data: impl PinInit<F>, mounts: LayerMounts) -> FilledSuper<'a, F> {
+        let Ok(data) = self.room.write_pin_init(SuperBox::new(data, mounts));
         // SAFETY: the super block has no data yet, and nobody reads it.
         unsafe { SuperBox::install(data, self.sb.as_ptr()) };
         // SAFETY: charter 4: the data was set, and stays at least as long as the super block is being filled.

@@ -143,7 +143,7 @@ impl FileSystem for Other {
     const MAGIC: u32 = 0;
     const POLICY: Policy = Overlay::POLICY;
     type Inode = Nothing;
-    type NameMarks = usize;
+    type NameMarks = u32;
     type Context = Nothing;
     type Regular = Nothing;
     type Directory = Nothing;

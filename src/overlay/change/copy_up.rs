@@ -28,7 +28,7 @@ use crate::{
         dirop::{self, Creating, New, Renaming},
         file::{self, LayerFile},
         log::warn_limited,
-        mount::{MountAccess, Path, PathRef, Writing},
+        mount::{MountAccess, PathRef, Writing},
         sync::OnceRef,
         CBuf, Mode, NameSnapshot, OpGuard, Ref,
     },
@@ -319,13 +319,18 @@ impl<'a> Planned<'a> {
     }
 
     /// Links `object`, which is in upper, under the dentry's name in `dir`.
-    fn link(&self, writing: Writing<'_>, dir: Dir<'_>, object: &vfs::Dentry) -> Result<Path> {
+    fn link<'w>(
+        &self,
+        writing: Writing<'w>,
+        dir: PathRef<'w>,
+        object: &vfs::Dentry,
+    ) -> Result<Ref<'w, vfs::Dentry>> {
         let name = NameSnapshot::take(self.dentry);
-        let creating = Creating::start(writing, dir.expect_upper()?.dentry(), name.as_bytes())?;
+        let creating = Creating::start(writing, dir.dentry(), name.as_bytes())?;
         if !creating.dentry().is_negative() {
             return Err(EEXIST);
         }
-        Path::new(writing.mnt(), creating.create(New::Link(object))?)
+        creating.create(New::Link(object))
     }
 
     /// Gives what is in upper under another name this one, too.
@@ -335,8 +340,9 @@ impl<'a> Planned<'a> {
         };
         let section = self.access.start_write();
         parent.set_impure()?;
-        self.link(section.writing(), parent, upper)?;
-        self.restore_times(parent.expect_upper()?);
+        let dir = parent.expect_upper()?;
+        self.link(section.writing(), dir, upper)?;
+        self.restore_times(dir);
         Ok(())
     }
 
@@ -468,7 +474,7 @@ impl Filled<'_> {
         let plan = self.plan;
         let Place::Name(parent) = plan.place else {
             // Like any file that is removed while it is open. The work directory's entry removes itself.
-            inode::set_upper(plan.held, self.path()?.get())?;
+            inode::set_upper(plan.held, self.path()?.dentry().get())?;
             // A name that is the same lower file has not lost it.
             plan.held.unhash();
             return Ok(());
@@ -477,7 +483,7 @@ impl Filled<'_> {
         let upper = match self.object {
             // The linked dentry counts, not that of the unnamed file: it has name and parent.
             Unseen::Unnamed(file) => {
-                plan.link(self.writing, parent, PathRef::of_file(file).dentry())?
+                plan.link(self.writing, dir, PathRef::of_file(file).dentry())?
             }
             Unseen::Entry(temp) => {
                 let name = NameSnapshot::take(plan.dentry);

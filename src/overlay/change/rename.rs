@@ -156,7 +156,7 @@ impl Plan<'_> {
             new_inode.filter(|_| new.marks().test(NameMark::UpperAlias)),
             &replaced,
         ) {
-            (Some(_), Some(replaced)) => *target.dentry() == *replaced.as_ref().dentry(),
+            (Some(_), Some(replaced)) => *target.dentry() == **replaced,
             (Some(inode), None) => is_upper_of(inode, target.dentry()),
             (None, _) if target.dentry().is_negative() => self.flags & rename_flags::EXCHANGE == 0,
             (None, _) => {

@@ -11,11 +11,11 @@ use crate::overlay::{
     union::Overlay,
 };
 use crate::vfs::{
-    backing::LowerPath,
+    backing::InLayer,
     cred,
     handle::{Handle, MAX_BYTES},
     log::warn_limited,
-    mount::{Path, PathRef},
+    mount::PathRef,
     super_block::HandleKind,
     xattr, Dentry, Inode,
 };
@@ -159,7 +159,7 @@ pub(crate) fn record(fs: &Overlay, path: PathRef<'_>, value: &[u8]) -> Result {
 /// # Errors
 ///
 /// `ENOMEM` and what decoding returns; an origin that is unknown, stale or of another type is `None`.
-pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>> {
+pub(crate) fn find<'a>(fs: &'a Overlay, path: PathRef<'_>) -> Result<Option<InLayer<'a>>> {
     let value = match xattr::get_all(path, own::ORIGIN) {
         Err(e) if e == ENODATA || e == EOPNOTSUPP => return Ok(None),
         Err(e) if e == ENOMEM => return Err(e),
@@ -206,8 +206,7 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
             return Ok(None);
         }
         let index = u16::try_from(index + 1)?;
-        let found = Path::new(layer.mnt(), found)?;
-        return Ok(Some(LowerPath::new(found, index)));
+        return Ok(Some(InLayer::new(found, index)));
     }
     Ok(None)
 }

@@ -15,7 +15,7 @@ use crate::{
     vfs::{
         self,
         dirop::{rename_flags, New, Renaming},
-        mount::{PathRef, Writing},
+        mount::{Path, PathRef, Writing},
         xattr, Mode,
     },
 };
@@ -52,7 +52,10 @@ fn make<'a>(fs: &'a Overlay, writing: Writing<'a>) -> Result<Temp<'a>> {
     let mut shared = fs.whiteout.lock();
     let source = match shared.take() {
         Some(source) => source,
-        None => Temp::create(writing, work, New::Node(Mode(Mode::CHR), 0))?.keep()?,
+        None => {
+            let made = Temp::create(writing, work, New::Node(Mode(Mode::CHR), 0))?.keep()?;
+            Path::new(writing.mnt(), made)?
+        }
     };
     if fs.shares_whiteouts() {
         match Temp::create(writing, work, New::Link(source.as_ref().dentry())) {
@@ -70,7 +73,7 @@ fn make<'a>(fs: &'a Overlay, writing: Writing<'a>) -> Result<Temp<'a>> {
             }
         }
     }
-    Ok(Temp::of(writing, work, source))
+    Ok(Temp::of(writing, work, source.held_by(writing.mnt())?))
 }
 
 /// Replaces `dentry` in the upper directory `dir` (or nothing, where it is negative) by a whiteout; a

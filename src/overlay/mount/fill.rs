@@ -21,7 +21,7 @@ use crate::overlay::{
     union::{Layers, Overlay},
 };
 use crate::vfs::{
-    backing::{LowerPath, Lowers},
+    backing::{InLayer, Lowers},
     context::FsContext,
     cred::{self, NewCred},
     dentry::WEAK_REVALIDATE,
@@ -211,12 +211,12 @@ fn set_data<'sb>(
     can: &Capabilities,
 ) -> Result<FilledSuper<'sb, Overlay>> {
     let layout = opening.layout();
-    let (layers, name_len) = opening.finish();
+    let (layers, mounts, name_len) = opening.finish();
     let passed_errors = layers.upper().map(|upper| upper.mnt().sb().passed_errors());
     let features = can.upper.and_then(|upper| upper.features);
     let upper_xattrs = features.is_some_and(|features| features.marks == OwnMarks::Work);
     let dir_caches = DirCaches::new()?;
-    Ok(sb.set_data(pin_init!(Overlay {
+    let data = pin_init!(Overlay {
         whiteout <- new_mutex!(None, "rovl_whiteout"),
         layers,
         layout,
@@ -229,17 +229,19 @@ fn set_data<'sb>(
         last_ino: Atomic::new(1),
         passed_errors,
         dir_caches,
-    })))
+    });
+    Ok(sb.set_data(data, mounts))
 }
 
 /// Makes the root directory of upper's root and those of all lower layers.
 fn make_root(sb: FilledSuper<'_, Overlay>) -> Result<Rooted<'_, Overlay>> {
     let fs = sb.sb().fs();
-    let upper = fs.upper().map(|layer| layer.mnt().root().get());
+    let upper = fs.upper().map(|layer| layer.mnt().root().dentry().get());
     let mut lower = KVec::with_capacity(fs.lower_layers().len(), GFP_KERNEL)?;
     for (index, layer) in fs.lower_layers().iter().enumerate() {
         let index = u16::try_from(index + 1)?;
-        lower.push(LowerPath::new(layer.mnt().root().get(), index), GFP_KERNEL)?;
+        let root = layer.mnt().root().dentry().get();
+        lower.push(InLayer::new(root, index), GFP_KERNEL)?;
     }
     // The marker is looked for in all layers but the lowest, which hides nothing.
     let mut xwhiteouts = false;

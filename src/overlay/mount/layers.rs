@@ -15,6 +15,7 @@ use crate::{
     },
     vfs::{
         self,
+        backing::LayerMounts,
         claim::Claims,
         context::FsContext,
         cred,
@@ -84,6 +85,8 @@ pub(crate) struct Opening<'a> {
     /// Which directories the mounts of the type use.
     claims: &'a Claims,
     layers: Layers,
+    /// Their mounts; after what was opened in them.
+    mounts: LayerMounts,
     /// The longest name of all layers.
     name_len: i64,
 }
@@ -96,6 +99,7 @@ impl<'a> Opening<'a> {
             dev,
             claims,
             layers: Layers::default(),
+            mounts: LayerMounts::default(),
             name_len: 0,
         }
     }
@@ -105,9 +109,9 @@ impl<'a> Opening<'a> {
         &self.layers
     }
 
-    /// The layers, and the longest name of all.
-    pub(crate) fn finish(self) -> (Layers, i64) {
-        (self.layers, self.name_len)
+    /// The layers, their mounts, and the longest name of all.
+    pub(crate) fn finish(self) -> (Layers, LayerMounts, i64) {
+        (self.layers, self.mounts, self.name_len)
     }
 
     fn check_name_len(&mut self, named: &Named) -> Result {
@@ -169,8 +173,9 @@ impl<'a> Opening<'a> {
         self.check_name_len(upper)?;
         self.add_root(path.dentry(), "upperdir")?;
         let mnt = self.clone_mount(upper, false, "upperpath")?;
-        let layer = self.layers.mounted.upper.insert(Layer::new(mnt, 0));
+        let layer = Layer::new(self.mounts.push_upper(mnt)?, 0);
         let root = layer.mnt().root().get();
+        self.layers.upper = Some(layer);
         self.claim(root.as_ref(), "upperdir")
     }
 
@@ -244,7 +249,7 @@ impl<'a> Opening<'a> {
             is_lower: false,
         };
         self.layers.filesystems.push(filesystem, GFP_KERNEL)?;
-        self.layers.mounted.lower.reserve(lower.len(), GFP_KERNEL)?;
+        self.layers.lower.reserve(lower.len(), GFP_KERNEL)?;
         for named in lower {
             let path = named.path.as_ref();
             let fsid = self.filesystem(path.mnt().sb())?;
@@ -253,10 +258,8 @@ impl<'a> Opening<'a> {
                 self.report_in_use(path.dentry(), "lowerdir");
             }
             let mnt = self.clone_mount(named, true, "lowerpath")?;
-            self.layers
-                .mounted
-                .lower
-                .push(Layer::new(mnt, fsid), GFP_KERNEL)?;
+            let layer = Layer::new(self.mounts.push_lower(mnt)?, fsid);
+            self.layers.lower.push(layer, GFP_KERNEL)?;
         }
         Ok(())
     }

@@ -19,12 +19,12 @@ use crate::{
     },
     vfs::{
         self,
-        backing::{LowerPath, Lowers},
+        backing::{InLayer, LowerPath, Lowers},
         cred,
         dentry::REVALIDATE,
         inode_ops::LookedUp,
         log::{warn_limited, Text},
-        mount::{Path, PathRef},
+        mount::PathRef,
         Ref,
     },
 };
@@ -58,7 +58,7 @@ impl<'a> Answer<'a> {
 fn ask<'a>(
     fs: &Overlay,
     layer: &'a Layer,
-    base: &'a vfs::Dentry,
+    base: &vfs::Dentry,
     path: &[u8],
     is_upper: bool,
     last: bool,
@@ -165,9 +165,9 @@ fn ask_name<'a>(
 
 /// What the layers have under a name.
 #[derive(Default)]
-struct Found {
-    upper: Option<Path>,
-    lower: KVec<LowerPath>,
+struct Found<'a> {
+    upper: Option<Ref<'a, vfs::Dentry>>,
+    lower: KVec<InLayer<'a>>,
     /// Upper hides what the lower layers have.
     hides: bool,
     xwhiteouts: bool,
@@ -192,7 +192,7 @@ fn is_metacopy(path: PathRef<'_>, last: bool) -> Result<bool> {
 struct Search<'a> {
     child: Child<'a>,
     fs: &'a Overlay,
-    found: Found,
+    found: Found<'a>,
     merge: Merge,
     /// What the layers below are asked for, where it is not the child's name.
     redirect: Option<Redirect>,
@@ -202,7 +202,7 @@ struct Search<'a> {
     refused: bool,
 }
 
-fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
+fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
     let mut search = Search {
         child,
         fs,
@@ -232,7 +232,7 @@ fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
     Ok(found)
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
     /// Whether nothing is below layer `layer`, number `index` of `count` lower layers of a directory: a redirect can
     /// lead to any layer below.
     fn is_last(&self, layer: u16, index: usize, count: usize) -> bool {
@@ -249,7 +249,7 @@ impl Search<'_> {
     }
 
     /// Asks upper; returns the origin of a file that is there.
-    fn ask_upper(&mut self) -> Result<Option<LowerPath>> {
+    fn ask_upper(&mut self) -> Result<Option<InLayer<'a>>> {
         let (child, fs) = (self.child, self.fs);
         let dir = child.dir();
         let (Some(base), Some(layer)) = (dir.upper(), fs.upper()) else {
@@ -268,7 +268,7 @@ impl Search<'_> {
                     self.refused = answer.marked && is_metacopy(path, last)?;
                     origin = handle::find(fs, path)?;
                 }
-                self.found.upper = Some(Path::new(layer.mnt(), upper)?);
+                self.found.upper = Some(upper);
             }
         }
         self.found.hides = self.merge.is_opaque();
@@ -281,7 +281,7 @@ impl Search<'_> {
     fn ask_lower(&mut self, dir: Dir<'_>, above: u16) -> Result<Option<u16>> {
         let fs = self.fs;
         let lowers = dir.lowers();
-        let is_below = lowers.last().is_some_and(|last| last.layer() > above);
+        let is_below = lowers.down_to(above) < lowers.len();
         if self.is_done() || !is_below {
             return Ok(None);
         }
@@ -292,7 +292,7 @@ impl Search<'_> {
         };
         let mut holders = dir.holders(first);
         if above != UPPER {
-            holders = holders.below(lowers.partition_point(|base| base.layer() <= above));
+            holders = holders.below(lowers.down_to(above));
         }
         let mut missed = 0;
         let mut next = None;
@@ -314,10 +314,10 @@ impl Search<'_> {
                         if let (Some(upper), true) =
                             (&self.found.upper, self.found.lower.is_empty())
                         {
-                            record_origin(self.child, fs, upper.as_ref(), &lower)?;
+                            let upper = fs.upper().ok_or(EIO)?.path(upper)?;
+                            record_origin(self.child, fs, upper, &lower)?;
                         }
-                        let lower = Path::new(layer.mnt(), lower)?;
-                        let lower = LowerPath::new(lower, base.layer());
+                        let lower = InLayer::new(lower, base.layer());
                         self.found.lower.push(lower, GFP_KERNEL)?;
                     }
                 }
