@@ -38,13 +38,13 @@ module! {
 #[pin_data]
 struct Rovl {
     #[pin]
-    _fs: vfs::fs::Registration<overlay::Overlay>,
+    _fs: vfs::registration::Registration<overlay::Overlay>,
 }
 
 impl kernel::InPlaceModule for Rovl {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            _fs <- vfs::fs::Registration::new(module),
+            _fs <- vfs::registration::Registration::new(module),
         }? Error)
     }
 }

@@ -6,7 +6,8 @@
 
 use super::{
     callback::{c_table, FromC},
-    fs::{FileSystem, Filler},
+    fs::FileSystem,
+    super_ops::Filler,
     SuperBlock,
 };
 use crate::bindings;

@@ -192,6 +192,10 @@ impl LinkCall<'_> {
     pub(super) unsafe fn from_raw(call: *mut bindings::delayed_call) -> Self {
         Self(call, PhantomData)
     }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::delayed_call {
+        self.0
+    }
 }
 
 /// A symlink as `get_link` sees it.
@@ -343,11 +347,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
             Link::Referenced(dentry) => dentry,
             Link::Rcu(inode) => {
                 let target = inode.creds().and_then(|creds| {
-                    super::cred::scope(creds, |_| {
-                        let real = T::link_source_rcu(inode)?;
-                        // SAFETY: `call` is the argument of the callback, and the result is its.
-                        Ok(unsafe { real.get_link(call.0) })
-                    })
+                    super::cred::scope(creds, |_| T::link_source_rcu(inode)?.get_link(call))
                 });
                 return target.unwrap_or_else(|e| Error::from_errno(e.to_errno()).to_ptr());
             }

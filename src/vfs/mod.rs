@@ -21,7 +21,7 @@
 //!    that is not the remover's own is held; the guards of [`dirop`] take one more reference before
 //!    they unlink, so a borrowed `&Inode` outlives the removal.
 //! 3. **Our objects.** An inode that a callback of the tables built here receives belongs to a super
-//!    block of `F`, so it was allocated by [`fs`]'s `alloc_inode` and is embedded in an
+//!    block of `F`, so it was allocated by [`super_ops`]' `alloc_inode` and is embedded in an
 //!    `InodeBox<F>`; what is in the box beside the inode is initialised from allocation to `free_inode`.
 //!    A dentry of such a super block has its `d_fsdata` used as a flag word only.
 //! 4. **Super block data.** `s_fs_info` is a box with the `F` from the moment `fill_super` stores it until
@@ -75,7 +75,9 @@ pub(crate) mod own;
 pub(crate) mod rcu;
 pub(crate) mod readdir;
 pub(crate) mod refs;
+pub(crate) mod registration;
 pub(crate) mod super_block;
+mod super_ops;
 pub(crate) mod sync;
 pub(crate) mod watch;
 pub(crate) mod xattr;

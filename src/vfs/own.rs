@@ -4,9 +4,10 @@
 
 use super::{
     backing::{Backing, LowerPath},
-    fs::{FileSystem, InodeData, SuperBox},
+    fs::{FileSystem, InodeData},
     mount::{IdMap, Path, PathRef},
     refs::{Counted, Ref},
+    super_ops::SuperBox,
     sync::{Flags, OpLock},
     Dentry, Inode, SuperBlock,
 };

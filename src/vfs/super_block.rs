@@ -4,10 +4,11 @@
 
 use super::{
     export::ExportTable,
-    fs::{FileSystem, SuperBox},
+    fs::FileSystem,
     mount::PathRef,
     new_inode::NewInode,
     own::{OwnDentry, OwnSuper},
+    super_ops::SuperBox,
 };
 use crate::bindings;
 use core::{mem::MaybeUninit, ptr::NonNull};

@@ -3,7 +3,7 @@
 //! A registered type is moved, and the VFS finds something else where it was.
 // error: E0277
 
-use crate::{overlay::Overlay, vfs::fs::Registration};
+use crate::{overlay::Overlay, vfs::registration::Registration};
 use core::pin::Pin;
 
 fn misuse(registration: Pin<&mut Registration<Overlay>>) -> &mut Registration<Overlay> {

@@ -2,7 +2,7 @@
 
 //! The control of `registration_moved`.
 
-use crate::{overlay::Overlay, vfs::fs::Registration};
+use crate::{overlay::Overlay, vfs::registration::Registration};
 use core::pin::Pin;
 
 fn control(registration: Pin<&mut Registration<Overlay>>) -> &Registration<Overlay> {

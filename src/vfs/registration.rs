@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The registration of a filesystem type, with what all its super blocks share: the cache of inodes, the list of claims,
+//! the group that watches directories.
+
+use super::{
+    callback::{c_callback, RawSuper},
+    claim::Claims,
+    context::{self, NewContext},
+    fs::FileSystem,
+    own::InodeBox,
+    super_block::NewSuper,
+    watch::Watching,
+};
+use crate::bindings;
+use core::{marker::PhantomData, ptr::NonNull};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::rcu::rcu_barrier,
+    time::{delay::fsleep, Delta},
+    types::Opaque,
+    ThisModule,
+};
+
+/// A registered filesystem type with what all its super blocks share; unregistered when dropped, which waits for them.
+///
+/// It is a field of the module's own value, which is static memory: lockdep wants that for the keys in it.
+///
+/// # Invariants
+///
+/// All that C does with `fs_type` it does under locks of its own.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Registration<F: FileSystem> {
+    cache: InodeCache,
+    claims: Claims,
+    _watching: Watching,
+    _fs: PhantomData<fn() -> F>,
+    #[pin]
+    fs_type: Opaque<bindings::file_system_type>,
+}
+
+// SAFETY: by the type invariant; all other fields may be used from any thread.
+unsafe impl<F: FileSystem> Send for Registration<F> {}
+// SAFETY: as for `Send`.
+unsafe impl<F: FileSystem> Sync for Registration<F> {}
+
+impl<F: FileSystem> Registration<F> {
+    /// Creates what super blocks share, then registers the type.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EBUSY` where the name is taken, or another type of the module watches directories already.
+    pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            cache: InodeCache::new::<F>()?,
+            claims: Claims::new()?,
+            _watching: Watching::start()?,
+            _fs: PhantomData,
+            // Last: from then on there may be mounts.
+            fs_type <- Opaque::try_ffi_init(|slot: *mut bindings::file_system_type| {
+                let mut fs_type: bindings::file_system_type = pin_init::zeroed();
+                fs_type.name = F::NAME.as_char_ptr();
+                fs_type.owner = module.as_ptr();
+                fs_type.fs_flags = F::POLICY.type_flags();
+                fs_type.init_fs_context = Some(Self::init_fs_context);
+                fs_type.kill_sb = Some(bindings::kill_anon_super);
+                // SAFETY: the memory of the field, which does not move from now on.
+                unsafe { slot.write(fs_type) };
+                // SAFETY: the structure was filled just now, and stays until it is unregistered by `drop`.
+                to_result(unsafe { bindings::register_filesystem(slot) })
+            }),
+        }? Error)
+    }
+
+    /// That of the type of `sb`.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a super block of `F` that lives for `'a`.
+    #[inline]
+    unsafe fn of<'a>(sb: *const bindings::super_block) -> &'a Self {
+        // SAFETY: by the contract; the type of a super block is constant.
+        let fs_type = unsafe { (*sb).s_type };
+        // SAFETY: a type whose super blocks are of `F` is one that `new` registered. It is unregistered when the module
+        // goes, which a mount keeps.
+        unsafe { &*kernel::container_of!(Opaque::cast_from(fs_type), Self, fs_type) }
+    }
+
+    /// The inode cache of the type of `sb`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`of`](Self::of).
+    #[inline]
+    pub(super) unsafe fn inode_cache<'a>(sb: *const bindings::super_block) -> &'a InodeCache {
+        // SAFETY: by the contract.
+        unsafe { &Self::of(sb).cache }
+    }
+
+    c_callback! {
+        fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> i32
+            => Self::init_context(fc);
+    }
+
+    fn init_context(fc: NewContext<'_>) -> Result {
+        context::init::<F>(fc)
+    }
+}
+
+#[pinned_drop]
+impl<F: FileSystem> PinnedDrop for Registration<F> {
+    fn drop(self: Pin<&mut Self>) {
+        let fs_type = self.fs_type.get();
+        // SAFETY: `new` registered the type.
+        unsafe { bindings::unregister_filesystem(fs_type) };
+        // SAFETY: `new` set the field, which is constant.
+        wait_for_mounts(unsafe { (*fs_type).owner });
+        // Inodes and data of super blocks that are freed after their grace period. Nothing else runs without a mount: a
+        // task work jumps out of the module's text with its file (`rovl_before_return()`).
+        rcu_barrier();
+    }
+}
+
+/// Waits until no mount uses an unregistered type of module `owner`: mounts, contexts and super blocks hold the module.
+///
+/// There is nothing to wait for where the module goes. Whoever drops a registration earlier may wait for long, as for a
+/// lock that is not given up.
+fn wait_for_mounts(owner: *mut bindings::module) {
+    #[cfg(CONFIG_MODULE_UNLOAD)]
+    if let Some(owner) = NonNull::new(owner) {
+        // SAFETY: a module outlives the calls of its text; the state changes before or after this call.
+        let state = unsafe { (*owner.as_ptr()).state };
+        // Its initialisation holds it, too.
+        let own = i32::from(state == bindings::module_state_MODULE_STATE_COMING);
+        // SAFETY: a module outlives the calls of its text.
+        while unsafe { bindings::module_refcount(owner.as_ptr()) } > own {
+            fsleep(Delta::from_millis(10));
+        }
+    }
+    #[cfg(not(CONFIG_MODULE_UNLOAD))]
+    let _ = owner;
+}
+
+/// A cache for inodes with their data, of which nothing is allocated when it is dropped.
+///
+/// # Invariants
+///
+/// Owns the cache.
+pub(super) struct InodeCache(NonNull<bindings::kmem_cache>);
+
+/// # Safety
+///
+/// `object` is memory for an `InodeBox`.
+unsafe extern "C" fn inode_init_once(object: *mut kernel::ffi::c_void) {
+    // SAFETY: by the contract; the inode is the first field.
+    unsafe { bindings::inode_init_once(object.cast()) }
+}
+
+impl InodeCache {
+    /// A cache for inodes of `F`; `ENOMEM`.
+    fn new<F: FileSystem>() -> Result<Self> {
+        let mut args: bindings::kmem_cache_args = pin_init::zeroed();
+        args.ctor = Some(inode_init_once);
+        args.align = core::mem::align_of::<InodeBox<F>>() as u32;
+        // SAFETY: name and arguments are valid for the call, which copies them; the constructor's text goes after the
+        // cache.
+        let cache = unsafe {
+            bindings::__kmem_cache_create_args(
+                F::INODE_CACHE.as_char_ptr(),
+                core::mem::size_of::<InodeBox<F>>() as u32,
+                &mut args,
+                bindings::ROVL_SLAB_FLAGS_INODE,
+            )
+        };
+        NonNull::new(cache).map(Self).ok_or(ENOMEM)
+    }
+
+    /// Memory for an inode of `sb` whose VFS part is initialised; null where there is none.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a super block.
+    #[inline]
+    pub(super) unsafe fn alloc(&self, sb: RawSuper) -> *mut kernel::ffi::c_void {
+        // SAFETY: by the contract the super block lives; only the field's address is taken.
+        let lru = unsafe { &raw mut (*sb).s_inode_lru };
+        let flags = bindings::ROVL_GFP_KERNEL;
+        // SAFETY: by the type invariant; the list is that of the super block, as for all inodes.
+        unsafe { bindings::kmem_cache_alloc_lru_noprof(self.0.as_ptr(), lru, flags) }
+    }
+}
+
+impl Drop for InodeCache {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariant; whoever drops it has waited until all objects were freed.
+        unsafe { bindings::kmem_cache_destroy(self.0.as_ptr()) }
+    }
+}
+
+impl<'a, F: FileSystem> NewSuper<'a, F> {
+    /// Who uses which directory exclusively, among the mounts of the type.
+    pub(crate) fn claims(&self) -> &'a Claims {
+        // SAFETY: the super block is one of `F`, and lives for `'a`.
+        unsafe { &Registration::<F>::of(self.sb().as_ptr()).claims }
+    }
+}
