@@ -16,7 +16,11 @@ use super::{
 };
 use crate::bindings;
 use core::{marker::PhantomData, ops::Deref, ptr};
-use kernel::{error::to_result, fs::LocalFile, prelude::*};
+use kernel::{
+    error::to_result,
+    fs::{File, LocalFile},
+    prelude::*,
+};
 
 /// A file of ours in a callback: opened, or being opened.
 pub(crate) struct OpenFile<'a, F: FileSystem>(&'a LocalFile, PhantomData<F>);
@@ -83,6 +87,15 @@ impl<'a, F: FileSystem> Opening<'a, F> {
         let mask = bindings::O_CREAT | bindings::O_EXCL | bindings::O_NOCTTY | bindings::O_TRUNC;
         // SAFETY: by the type's meaning nobody else reads or writes the flags.
         unsafe { (*self.file().as_ptr()).f_flags &= !mask }
+    }
+
+    /// Has the VFS pass requests on that must not wait (`RWF_NOWAIT`, io_uring), where the file `real` of a layer serves
+    /// such.
+    pub(crate) fn serve_nowait_as(&mut self, real: &File) {
+        if file::serves_nowait(real) {
+            // SAFETY: by the type's meaning nobody else reads or writes the mode.
+            unsafe { (*self.file().as_ptr()).f_mode |= bindings::ROVL_FMODE_NOWAIT }
+        }
     }
 
     /// Stores what `make` makes of it, for the later operations and for `release`.
