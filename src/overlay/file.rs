@@ -74,22 +74,44 @@ impl RegularFile {
         Ok(real)
     }
 
+    /// Whether a request needs no copy-up, and no file to be opened or changed first.
+    fn is_ready(&self, open: OpenFile<'_>, write: bool) -> bool {
+        let (real, upper) = (self.files.last(), open.inode().upper());
+        upper
+            .and_then(Dentry::inode)
+            .is_none_or(|upper| file::inode_of(real) == upper)
+            && file::same_flags(open.file(), real)
+            && (!write || copy_up::is_done(open.dentry()))
+    }
+
     /// Passes a request on to the real file; for a write with the inode locked and its mode up to date,
     /// as the layer's filesystem strips set-id bits by it.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` where it would have to `wait` and must not.
     #[inline]
     fn pass(
         &self,
         open: OpenFile<'_>,
         write: bool,
+        wait: bool,
         pass: impl FnOnce(&File, &Credential) -> Result<usize>,
     ) -> Result<usize> {
         let inode = open.inode();
         let creds = inode.fs().creds();
+        if !wait && !self.is_ready(open, write) {
+            return Err(EAGAIN);
+        }
         if !write {
             return pass(self.real(open)?, creds);
         }
         copy_up_for_write(open)?;
-        let _lock = inode.lock();
+        let _lock = if wait {
+            inode.lock()
+        } else {
+            inode.try_lock().ok_or(EAGAIN)?
+        };
         inode.refresh_mode();
         pass(self.real(open)?, creds)
     }
@@ -170,6 +192,7 @@ impl RegularOperations<Overlay> for RegularFile {
             true => file::can_direct_io(&real),
             false => inode.fs().upper_has_direct_io(),
         });
+        open.serve_nowait_as(&real);
         Self::new(real)
     }
 
@@ -177,10 +200,10 @@ impl RegularOperations<Overlay> for RegularFile {
         if io.is_empty() {
             return Ok(0);
         }
-        if write && io.is_nowait() && !copy_up::is_done(open.dentry()) {
-            return Err(EAGAIN);
-        }
-        data.pass(open, write, |real, creds| io.pass::<Hooks>(real, creds))
+        let wait = !io.is_nowait();
+        data.pass(open, write, wait, |real, creds| {
+            io.pass::<Hooks>(real, creds)
+        })
     }
 
     fn splice(
@@ -189,7 +212,9 @@ impl RegularOperations<Overlay> for RegularFile {
         io: Splice<'_, Overlay>,
         write: bool,
     ) -> Result<usize> {
-        data.pass(open, write, |real, creds| io.pass::<Hooks>(real, creds))
+        data.pass(open, write, true, |real, creds| {
+            io.pass::<Hooks>(real, creds)
+        })
     }
 
     fn is_mappable(open: OpenFile<'_>, data: &Self, shared: bool) -> Result<bool> {

@@ -4,7 +4,7 @@
 //!
 //! C header: `include/linux/posix_acl.h`.
 
-use super::{inode::Mode, mount::PathRef, Inode};
+use super::{calls, inode::Mode, mount::PathRef, Inode};
 use crate::bindings;
 use core::{
     marker::PhantomData,
@@ -96,8 +96,7 @@ impl Acl {
 
     /// The ACL of `inode` for a permission check.
     pub(crate) fn of_inode(inode: &Inode, kind: AclType) -> Result<Option<Self>> {
-        // SAFETY: charter 1: the inode is referenced.
-        let acl = unsafe { bindings::get_inode_acl(inode.as_ptr(), kind.raw()) };
+        let acl = calls::get_inode_acl(inode, kind.raw());
         // SAFETY: `get_inode_acl()` returns a reference.
         unsafe { Self::from_ret(acl) }
     }

@@ -3,6 +3,7 @@
 //! Attributes: reading, changing, and the file flags of `chattr`.
 
 use super::{
+    calls,
     inode::{Inode, InodeGuard, Mode},
     mount::{IdMap, PathRef},
     Dentry,
@@ -66,20 +67,17 @@ impl Stat {
 
     /// Takes access and modification time from `inode`, of a local filesystem.
     pub(crate) fn set_times(&mut self, inode: &Inode) {
-        // SAFETY: charter 1 and 10: the inode is referenced, the structure ours.
-        unsafe { bindings::rovl_inode_times(inode.as_ptr(), self.as_ptr()) }
+        calls::rovl_inode_times(inode, self)
     }
 
     /// Whether the current user namespace can express owner and group.
     pub(crate) fn ids_mapped(&self) -> bool {
-        // SAFETY: the call reads the structure, which is ours, and the current task's own user namespace.
-        unsafe { bindings::rovl_ids_mapped(&self.0) }
+        calls::rovl_ids_mapped(self)
     }
 
     /// Fills the attribute flags that the VFS enforces from `inode`'s `S_*` flags.
     pub(crate) fn fill_attributes(&mut self, inode: &Inode) {
-        // SAFETY: charter 1 and 10: the inode is referenced, the structure ours.
-        unsafe { bindings::generic_fill_statx_attr(inode.as_ptr(), self.as_ptr()) }
+        calls::generic_fill_statx_attr(inode, self)
     }
 }
 
@@ -301,8 +299,7 @@ impl FileAttr {
             (false, true) => bindings::ROVL_FS_IOC_FSGETXATTR,
             (false, false) => bindings::ROVL_FS_IOC_GETFLAGS,
         };
-        // SAFETY: charter 1: the file is ours.
-        to_result(unsafe { bindings::rovl_security_file_ioctl(file.as_ptr(), cmd) })
+        to_result(calls::rovl_security_file_ioctl(&file, cmd))
     }
 
     /// Reads the flags of `path`; `ENOTTY` where the filesystem has none.

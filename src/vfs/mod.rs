@@ -53,6 +53,7 @@ pub(crate) mod acl;
 pub(crate) mod attr;
 pub(crate) mod backing;
 mod callback;
+mod calls;
 pub(crate) mod claim;
 pub(crate) mod context;
 pub(crate) mod cred;

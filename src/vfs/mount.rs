@@ -4,7 +4,7 @@
 //!
 //! C headers: `include/linux/mount.h`, `include/linux/path.h`.
 
-use super::{attr::Stat, refs::Ref, Dentry, Inode, SuperBlock};
+use super::{attr::Stat, calls, refs::Ref, Dentry, Inode, SuperBlock};
 use crate::bindings;
 use core::{mem::ManuallyDrop, ptr::NonNull};
 use kernel::{
@@ -96,8 +96,7 @@ impl Mount {
 
     /// Whether the mount maps owner ids.
     pub(crate) fn is_idmapped(&self) -> bool {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_is_idmapped(self.as_ptr()) }
+        calls::rovl_is_idmapped(self)
     }
 
     /// The directory that the mount shows.
@@ -133,8 +132,7 @@ impl Mount {
 
     /// Whether the mount or its super block is read-only now.
     pub(crate) fn is_readonly(&self) -> bool {
-        // SAFETY: charter 1.
-        unsafe { bindings::__mnt_is_readonly(self.as_ptr()) }
+        calls::__mnt_is_readonly(self)
     }
 
     /// `mnt_want_write()`: the mount stays writable and the super block is not frozen until the
@@ -144,16 +142,14 @@ impl Mount {
     ///
     /// `EROFS`.
     pub(crate) fn want_write(&self) -> Result<WriteGuard<'_>> {
-        // SAFETY: charter 1.
-        to_result(unsafe { bindings::mnt_want_write(self.as_ptr()) })?;
+        to_result(calls::mnt_want_write(self))?;
         Ok(WriteGuard(self, NotThreadSafe))
     }
 
     /// `mnt_get_write_access()`: as [`want_write`](Self::want_write), but does not hold off a freeze;
     /// see [`MountAccess::start_write`].
     pub(crate) fn write_access(&self) -> Result<MountAccess<'_>> {
-        // SAFETY: charter 1.
-        to_result(unsafe { bindings::mnt_get_write_access(self.as_ptr()) })?;
+        to_result(calls::mnt_get_write_access(self))?;
         Ok(MountAccess(self, NotThreadSafe))
     }
 

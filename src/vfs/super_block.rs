@@ -4,6 +4,7 @@
 
 use super::{
     backing::LayerMounts,
+    calls,
     export::ExportTable,
     fs::FileSystem,
     mount::PathRef,
@@ -103,21 +104,18 @@ impl SuperBlock {
     /// Whether some program may have to be asked before a file of the filesystem is opened: fanotify's
     /// permission events.
     pub(crate) fn asks_listeners(&self) -> bool {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_sb_asks_listeners(self.as_ptr()) }
+        calls::rovl_sb_asks_listeners(self)
     }
 
     /// Whether it is a local filesystem of a kind that is known to list all names of files and of extended
     /// attributes that it has, and whose changes fsnotify sees.
     pub(crate) fn is_ordinary(&self) -> bool {
-        // SAFETY: charter 1; constant.
-        unsafe { bindings::rovl_is_ordinary(self.as_ptr()) }
+        calls::rovl_is_ordinary(self)
     }
 
     /// Whether directories of the filesystem can fold case.
     pub(crate) fn can_fold_case(&self) -> bool {
-        // SAFETY: charter 1; set while the super block is filled.
-        unsafe { bindings::rovl_can_fold_case(self.as_ptr()) }
+        calls::rovl_can_fold_case(self)
     }
 
     /// How many stacked filesystems are below, itself included.
@@ -146,8 +144,7 @@ impl SuperBlock {
 
     /// How file handles are encoded.
     pub(crate) fn handle_kind(&self) -> HandleKind {
-        // SAFETY: charter 1.
-        match unsafe { bindings::rovl_fh_kind(self.as_ptr()) } {
+        match calls::rovl_fh_kind(self) {
             0 => HandleKind::None,
             1 => HandleKind::Ino32,
             _ => HandleKind::Other,
@@ -156,8 +153,7 @@ impl SuperBlock {
 
     /// Writes all dirty data back and waits.
     pub(crate) fn sync(&self) -> Result {
-        // SAFETY: charter 1: the super block is active; the helper takes `s_umount`.
-        to_result(unsafe { bindings::rovl_sync_upper(self.as_ptr()) })
+        to_result(calls::rovl_sync_upper(self))
     }
 
     /// Where [`SuperBlock::pass_on_errors`] begins: as for a file that is opened now (`errseq_sample`).
@@ -225,8 +221,7 @@ impl StatFs {
 
     /// Sets the filesystem id from the UUID of `sb`.
     pub(crate) fn set_fsid(&mut self, sb: &SuperBlock) {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_uuid_to_fsid(sb.as_ptr(), (&raw mut self.0).cast()) }
+        calls::rovl_uuid_to_fsid(sb, self)
     }
 
     pub(super) fn into_raw(self) -> bindings::kstatfs {
@@ -241,8 +236,7 @@ impl AnonDev {
     /// Allocates one; `ENOMEM`, `EMFILE`.
     pub(crate) fn new() -> Result<Self> {
         let mut dev = 0;
-        // SAFETY: charter 10.
-        to_result(unsafe { bindings::get_anon_bdev(&mut dev) })?;
+        to_result(calls::get_anon_bdev(&mut dev))?;
         Ok(Self(dev))
     }
 
@@ -261,8 +255,7 @@ impl Drop for AnonDev {
 /// A random UUID.
 pub(crate) fn random_uuid() -> [u8; 16] {
     let mut uuid = bindings::uuid_t::default();
-    // SAFETY: charter 10.
-    unsafe { bindings::uuid_gen(&mut uuid) };
+    calls::uuid_gen(&mut uuid);
     uuid.b
 }
 

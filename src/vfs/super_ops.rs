@@ -5,6 +5,7 @@
 use super::{
     backing::LayerMounts,
     callback::{c_callback, c_table, FromC, RawDentry, RawInode, RawSuper},
+    calls,
     context::{FsContext, Private},
     fs::FileSystem,
     own::{InodeBox, OwnDentry},
@@ -142,8 +143,7 @@ impl<F: FileSystem> SuperTable<F> {
                 0 => break,
                 some => freed = some.saturating_add(freed),
             }
-            // SAFETY: shrinkers run where one may sleep; the super block's lock that is held is a sleeping one.
-            unsafe { bindings::rovl_cond_resched() };
+            calls::rovl_cond_resched();
         }
         freed
     }

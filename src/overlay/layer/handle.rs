@@ -181,7 +181,7 @@ pub(crate) fn find<'a>(fs: &'a Overlay, path: PathRef<'_>) -> Result<Option<InLa
             return Ok(None);
         }
     };
-    if !cred::capable(cred::CAP_DAC_READ_SEARCH) {
+    if !cred::capable(cred::Capability::DAC_READ_SEARCH) {
         return Ok(None);
     }
     let Ok(mut handle) = Handle::from_bytes(origin.kind, origin.handle) else {
