@@ -155,7 +155,7 @@ fn create_over_whiteout(writing: Writing<'_>, child: Child<'_>, entry: &Entry<'_
     let (mnt, work) = child.fs().work()?;
     let dir = child.dir().expect_upper()?.dentry();
     let whiteout = dir.lookup(mnt, child.name())?;
-    if !whiteout::is_whiteout(mnt.path(&whiteout)?, true) {
+    if !whiteout::is_whiteout(child.fs().namespace(), mnt.path(&whiteout)?, true) {
         return Err(ESTALE);
     }
     // The ACLs are those of the union's directory: the work directory has none.
