@@ -83,7 +83,6 @@ impl FileSystem for Overlay {
     type Special = Special;
     type RegularFile = file::RegularFile;
     type DirectoryFile = dir::open::OpenDir;
-    type Xattrs = (xattr::OwnHandler, xattr::OtherHandler);
 
     fn creds(&self) -> &Credential {
         self.creds()

@@ -4,7 +4,7 @@
 
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{Layer, Layout, UPPER},
+    layer::{xattr_names::Namespace, Layer, Layout, UPPER},
     mount::{
         given::Given,
         options::{CopyUp, RedirectDir},
@@ -241,6 +241,12 @@ impl Overlay {
     /// An inode number that no other inode of the mount has.
     pub(crate) fn next_ino(&self) -> u64 {
         self.last_ino.fetch_add(1u64, Relaxed).wrapping_add(1)
+    }
+
+    /// Where its own attributes are on layers.
+    #[inline]
+    pub(crate) fn namespace(&self) -> Namespace {
+        self.config.namespace()
     }
 
     /// Whether opening a file for writing copies it up.

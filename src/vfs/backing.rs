@@ -73,8 +73,10 @@ impl LayerMounts {
     }
 
     /// Frees the memory of unmounted layers.
-    pub(super) fn free(mut this: Self) {
-        while let Some(mnt) = this.mounts.pop() {
+    pub(super) fn free(this: Self) {
+        // There is nothing to unmount: a call of `drop`, which would wait, is left out.
+        let mut mounts = core::mem::take(&mut ManuallyDrop::new(this).mounts);
+        while let Some(mnt) = mounts.pop() {
             core::mem::forget(mnt);
         }
     }
@@ -82,7 +84,10 @@ impl LayerMounts {
 
 impl Drop for LayerMounts {
     fn drop(&mut self) {
-        PrivateMount::unmount_all(core::mem::take(&mut self.mounts));
+        let mounts = core::mem::take(&mut self.mounts);
+        if !mounts.is_empty() {
+            PrivateMount::unmount_all(mounts);
+        }
     }
 }
 

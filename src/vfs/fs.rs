@@ -8,7 +8,7 @@ use super::{
     inode_ops::{InodeOperations, Table as InodeTable},
     own::OwnDentry,
     super_block::{NewSuper, Rooted, StatFs, SuperBlock},
-    xattr, Mode,
+    Mode,
 };
 use crate::bindings;
 use kernel::{cred::Credential, prelude::*, seq_file::SeqFile};
@@ -139,8 +139,6 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     type RegularFile: RegularOperations<Self>;
     /// Operations on open directories.
     type DirectoryFile: DirectoryOperations<Self>;
-    /// The extended-attribute handlers.
-    type Xattrs: xattr::Handlers<Self>;
 
     /// The credentials that layers are used with.
     fn creds(&self) -> &Credential;

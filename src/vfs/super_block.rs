@@ -11,6 +11,7 @@ use super::{
     new_inode::NewInode,
     own::{OwnDentry, OwnSuper},
     super_ops::SuperBox,
+    xattr::Handlers,
 };
 use crate::bindings;
 use core::{mem::MaybeUninit, ptr::NonNull};
@@ -316,6 +317,13 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
     pub(crate) fn set_uuid(&mut self, uuid: &[u8; 16]) {
         // SAFETY: charter 1; a super block that is being filled is changed by nobody else.
         unsafe { bindings::rovl_sb_set_uuid(self.sb.as_ptr(), uuid.as_ptr()) }
+    }
+
+    /// Sets who answers for extended attributes; without, there are none.
+    pub(crate) fn set_xattrs<H: Handlers<F>>(&mut self) {
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else, and it has no inode yet whose
+        // attributes somebody could ask for. The list is a constant, and one of handlers of `F`.
+        unsafe { (*self.sb.as_ptr()).s_xattr = H::LIST.as_ptr() }
     }
 
     /// Sets how file handles are made; without, an identifier is number and generation of the inode.

@@ -12,7 +12,6 @@ use super::{
     rcu::RcuError,
     registration::Registration,
     super_block::{NewSuper, SuperBlock},
-    xattr,
 };
 use crate::bindings;
 use core::{
@@ -385,7 +384,6 @@ impl<F: FileSystem> Unfilled<'_, F> {
         }
         field!(s_op = &SuperTable::<F>::TABLE);
         field!(s_magic = F::MAGIC as usize);
-        field!(s_xattr = <F::Xattrs as xattr::Handlers<F>>::LIST.as_ptr());
         field!(s_maxbytes = i64::MAX);
         field!(s_flags |= F::POLICY.flags());
         field!(s_iflags |= F::POLICY.iflags());

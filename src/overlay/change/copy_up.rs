@@ -451,7 +451,7 @@ impl Filled<'_> {
 
     fn copy_metadata(&self) -> Result {
         let (source, to) = (self.plan.source, self.path()?);
-        copy_xattrs(source.lower, to)?;
+        copy_xattrs(self.plan.fs.namespace(), source.lower, to)?;
         let mode = source.stat.mode();
         if source.inode.flags() & COPIED_FLAGS != 0 && (mode.is_reg() || mode.is_dir()) {
             copy_file_flags(source.inode, source.lower, to)?;

@@ -158,7 +158,7 @@ fn create_over_whiteout<'a>(
     let (mnt, work) = child.dentry().fs().work()?;
     let dir = child.dir().expect_upper()?.dentry();
     let whiteout = dir.lookup(mnt, child.name())?;
-    if !whiteout::is_whiteout(mnt.path(&whiteout)?, true) {
+    if !whiteout::is_whiteout(child.fs().namespace(), mnt.path(&whiteout)?, true) {
         return Err(ESTALE);
     }
     // The ACLs are those of the union's directory: the work directory has none.

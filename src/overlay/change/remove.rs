@@ -137,7 +137,7 @@ pub(crate) fn clear_empty<'a>(
         (dir, upper.dentry()),
         rename_flags::EXCHANGE,
     )?;
-    metadata::copy_xattrs(upper, made)?;
+    metadata::copy_xattrs(child.fs().namespace(), upper, made)?;
     whiteout::set_opaque(child.dentry(), made, EIO)?;
     {
         let lock = made.positive()?.lock();

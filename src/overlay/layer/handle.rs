@@ -2,12 +2,12 @@
 
 //! File handles of objects of layers, with what tells which filesystem they are of.
 //!
-//! On disk (`trusted.overlay.origin`: which lower object an upper one comes from): version, magic, length, flags,
+//! On disk (`overlay.origin`: which lower object an upper one comes from): version, magic, length, flags,
 //! handle type, UUID of the filesystem, the handle. An empty value: copied up, from something that has no handle. As
 //! the union's own file handles they have three zero bytes in front, so that the handle in them is aligned.
 
 use crate::overlay::{
-    layer::{marks, whiteout, xattr_names::own, Layer},
+    layer::{marks, whiteout, xattr_names::Mark, Layer},
     union::Overlay,
 };
 use crate::vfs::{
@@ -148,7 +148,7 @@ pub(crate) fn origin(lower: &Inode) -> Result<Value> {
 /// Records on the upper object `path` where it comes from; where upper has no attributes, or none on
 /// objects of its type, nothing is recorded.
 pub(crate) fn record(fs: &Overlay, path: PathRef<'_>, value: &[u8]) -> Result {
-    match marks::set_own(fs, path, own::ORIGIN, value, Ok(())) {
+    match marks::set_own(fs, path, Mark::Origin, value, Ok(())) {
         Err(e) if e == EPERM => Ok(()),
         other => other,
     }
@@ -160,7 +160,7 @@ pub(crate) fn record(fs: &Overlay, path: PathRef<'_>, value: &[u8]) -> Result {
 ///
 /// `ENOMEM` and what decoding returns; an origin that is unknown, stale or of another type is `None`.
 pub(crate) fn find<'a>(fs: &'a Overlay, path: PathRef<'_>) -> Result<Option<InLayer<'a>>> {
-    let value = match xattr::get_all(path, own::ORIGIN) {
+    let value = match xattr::get_all(path, fs.namespace().name(Mark::Origin)) {
         Err(e) if e == ENODATA || e == EOPNOTSUPP => return Ok(None),
         Err(e) if e == ENOMEM => return Err(e),
         Err(e) => {
@@ -201,7 +201,7 @@ pub(crate) fn find<'a>(fs: &'a Overlay, path: PathRef<'_>) -> Result<Option<InLa
         if found.is_weird() {
             continue;
         }
-        if !same_type(path, &found) {
+        if !same_type(fs, path, &found) {
             warn_limited!("invalid origin on {}: another type\n", path.dentry());
             return Ok(None);
         }
@@ -211,11 +211,11 @@ pub(crate) fn find<'a>(fs: &'a Overlay, path: PathRef<'_>) -> Result<Option<InLa
     Ok(None)
 }
 
-fn same_type(path: PathRef<'_>, origin: &Dentry) -> bool {
+fn same_type(fs: &Overlay, path: PathRef<'_>, origin: &Dentry) -> bool {
     match (path.dentry().inode(), origin.inode()) {
         (Some(upper), Some(lower)) => {
             upper.mode().file_type() == lower.mode().file_type()
-                || whiteout::is_whiteout(path, true)
+                || whiteout::is_whiteout(fs.namespace(), path, true)
         }
         _ => false,
     }

@@ -13,12 +13,16 @@ use super::{
 };
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{handle, marks, xattr_names::own},
+    layer::{
+        handle, marks,
+        xattr_names::{Mark, Namespace},
+    },
     object::{
         export,
         inode::{revalidate_flags, NameMark, Object},
     },
     union::{Layers, Overlay},
+    xattr::{OtherHandler, OwnHandler},
 };
 use crate::vfs::{
     backing::{InLayer, Lowers},
@@ -76,7 +80,7 @@ fn mount<'a>(
     opening.open_lower(&params.lower)?;
     opening.check_overlap(params.work.as_ref().filter(|_| can.upper.is_some()))?;
     if most.has_uuid() {
-        identify(&mut sb, opening.layers(), &mut can, most.uuid.value);
+        identify(&mut sb, opening.layers(), &mut can, &most);
     }
     let (config, messages) = settle(fc, params, &can)?;
     for message in messages.iter() {
@@ -84,6 +88,10 @@ fn mount<'a>(
     }
     opening.judge_uuids(&config);
     set_attributes(&mut sb, opening.layers());
+    match config.namespace() {
+        Namespace::Trusted => sb.set_xattrs::<(OwnHandler<false>, OtherHandler)>(),
+        Namespace::User => sb.set_xattrs::<(OwnHandler<true>, OtherHandler)>(),
+    }
     let sb = set_data(sb, opening, creds, config, given(params)?, &can)?;
     make_root(sb)
 }
@@ -128,16 +136,22 @@ fn open_upper(opening: &mut Opening<'_>, params: &Params) -> Result<Option<Upper
     };
     opening.open_upper(upper)?;
     Ok(Some(Upper {
-        features: opening.open_work(upper, work)?,
+        features: opening.open_work(params.requested.settings.namespace(), upper, work)?,
         identity: Identity::Known,
     }))
 }
 
 /// Gives the union the UUID that upper has or gets.
-fn identify(sb: &mut NewSuper<'_, Overlay>, layers: &Layers, can: &mut Capabilities, how: Uuid) {
+fn identify(
+    sb: &mut NewSuper<'_, Overlay>,
+    layers: &Layers,
+    can: &mut Capabilities,
+    most: &Effective,
+) {
     if let Some((upper, layer)) = can.upper.as_mut().zip(layers.upper()) {
         let mut uuid = [0; 16];
-        upper.identity = upper_uuid(layer.mnt().root(), how, &mut uuid);
+        let root = layer.mnt().root();
+        upper.identity = upper_uuid(most.namespace(), root, most.uuid.value, &mut uuid);
         if matches!(upper.identity, Identity::Known | Identity::Made) {
             sb.set_uuid(&uuid);
         }
@@ -145,22 +159,23 @@ fn identify(sb: &mut NewSuper<'_, Overlay>, layers: &Layers, can: &mut Capabilit
 }
 
 /// Reads the UUID that upper has. A new upper is given one; so is, with `uuid=on`, any.
-fn upper_uuid(path: PathRef<'_>, how: Uuid, uuid: &mut [u8; 16]) -> Identity {
-    match xattr::get(path, own::UUID, uuid) {
+fn upper_uuid(own: Namespace, path: PathRef<'_>, how: Uuid, uuid: &mut [u8; 16]) -> Identity {
+    let name = own.name(Mark::Uuid);
+    match xattr::get(path, name, uuid) {
         Ok(16) => return Identity::Known,
         Ok(_) => return Identity::Unreadable(EINVAL),
         Err(e) if e == ENODATA => {}
         Err(e) => return Identity::Unreadable(e),
     }
     if how == Uuid::Auto {
-        match xattr::len(path, own::IMPURE) {
+        match xattr::len(path, own.name(Mark::Impure)) {
             Ok(None) => {}
             Ok(Some(_)) => return Identity::Without,
             Err(e) => return Identity::Unreadable(e),
         }
     }
     *uuid = super_block::random_uuid();
-    match xattr::set(path, own::UUID, uuid, xattr::SetFlags::ANY) {
+    match xattr::set(path, name, uuid, xattr::SetFlags::ANY) {
         Ok(()) => Identity::Made,
         Err(e) => Identity::Unwritable(e),
     }
@@ -247,7 +262,7 @@ fn make_root(sb: FilledSuper<'_, Overlay>) -> Result<Rooted<'_, Overlay>> {
     let mut xwhiteouts = false;
     if let Some((_, hiding)) = fs.lower_layers().split_last() {
         for layer in hiding {
-            if marks::dir_mark(layer.mnt().root(), own::OPAQUE) == Some(b'x') {
+            if marks::dir_mark(fs.namespace(), layer.mnt().root(), Mark::Opaque) == Some(b'x') {
                 layer.set_xwhiteouts();
                 xwhiteouts = true;
             }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     overlay::{
-        layer::{Layer, Layout, MAX_LOWER},
+        layer::{xattr_names::Namespace, Layer, Layout, MAX_LOWER},
         union::{LayerFs, Layers, Work},
     },
     vfs::{
@@ -181,7 +181,12 @@ impl<'a> Opening<'a> {
 
     /// Opens the work directory, with what its filesystem can do; `None` where it cannot be made: the mount is
     /// read-only then.
-    pub(crate) fn open_work(&mut self, upper: &Named, work: &Named) -> Result<Option<Features>> {
+    pub(crate) fn open_work(
+        &mut self,
+        own: Namespace,
+        upper: &Named,
+        work: &Named,
+    ) -> Result<Option<Features>> {
         let (base, top) = (work.path.as_ref(), upper.path.as_ref());
         if base.mnt() != top.mnt() {
             return refuse(
@@ -204,6 +209,7 @@ impl<'a> Opening<'a> {
             let write = mnt.want_write()?;
             workdir::prepare(
                 self.fc,
+                own,
                 write.writing(),
                 base.dentry(),
                 work.name.as_bytes(),

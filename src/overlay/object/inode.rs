@@ -382,7 +382,7 @@ impl<'a> Dir<'a> {
             return;
         };
         if let Ok(_write) = upper.mnt().want_write() {
-            marks::clear_impure(upper);
+            marks::clear_impure(self.fs(), upper);
             // Set again since: its attribute may be the one that was just removed.
             if flags.test(DirFlag::Impure) {
                 let _ = marks::set_impure(self.fs(), upper);
@@ -539,6 +539,7 @@ impl<'o> Object<'o> {
             }
             (None, None) => return Err(ENOENT),
         };
+        let own = fs.namespace();
         let real = path.positive()?;
         let mode = real.mode();
         let ino = match identity {
@@ -558,10 +559,10 @@ impl<'o> Object<'o> {
             let flags = Flags::new();
             let is_root = identity == Identity::None;
             let is_merged = lowers.len() > usize::from(upper.is_none());
-            if is_root || is_merged || marks::has_origin(path) {
+            if is_root || is_merged || marks::has_origin(own, path) {
                 flags.set(DirFlag::Whiteouts);
             }
-            if upper.is_some() && marks::is_impure(path) {
+            if upper.is_some() && marks::is_impure(own, path) {
                 flags.set(DirFlag::Impure);
             }
             Data::Directory(Directory {
@@ -578,7 +579,7 @@ impl<'o> Object<'o> {
         new.copy_attr(real, path.idmap());
         let mut flags = real.flags() & COPIED_FLAGS;
         match upper {
-            Some(_) => flags |= protected::load(path),
+            Some(_) => flags |= protected::load(own, path),
             // The access time of a lower object is not ours to change: a walk need not stop to try.
             None if mode.file_type() == Mode::LNK => flags |= protected::flags::NOATIME,
             None => {}

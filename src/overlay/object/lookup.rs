@@ -12,7 +12,7 @@ use crate::{
             handle, marks,
             redirect::{self, Redirect, Trail},
             whiteout,
-            xattr_names::own,
+            xattr_names::{Mark, Namespace},
             Layer, UPPER,
         },
         union::{Child, Dentry, Inode, Overlay},
@@ -134,9 +134,10 @@ fn ask_name<'a>(
     if is_dir && last {
         return Ok(Answer::new(Step::Dir, Some(found)));
     }
-    let marked = (is_dir || found.is_reg()) && marks::may_have_own(layer, &found);
+    let own = fs.namespace();
+    let marked = (is_dir || found.is_reg()) && marks::may_have_own(own, layer, &found);
     let path = layer.path(&found)?;
-    if whiteout::is_whiteout(path, marked) {
+    if whiteout::is_whiteout(own, path, marked) {
         return Ok(Answer::new(Step::Whiteout, None));
     }
     if !marked {
@@ -148,11 +149,11 @@ fn ask_name<'a>(
         answer.marked = true;
         return Ok(answer);
     }
-    let mark = marks::dir_mark(path, own::OPAQUE);
+    let mark = marks::dir_mark(own, path, Mark::Opaque);
     if mark == Some(b'y') {
         return Ok(Answer::new(Step::Opaque, Some(found)));
     }
-    let redirect = redirect::read(path)?;
+    let redirect = redirect::read(own, path)?;
     let xwhiteouts = mark == Some(b'x') && !is_upper;
     if xwhiteouts {
         layer.set_xwhiteouts();
@@ -180,10 +181,10 @@ fn refuse_feature(dentry: &Dentry) -> Error {
 
 /// Whether a file is marked as a copy without data; unless nothing is below it (`last`), its redirect has to be a
 /// valid one then.
-fn is_metacopy(path: PathRef<'_>, last: bool) -> Result<bool> {
-    let marked = marks::has_metacopy(path)?;
+fn is_metacopy(own: Namespace, path: PathRef<'_>, last: bool) -> Result<bool> {
+    let marked = marks::has_metacopy(own, path)?;
     if marked && !last {
-        redirect::read(path)?;
+        redirect::read(own, path)?;
     }
     Ok(marked)
 }
@@ -265,7 +266,7 @@ impl<'a> Search<'a> {
                 }
                 if answer.step == Step::Leaf {
                     let path = layer.path(&upper)?;
-                    self.refused = answer.marked && is_metacopy(path, last)?;
+                    self.refused = answer.marked && is_metacopy(fs.namespace(), path, last)?;
                     origin = handle::find(fs, path)?;
                 }
                 self.found.upper = Some(upper);
@@ -309,7 +310,7 @@ impl<'a> Search<'a> {
                 Take::Yes => {
                     if let Some(lower) = answer.dentry {
                         if answer.marked {
-                            self.refused |= is_metacopy(layer.path(&lower)?, last)?;
+                            self.refused |= is_metacopy(fs.namespace(), layer.path(&lower)?, last)?;
                         }
                         if let (Some(upper), true) =
                             (&self.found.upper, self.found.lower.is_empty())
@@ -348,7 +349,7 @@ impl<'a> Search<'a> {
 /// Records the origin of a merged upper directory that has none (it was made offline), so that its
 /// inode number stays.
 fn record_origin(child: Child<'_>, fs: &Overlay, path: PathRef<'_>, lower: &vfs::Dentry) -> Result {
-    if !fs.upper_has_xattrs() || marks::has_origin(path) {
+    if !fs.upper_has_xattrs() || marks::has_origin(fs.namespace(), path) {
         return Ok(());
     }
     let value = handle::origin(lower.positive()?)?;
@@ -424,7 +425,8 @@ pub(crate) fn lower_shows(child: Child<'_>) -> bool {
                 Ok(None) => missed += 1,
                 Ok(Some(found)) => {
                     let path = base.mnt().path(&found);
-                    return !path.is_ok_and(|path| whiteout::is_whiteout(path, true));
+                    return !path
+                        .is_ok_and(|path| whiteout::is_whiteout(fs.namespace(), path, true));
                 }
                 // Something is there, it just cannot be looked at.
                 Err(_) => return true,
