@@ -233,8 +233,8 @@ impl RegularOperations<Overlay> for RegularFile {
             return Ok(true);
         }
         match data.unmappable.take() {
-            // What can't be copied up can't be written either, so who only reads needs no copy.
-            Err(_) if upper.is_none() && !file::is_writable(open.file()) => Ok(true),
+            // What can't be copied up can't be written either, so what only reads needs no copy.
+            Err(_) if upper.is_none() && !shared => Ok(true),
             left => left.map(|()| false),
         }
     }
