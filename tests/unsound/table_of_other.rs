@@ -151,7 +151,6 @@ impl FileSystem for Other {
     type Special = Nothing;
     type RegularFile = <Overlay as FileSystem>::RegularFile;
     type DirectoryFile = Nothing;
-    type Xattrs = (Nothing, Nothing);
 
     fn creds(&self) -> &Credential {
         &self.0

@@ -150,7 +150,6 @@ impl FileSystem for Other {
     type Special = Nothing;
     type RegularFile = Nothing;
     type DirectoryFile = Nothing;
-    type Xattrs = (Nothing, Nothing);
 
     fn creds(&self) -> &Credential {
         &self.0
