@@ -510,7 +510,6 @@ mod tests {
             asks(b"metacopy", Some(b"on")),
             Some(("metacopy", Some("on")))
         );
-        assert_eq!(asks(b"userxattr", None), Some(("userxattr", None)));
         assert_eq!(asks(b"volatile", None), Some(("volatile", None)));
         assert_eq!(
             asks(b"fsync", Some(b"strict")),
