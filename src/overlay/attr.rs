@@ -5,7 +5,7 @@
 use crate::{
     overlay::{
         change::copy_up,
-        layer::{Layer, Layout},
+        layer::Layout,
         object::{
             inode::NameMark,
             number::{self, Dev, Ino},
@@ -42,7 +42,7 @@ pub(crate) fn permission(idmap: &IdMap, inode: &Inode, mask: u32) -> Result {
     let real = behind.path.positive()?;
     let mask = layer_mask(mask, real.mode(), behind.is_upper());
     cred::scope(inode.fs().creds(), |_| {
-        real.permission(Layer::idmap(), mask)
+        real.permission(behind.path.idmap(), mask)
     })
 }
 
@@ -54,28 +54,35 @@ pub(crate) fn permission_rcu(
 ) -> Result<(), RcuError> {
     // One look at upper: a copy-up may set it meanwhile.
     let upper = inode.upper();
-    let real = upper
+    let path = upper
         .or_else(|| inode.lower())
         .ok_or(RcuError::WouldBlock)?;
-    let real = real.inode()?;
+    let real = path.inode()?;
     inode.generic_permission(idmap, mask)?;
     let mask = layer_mask(mask, real.mode(), upper.is_some());
-    cred::scope(inode.creds()?, |_| real.permission(Layer::idmap(), mask))
+    cred::scope(inode.creds()?, |_| real.permission(path.idmap(), mask))
 }
 
 /// The layer's symlink that has the target, in RCU-walk. With the mounter's credentials.
 pub(crate) fn link_source_rcu(inode: RcuInode<'_, Overlay>) -> Result<RcuLayerInode<'_>, RcuError> {
-    let real = inode.upper().or_else(|| inode.lower());
-    let real = real.ok_or(RcuError::WouldBlock)?.inode()?;
+    let path = inode.upper().or_else(|| inode.lower());
+    let path = path.ok_or(RcuError::WouldBlock)?;
+    let real = path.inode()?;
     // Security modules judge the reading of a symlink by its dentry, which RCU-walk does not have; what they say of
     // its inode is as strict, and whoever is refused is asked again with references.
-    real.permission(Layer::idmap(), may::READ)
+    real.permission(path.idmap(), may::READ)
         .map_err(|_| RcuError::WouldBlock)?;
     Ok(real)
 }
 
 /// `stat(2)`.
-pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -> Result {
+pub(crate) fn getattr(
+    idmap: &IdMap,
+    dentry: &Dentry,
+    stat: &mut Stat,
+    mask: u32,
+    flags: u32,
+) -> Result {
     let inode = dentry.own_positive()?;
     let fs = dentry.fs();
     let (layout, is_dir) = (fs.layout(), inode.mode().is_dir());
@@ -83,6 +90,7 @@ pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -
     let real = reals.attributes()?;
     cred::scope(fs.creds(), |_| real.path.stat_into(stat, mask, flags))?;
     stat.fill_attributes(inode);
+    stat.map_owner(idmap, inode);
 
     let mut layer = real.layer;
     let origin = reals.number()?;
@@ -123,7 +131,7 @@ pub(crate) fn setattr(idmap: &IdMap, dentry: &Dentry, attr: &mut Iattr) -> Resul
         true => Some(upper_inode.write_access()?),
         false => None,
     };
-    attr.rebase();
+    attr.rebase(idmap, inode);
     let _write = upper.mnt().want_write()?;
     let lock = upper_inode.lock();
     cred::scope(dentry.fs().creds(), |_| attr.apply(upper, &lock))?;

@@ -21,6 +21,9 @@ use kernel::{
     sync::atomic::{ordering, Atomic},
 };
 
+/// Where mount and dentry of a [`Path`] are.
+pub(super) type Addresses = (NonNull<bindings::vfsmount>, NonNull<bindings::dentry>);
+
 /// A [`Path`] that is set at most once and can be read at any time.
 ///
 /// # Invariants
@@ -41,10 +44,13 @@ impl OncePath {
         }
     }
 
-    /// The dentry of the path, as an address to be read in RCU-walk; null where unset.
+    /// The addresses of the path, `None` where unset: what RCU-walk sees of it.
     #[inline]
-    fn dentry_rcu(&self) -> *mut bindings::dentry {
-        self.dentry.load(ordering::Acquire)
+    fn addresses(&self) -> Option<Addresses> {
+        let dentry = NonNull::new(self.dentry.load(ordering::Acquire))?;
+        // By the type invariant the mount was stored before the dentry, which was seen.
+        let mnt = NonNull::new(self.mnt.load(ordering::Relaxed))?;
+        Some((mnt, dentry))
     }
 
     /// The path.
@@ -54,15 +60,11 @@ impl OncePath {
     /// The references are not given back during `'a`.
     #[inline]
     unsafe fn get<'a>(&self) -> Option<PathRef<'a>> {
-        let dentry = self.dentry_rcu();
-        if dentry.is_null() {
-            return None;
-        }
-        let mnt = self.mnt.load(ordering::Relaxed);
+        let (mnt, dentry) = self.addresses()?;
         // SAFETY: by the type invariant and the contract the dentry is referenced for `'a`.
-        let dentry = unsafe { Dentry::from_raw(dentry) };
-        // SAFETY: by the type invariant the mount was stored before the dentry, which was seen; it is referenced, too.
-        let mnt = unsafe { Mount::from_raw(mnt) };
+        let dentry = unsafe { Dentry::from_raw(dentry.as_ptr()) };
+        // SAFETY: as the dentry, the mount is referenced for `'a`.
+        let mnt = unsafe { Mount::from_raw(mnt.as_ptr()) };
         Some(PathRef::new(mnt, dentry))
     }
 
@@ -92,8 +94,7 @@ impl OncePath {
     ///
     /// Called once; nobody calls [`get`](Self::get) afterwards.
     unsafe fn take(&self) -> Option<Path> {
-        let dentry = NonNull::new(self.dentry_rcu())?;
-        let mnt = NonNull::new(self.mnt.load(ordering::Relaxed))?;
+        let (mnt, dentry) = self.addresses()?;
         // SAFETY: by the type invariant the references are ours, and by the contract they are given up once.
         Some(unsafe { Path::from_raw(mnt, dentry) })
     }
@@ -223,20 +224,16 @@ impl Backing {
         self.lower.as_slice()
     }
 
-    /// The dentries of the upper and of the topmost lower object, as addresses to be read in RCU-walk; null where
-    /// there is none.
+    /// The addresses of the upper and of the topmost lower object, to be read in RCU-walk.
     #[inline]
-    pub(super) fn upper_rcu(&self) -> *mut bindings::dentry {
-        self.upper.dentry_rcu()
+    pub(super) fn upper_rcu(&self) -> Option<Addresses> {
+        self.upper.addresses()
     }
 
     /// See [`upper_rcu`](Self::upper_rcu).
     #[inline]
-    pub(super) fn lower_rcu(&self) -> *mut bindings::dentry {
-        match self.lower.as_slice().first() {
-            Some(lower) => lower.path.dentry_ptr(),
-            None => ptr::null_mut(),
-        }
+    pub(super) fn lower_rcu(&self) -> Option<Addresses> {
+        Some(self.lower.as_slice().first()?.path.addresses())
     }
 
     /// Sets the upper object.

@@ -3,7 +3,8 @@
 //! What RCU-walk may touch (charter 6): values without references, and the one way out.
 
 use super::{
-    fs::FileSystem, inode::Mode, mount::IdMap, own::InodeBox, super_ops::SuperBox, OwnInode,
+    backing::Addresses, fs::FileSystem, inode::Mode, mount::IdMap, own::InodeBox,
+    super_ops::SuperBox, Mount, OwnInode,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
@@ -62,14 +63,14 @@ impl<'a, F: FileSystem> RcuInode<'a, F> {
 
     /// The object behind it in the layer that can be written, `None` where there is none.
     #[inline]
-    pub(crate) fn upper(self) -> Option<RcuDentry<'a>> {
-        RcuDentry::new(self.container().backing().upper_rcu())
+    pub(crate) fn upper(self) -> Option<RcuPath<'a>> {
+        RcuPath::new(self.container().backing().upper_rcu())
     }
 
     /// The topmost object behind it in a lower layer.
     #[inline]
-    pub(crate) fn lower(self) -> Option<RcuDentry<'a>> {
-        RcuDentry::new(self.container().backing().lower_rcu())
+    pub(crate) fn lower(self) -> Option<RcuPath<'a>> {
+        RcuPath::new(self.container().backing().lower_rcu())
     }
 
     /// The credentials that layers are used with: all that RCU-walk sees of the super block's data.
@@ -100,26 +101,43 @@ fn from_rcu(ret: i32) -> Result<(), RcuError> {
     }
 }
 
-/// A dentry of a layer, seen in RCU-walk.
+/// An object of a layer, seen in RCU-walk.
 ///
 /// # Invariants
 ///
-/// Charter 6 holds for the dentry during `'a`.
+/// Charter 6 holds for the mount and the dentry during `'a`.
 #[derive(Clone, Copy)]
-pub(crate) struct RcuDentry<'a>(NonNull<bindings::dentry>, PhantomData<&'a ()>);
+pub(crate) struct RcuPath<'a> {
+    mnt: NonNull<bindings::vfsmount>,
+    dentry: NonNull<bindings::dentry>,
+    _section: PhantomData<&'a ()>,
+}
 
-impl<'a> RcuDentry<'a> {
+impl<'a> RcuPath<'a> {
     #[inline]
-    fn new(dentry: *mut bindings::dentry) -> Option<Self> {
-        // INVARIANT: the callers pass what an `RcuInode` of the same `'a` refers to, or null.
-        Some(Self(NonNull::new(dentry)?, PhantomData))
+    fn new(addresses: Option<Addresses>) -> Option<Self> {
+        let (mnt, dentry) = addresses?;
+        // INVARIANT: the callers pass what an `RcuInode` of the same `'a` refers to.
+        Some(Self {
+            mnt,
+            dentry,
+            _section: PhantomData,
+        })
+    }
+
+    /// The id mapping of its mount.
+    #[inline]
+    pub(crate) fn idmap(self) -> &'a IdMap {
+        // SAFETY: charter 6: the inode held the mount until it was evicted, which was not before the RCU section began, or
+        // the walk had not found it; so the mount is freed after the section, whoever gave it back since.
+        unsafe { Mount::idmap_of(self.mnt.as_ptr()) }
     }
 
     /// Its inode as of now.
     #[inline]
     pub(crate) fn inode(self) -> Result<RcuLayerInode<'a>, RcuError> {
         // SAFETY: charter 6: the dentry's memory lives; the field is a word.
-        let inode = unsafe { (&raw const (*self.0.as_ptr()).d_inode).read_volatile() };
+        let inode = unsafe { (&raw const (*self.dentry.as_ptr()).d_inode).read_volatile() };
         if inode.is_null() {
             return Err(RcuError::WouldBlock);
         }
