@@ -549,6 +549,11 @@ void rovl_acl_show(struct posix_acl *acl, struct vfsmount *mnt)
 	}
 }
 
+bool rovl_in_execve(void)
+{
+	return current->in_execve;
+}
+
 rovl_inline void rovl_posix_acl_release(struct posix_acl *acl)
 {
 	posix_acl_release(acl);

@@ -9,6 +9,7 @@ use super::{
     acl::{Acl, AclRef, AclType, RcuAcl},
     attr::{FileAttr, Iattr, Stat},
     context::{FsContext, NewContext},
+    export::{RawRoom, Room},
     file,
     file_ops::{OpenFile, OpenTmpfile, Opening},
     fs::FileSystem,
@@ -182,6 +183,7 @@ by_constructor! {
     ['a] bindings::fl_owner_t => Flush<'a> = Flush::from_raw;
     ['a] *mut bindings::delayed_call => LinkCall<'a> = LinkCall::from_raw;
     ['a] RawFiemap => FiemapRequest<'a> = FiemapRequest::from_raw;
+    ['a] RawRoom => Room<'a> = Room::from_raw;
 }
 
 /// Arguments that are values.
@@ -222,12 +224,12 @@ unsafe impl<'a, F: FileSystem> FromC<*const bindings::path> for &'a OwnDentry<F>
     }
 }
 
-// SAFETY: charter 1 and 3, unless it is null: an operation that RCU-walk calls without a dentry.
-unsafe impl<'a, F: FileSystem> FromC<RawDentry> for Option<&'a OwnDentry<F>> {
+// SAFETY: charter 1 and 3, unless it is null: an argument that there need not be.
+unsafe impl<'a, F: FileSystem> FromC<RawInode> for Option<&'a OwnInode<F>> {
     #[inline]
-    unsafe fn from_c(raw: RawDentry) -> Self {
-        // SAFETY: not null, so the dentry that the caller references (charter 1), of `F` as the operation is (3).
-        (!raw.is_null()).then(|| unsafe { OwnDentry::from_raw(raw) })
+    unsafe fn from_c(raw: RawInode) -> Self {
+        // SAFETY: not null, so an inode that the caller references (charter 1), of `F` as the operation is (3).
+        (!raw.is_null()).then(|| unsafe { OwnInode::from_raw(raw) })
     }
 }
 

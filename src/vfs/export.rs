@@ -7,7 +7,11 @@
 //! C header: `struct export_operations` in `include/linux/exportfs.h`;
 //! Documentation: `Documentation/filesystems/nfs/exporting.rst`.
 
-use super::{fs::FileSystem, OwnInode};
+use super::{
+    callback::{c_table, RawInode},
+    fs::FileSystem,
+    OwnInode,
+};
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::prelude::*;
@@ -43,49 +47,60 @@ impl<F: FileSystem> ExportTable<F> {
     }
 }
 
+/// Room for a handle as exportfs passes it: words, and how many, which may be none at null.
+pub(super) type RawRoom = (*mut u32, *mut i32);
+
+/// Room for a handle.
+pub(super) struct Room<'a>(RawRoom, PhantomData<&'a ()>);
+
+impl Room<'_> {
+    /// # Safety
+    ///
+    /// The arguments of `encode_fh`, used during the callback alone.
+    pub(super) unsafe fn from_raw(raw: RawRoom) -> Self {
+        Self(raw, PhantomData)
+    }
+
+    /// Stores `handle`; `EOVERFLOW` where it is too long, or none: the caller is told how much room it needs.
+    fn put(self, handle: &[u8]) -> Result {
+        let words = i32::try_from(handle.len().div_ceil(4))?;
+        let (to, len) = self.0;
+        // SAFETY: the caller of `encode_fh` has the length in a variable of its own, and waits for the callback.
+        let room = unsafe { len.replace(words) };
+        if words == 0 || words > room {
+            return Err(EOVERFLOW);
+        }
+        // SAFETY: there is room for as many words as the caller said, in memory of the caller's.
+        unsafe {
+            handle
+                .as_ptr()
+                .copy_to_nonoverlapping(to.cast(), handle.len())
+        };
+        Ok(())
+    }
+}
+
 struct Table<F, T>(PhantomData<(F, T)>);
 
 impl<F: FileSystem, T: Encode<F>> Table<F, T> {
-    const IDENTIFIERS: bindings::export_operations = bindings::export_operations {
-        encode_fh: Some(Self::encode_fh),
-        ..pin_init::zeroed()
-    };
+    c_table! {
+        /// What encodes, and nothing that decodes.
+        const IDENTIFIERS: bindings::export_operations = {};
 
-    /// # Safety
-    ///
-    /// Called by exportfs alone, with an inode of `F` and room for `*max_len` words at `fid`, which may be null where that
-    /// is none.
-    unsafe extern "C" fn encode_fh(
-        inode: *mut bindings::inode,
-        fid: *mut u32,
-        max_len: *mut i32,
-        parent: *mut bindings::inode,
-    ) -> i32 {
-        const NONE: i32 = bindings::ROVL_FILEID_INVALID as i32;
+        fn encode_fh(inode: RawInode, fid: *mut u32, len: *mut i32, parent: RawInode) -> i32
+            => Self::encode(inode, (fid, len), parent);
+    }
+
+    #[inline]
+    fn encode(inode: &OwnInode<F>, room: Room<'_>, parent: Option<&OwnInode<F>>) -> i32 {
         // A handle that tells the directory is for who opens it.
-        if !parent.is_null() {
-            return NONE;
+        let handle = match parent {
+            None => T::encode(inode),
+            Some(_) => Err(EOPNOTSUPP),
+        };
+        match handle.and_then(|handle| room.put(handle.as_ref())) {
+            Ok(()) => T::KIND.into(),
+            Err(_) => bindings::ROVL_FILEID_INVALID as i32,
         }
-        // SAFETY: charter 1 and 3: the caller references the inode, and the table is on super blocks of `F` alone.
-        let inode = unsafe { OwnInode::<F>::from_raw(inode) };
-        let Ok(handle) = T::encode(inode) else {
-            return NONE;
-        };
-        let bytes = handle.as_ref();
-        let Ok(words) = i32::try_from(bytes.len().div_ceil(4)) else {
-            return NONE;
-        };
-        // SAFETY: the caller passes how many words there is room for, and takes how many it needs.
-        let room = unsafe { max_len.replace(words) };
-        if words == 0 || words > room {
-            return NONE;
-        }
-        // SAFETY: by the contract there is room for `words` words, and it is no memory of `handle`.
-        unsafe {
-            bytes
-                .as_ptr()
-                .copy_to_nonoverlapping(fid.cast(), bytes.len())
-        };
-        T::KIND.into()
     }
 }

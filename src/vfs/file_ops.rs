@@ -4,7 +4,7 @@
 //!
 //! Contracts and locks: `Documentation/filesystems/{vfs,locking}.rst`.
 
-pub(crate) use super::io::{Flush, Io, IoHooks, Mapping, Splice};
+pub(crate) use super::io::{Flush, Generation, Io, IoHooks, Mapping, Splice};
 use super::{
     callback::{c_table, FromC, RawFile, RawInode, RawPipe},
     file,
@@ -85,6 +85,11 @@ impl<'a, F: FileSystem> Opening<'a, F> {
         unsafe { (*self.file().as_ptr()).f_flags &= !mask }
     }
 
+    /// Says whether direct I/O is possible: what the VFS sees when it has opened the file, and `F_SETFL` later.
+    pub(crate) fn set_direct_io(&mut self, possible: bool) {
+        set_direct_io(self.file(), possible);
+    }
+
     /// Stores what `make` makes of it, for the later operations and for `release`.
     #[inline]
     fn store<D>(self, make: impl FnOnce(Self) -> Result<KBox<D>>) -> Result {
@@ -102,6 +107,17 @@ impl<'a, F: FileSystem> Deref for Opening<'a, F> {
     fn deref(&self) -> &OpenFile<'a, F> {
         &self.0
     }
+}
+
+/// Sets the mode bit of `file`, which is being opened by the caller.
+fn set_direct_io(file: &LocalFile, possible: bool) {
+    let can = if possible {
+        bindings::ROVL_FMODE_CAN_ODIRECT
+    } else {
+        0
+    };
+    // SAFETY: charter 1: the file is referenced; until it is open nobody but its opener reads or writes the mode.
+    unsafe { (*file.as_ptr()).f_mode |= can };
 }
 
 /// Frees the data of an open file: its last callback.
@@ -133,6 +149,11 @@ impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
     /// The file.
     pub(crate) fn open(&self) -> OpenFile<'a, F> {
         self.0
+    }
+
+    /// As [`Opening::set_direct_io`].
+    pub(crate) fn set_direct_io(&mut self, possible: bool) {
+        set_direct_io(self.0.file(), possible);
     }
 
     /// Marks the dentry as that of an unnamed file and makes it positive; stores the file's data.
@@ -235,6 +256,8 @@ pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
     /// Takes advice on the access pattern.
     fn fadvise(open: OpenFile<'_, F>, data: &Self::Data, off: i64, len: i64, advice: i32)
         -> Result;
+    /// Tells the inode's generation.
+    fn generation(open: OpenFile<'_, F>, asked: Generation) -> Result;
     /// Closes a descriptor.
     fn flush(open: OpenFile<'_, F>, data: &Self::Data, flush: Flush<'_>) -> Result;
     /// Moves a range between two files of ours.
@@ -257,6 +280,8 @@ pub(crate) trait DirectoryOperations<F: FileSystem>: Sized + 'static {
     fn iterate(open: OpenFile<'_, F>, data: &Self::Data, ctx: &mut DirContext<'_>) -> Result;
     /// Moves the position; returns it.
     fn seek(open: OpenFile<'_, F>, data: &Self::Data, offset: i64, whence: i32) -> Result<i64>;
+    /// Tells the inode's generation.
+    fn generation(open: OpenFile<'_, F>, asked: Generation) -> Result;
     /// Writes back.
     fn fsync(
         open: OpenFile<'_, F>,
@@ -308,6 +333,10 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             => Self::find_place(file, file, addr, len, pgoff, flags);
         fn mmap(file: RawFile, vma: *mut bindings::vm_area_struct) -> i32
             => T::mmap(file, file, vma);
+        fn unlocked_ioctl(file: RawFile, command: u32, arg: usize) -> isize
+            => Self::ioctl(file, command, arg);
+        fn compat_ioctl(file: RawFile, command: u32, arg: usize) -> isize
+            => Self::ioctl(file, command, arg);
         fn fsync(file: RawFile, start: i64, end: i64, datasync: i32) -> i32
             => T::fsync(file, file, start, end, datasync);
         fn fallocate(file: RawFile, mode: i32, off: i64, len: i64) -> isize
@@ -316,6 +345,8 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             => T::fadvise(file, file, off, len, advice);
         fn flush(file: RawFile, owner: bindings::fl_owner_t) -> i32
             => T::flush(file, file, owner);
+        /// The VFS passes two files that have this very function, so both are of `F` and have the data of its one
+        /// table of regular files: no other type of the module is registered meanwhile that could share it.
         fn copy_file_range(
             from_file: RawFile,
             from: i64,
@@ -325,6 +356,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             flags: u32,
         ) -> isize
             => Self::copy(from_file, to_file, (from, to, len, flags));
+        /// The VFS passes two regular files of one super block.
         fn remap_file_range(
             from_file: RawFile,
             from: i64,
@@ -334,6 +366,10 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             flags: u32,
         ) -> i64
             => Self::remap(from_file, to_file, (from, to, len, flags));
+    }
+
+    fn ioctl(open: OpenFile<'_, F>, command: u32, arg: usize) -> Result {
+        T::generation(open, Generation::asked(command, arg).ok_or(ENOTTY)?)
     }
 
     fn open_file(file: Opening<'_, F>) -> Result {
@@ -439,8 +475,16 @@ impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
             => T::seek(file, file, offset, whence);
         fn iterate_shared(file: RawFile, ctx: *mut bindings::dir_context) -> i32
             => Self::iterate(file, file, ctx);
+        fn unlocked_ioctl(file: RawFile, command: u32, arg: usize) -> isize
+            => Self::ioctl(file, command, arg);
+        fn compat_ioctl(file: RawFile, command: u32, arg: usize) -> isize
+            => Self::ioctl(file, command, arg);
         fn fsync(file: RawFile, start: i64, end: i64, datasync: i32) -> i32
             => T::fsync(file, file, start, end, datasync);
+    }
+
+    fn ioctl(open: OpenFile<'_, F>, command: u32, arg: usize) -> Result {
+        T::generation(open, Generation::asked(command, arg).ok_or(ENOTTY)?)
     }
 
     fn open_file(file: Opening<'_, F>) -> Result {

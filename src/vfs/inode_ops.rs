@@ -21,13 +21,6 @@ use crate::bindings;
 use core::{marker::PhantomData, ptr};
 use kernel::{error::VTABLE_DEFAULT_ERROR, ffi::c_char, prelude::*};
 
-/// Address space operations of a file whose pages are all in the layers; allows `O_DIRECT` opens.
-pub(super) static DIRECT_IO_AOPS: bindings::address_space_operations =
-    bindings::address_space_operations {
-        direct_IO: Some(bindings::noop_direct_IO),
-        ..pin_init::zeroed()
-    };
-
 /// What lookup found.
 pub(crate) enum LookedUp<'a, F: FileSystem> {
     /// No such name.
@@ -192,6 +185,10 @@ impl LinkCall<'_> {
     pub(super) unsafe fn from_raw(call: *mut bindings::delayed_call) -> Self {
         Self(call, PhantomData)
     }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::delayed_call {
+        self.0
+    }
 }
 
 /// A symlink as `get_link` sees it.
@@ -343,11 +340,7 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
             Link::Referenced(dentry) => dentry,
             Link::Rcu(inode) => {
                 let target = inode.creds().and_then(|creds| {
-                    super::cred::scope(creds, |_| {
-                        let real = T::link_source_rcu(inode)?;
-                        // SAFETY: `call` is the argument of the callback, and the result is its.
-                        Ok(unsafe { real.get_link(call.0) })
-                    })
+                    super::cred::scope(creds, |_| T::link_source_rcu(inode)?.get_link(call))
                 });
                 return target.unwrap_or_else(|e| Error::from_errno(e.to_errno()).to_ptr());
             }

@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The parameters in `/sys/module/*/parameters` that can be changed while the module is loaded: `module!` has
-//! read-only ones alone, so they are defined in C.
+//! The module's own parameters, in `/sys/module/*/parameters`, that can be changed while it is loaded: `module!` has
+//! read-only ones alone, so they are defined in C. They are no part of an abstraction of the VFS; they are here as all that
+//! calls C is.
 
 use crate::bindings;
 
-/// Whether redirects are made and followed where no mount option says so.
-pub(crate) fn redirect_dir() -> bool {
-    // SAFETY: no preconditions.
-    unsafe { bindings::rovl_param_redirect_dir() }
+/// Functions that read a parameter as it is now.
+macro_rules! parameters {
+    ($($(#[$meta:meta])* fn $name:ident() -> $type:ty = $read:ident;)*) => {$(
+        $(#[$meta])*
+        pub(crate) fn $name() -> $type {
+            // SAFETY: the function reads a variable of the module, which may change meanwhile, at once.
+            unsafe { bindings::$read() }
+        }
+    )*};
 }
 
-/// Whether redirects are followed where they are not made.
-pub(crate) fn redirect_always_follow() -> bool {
-    // SAFETY: no preconditions.
-    unsafe { bindings::rovl_param_redirect_always_follow() }
-}
-
-/// The longest redirect that is a path, in bytes.
-pub(crate) fn redirect_max() -> usize {
-    // SAFETY: no preconditions.
-    usize::from(unsafe { bindings::rovl_param_redirect_max() })
+parameters! {
+    /// Whether redirects are made and followed where no mount option says so.
+    fn redirect_dir() -> bool = rovl_param_redirect_dir;
+    /// Whether redirects are followed where they are not made.
+    fn redirect_always_follow() -> bool = rovl_param_redirect_always_follow;
+    /// The longest redirect that is a path, in bytes.
+    fn redirect_max() -> u16 = rovl_param_redirect_max;
 }

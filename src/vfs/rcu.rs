@@ -3,12 +3,12 @@
 //! What RCU-walk may touch (charter 6): values without references, and the one way out.
 
 use super::{
-    backing::Addresses, fs::FileSystem, inode::Mode, mount::IdMap, own::InodeBox,
-    super_ops::SuperBox, Mount, OwnInode,
+    backing::Addresses, fs::FileSystem, inode::Mode, inode_ops::LinkCall, mount::IdMap,
+    own::InodeBox, super_ops::SuperBox, Mount, OwnInode,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
-use kernel::{cred::Credential, prelude::*};
+use kernel::{cred::Credential, error::from_err_ptr, ffi::c_char, prelude::*};
 
 /// Why an operation in RCU-walk did not succeed.
 pub(crate) enum RcuError {
@@ -166,39 +166,29 @@ impl RcuLayerInode<'_> {
         from_rcu(unsafe { bindings::inode_permission(idmap.as_ptr(), self.0, not_block(mask)) })
     }
 
-    /// The target of the symlink that it is, as a walk on its own filesystem gets it: `-ECHILD` where it would have to
-    /// sleep for it.
-    ///
-    /// # Safety
-    ///
-    /// `call` is the argument of a `get_link` callback in RCU-walk, whose result this is.
-    pub(super) unsafe fn get_link(
-        self,
-        call: *mut bindings::delayed_call,
-    ) -> *const kernel::ffi::c_char {
-        let would_block = || Error::from_errno(RcuError::WouldBlock.to_errno()).to_ptr();
+    /// The target of the symlink that it is, as a walk on its own filesystem gets it, or why not: whatever is the
+    /// matter, the walk with references says so. `call` frees the target, or what it is in.
+    pub(super) fn get_link(self, call: LinkCall<'_>) -> Result<*const c_char, RcuError> {
         if self.mode().file_type() != Mode::LNK {
-            return would_block();
+            return Err(RcuError::WouldBlock);
         }
         // SAFETY: charter 6: the inode's memory lives. The field is a symlink's own, and a word that stays, with what it
         // points to, as long as the inode does: the VFS reads it in RCU-walk, too.
         let target = unsafe { (&raw const (*self.0).__bindgen_anon_5.i_link).read_volatile() };
         if !target.is_null() {
-            return target;
+            return Ok(target);
         }
-        // SAFETY: charter 6: the inode's memory lives. The field is a word that points to a constant table.
-        let op = unsafe { (*(&raw const (*self.0).i_op).read_volatile()).get_link };
-        let Some(op) = op else {
-            return would_block();
-        };
-        // SAFETY: charter 6: without a dentry the operation is one of RCU-walk: it neither sleeps nor takes references
-        // that it does not leave to `call`.
-        let target = unsafe { op(core::ptr::null_mut(), self.0, call) };
-        // Whatever else is the matter, the walk with references says so.
-        if target.is_null() || kernel::error::from_err_ptr(target.cast_mut()).is_err() {
-            return would_block();
+        // SAFETY: charter 6: the inode's memory lives; the field is a word.
+        let ops = unsafe { (&raw const (*self.0).i_op).read_volatile() };
+        // SAFETY: an inode has a table at any time, which is constant.
+        let op = unsafe { (*ops).get_link }.ok_or(RcuError::WouldBlock)?;
+        // SAFETY: charter 6: without a dentry the operation is one of RCU-walk, which neither sleeps nor takes
+        // references but what it leaves to `call`, an argument of the callback that runs.
+        let target = unsafe { op(core::ptr::null_mut(), self.0, call.as_ptr()) };
+        match from_err_ptr(target.cast_mut()) {
+            Ok(target) if !target.is_null() => Ok(target),
+            _ => Err(RcuError::WouldBlock),
         }
-        target
     }
 
     pub(super) fn as_ptr(self) -> *mut bindings::inode {

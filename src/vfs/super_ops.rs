@@ -355,25 +355,27 @@ impl<F: FileSystem> Unfilled<'_, F> {
     /// Sets what is the same for all super blocks of `F`.
     fn set_up(&self) {
         let sb = self.0;
-        // SAFETY: others may have found the super block, and wait for it to be filled (`s_umount`); they do not look at
-        // these fields. So for all that follow.
-        unsafe { (*sb).s_op = &SuperTable::<F>::TABLE };
-        // SAFETY: as for `s_op`.
-        unsafe { (*sb).s_magic = F::MAGIC as usize };
-        // SAFETY: as for `s_op`.
-        unsafe { (*sb).s_xattr = <F::Xattrs as xattr::Handlers<F>>::LIST.as_ptr() };
-        // SAFETY: as for `s_op`.
-        unsafe { (*sb).s_maxbytes = i64::MAX };
-        // SAFETY: as for `s_op`.
-        unsafe { (*sb).s_flags |= F::POLICY.flags() };
-        // SAFETY: as for `s_op`.
-        unsafe { (*sb).s_iflags |= F::POLICY.iflags() };
+        /// Changes a field, by `=` or `|=`.
+        macro_rules! field {
+            ($name:ident $op:tt $value:expr) => {{
+                let value = $value;
+                // SAFETY: charter 1; others may have found the super block, but wait for it to be filled (`s_umount`)
+                // before they look at the fields that are set here.
+                unsafe { (*sb).$name $op value }
+            }};
+        }
+        field!(s_op = &SuperTable::<F>::TABLE);
+        field!(s_magic = F::MAGIC as usize);
+        field!(s_xattr = <F::Xattrs as xattr::Handlers<F>>::LIST.as_ptr());
+        field!(s_maxbytes = i64::MAX);
+        field!(s_flags |= F::POLICY.flags());
+        field!(s_iflags |= F::POLICY.iflags());
         // SAFETY: charter 1; the super block has no dentry yet.
         unsafe { bindings::set_default_d_op(sb, &SuperTable::<F>::DENTRY) };
     }
 
     fn new_super(&self) -> Result<NewSuper<'_, F>> {
-        // SAFETY: it is the super block that `fill_super` of `F` got.
+        // SAFETY: it is the super block that `fill_super` of `F` got; the value does not outlive `self`, and so the call.
         unsafe { NewSuper::from_raw(self.0) }
     }
 
@@ -386,7 +388,7 @@ impl<F: FileSystem> Unfilled<'_, F> {
         }
         // SAFETY: no inode but those that were dropped by now had the super block, so nobody uses its data.
         unsafe { drop_data::<F>(sb) };
-        // SAFETY: as for the other fields.
+        // SAFETY: charter 1; `put_super` is not called without a root, and nobody else looks.
         unsafe { (*sb).s_fs_info = ptr::null_mut() };
     }
 }

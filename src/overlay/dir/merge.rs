@@ -5,14 +5,14 @@
 use super::listing::{Entry, LayerView, Listing, UNKNOWN_INO};
 use crate::{
     overlay::{
-        layer::{xattr_names::own, Layer, Layout, UPPER},
+        layer::{Layer, Layout, UPPER},
         object::{
             inode::{Dir, DirFlag, NameMark},
             number,
         },
         union::Dentry,
     },
-    vfs::{cred, file, log::warn_limited, mount::IdMap, readdir, xattr, CBuf, Ref},
+    vfs::{cred, file, log::warn_limited, mount::IdMap, readdir, CBuf, Ref},
 };
 use kernel::{
     prelude::*,
@@ -115,11 +115,7 @@ pub(super) fn impure_listing(dentry: &Dentry, dir: Dir<'_>) -> Result<Option<Arc
         }
     }
     if changed.entries.is_empty() {
-        // Best effort: the mark costs the next listing time, nothing else.
-        if let Ok(_write) = path.mnt().want_write() {
-            let _ = xattr::remove(path, own::IMPURE);
-        }
-        dir.flags().clear(DirFlag::Impure);
+        dir.clear_impure(all.version);
         return Ok(None);
     }
     let changed = Arc::new(changed, GFP_KERNEL_ACCOUNT)?;

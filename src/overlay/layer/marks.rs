@@ -130,3 +130,8 @@ pub(crate) fn set_own(
 pub(crate) fn set_impure(fs: &Overlay, path: PathRef<'_>) -> Result {
     set_own(fs, path, own::IMPURE, b"y", Ok(()))
 }
+
+/// Takes that mark away; best effort.
+pub(crate) fn clear_impure(path: PathRef<'_>) {
+    let _ = xattr::remove(path, own::IMPURE);
+}

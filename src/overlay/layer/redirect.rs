@@ -159,7 +159,7 @@ impl Backwards {
 
     /// The path of the lower part of a directory.
     fn path_of(dentry: &Dentry) -> Result<Self> {
-        let mut path = Self::new(module::redirect_max())?;
+        let mut path = Self::new(usize::from(module::redirect_max()))?;
         let mut at: Ref<'_, Dentry> = dentry.into();
         while !at.is_root() {
             // In this order: a directory that is renamed meanwhile has its redirect before its new name.

@@ -29,7 +29,7 @@ use core::ops::Deref;
 use kernel::{
     impl_flags,
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    sync::atomic::{Atomic, Full, Relaxed},
 };
 
 impl_flags!(
@@ -264,6 +264,11 @@ impl Inode {
         }
     }
 
+    /// Whether a copy-up leaves its number as it is.
+    pub(crate) fn keeps_number(&self) -> bool {
+        self.data().identity == Identity::Lower
+    }
+
     /// The revalidation flags of its real dentries.
     pub(crate) fn revalidate_flags(&self) -> u32 {
         let upper = self.upper().map_or(0, vfs::Dentry::revalidate_flags);
@@ -330,7 +335,7 @@ impl<'a> Dir<'a> {
 
     /// Makes all listings out of date: its entries changed, or it is in upper now.
     pub(crate) fn forget_listing(self) {
-        self.data.version.add(1, Relaxed);
+        self.data.version.fetch_add(1, Full);
         self.data.flags.clear(DirFlag::Listed);
         if let Some(cache) = self.data.cache.get() {
             cache.forget_listing();
@@ -344,12 +349,44 @@ impl<'a> Dir<'a> {
 
     /// Marks its upper directory as one that may hold copied-up entries.
     pub(crate) fn set_impure(self) -> Result {
-        if self.data.flags.test(DirFlag::Impure) {
+        let flags = &self.data.flags;
+        if flags.test(DirFlag::Impure) {
             return Ok(());
         }
-        marks::set_impure(self.fs(), self.expect_upper()?)?;
-        self.data.flags.set(DirFlag::Impure);
-        Ok(())
+        let upper = self.expect_upper()?;
+        // The flag comes first: `clear_impure` leaves the attribute of a flag that it sees.
+        flags.set(DirFlag::Impure);
+        marks::set_impure(self.fs(), upper).inspect_err(|_| flags.clear(DirFlag::Impure))
+    }
+
+    /// Notes that an entry of its upper directory has got an origin with the directory locked shared: what others
+    /// have listed does not count, nor does a mark that one of them takes away.
+    pub(crate) fn entry_got_origin(self) -> Result {
+        self.forget_listing();
+        self.set_impure()
+    }
+
+    /// Takes the mark away from a directory that had no such entries at `version`; best effort: a mark costs the next
+    /// listing time, nothing else. Who adds an entry otherwise than by [`entry_got_origin`](Self::entry_got_origin)
+    /// has locked the directory, or it is merged.
+    pub(crate) fn clear_impure(self, version: u32) {
+        let flags = &self.data.flags;
+        flags.clear(DirFlag::Impure);
+        // Whoever added one since has changed the version before looking at the flag.
+        if self.version() != version {
+            flags.set(DirFlag::Impure);
+            return;
+        }
+        let Ok(upper) = self.expect_upper() else {
+            return;
+        };
+        if let Ok(_write) = upper.mnt().want_write() {
+            marks::clear_impure(upper);
+            // Set again since: its attribute may be the one that was just removed.
+            if flags.test(DirFlag::Impure) {
+                let _ = marks::set_impure(self.fs(), upper);
+            }
+        }
     }
 }
 

@@ -354,7 +354,7 @@ fn record_origin(child: Child<'_>, fs: &Overlay, path: PathRef<'_>, lower: &vfs:
     let value = handle::origin(lower.positive()?)?;
     let _write = path.mnt().want_write()?;
     handle::record(fs, path, value.as_bytes())?;
-    child.parent_dir()?.set_impure()
+    child.parent_dir()?.entry_got_origin()
 }
 
 /// The `lookup` operation.
