@@ -411,6 +411,7 @@ impl<'a> PathRef<'a> {
     }
 
     /// The mount's id mapping.
+    #[inline]
     pub(crate) fn idmap(self) -> &'a IdMap {
         self.mnt.idmap()
     }

@@ -137,6 +137,7 @@ fn acl_of_mapped_union(ctx: &Ctx) -> Res {
     sys::write(&u.l("f"), "data")?;
     sys::mkdir(&u.l("gone"))?;
     sys::chown(&u.l("f"), 100_001, 100_001)?;
+    sys::chown(&u.l("gone"), 100_000, 100_000)?;
     sys::setx(&u.l("f"), ACCESS, &build(0, Some((100_007, 6))))?;
     sys::chown(&u.u(""), 100_000, 100_000)?;
     let m = mapped_union(ctx, &u)?;
