@@ -61,6 +61,14 @@ impl LayerMounts {
         Some(mnt)
     }
 
+    /// As [`get`](Self::get), an address to be read in RCU-walk.
+    #[inline]
+    pub(super) fn address(&self, layer: u16) -> Option<NonNull<bindings::vfsmount>> {
+        let above = usize::from(!self.has_upper);
+        let mnt = self.mounts.get(usize::from(layer).wrapping_sub(above))?;
+        Some(mnt.address())
+    }
+
     /// Unmounts all, but leaves the memory, which RCU-walk may read.
     ///
     /// # Safety
@@ -193,10 +201,10 @@ impl Backing {
         self.lower.as_slice()
     }
 
-    /// The dentry of the upper object, as an address to be read in RCU-walk; null where there is none.
+    /// The dentry of the upper object, as an address to be read in RCU-walk.
     #[inline]
-    pub(super) fn upper_rcu(&self) -> *mut bindings::dentry {
-        self.upper.load(ordering::Acquire).cast()
+    pub(super) fn upper_rcu(&self) -> Option<NonNull<bindings::dentry>> {
+        NonNull::new(self.upper.load(ordering::Acquire).cast())
     }
 
     /// The dentry of the topmost lower object, as an address to be read in RCU-walk, and its layer.

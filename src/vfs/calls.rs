@@ -90,7 +90,6 @@ unsafe extern "C" {
     pub(super) safe fn mnt_want_write(mnt: &Mount) -> i32;
     pub(super) safe fn rovl_can_fold_case(sb: &SuperBlock) -> bool;
     pub(super) safe fn rovl_fh_kind(sb: &SuperBlock) -> i32;
-    pub(super) safe fn rovl_is_idmapped(mnt: &Mount) -> bool;
     pub(super) safe fn rovl_is_ordinary(sb: &SuperBlock) -> bool;
     pub(super) safe fn rovl_sb_asks_listeners(sb: &SuperBlock) -> bool;
     pub(super) safe fn rovl_sync_upper(sb: &SuperBlock) -> i32;

@@ -72,6 +72,8 @@ pub(crate) trait InodeData: Send + Sync + Sized {
 pub(crate) struct Policy {
     /// Who is root in a user namespace other than the initial one may mount it, too.
     pub(crate) userns_mount: bool,
+    /// Its mounts may map owner ids: every operation that gets a mapping honours it.
+    pub(crate) allow_idmap: bool,
     /// Files have POSIX ACLs.
     pub(crate) posix_acl: bool,
     /// `sync(2)` leaves it out: it has nothing of its own to be written back.
@@ -84,11 +86,8 @@ pub(crate) struct Policy {
 
 impl Policy {
     pub(super) fn type_flags(self) -> i32 {
-        if self.userns_mount {
-            bindings::FS_USERNS_MOUNT as i32
-        } else {
-            0
-        }
+        (flag(self.userns_mount, bindings::FS_USERNS_MOUNT)
+            | flag(self.allow_idmap, bindings::FS_ALLOW_IDMAP)) as i32
     }
 
     pub(super) fn flags(self) -> usize {

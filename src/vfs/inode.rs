@@ -212,17 +212,12 @@ impl Inode {
         to_result(calls::inode_permission(idmap, self, mask as i32))
     }
 
-    /// Whether owner, group and mode are those of `other`.
+    /// Whether owner and group, as `idmap` shows them, and mode are those of `other`.
     #[inline]
-    pub(crate) fn has_mode_of(&self, other: &Inode) -> bool {
-        let of = |inode: &Inode| {
-            (
-                read_field!(inode, i_mode),
-                read_field!(inode, i_uid).val,
-                read_field!(inode, i_gid).val,
-            )
-        };
-        of(self) == of(other)
+    pub(crate) fn has_mode_of(&self, idmap: &IdMap, other: &Inode) -> bool {
+        read_field!(self, i_mode) == read_field!(other, i_mode)
+            && idmap.show_uid(self, read_field!(self, i_uid)).val == read_field!(other, i_uid).val
+            && idmap.show_gid(self, read_field!(self, i_gid)).val == read_field!(other, i_gid).val
     }
 
     /// Its identity.
@@ -252,13 +247,11 @@ impl Inode {
 
     /// Whether the current credentials are in the inode's group or may act so.
     pub(crate) fn in_group_or_capable(&self, idmap: &IdMap) -> bool {
-        // SAFETY: charter 1; an idmap without mapping leaves the id as it is.
-        unsafe {
-            let gid = bindings::vfsgid_t {
-                val: (*self.as_ptr()).i_gid.val,
-            };
-            bindings::in_group_or_capable(idmap.as_ptr(), self.as_ptr(), gid)
-        }
+        let gid = bindings::vfsgid_t {
+            val: idmap.show_gid(self, read_field!(self, i_gid)).val,
+        };
+        // SAFETY: charter 1.
+        unsafe { bindings::in_group_or_capable(idmap.as_ptr(), self.as_ptr(), gid) }
     }
 
     /// Keeps writers of the inode away from exec and the other way round; `ETXTBSY`.

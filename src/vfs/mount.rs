@@ -32,6 +32,7 @@ impl IdMap {
     }
 
     /// The mapping that leaves all ids as they are.
+    #[inline]
     pub(crate) fn nop() -> &'static Self {
         // SAFETY: a static of the kernel; only its address is taken.
         unsafe { Self::from_raw(&raw mut bindings::nop_mnt_idmap) }
@@ -40,6 +41,46 @@ impl IdMap {
     #[inline]
     pub(super) fn as_ptr(&self) -> *mut bindings::mnt_idmap {
         self.0.get()
+    }
+
+    /// Whether all ids stay as they are: what nearly every mount has, so it is asked before a call is made.
+    #[inline]
+    pub(super) fn is_nop(&self) -> bool {
+        core::ptr::eq(self, Self::nop())
+    }
+
+    /// As whom the mount shows the user `uid` of `inode`'s filesystem; no user (`-1`) where it has no place for it.
+    #[inline]
+    pub(super) fn show_uid(&self, inode: &Inode, uid: bindings::kuid_t) -> bindings::kuid_t {
+        if self.is_nop() {
+            return uid;
+        }
+        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
+        let shown = unsafe { bindings::make_vfsuid(self.as_ptr(), inode.sb().user_ns(), uid) };
+        bindings::kuid_t { val: shown.val }
+    }
+
+    /// As [`show_uid`](Self::show_uid), of a group.
+    #[inline]
+    pub(super) fn show_gid(&self, inode: &Inode, gid: bindings::kgid_t) -> bindings::kgid_t {
+        if self.is_nop() {
+            return gid;
+        }
+        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
+        let shown = unsafe { bindings::make_vfsgid(self.as_ptr(), inode.sb().user_ns(), gid) };
+        bindings::kgid_t { val: shown.val }
+    }
+
+    /// Who on `inode`'s filesystem the user `uid` is that the mount shows; no user where there is none.
+    pub(super) fn stored_uid(&self, inode: &Inode, uid: bindings::vfsuid_t) -> bindings::kuid_t {
+        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
+        unsafe { bindings::from_vfsuid(self.as_ptr(), inode.sb().user_ns(), uid) }
+    }
+
+    /// As [`stored_uid`](Self::stored_uid), of a group.
+    pub(super) fn stored_gid(&self, inode: &Inode, gid: bindings::vfsgid_t) -> bindings::kgid_t {
+        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
+        unsafe { bindings::from_vfsgid(self.as_ptr(), inode.sb().user_ns(), gid) }
     }
 }
 
@@ -88,15 +129,23 @@ impl Mount {
     /// The mount's id mapping.
     #[inline]
     pub(crate) fn idmap(&self) -> &IdMap {
-        // SAFETY: charter 1: the mount is referenced; `do_idmap_mount()` stores the mapping with release semantics.
-        let idmap = unsafe { atomic_load(&raw mut (*self.as_ptr()).mnt_idmap, Acquire) };
-        // SAFETY: the mount references its mapping, which is changed only before the mount is put to use.
-        unsafe { IdMap::from_raw(idmap) }
+        // SAFETY: charter 1: the mount is referenced.
+        unsafe { Self::idmap_of(self.as_ptr()) }
     }
 
-    /// Whether the mount maps owner ids.
-    pub(crate) fn is_idmapped(&self) -> bool {
-        calls::rovl_is_idmapped(self)
+    /// The id mapping of the mount at `mnt`.
+    ///
+    /// # Safety
+    ///
+    /// For `'a` the mount is referenced, or RCU-walk may read it (charter 6).
+    #[inline]
+    pub(super) unsafe fn idmap_of<'a>(mnt: *mut bindings::vfsmount) -> &'a IdMap {
+        // SAFETY: by the contract the memory lives; `do_idmap_mount()` stores the mapping with release semantics.
+        let idmap = unsafe { atomic_load(&raw mut (*mnt).mnt_idmap, Acquire) };
+        // SAFETY: the mount references its mapping until `free_vfsmnt()`, which runs a grace period after the last
+        // reference was given back. `can_idmap_mount()` lets nobody replace one that is not `nop_mnt_idmap`, a static, but
+        // `open_tree_attr()`, on a mount that nobody else has seen.
+        unsafe { IdMap::from_raw(idmap) }
     }
 
     /// The directory that the mount shows.
@@ -197,6 +246,12 @@ impl core::ops::Deref for PrivateMount {
 }
 
 impl PrivateMount {
+    /// Where the mount is.
+    #[inline]
+    pub(super) fn address(&self) -> NonNull<bindings::vfsmount> {
+        self.0
+    }
+
     /// Unmounts many, waiting for one RCU grace period instead of one a mount.
     pub(super) fn unmount_all(mut mounts: KVec<PrivateMount>) {
         // SAFETY: the mounts are owned, and are forgotten below.
@@ -361,6 +416,7 @@ impl<'a> PathRef<'a> {
     }
 
     /// The mount's id mapping.
+    #[inline]
     pub(crate) fn idmap(self) -> &'a IdMap {
         self.mnt.idmap()
     }

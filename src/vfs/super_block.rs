@@ -80,6 +80,13 @@ impl SuperBlock {
         self.0.get()
     }
 
+    /// The user namespace that its ids are of, which it references.
+    #[inline]
+    pub(super) fn user_ns(&self) -> *mut bindings::user_namespace {
+        // SAFETY: charter 1: the field is constant.
+        unsafe { (*self.as_ptr()).s_user_ns }
+    }
+
     /// Its identity.
     pub(crate) fn id(&self) -> SbId {
         SbId(self.as_ptr() as usize)

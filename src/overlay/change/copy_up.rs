@@ -155,7 +155,8 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     ///
-    /// `EOVERFLOW` where its owner has no place in the layer's mount (CVE-2023-0386).
+    /// `EOVERFLOW` where its owner has no place in the lower layer's mount, in the user namespace of whoever mounted the
+    /// union (CVE-2023-0386), or in the upper layer's mount.
     fn read(inode: &'a Inode, parent: Dir<'_>, want: Want) -> Result<Self> {
         let lower = inode.lower_path().ok_or(ESTALE)?;
         let (mut stat, mut parent_stat) = (Stat::zeroed(), Stat::zeroed());
@@ -164,6 +165,9 @@ impl<'a> Source<'a> {
             return Err(EOVERFLOW);
         }
         let parent_path = parent.expect_upper()?;
+        if !stat.ids_fit(parent_path) {
+            return Err(EOVERFLOW);
+        }
         match parent_path.dentry().inode() {
             Some(inode) if inode.sb().is_ordinary() => parent_stat.set_times(inode),
             _ => parent_path.stat(&mut parent_stat, statx::TIMES)?,

@@ -28,7 +28,7 @@ pub(crate) fn set_attributes(to: PathRef<'_>, stat: &Stat, lock: &InodeGuard<'_>
     }
     // A request with a new group lets a mounter without CAP_FSETID keep no set-group-ID bit.
     let sgid = stat.mode().0 & Mode::SGID != 0;
-    if !sgid && all.without_known(lock).apply(to, lock).is_ok() {
+    if !sgid && all.without_known(to.idmap(), lock).apply(to, lock).is_ok() {
         return Ok(());
     }
     // One by one: a filesystem that cannot keep these times can still keep the file.

@@ -52,6 +52,7 @@ fn look_up<'a>(dentry: &'a Dentry, name: &[u8]) -> Result<Option<Ref<'a, Dentry>
     let found = match name {
         b"." => dentry.into(),
         b".." => dentry.own_parent(),
+        // Names that the mounter listed, who looks for them again, for all mounts of the union at once.
         _ => dentry.lookup_locked(IdMap::nop(), name)?,
     };
     Ok((!found.is_negative()).then_some(found))

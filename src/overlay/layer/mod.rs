@@ -10,10 +10,7 @@ pub(super) mod temp;
 pub(super) mod whiteout;
 pub(super) mod xattr_names;
 
-use crate::vfs::{
-    mount::{IdMap, PathRef},
-    Dentry, Mount,
-};
+use crate::vfs::{mount::PathRef, Dentry, Mount};
 use kernel::{
     prelude::*,
     sync::{
@@ -67,11 +64,6 @@ impl Layer {
     #[inline]
     pub(crate) fn mnt(&self) -> &Mount {
         &self.mnt
-    }
-
-    /// The id mapping of every layer: mapped ones are refused.
-    pub(crate) fn idmap() -> &'static IdMap {
-        IdMap::nop()
     }
 
     /// The path of `dentry` in this layer; `EXDEV` where it is in none of its filesystem.

@@ -145,19 +145,10 @@ impl<'a> Opening<'a> {
     /// A private mount of `named`.
     fn clone_mount(&self, named: &Named, read_only: bool, what: &str) -> Result<PrivateMount> {
         // The check of CAP_SYS_ADMIN is on whoever makes the mount, not on the stored credentials.
-        let mnt = match cred::scope_real(|| Mount::clone_private(named.path.as_ref(), read_only)) {
-            Ok(mnt) => mnt,
-            Err(e) => return refuse(self.fc, e, fmt!("failed to clone {what}")),
-        };
-        // Here alone, as a detached mount can be mapped after it was named; nobody maps this one any more.
-        if mnt.is_idmapped() {
-            let name = Text(named.name.as_bytes());
-            return invalid(
-                self.fc,
-                fmt!("idmapped mount on {name} is not supported yet"),
-            );
+        match cred::scope_real(|| Mount::clone_private(named.path.as_ref(), read_only)) {
+            Ok(mnt) => Ok(mnt),
+            Err(e) => refuse(self.fc, e, fmt!("failed to clone {what}")),
         }
-        Ok(mnt)
     }
 
     /// Opens the upper layer.

@@ -259,8 +259,11 @@ impl Inode {
     /// As [`refresh`](Self::refresh), where owner or mode, all that set-id bits depend on, are not up to date.
     #[inline]
     pub(crate) fn refresh_mode(&self) {
-        let upper = self.upper().and_then(vfs::Dentry::inode);
-        if upper.is_some_and(|upper| !upper.has_mode_of(self)) {
+        let Some(path) = self.upper_path() else {
+            return;
+        };
+        let upper = path.dentry().inode();
+        if upper.is_some_and(|upper| !upper.has_mode_of(path.idmap(), self)) {
             self.refresh();
         }
     }
