@@ -92,6 +92,7 @@ bool rovl_capable_sysadmin_noaudit(void);
 void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file);
 void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags);
 bool rovl_fatal_signal_pending(void);
+bool rovl_in_execve(void);
 void rovl_posix_acl_release(struct posix_acl *acl);
 
 /* logging */

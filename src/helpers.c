@@ -531,6 +531,11 @@ rovl_inline bool rovl_fatal_signal_pending(void)
 	return fatal_signal_pending(current);
 }
 
+bool rovl_in_execve(void)
+{
+	return current->in_execve;
+}
+
 rovl_inline void rovl_posix_acl_release(struct posix_acl *acl)
 {
 	posix_acl_release(acl);

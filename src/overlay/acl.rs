@@ -4,11 +4,11 @@
 
 use crate::{
     overlay::{
-        attr::setattr,
-        change::copy_up,
+        attr,
         union::{Dentry, Inode, Overlay},
     },
     vfs::{
+        self,
         acl::{self, Acl, AclRef, AclType, RcuAcl},
         attr::Iattr,
         cred,
@@ -55,11 +55,9 @@ pub(crate) fn set_acl(
     kind: AclType,
 ) -> Result {
     let inode = dentry.own_positive()?;
-    let fs = dentry.fs();
-    let upper_acl = fs
-        .upper()
-        .is_some_and(|upper| upper.mnt().sb().has_posix_acl());
-    if !upper_acl || !inode.attributes()?.positive()?.has_set_acl() {
+    // Upper will have it.
+    let possible = |upper: &vfs::Inode| upper.sb().has_posix_acl() && upper.has_set_acl();
+    if !dentry.fs().upper_can(possible) {
         return Err(EOPNOTSUPP);
     }
     if kind == AclType::Default && !inode.mode().is_dir() {
@@ -73,22 +71,13 @@ pub(crate) fn set_acl(
         && kind == AclType::Access
         && !inode.in_group_or_capable(idmap)
     {
-        setattr(IdMap::nop(), dentry, &mut Iattr::kill_sgid())?;
+        attr::setattr(IdMap::nop(), dentry, &mut Iattr::kill_sgid())?;
     }
-    if acl.is_none() && inode.upper().is_none() {
-        // Nothing is copied up to remove what is not there.
-        let lower = inode.attributes()?;
-        cred::scope(fs.creds(), |_| Acl::read(lower, kind))?;
+    if acl.is_none() {
+        attr::must_have(inode, |lower| Acl::read(lower, kind))?;
     }
-    copy_up::copy_up(dentry)?;
-    let upper = inode.upper_path().ok_or(EROFS)?;
-    let result = {
-        let _write = upper.mnt().want_write()?;
-        cred::scope(fs.creds(), |_| match acl {
-            Some(acl) => acl.write(upper, kind),
-            None => Acl::remove(upper, kind),
-        })
-    };
-    inode.refresh();
-    result
+    attr::modify(dentry, |upper| match acl {
+        Some(acl) => acl.write(upper, kind),
+        None => Acl::remove(upper, kind),
+    })
 }

@@ -5,7 +5,7 @@
 use crate::{
     overlay::{
         change::copy_up,
-        layer::{Layer, Layout},
+        layer::{opened, Layer, Layout},
         object::{
             inode::NameMark,
             number::{self, Dev, Ino},
@@ -14,11 +14,13 @@ use crate::{
         union::{Dentry, Inode, Overlay},
     },
     vfs::{
+        self,
         attr::{fl, FileAttr, Iattr, Stat},
         cred,
         file::may,
+        file_ops::Generation,
         inode_ops::FiemapRequest,
-        mount::IdMap,
+        mount::{IdMap, PathRef},
         rcu::{RcuError, RcuInode, RcuLayerInode},
         Mode,
     },
@@ -111,24 +113,47 @@ pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -
     Ok(())
 }
 
+/// Changes attributes in upper, where the object is copied up to: `change` is called with the mounter's credentials and
+/// write access. The overlay inode is up to date afterwards.
+pub(crate) fn modify(dentry: &Dentry, change: impl FnOnce(PathRef<'_>) -> Result) -> Result {
+    let inode = dentry.own_positive()?;
+    copy_up::copy_up(dentry)?;
+    let upper = inode.expect_upper()?;
+    let _write = upper.mnt().want_write()?;
+    let result = cred::scope(dentry.fs().creds(), |_| change(upper));
+    inode.refresh();
+    result
+}
+
+/// Before an attribute is removed that `read` reads: nothing is copied up to remove what is not there.
+///
+/// # Errors
+///
+/// Those of `read`; `ENODATA` where the layer's filesystem has no such attributes.
+pub(crate) fn must_have<T>(inode: &Inode, read: impl FnOnce(PathRef<'_>) -> Result<T>) -> Result {
+    let real = inode.reals().attributes()?;
+    if real.is_upper() {
+        return Ok(());
+    }
+    match cred::scope(inode.fs().creds(), |_| read(real.path)) {
+        Err(e) if e == EOPNOTSUPP && inode.fs().upper_has_xattrs() => Err(ENODATA),
+        read => read.map(drop),
+    }
+}
+
 /// `chmod`, `chown`, `truncate`, `utimes`; the caller is checked on the overlay inode, then upper is
 /// changed with the mounter's credentials.
 pub(crate) fn setattr(idmap: &IdMap, dentry: &Dentry, attr: &mut Iattr) -> Result {
     attr.prepare(idmap, dentry)?;
-    let inode = dentry.own_positive()?;
-    copy_up::copy_up(dentry)?;
-    let upper = inode.upper_path().ok_or(EROFS)?;
-    let upper_inode = upper.dentry().positive()?;
-    let _access = match attr.changes_size() {
-        true => Some(upper_inode.write_access()?),
-        false => None,
-    };
     attr.rebase();
-    let _write = upper.mnt().want_write()?;
-    let lock = upper_inode.lock();
-    cred::scope(dentry.fs().creds(), |_| attr.apply(upper, &lock))?;
-    inode.refresh();
-    Ok(())
+    modify(dentry, |upper| {
+        let inode = upper.positive()?;
+        let _access = match attr.changes_size() {
+            true => Some(inode.write_access()?),
+            false => None,
+        };
+        attr.apply(upper, &inode.lock())
+    })
 }
 
 /// The access time is upper's; lower layers keep none for us.
@@ -152,8 +177,18 @@ pub(crate) fn fiemap(inode: &Inode, request: FiemapRequest<'_>) -> Result {
 /// Reads the `chattr` flags.
 pub(crate) fn fileattr_get(dentry: &Dentry, fa: &mut FileAttr) -> Result {
     let inode = dentry.own_positive()?;
-    let real = inode.attributes()?;
-    let result = cred::scope(dentry.fs().creds(), |_| fa.read(real));
+    let real = inode.reals().attributes()?;
+    let result = match cred::scope(dentry.fs().creds(), |_| fa.read(real.path)) {
+        // None are set, but they can be: in upper.
+        Err(e)
+            if e == ENOTTY
+                && !real.is_upper()
+                && dentry.fs().upper_can(vfs::Inode::has_set_fileattr) =>
+        {
+            Ok(())
+        }
+        result => result,
+    };
     for (bit, flag, xflag) in [
         (protected::flags::APPEND, fl::APPEND, fl::X_APPEND),
         (protected::flags::IMMUTABLE, fl::IMMUTABLE, fl::X_IMMUTABLE),
@@ -169,17 +204,17 @@ pub(crate) fn fileattr_get(dentry: &Dentry, fa: &mut FileAttr) -> Result {
 /// inode they would stop our own later changes.
 pub(crate) fn fileattr_set(dentry: &Dentry, fa: &mut FileAttr) -> Result {
     let inode = dentry.own_positive()?;
-    copy_up::copy_up(dentry)?;
-    let upper = inode.upper_path().ok_or(EROFS)?;
-    let result = {
-        let _write = upper.mnt().want_write()?;
-        cred::scope(dentry.fs().creds(), |_| {
-            protected::store(inode, upper, fa)?;
-            fa.write(upper)
-        })
-    };
-    let kept = inode.flags() & PROTECTED_FLAGS;
-    inode.set_flags(upper.dentry().positive()?.flags() | kept, COPIED_FLAGS);
-    inode.refresh();
-    result
+    modify(dentry, |upper| {
+        let stored = protected::store(inode, upper, fa).and_then(|()| fa.write(upper));
+        let kept = inode.flags() & PROTECTED_FLAGS;
+        inode.set_flags(upper.positive()?.flags() | kept, COPIED_FLAGS);
+        stored
+    })
+}
+
+/// Tells the generation of the object whose number is shown, as its filesystem does.
+pub(crate) fn generation(inode: &Inode, asked: Generation) -> Result {
+    let real = inode.reals().number()?;
+    let file = opened::for_reading(inode.fs(), real.path)?;
+    cred::scope(inode.fs().creds(), |_| asked.pass(&file))
 }

@@ -3,58 +3,35 @@
 //! Open regular files: every request is passed on to a file of the layer that has the data now.
 
 use crate::overlay::{
+    attr,
     change::copy_up,
+    layer::opened::{self, Opened},
     union::{OpenFile, Overlay},
 };
 use crate::vfs::{
-    self, cred,
+    cred,
     file::{self, whence, LayerFile, Range, Transfer},
-    file_ops::{Flush, Io, IoHooks, Mapping, Opening, RegularOperations, Splice},
+    file_ops::{
+        Flush, Generation, Io, IoHooks, Mapping, OpenTmpfile, Opening, RegularOperations, Splice,
+    },
     inode::InodeGuard,
     mount::{Path, PathRef},
-    sync::{OnceRef, OwnError},
+    sync::OwnError,
     Dentry, Mode,
 };
-use kernel::{
-    cred::Credential,
-    fs::{File, LocalFile},
-    prelude::*,
-    sync::aref::ARef,
-};
+use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
 
 /// An open regular file.
 pub(crate) struct RegularFile {
-    /// Opened in the layer that had the data then.
-    real: ARef<LayerFile>,
-    /// Opened in upper since, where the file was copied up.
-    upper: OnceRef<LayerFile>,
+    files: Opened,
     /// Why it could not be copied up for a mapping, for the task that tries the mapping again.
     unmappable: OwnError,
-}
-
-/// Opens the real file with `flags` by `open_backing`, checked with the mounter's credentials.
-fn open_real(
-    open: OpenFile<'_>,
-    path: PathRef<'_>,
-    flags: u32,
-    open_backing: fn(&LocalFile, PathRef<'_>, u32) -> Result<ARef<LayerFile>>,
-) -> Result<ARef<LayerFile>> {
-    let mut flags = flags | file::flags::O_NOATIME;
-    let inode = path.dentry().positive()?;
-    cred::scope(open.inode().fs().creds(), |_| {
-        inode.permission(path.idmap(), file::open_mask(flags))?;
-        if !inode.owner_or_capable(path.idmap()) {
-            flags &= !file::flags::O_NOATIME;
-        }
-        open_backing(open.file(), path, flags)
-    })
 }
 
 impl RegularFile {
     fn new(real: ARef<LayerFile>) -> Result<KBox<Self>> {
         let file = Self {
-            real,
-            upper: OnceRef::new(),
+            files: Opened::new(real),
             unmappable: OwnError::new(),
         };
         Ok(KBox::new(file, GFP_KERNEL)?)
@@ -74,10 +51,12 @@ impl RegularFile {
     /// As [`real`](Self::real), with the flags that it has.
     #[inline]
     fn current(&self, open: OpenFile<'_>) -> Result<&File> {
-        match open.inode().upper().and_then(Dentry::inode) {
-            Some(upper) if file::inode_of(&self.real) != upper => self.follow(open, upper),
-            _ => Ok(&self.real),
-        }
+        let Some(path) = open.inode().upper_path() else {
+            return Ok(self.files.first());
+        };
+        self.files.follow(path.positive()?, || {
+            opened::for_user(open, path, open.flags(), file::open_late)
+        })
     }
 
     /// Gives the file of the layer the flags that `fcntl(2)` gave the descriptor.
@@ -95,32 +74,9 @@ impl RegularFile {
         Ok(real)
     }
 
-    /// The file of upper, opened anew unless it is open already.
-    #[cold]
-    fn follow(&self, open: OpenFile<'_>, upper: &vfs::Inode) -> Result<&File> {
-        if self.upper.get().is_none() {
-            let path = open.inode().upper_path().ok_or(EIO)?;
-            // Where another task was quicker its file is used, and this one closed.
-            let file = open_real(open, path, open.flags(), file::open_late)?;
-            drop(self.upper.set(file));
-        }
-        let file = self.upper.get().ok_or(EIO)?;
-        if file::inode_of(file) != upper {
-            // Somebody else changed upper.
-            return Err(EIO);
-        }
-        Ok(file)
-    }
-
-    /// What is open now. Nothing is opened with the address space's lock held: a descriptor that has not
-    /// followed a copy-up yet maps what it had opened.
-    fn opened(&self) -> &File {
-        self.upper.get().unwrap_or(&self.real)
-    }
-
     /// Whether a request needs no copy-up, and no file to be opened or changed first.
     fn is_ready(&self, open: OpenFile<'_>, write: bool) -> bool {
-        let (real, upper) = (self.opened(), open.inode().upper());
+        let (real, upper) = (self.files.last(), open.inode().upper());
         upper
             .and_then(Dentry::inode)
             .is_none_or(|upper| file::inode_of(real) == upper)
@@ -163,12 +119,14 @@ impl RegularFile {
     /// Opens an unnamed file in the upper directory `parent`, with the current credentials; returns
     /// its dentry too.
     pub(crate) fn open_unnamed(
-        open: OpenFile<'_>,
+        new: &mut OpenTmpfile<'_, Overlay>,
         parent: PathRef<'_>,
         mode: Mode,
     ) -> Result<(KBox<Self>, Path)> {
-        let flags = open.flags() | file::flags::O_NOATIME;
+        let open = new.open();
+        let flags = (open.flags() | file::flags::O_NOATIME) & !file::flags::O_APPEND;
         let real = file::open_backing_tmpfile(open.file(), parent, flags, mode)?;
+        new.set_direct_io(file::can_direct_io(&real));
         let path = PathRef::of_file(&real).get();
         Ok((Self::new(real)?, path))
     }
@@ -222,13 +180,18 @@ impl RegularOperations<Overlay> for RegularFile {
         copy_up::copy_up_for_open(*open)?;
         open.drop_open_flags();
         let inode = open.inode();
-        let real = inode.content()?;
-        let flags = if real.is_upper() {
+        let content = inode.content()?;
+        let flags = if content.is_upper() {
             open.flags()
         } else {
             file::for_reading(open.flags())
         };
-        let real = open_real(*open, real.path, flags, file::open_backing)?;
+        let real = opened::for_user(*open, content.path, flags, file::open_backing)?;
+        let is_final = content.is_upper() || !file::is_writable(open.file());
+        open.set_direct_io(match is_final {
+            true => file::can_direct_io(&real),
+            false => inode.fs().upper_has_direct_io(),
+        });
         open.serve_nowait_as(&real);
         Self::new(real)
     }
@@ -255,27 +218,33 @@ impl RegularOperations<Overlay> for RegularFile {
     }
 
     fn is_mappable(open: OpenFile<'_>, data: &Self, shared: bool) -> Result<bool> {
-        // Others map what they had opened: an exec, which can't be restarted, maps through such a one.
-        let ready = !file::is_writable(open.file())
-            || match open.inode().upper().and_then(Dentry::inode) {
-                Some(upper) => {
-                    file::inode_of(data.opened()) == upper
-                        && (!shared || copy_up::is_done(open.dentry()))
-                }
-                None => !shared,
-            };
-        if ready {
+        let inode = open.inode();
+        let upper = inode.upper().and_then(Dentry::inode);
+        let ready = match upper {
+            Some(upper) => {
+                file::inode_of(data.files.last()) == upper
+                    && (!shared || copy_up::is_done(open.dentry()))
+            }
+            // A mapping is of one file for good: where somebody may write it is that of upper.
+            None => !inode.is_open_for_write(),
+        };
+        // An exec maps what it has opened: it can't be made again.
+        if ready || file::in_exec() {
             return Ok(true);
         }
-        data.unmappable.take().map(|()| false)
+        match data.unmappable.take() {
+            // What can't be copied up can't be written either, so who only reads needs no copy.
+            Err(_) if upper.is_none() && !file::is_writable(open.file()) => Ok(true),
+            left => left.map(|()| false),
+        }
     }
 
     fn make_mappable(open: OpenFile<'_>, data: &Self, shared: bool) {
         let ready = || {
-            if shared {
+            if shared || open.inode().upper_path().is_none() {
                 copy_up_for_write(open)?;
             }
-            data.real(open)
+            data.current(open)
         };
         // A task that is killed maps nothing any more.
         if let Err(e) = ready() {
@@ -286,7 +255,7 @@ impl RegularOperations<Overlay> for RegularFile {
     }
 
     fn mmap(open: OpenFile<'_>, data: &Self, mapping: Mapping<'_, Overlay>) -> Result {
-        let real = data.opened();
+        let real = data.files.last();
         // No mapping gets here without `is_mappable`, unless a driver makes it.
         if mapping.is_shared_writable() && !file::is_writable(real) {
             return Err(ENODEV);
@@ -343,7 +312,11 @@ impl RegularOperations<Overlay> for RegularFile {
     }
 
     fn flush(open: OpenFile<'_>, data: &Self, flush: Flush<'_>) -> Result {
-        cred::scope(open.inode().fs().creds(), |_| flush.pass(data.opened()))
+        cred::scope(open.inode().fs().creds(), |_| flush.pass(data.files.last()))
+    }
+
+    fn generation(open: OpenFile<'_>, asked: Generation) -> Result {
+        attr::generation(open.inode(), asked)
     }
 
     fn transfer(

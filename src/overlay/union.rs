@@ -58,6 +58,8 @@ pub(crate) struct Work {
     pub(crate) dir: Path,
     /// Its filesystem has unnamed files.
     pub(crate) tmpfile: bool,
+    /// Its filesystem has direct I/O.
+    pub(crate) direct_io: bool,
 }
 
 /// The layers that are mounted; they are unmounted together when dropped.
@@ -222,6 +224,17 @@ impl Overlay {
     /// Whether upper has unnamed files.
     pub(crate) fn has_tmpfile(&self) -> bool {
         self.layers.work.as_ref().is_some_and(|work| work.tmpfile)
+    }
+
+    /// Whether direct I/O is possible on files of upper.
+    pub(crate) fn upper_has_direct_io(&self) -> bool {
+        self.layers.work.as_ref().is_some_and(|work| work.direct_io)
+    }
+
+    /// Whether upper's filesystem has what `has` asks one of its inodes for.
+    pub(crate) fn upper_can(&self, has: fn(&vfs::Inode) -> bool) -> bool {
+        self.work()
+            .is_ok_and(|(_, work)| work.inode().is_some_and(has))
     }
 
     /// Whether our attributes can be set in upper.

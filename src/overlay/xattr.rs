@@ -4,7 +4,7 @@
 
 use crate::{
     overlay::{
-        change::copy_up,
+        attr,
         layer::xattr_names,
         union::{Dentry, Inode, Overlay},
     },
@@ -43,23 +43,13 @@ fn set(
     value: Option<&[u8]>,
     flags: SetFlags,
 ) -> Result {
-    let fs = dentry.fs();
-    if value.is_none() && inode.upper().is_none() {
-        // Nothing is copied up to remove what is not there.
-        let real = inode.attributes()?;
-        cred::scope(fs.creds(), |_| xattr::get(real, name, &mut []))?;
+    if value.is_none() {
+        attr::must_have(inode, |lower| xattr::get(lower, name, &mut []))?;
     }
-    copy_up::copy_up(dentry)?;
-    let upper = inode.upper_path().ok_or(EROFS)?;
-    let result = {
-        let _write = upper.mnt().want_write()?;
-        cred::scope(fs.creds(), |_| match value {
-            Some(value) => xattr::set(upper, name, value, flags),
-            None => xattr::remove(upper, name),
-        })
-    };
-    inode.refresh();
-    result
+    attr::modify(dentry, |upper| match value {
+        Some(value) => xattr::set(upper, name, value, flags),
+        None => xattr::remove(upper, name),
+    })
 }
 
 /// `trusted.overlay.*`: stored escaped.

@@ -28,6 +28,7 @@ use kernel::{
 /// `O_*` flags that the kernel crate does not name.
 pub(crate) mod flags {
     use crate::bindings;
+    pub(crate) const O_APPEND: u32 = bindings::O_APPEND;
     pub(crate) const O_NOATIME: u32 = bindings::O_NOATIME;
     pub(crate) const O_TRUNC: u32 = bindings::O_TRUNC;
     pub(crate) const O_DIRECT: u32 = bindings::O_DIRECT;
@@ -209,9 +210,9 @@ pub(crate) fn open_writes(flags: u32) -> bool {
     ) || flags & bindings::O_TRUNC != 0
 }
 
-/// `flags` with the access mode of reading.
+/// `flags` with the access mode of reading, and without what matters to writing alone.
 pub(crate) fn for_reading(flags: u32) -> u32 {
-    (flags & !bindings::O_ACCMODE) | bindings::O_RDONLY
+    (flags & !(bindings::O_ACCMODE | bindings::O_APPEND)) | bindings::O_RDONLY
 }
 
 /// Whether one of the `FMODE_*` bits in `mask` is set; bits that `open` alone decides.
@@ -238,6 +239,11 @@ pub(super) fn serves_nowait(file: &LocalFile) -> bool {
     has_mode(file, bindings::ROVL_FMODE_NOWAIT)
 }
 
+/// Whether direct I/O on `file` is possible.
+pub(crate) fn can_direct_io(file: &LocalFile) -> bool {
+    has_mode(file, bindings::ROVL_FMODE_CAN_ODIRECT)
+}
+
 /// Whether the file can be sought.
 pub(crate) fn can_seek(file: &LocalFile) -> bool {
     has_mode(file, bindings::ROVL_FMODE_LSEEK)
@@ -252,9 +258,8 @@ fn operations(file: &File) -> &bindings::file_operations {
     unsafe { &*ops }
 }
 
-/// The flags that `fcntl(F_SETFL)` changes.
-const SETFL: u32 =
-    bindings::O_APPEND | bindings::O_NONBLOCK | bindings::O_NDELAY | bindings::O_DIRECT;
+/// The flags that `fcntl(F_SETFL)` changes, but for `O_APPEND`: each request says whether it appends.
+const SETFL: u32 = bindings::O_NONBLOCK | bindings::O_NDELAY | bindings::O_DIRECT;
 
 /// Whether `fcntl(2)` changed none of the status flags of `user` since `real` has them.
 #[inline]
@@ -266,15 +271,10 @@ pub(crate) fn same_flags(user: &LocalFile, real: &File) -> bool {
 ///
 /// # Errors
 ///
-/// `EPERM` for clearing `O_APPEND` of an append-only file, `EINVAL` for an impossible `O_DIRECT`.
+/// `EINVAL` for an impossible `O_DIRECT`.
 pub(crate) fn take_flags(user: &LocalFile, real: &File) -> Result {
     let want = user.flags() & SETFL;
-    if (want ^ real.flags()) & bindings::O_APPEND != 0
-        && inode_of(real).flags() & bindings::S_APPEND != 0
-    {
-        return Err(EPERM);
-    }
-    if want & bindings::O_DIRECT != 0 && !has_mode(real, bindings::ROVL_FMODE_CAN_ODIRECT) {
+    if want & bindings::O_DIRECT != 0 && !can_direct_io(real) {
         return Err(EINVAL);
     }
     if let Some(check) = operations(real).check_flags {
@@ -380,6 +380,11 @@ pub(crate) fn fatal_signal_pending() -> bool {
     calls::rovl_fatal_signal_pending()
 }
 
+/// Whether the current task is in `execve(2)`, which cannot be made again.
+pub(crate) fn in_exec() -> bool {
+    calls::rovl_in_execve()
+}
+
 /// Strips set-id bits and file capabilities before a write to `file`, whose inode `lock` holds.
 ///
 /// # Errors
@@ -444,6 +449,24 @@ pub(crate) fn transfer(how: Transfer, from: &File, to: &File, range: Range) -> R
             calls::vfs_dedupe_file_range_one(from, from_pos, to, to_pos, len, flags)
         }
     })
+}
+
+/// Has the filesystem store the inode's generation at the user's address `to` (`FS_IOC_GETVERSION`).
+///
+/// # Errors
+///
+/// `ENOTTY` where it does not tell, `EFAULT`, or what a security module returns.
+pub(super) fn generation(real: &File, to: usize) -> Result {
+    let command = bindings::ROVL_FS_IOC_GETVERSION;
+    // SAFETY: charter 1: the file is referenced.
+    to_result(unsafe { bindings::rovl_security_file_ioctl(real.as_ptr(), command) })?;
+    let ioctl = operations(real).unlocked_ioctl.ok_or(ENOTTY)?;
+    // SAFETY: charter 1: the file is referenced. The argument of this command is an address that the filesystem stores
+    // a number at, as it may be for any value that user space passes.
+    match to_result(unsafe { ioctl(real.as_ptr(), command, to) } as i32) {
+        Err(e) if e.to_errno() == -(bindings::ENOIOCTLCMD as i32) => Err(ENOTTY),
+        other => other,
+    }
 }
 
 /// Calls the filesystem's `flush` for a descriptor that is being closed by the task whose locks have `owner`.

@@ -4,7 +4,7 @@
 //!
 //! Contracts and locks: `Documentation/filesystems/{vfs,locking}.rst`.
 
-pub(crate) use super::io::{Flush, Io, IoHooks, Mapping, Splice};
+pub(crate) use super::io::{Flush, Generation, Io, IoHooks, Mapping, Splice};
 use super::{
     callback::{c_table, FromC, RawFile, RawInode, RawPipe},
     file,
@@ -93,9 +93,13 @@ impl<'a, F: FileSystem> Opening<'a, F> {
     /// such.
     pub(crate) fn serve_nowait_as(&mut self, real: &File) {
         if file::serves_nowait(real) {
-            // SAFETY: by the type's meaning nobody else reads or writes the mode.
-            unsafe { (*self.file().as_ptr()).f_mode |= bindings::ROVL_FMODE_NOWAIT }
+            add_mode(self.file(), bindings::ROVL_FMODE_NOWAIT);
         }
+    }
+
+    /// Says whether direct I/O is possible: what the VFS sees when it has opened the file, and `F_SETFL` later.
+    pub(crate) fn set_direct_io(&mut self, possible: bool) {
+        set_direct_io(self.file(), possible);
     }
 
     /// Stores what `make` makes of it, for the later operations and for `release`.
@@ -115,6 +119,19 @@ impl<'a, F: FileSystem> Deref for Opening<'a, F> {
     fn deref(&self) -> &OpenFile<'a, F> {
         &self.0
     }
+}
+
+/// Sets the mode bit for direct I/O of `file`, which is being opened by the caller.
+fn set_direct_io(file: &LocalFile, possible: bool) {
+    if possible {
+        add_mode(file, bindings::ROVL_FMODE_CAN_ODIRECT);
+    }
+}
+
+/// Sets mode bits of `file`, which is being opened by the caller.
+fn add_mode(file: &LocalFile, bits: u32) {
+    // SAFETY: charter 1: the file is referenced; until it is open nobody but its opener reads or writes the mode.
+    unsafe { (*file.as_ptr()).f_mode |= bits };
 }
 
 /// Frees the data of an open file: its last callback.
@@ -146,6 +163,11 @@ impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
     /// The file.
     pub(crate) fn open(&self) -> OpenFile<'a, F> {
         self.0
+    }
+
+    /// As [`Opening::set_direct_io`].
+    pub(crate) fn set_direct_io(&mut self, possible: bool) {
+        set_direct_io(self.0.file(), possible);
     }
 
     /// Marks the dentry as that of an unnamed file and makes it positive; stores the file's data.
@@ -248,6 +270,8 @@ pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
     /// Takes advice on the access pattern.
     fn fadvise(open: OpenFile<'_, F>, data: &Self::Data, off: i64, len: i64, advice: i32)
         -> Result;
+    /// Tells the inode's generation.
+    fn generation(open: OpenFile<'_, F>, asked: Generation) -> Result;
     /// Closes a descriptor.
     fn flush(open: OpenFile<'_, F>, data: &Self::Data, flush: Flush<'_>) -> Result;
     /// Moves a range between two files of ours.
@@ -270,6 +294,8 @@ pub(crate) trait DirectoryOperations<F: FileSystem>: Sized + 'static {
     fn iterate(open: OpenFile<'_, F>, data: &Self::Data, ctx: &mut DirContext<'_>) -> Result;
     /// Moves the position; returns it.
     fn seek(open: OpenFile<'_, F>, data: &Self::Data, offset: i64, whence: i32) -> Result<i64>;
+    /// Tells the inode's generation.
+    fn generation(open: OpenFile<'_, F>, asked: Generation) -> Result;
     /// Writes back.
     fn fsync(
         open: OpenFile<'_, F>,
@@ -321,6 +347,10 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             => Self::find_place(file, file, addr, len, pgoff, flags);
         fn mmap(file: RawFile, vma: *mut bindings::vm_area_struct) -> i32
             => T::mmap(file, file, vma);
+        fn unlocked_ioctl(file: RawFile, command: u32, arg: usize) -> isize
+            => Self::ioctl(file, command, arg);
+        fn compat_ioctl(file: RawFile, command: u32, arg: usize) -> isize
+            => Self::ioctl(file, command, arg);
         fn fsync(file: RawFile, start: i64, end: i64, datasync: i32) -> i32
             => T::fsync(file, file, start, end, datasync);
         fn fallocate(file: RawFile, mode: i32, off: i64, len: i64) -> isize
@@ -329,6 +359,8 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             => T::fadvise(file, file, off, len, advice);
         fn flush(file: RawFile, owner: bindings::fl_owner_t) -> i32
             => T::flush(file, file, owner);
+        /// The VFS passes two files that have this very function, so both are of `F` and have the data of its one
+        /// table of regular files: no other type of the module is registered meanwhile that could share it.
         fn copy_file_range(
             from_file: RawFile,
             from: i64,
@@ -338,6 +370,7 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             flags: u32,
         ) -> isize
             => Self::copy(from_file, to_file, (from, to, len, flags));
+        /// The VFS passes two regular files of one super block.
         fn remap_file_range(
             from_file: RawFile,
             from: i64,
@@ -347,6 +380,10 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
             flags: u32,
         ) -> i64
             => Self::remap(from_file, to_file, (from, to, len, flags));
+    }
+
+    fn ioctl(open: OpenFile<'_, F>, command: u32, arg: usize) -> Result {
+        T::generation(open, Generation::asked(command, arg).ok_or(ENOTTY)?)
     }
 
     fn open_file(file: Opening<'_, F>) -> Result {
@@ -452,8 +489,16 @@ impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
             => T::seek(file, file, offset, whence);
         fn iterate_shared(file: RawFile, ctx: *mut bindings::dir_context) -> i32
             => Self::iterate(file, file, ctx);
+        fn unlocked_ioctl(file: RawFile, command: u32, arg: usize) -> isize
+            => Self::ioctl(file, command, arg);
+        fn compat_ioctl(file: RawFile, command: u32, arg: usize) -> isize
+            => Self::ioctl(file, command, arg);
         fn fsync(file: RawFile, start: i64, end: i64, datasync: i32) -> i32
             => T::fsync(file, file, start, end, datasync);
+    }
+
+    fn ioctl(open: OpenFile<'_, F>, command: u32, arg: usize) -> Result {
+        T::generation(open, Generation::asked(command, arg).ok_or(ENOTTY)?)
     }
 
     fn open_file(file: Opening<'_, F>) -> Result {

@@ -180,6 +180,18 @@ impl Inode {
         unsafe { (*(*self.as_ptr()).i_op).set_acl.is_some() }
     }
 
+    /// Whether `chattr` flags of this inode can be set.
+    pub(crate) fn has_set_fileattr(&self) -> bool {
+        // SAFETY: charter 1; `i_op` is never null.
+        unsafe { (*(*self.as_ptr()).i_op).fileattr_set.is_some() }
+    }
+
+    /// Whether somebody has it open for writing, or truncates it.
+    #[inline]
+    pub(crate) fn is_open_for_write(&self) -> bool {
+        read_field!(self, i_writecount).counter > 0
+    }
+
     /// Takes `i_rwsem` exclusively.
     pub(crate) fn lock(&self) -> InodeGuard<'_> {
         // SAFETY: charter 1.

@@ -21,13 +21,6 @@ use crate::bindings;
 use core::{marker::PhantomData, ptr};
 use kernel::{error::VTABLE_DEFAULT_ERROR, ffi::c_char, prelude::*};
 
-/// Address space operations of a file whose pages are all in the layers; allows `O_DIRECT` opens.
-pub(super) static DIRECT_IO_AOPS: bindings::address_space_operations =
-    bindings::address_space_operations {
-        direct_IO: Some(bindings::noop_direct_IO),
-        ..pin_init::zeroed()
-    };
-
 /// What lookup found.
 pub(crate) enum LookedUp<'a, F: FileSystem> {
     /// No such name.

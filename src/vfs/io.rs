@@ -197,6 +197,30 @@ fn hooks<F: FileSystem, H: IoHooks<F>>(cred: &Credential) -> bindings::backing_f
     }
 }
 
+/// The question for an inode's generation, to be passed on.
+pub(crate) struct Generation {
+    to: usize,
+}
+
+impl Generation {
+    /// The question that an ioctl of a user is; `None` where it is another.
+    pub(super) fn asked(command: u32, arg: usize) -> Option<Self> {
+        let native = bindings::ROVL_FS_IOC_GETVERSION;
+        // All store 32 bits, whatever the command says of itself.
+        let known = [native, bindings::ROVL_FS_IOC32_GETVERSION];
+        known.contains(&command).then_some(Self { to: arg })
+    }
+
+    /// Passes the question on to the filesystem of `real`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTTY` where it does not tell.
+    pub(crate) fn pass(self, real: &File) -> Result {
+        file::generation(real, self.to)
+    }
+}
+
 /// The owner token of a `flush`, to be passed on.
 pub(crate) struct Flush<'a>(bindings::fl_owner_t, PhantomData<&'a ()>);
 

@@ -5,7 +5,6 @@
 use super::{
     backing::Lowers,
     fs::{tables, FileSystem, Kind},
-    inode_ops,
     mount::{IdMap, Path},
     own::{InodeBox, OwnInode, OwnSuper},
     refs::Ref,
@@ -187,12 +186,7 @@ impl<'a, F: FileSystem> NewInode<'a, F> {
             (*ptr).i_default_acl = (-3isize) as *mut bindings::posix_acl;
             (*ptr).i_op = tables.inode;
             match tables.file {
-                Some(fops) => {
-                    (*ptr).__bindgen_anon_3.i_fop = fops;
-                    if mode.is_reg() {
-                        (*(*ptr).i_mapping).a_ops = &inode_ops::DIRECT_IO_AOPS;
-                    }
-                }
+                Some(fops) => (*ptr).__bindgen_anon_3.i_fop = fops,
                 None if mode.is_special() => bindings::init_special_inode(ptr, mode.0, rdev),
                 None => {}
             }

@@ -297,6 +297,15 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
         unsafe { (*self.sb.as_ptr()).s_stack_depth = depth }
     }
 
+    /// Shows the block size of `sb`.
+    pub(crate) fn set_block_size_of(&mut self, sb: &SuperBlock) {
+        let (ours, theirs) = (self.sb.as_ptr(), sb.as_ptr());
+        // SAFETY: charter 1 for `sb`, whose block size stays as it is while it is mounted.
+        let (size, bits) = unsafe { ((*theirs).s_blocksize, (*theirs).s_blocksize_bits) };
+        // SAFETY: `self.sb` is being filled: nobody else uses it.
+        unsafe { ((*ours).s_blocksize, (*ours).s_blocksize_bits) = (size, bits) };
+    }
+
     pub(crate) fn set_time_gran(&mut self, gran: u32) {
         // SAFETY: charter 1; a super block that is being filled is changed by nobody else.
         unsafe { (*self.sb.as_ptr()).s_time_gran = gran }

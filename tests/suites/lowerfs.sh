@@ -98,6 +98,20 @@ LOWERS=(erofs)
 UPPERFS='xfs btrfs' on_each_upper each
 umount_below "$SCRATCH/low"
 
+# The host's folder, exported read-only: its server refuses to open for appending what is only read here.
+remote=/rovl/tests/suites
+if grep -q '^[^ ]* /rovl 9p ' /proc/mounts; then
+	layers
+	LAYERS=lowerdir=$remote,upperdir=upper,workdir=work
+	mnt
+	check '9p: appending' add mnt/nest.sh more
+	check '9p: what was there' cmp -n "$(stat -c %s "$remote/nest.sh")" "$remote/nest.sh" mnt/nest.sh
+	prints '9p: what was appended' more tail -n 1 mnt/nest.sh
+	umnt
+else
+	skip '9p: appending' "$remote is not on 9p"
+fi
+
 # What statx(2) tells of a file that is protected by fs-verity.
 verity=$IMAGES/verity.img
 layers

@@ -71,11 +71,13 @@ pub(crate) fn copy_up_for_open(open: OpenFile<'_>) -> Result {
         return copy_up_want(dentry, Want::Nothing);
     }
     // Whether direct I/O is possible is a question to the file that will be written. A driver that opens
-    // the file for a file of its own maps it without asking where.
+    // the file for a file of its own maps it without asking where. What shows another number afterwards must not
+    // do so while it is open.
     if fs.copies_up_at_open()
         || flags & file::flags::O_DIRECT != 0
         || file::is_backing(open.file())
         || dentry.is_unhashed()
+        || !open.inode().keeps_number()
         || open.inode().upper_path().is_some()
     {
         return copy_up(dentry);

@@ -199,7 +199,7 @@ fn create_over_whiteout(writing: Writing<'_>, child: Child<'_>, entry: &Entry<'_
 pub(crate) fn tmpfile<'a>(
     idmap: &IdMap,
     dir: &Inode,
-    file: OpenTmpfile<'a, Overlay>,
+    mut file: OpenTmpfile<'a, Overlay>,
     mode: Mode,
 ) -> Result<Instantiated<'a, Overlay>> {
     let fs = dir.fs();
@@ -215,7 +215,7 @@ pub(crate) fn tmpfile<'a>(
         let creator = cred::creator(original, NewEntry::Unnamed(&file), owner, mode)?;
         cred::scope(&creator, |_| {
             let parent = dir.upper_path().ok_or(EROFS)?;
-            let (data, upper) = RegularFile::open_unnamed(file.open(), parent, mode)?;
+            let (data, upper) = RegularFile::open_unnamed(&mut file, parent, mode)?;
             dentry.marks().set(NameMark::UpperAlias);
             let inode = Object::in_upper(upper).inode(dentry.own_sb(), Some(new))?;
             let flags = inode.revalidate_flags();

@@ -8,36 +8,35 @@ use super::{
 };
 use crate::{
     overlay::{
-        layer::{Layout, UPPER},
+        attr,
+        layer::{
+            opened::{self, Opened},
+            Layout,
+        },
         object::{
-            inode::{Dir, DirFlag, Real},
+            inode::{Dir, DirFlag},
             number,
         },
         union::{Dentry, OpenFile, Overlay},
     },
     vfs::{
-        cred,
-        file::{self, whence, LayerFile},
-        file_ops::{DirectoryOperations, Opening},
+        self, cred,
+        file::{self, whence},
+        file_ops::{DirectoryOperations, Generation, Opening},
         readdir::DirContext,
-        sync::OnceRef,
     },
 };
 use kernel::{
     fs::File,
     new_spinlock,
     prelude::*,
-    sync::{aref::ARef, atomic::Relaxed, Arc, SpinLock},
+    sync::{atomic::Relaxed, Arc, SpinLock},
 };
 
 /// An open directory.
 #[pin_data]
 pub(crate) struct OpenDir {
-    /// Opened in the layer that answered for the directory then.
-    real: ARef<LayerFile>,
-    real_is_upper: bool,
-    /// Opened in upper since, where the directory was copied up.
-    upper: OnceRef<LayerFile>,
+    files: Opened,
     #[pin]
     state: SpinLock<State>,
 }
@@ -55,17 +54,10 @@ impl OpenDir {
         let Some(path) = open.inode().upper_path() else {
             return Ok(None);
         };
-        if self.real_is_upper {
-            return Ok(Some(&self.real));
-        }
-        if self.upper.get().is_none() {
-            let file = cred::scope(open.inode().fs().creds(), |_| {
-                file::open_checked(path, false)
-            })?;
-            // Where another task was quicker its file is used, and this one closed.
-            drop(self.upper.set(file));
-        }
-        Ok(self.upper.get().map(|file| &**file))
+        let fs = open.inode().fs();
+        self.files
+            .follow(path.positive()?, || opened::for_reading(fs, path))
+            .map(Some)
     }
 
     /// Starts over: forgets a listing that is out of date, sees whether names are merged now.
@@ -120,7 +112,7 @@ impl OpenDir {
         let (dentry, inode) = (open.dentry(), open.inode());
         let dir = inode.dir()?;
         if inode.fs().layout() != Layout::OneFs {
-            return ctx.pass_through(&self.real);
+            return ctx.pass_through(self.files.first());
         }
         let parent = dentry.own_parent();
         let parent_ino = if parent.own_positive()?.reals().is_merged() {
@@ -128,15 +120,17 @@ impl OpenDir {
         } else {
             None
         };
-        let impure = if self.real_is_upper && dir.flags().test(DirFlag::Impure) {
+        let listed = file::inode_of(self.files.first());
+        let in_upper = inode.upper().and_then(vfs::Dentry::inode) == Some(listed);
+        let impure = if in_upper && dir.flags().test(DirFlag::Impure) {
             impure_listing(dentry, dir)?
         } else {
             None
         };
         if parent_ino.is_none() && impure.is_none() {
-            return ctx.pass_through(&self.real);
+            return ctx.pass_through(self.files.first());
         }
-        let result = ctx.pass_mapped(&self.real, |entry| {
+        let result = ctx.pass_mapped(self.files.first(), |entry| {
             match (entry.name, parent_ino, &impure) {
                 (b"..", Some(ino), _) => ino,
                 (name, _, Some(listing)) => listing
@@ -154,14 +148,12 @@ impl DirectoryOperations<Overlay> for OpenDir {
 
     fn open(open: Opening<'_, Overlay>) -> Result<Pin<KBox<Self>>> {
         let inode = open.inode();
-        let Real { path, layer } = inode.content()?;
+        let path = inode.content()?.path;
         let merged = inode.dir()?.lists_merged();
-        let real = cred::scope(inode.fs().creds(), |_| file::open_checked(path, false))?;
+        let real = opened::for_reading(inode.fs(), path)?;
         KBox::pin_init(
             pin_init!(Self {
-                real,
-                real_is_upper: layer == UPPER,
-                upper: OnceRef::new(),
+                files: Opened::new(real),
                 state <- new_spinlock!(
                     State {
                         merged,
@@ -197,8 +189,8 @@ impl DirectoryOperations<Overlay> for OpenDir {
             data.restart(inode.dir()?);
         }
         if !data.state.lock().merged {
-            let pos = file::seek(&data.real, offset, how)?;
-            file::set_pos(open.file(), file::pos(&data.real));
+            let pos = file::seek(data.files.first(), offset, how)?;
+            file::set_pos(open.file(), file::pos(data.files.first()));
             return Ok(pos);
         }
         let to = match how {
@@ -211,6 +203,10 @@ impl DirectoryOperations<Overlay> for OpenDir {
         }
         file::set_pos(open.file(), to);
         Ok(to)
+    }
+
+    fn generation(open: OpenFile<'_>, asked: Generation) -> Result {
+        attr::generation(open.inode(), asked)
     }
 
     fn fsync(open: OpenFile<'_>, data: &Self, start: i64, end: i64, datasync: bool) -> Result {

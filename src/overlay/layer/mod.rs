@@ -4,6 +4,7 @@
 
 pub(super) mod handle;
 pub(super) mod marks;
+pub(super) mod opened;
 pub(super) mod redirect;
 pub(super) mod temp;
 pub(super) mod whiteout;

@@ -22,6 +22,8 @@ pub(crate) struct Features {
     pub(crate) types: bool,
     /// Unnamed files.
     pub(crate) tmpfile: bool,
+    /// Direct I/O.
+    pub(crate) direct_io: bool,
     /// A rename leaves a whiteout behind.
     pub(crate) whiteouts: bool,
     pub(crate) marks: OwnMarks,
@@ -70,6 +72,7 @@ impl Capabilities {
                 features: Some(Features {
                     types: true,
                     tmpfile: true,
+                    direct_io: true,
                     whiteouts: true,
                     marks: OwnMarks::Work,
                     remote: false,

@@ -175,6 +175,9 @@ fn set_attributes(sb: &mut NewSuper<'_, Overlay>, layers: &Layers) {
         }
         sb.set_time_gran(of_upper.time_gran());
     }
+    if let Some(top) = layers.upper().or(layers.lower().first()) {
+        sb.set_block_size_of(top.mnt().sb());
+    }
     if layers.work.is_none() {
         sb.set_flag(SbFlag::ReadOnly);
     }

@@ -208,8 +208,11 @@ impl<'a> Opening<'a> {
             return Ok(None);
         };
         self.add_root(dir.as_ref().dentry(), "workdir")?;
-        let tmpfile = features.tmpfile;
-        self.layers.work = Some(Work { dir, tmpfile });
+        self.layers.work = Some(Work {
+            dir,
+            tmpfile: features.tmpfile,
+            direct_io: features.direct_io,
+        });
         Ok(Some(features))
     }
 

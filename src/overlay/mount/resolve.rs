@@ -210,6 +210,7 @@ mod tests {
     const WHOLE: Features = Features {
         types: true,
         tmpfile: true,
+        direct_io: true,
         whiteouts: true,
         marks: OwnMarks::Work,
         remote: false,
@@ -458,6 +459,7 @@ mod tests {
         let mut poor = Features {
             types: false,
             tmpfile: false,
+            direct_io: true,
             whiteouts: false,
             marks: OwnMarks::Missing,
             remote: false,

@@ -172,13 +172,16 @@ fn renames_with_whiteout(writing: Writing<'_>, work: &Dentry) -> Result<bool> {
 
 /// Finds out what the filesystem of the work directory `work` in `base` can do.
 fn probe(writing: Writing<'_>, base: &Dentry, work: PathRef<'_>) -> Result<Features> {
+    let (tmpfile, direct_io) = match dirop::tmpfile(writing, work.dentry(), Mode(Mode::REG)) {
+        Err(e) if e == ENOMEM => return Err(e),
+        // Nothing tells of direct I/O: whether it is possible is seen when it is used.
+        Err(e) => (is_full(e), true),
+        Ok(file) => (true, file::can_direct_io(&file)),
+    };
     Ok(Features {
         types: tells_types(writing.mnt().path(base)?)?,
-        tmpfile: match dirop::tmpfile(writing, work.dentry(), Mode(Mode::REG)) {
-            Err(e) if e == ENOMEM => return Err(e),
-            Err(e) => is_full(e),
-            Ok(_) => true,
-        },
+        tmpfile,
+        direct_io,
         whiteouts: renames_with_whiteout(writing, work.dentry())?,
         marks: marks::probe(work)?,
         remote: base.revalidate_flags() != 0,

@@ -261,6 +261,11 @@ impl Inode {
         }
     }
 
+    /// Whether a copy-up leaves its number as it is.
+    pub(crate) fn keeps_number(&self) -> bool {
+        self.data().identity == Identity::Lower
+    }
+
     /// The revalidation flags of its real dentries.
     pub(crate) fn revalidate_flags(&self) -> u32 {
         let upper = self.upper().map_or(0, vfs::Dentry::revalidate_flags);

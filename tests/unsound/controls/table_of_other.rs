@@ -8,7 +8,8 @@ use crate::{
         context::{Context, FsContext, Value},
         file::{Range, Transfer},
         file_ops::{
-            DirectoryOperations, Flush, Io, Mapping, OpenFile, Opening, RegularOperations, Splice,
+            DirectoryOperations, Flush, Generation, Io, Mapping, OpenFile, Opening,
+            RegularOperations, Splice,
         },
         fs::{FileSystem, InodeData, Policy},
         inode_ops::InodeOperations,
@@ -57,6 +58,9 @@ impl RegularOperations<Other> for Nothing {
     fn seek(_: OpenFile<'_, Other>, _: &(), _: i64, _: i32) -> Result<i64> {
         Err(EIO)
     }
+    fn generation(_: OpenFile<'_, Other>, _: Generation) -> Result {
+        Err(ENOTTY)
+    }
     fn fsync(_: OpenFile<'_, Other>, _: &(), _: i64, _: i64, _: bool) -> Result {
         Err(EIO)
     }
@@ -89,6 +93,9 @@ impl DirectoryOperations<Other> for Nothing {
     }
     fn seek(_: OpenFile<'_, Other>, _: &(), _: i64, _: i32) -> Result<i64> {
         Err(EIO)
+    }
+    fn generation(_: OpenFile<'_, Other>, _: Generation) -> Result {
+        Err(ENOTTY)
     }
     fn fsync(_: OpenFile<'_, Other>, _: &(), _: i64, _: i64, _: bool) -> Result {
         Err(EIO)

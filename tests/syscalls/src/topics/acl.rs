@@ -3,7 +3,7 @@
 
 use crate::harness::*;
 use crate::sys::{self, Sys};
-use crate::union::Union;
+use crate::union::{is_overlayfs, Union};
 use rustix::fs::{Access, OFlags};
 use rustix::io::Errno;
 use std::path::Path;
@@ -233,6 +233,42 @@ fn chmod_changes_mask(ctx: &Ctx) -> Res {
     })
 }
 
+/// A list is set on upper, so it is upper that is asked whether it has lists. overlayfs asks the layer that has the
+/// file.
+fn set_on_a_layer_without(ctx: &Ctx) -> Res {
+    let mut u = Union::new(ctx)?;
+    super::opened::mount_ramfs(&ctx.tmp.join("ram"))?;
+    u.lowers[0] = ctx.tmp.join("ram/l");
+    sys::mkdir(&u.lowers[0])?;
+    for n in ["set", "kept"] {
+        sys::write(&u.l(n), "x")?;
+        sys::mkdir(&u.l(&format!("{n}dir")))?;
+    }
+    u.mount()?;
+    for n in ["kept", "keptdir"] {
+        fails(sys::getx(&u.m(n), ACCESS), Errno::NODATA, "none yet")?;
+        let seen = rustix::fs::removexattr(u.m(n), ACCESS);
+        if !is_overlayfs() {
+            fails(seen, Errno::NODATA, "removing what is not there")?;
+        }
+        check(!sys::exists(&u.u(n)), "that copied up")?;
+    }
+    for n in ["set", "setdir"] {
+        let seen = set_access(&u.m(n), 0, Some((1000, 6)));
+        if is_overlayfs() {
+            fails(seen, Errno::OPNOTSUPP, n)?;
+            continue;
+        }
+        works(seen, n)?;
+        same(
+            sys::getx(&u.m(n), ACCESS)?,
+            sys::getx(&u.u(n), ACCESS)?,
+            "the list",
+        )?;
+    }
+    Ok(())
+}
+
 fn tmpfile_inherits(ctx: &Ctx) -> Res {
     let u = Union::new(ctx)?;
     sys::mkdir(&u.l("d"))?;
@@ -250,6 +286,7 @@ fn tmpfile_inherits(ctx: &Ctx) -> Res {
 tests! {
     Tmpfs: access_on_lower_honoured, copied_up, directory_lists_copied_up, default_inherited,
         default_inherited_over_whiteout, set_and_remove_on_lower, only_the_owner_sets,
-        default_on_a_file_refused, malformed_refused, chmod_changes_mask, tmpfile_inherits;
+        default_on_a_file_refused, malformed_refused, chmod_changes_mask, set_on_a_layer_without,
+        tmpfile_inherits;
     Ext4: copied_up, default_inherited, default_inherited_over_whiteout;
 }

@@ -3,7 +3,7 @@
 
 use crate::harness::*;
 use crate::sys::{self, Sys};
-use crate::union::Union;
+use crate::union::{is_overlayfs, Union};
 use rustix::fd::AsRawFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -62,6 +62,30 @@ fn xset(p: &Path, v: [u32; 7]) -> Sys<()> {
     sys::ret(i64::from(unsafe {
         libc::ioctl(fd.as_raw_fd(), FSSETXATTR, &v)
     }))?;
+    Ok(())
+}
+
+/// Flags are set on upper, so it is upper that is asked whether it has them. overlayfs asks the layer
+/// that has the file.
+fn set_on_a_layer_without(ctx: &Ctx) -> Res {
+    let mut u = Union::new(ctx)?;
+    super::opened::mount_ramfs(&ctx.tmp.join("ram"))?;
+    u.lowers[0] = ctx.tmp.join("ram/l");
+    sys::mkdir(&u.lowers[0])?;
+    sys::write(&u.l("f"), "x")?;
+    sys::mkdir(&u.l("d"))?;
+    u.mount()?;
+    for n in ["f", "d"] {
+        if is_overlayfs() {
+            fails(get(&u.m(n)), Errno::NOTTY, n)?;
+            continue;
+        }
+        same(works(get(&u.m(n)), n)?, 0, "none yet")?;
+        check(!sys::exists(&u.u(n)), "reading copied up")?;
+        works(change(&u.m(n), IMMUTABLE, 0), n)?;
+        same(get(&u.m(n))? & PROT, IMMUTABLE, n)?;
+        works(change(&u.m(n), 0, IMMUTABLE), n)?;
+    }
     Ok(())
 }
 
@@ -355,6 +379,6 @@ tests! {
     Ext4: get_on_both_layers, set_copies_up, flags_survive_copy_up, immutable, append_only,
         lower_flags_over_copy_up, protattr_is_hidden, immutable_directory, fsxattr,
         needs_owner_and_capability, no_flags_on_special;
-    Tmpfs: get_on_both_layers, immutable, fsxattr;
+    Tmpfs: get_on_both_layers, set_on_a_layer_without, immutable, fsxattr;
     Xfs: set_copies_up, immutable, append_only, lower_flags_over_copy_up, fsxattr;
 }

@@ -23,6 +23,7 @@ mod mount;
 mod names;
 mod notify;
 mod open;
+mod opened;
 mod perm;
 mod race;
 mod readdir;
@@ -40,6 +41,7 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("mount", mount::TESTS),
     ("refuse", refuse::TESTS),
     ("open", open::TESTS),
+    ("opened", opened::TESTS),
     ("rw", rw::TESTS),
     ("lazy", lazy::TESTS),
     ("firstwrite", firstwrite::TESTS),

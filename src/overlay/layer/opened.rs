@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files of layers that are open on behalf of a user's file, or of the union itself.
+
+use crate::overlay::union::{OpenFile, Overlay};
+use crate::vfs::{
+    self, cred,
+    file::{self, LayerFile},
+    inode::flags,
+    mount::PathRef,
+    sync::OnceRef,
+};
+use kernel::{
+    fs::{File, LocalFile},
+    prelude::*,
+    sync::aref::ARef,
+};
+
+/// The files behind an open file: one that was opened with it, and that of upper where it followed a copy-up.
+pub(crate) struct Opened {
+    first: ARef<LayerFile>,
+    upper: OnceRef<LayerFile>,
+}
+
+impl Opened {
+    /// What was opened with the user's file.
+    pub(crate) fn new(first: ARef<LayerFile>) -> Self {
+        Self {
+            first,
+            upper: OnceRef::new(),
+        }
+    }
+
+    /// What was opened with the user's file, whatever was copied up since.
+    #[inline]
+    pub(crate) fn first(&self) -> &File {
+        &self.first
+    }
+
+    /// What is open now; nothing is opened for that.
+    #[inline]
+    pub(crate) fn last(&self) -> &File {
+        self.upper.get().unwrap_or(&self.first)
+    }
+
+    /// The file of `upper`, which is the user's file's inode in upper; opened by `open` unless it is open already.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open`; `EIO` where somebody else changed upper.
+    #[inline]
+    pub(crate) fn follow(
+        &self,
+        upper: &vfs::Inode,
+        open: impl FnOnce() -> Result<ARef<LayerFile>>,
+    ) -> Result<&File> {
+        if file::inode_of(&self.first) == upper {
+            return Ok(&self.first);
+        }
+        self.follow_to(upper, open)
+    }
+
+    #[cold]
+    fn follow_to(
+        &self,
+        upper: &vfs::Inode,
+        open: impl FnOnce() -> Result<ARef<LayerFile>>,
+    ) -> Result<&File> {
+        if self.upper.get().is_none() {
+            // Where another task was quicker its file is used, and this one closed.
+            drop(self.upper.set(open()?));
+        }
+        let file = self.upper.get().ok_or(EIO)?;
+        if file::inode_of(file) != upper {
+            return Err(EIO);
+        }
+        Ok(file)
+    }
+}
+
+/// Opens `path` for `open` with `flags` by `open_backing`, checked with the mounter's credentials.
+pub(crate) fn for_user(
+    open: OpenFile<'_>,
+    path: PathRef<'_>,
+    flags: u32,
+    open_backing: fn(&LocalFile, PathRef<'_>, u32) -> Result<ARef<LayerFile>>,
+) -> Result<ARef<LayerFile>> {
+    let inode = path.positive()?;
+    let mask = file::open_mask(flags);
+    let mut flags = flags | file::flags::O_NOATIME;
+    // Each request says whether it appends. But an append-only file is opened by nobody who doesn't.
+    if inode.flags() & flags::APPEND == 0 {
+        flags &= !file::flags::O_APPEND;
+    }
+    cred::scope(open.inode().fs().creds(), |_| {
+        inode.permission(path.idmap(), mask)?;
+        if !inode.owner_or_capable(path.idmap()) {
+            flags &= !file::flags::O_NOATIME;
+        }
+        open_backing(open.file(), path, flags)
+    })
+}
+
+/// Opens `path` for reading, checked with the mounter's credentials.
+pub(crate) fn for_reading(fs: &Overlay, path: PathRef<'_>) -> Result<ARef<LayerFile>> {
+    cred::scope(fs.creds(), |_| file::open_checked(path, false))
+}
