@@ -105,5 +105,6 @@ unsafe extern "C" {
     pub(super) safe fn rovl_cond_resched();
     pub(super) safe fn rovl_current_real_cred() -> *const bindings::cred;
     pub(super) safe fn rovl_fatal_signal_pending() -> bool;
+    pub(super) safe fn rovl_in_execve() -> bool;
     pub(super) safe fn rovl_ratelimit() -> bool;
 }
