@@ -102,7 +102,10 @@ impl RegularFile {
         mode: Mode,
     ) -> Result<(KBox<Self>, Path)> {
         let open = new.open();
-        let flags = (open.flags() | file::flags::O_NOATIME) & !file::flags::O_APPEND;
+        let mut flags = (open.flags() | file::flags::O_NOATIME) & !file::flags::O_APPEND;
+        if open.inode().fs().is_volatile() {
+            flags &= !file::flags::SYNC;
+        }
         let real = file::open_backing_tmpfile(open.file(), parent, flags, mode)?;
         new.set_direct_io(file::can_direct_io(&real));
         let path = PathRef::of_file(&real).get();
@@ -179,6 +182,9 @@ impl RegularOperations<Overlay> for RegularFile {
         }
         if write && io.is_nowait() && !copy_up::is_done(open.dentry()) {
             return Err(EAGAIN);
+        }
+        if write && open.inode().fs().is_volatile() {
+            io.forget_sync();
         }
         data.pass(open, write, |real, creds| io.pass::<Hooks>(real, creds))
     }
@@ -258,6 +264,9 @@ impl RegularOperations<Overlay> for RegularFile {
     }
 
     fn fsync(open: OpenFile<'_>, data: &Self, start: i64, end: i64, datasync: bool) -> Result {
+        if let Some(result) = open.inode().fs().instead_of_sync() {
+            return result;
+        }
         // Lower layers have nothing to be written back, and may refuse.
         if open.inode().upper().is_none() {
             return Ok(());

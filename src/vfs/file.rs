@@ -31,6 +31,8 @@ pub(crate) mod flags {
     pub(crate) const O_NOATIME: u32 = bindings::O_NOATIME;
     pub(crate) const O_TRUNC: u32 = bindings::O_TRUNC;
     pub(crate) const O_DIRECT: u32 = bindings::O_DIRECT;
+    /// `O_SYNC` and `O_DSYNC`.
+    pub(crate) const SYNC: u32 = bindings::__O_SYNC | bindings::O_DSYNC;
 }
 
 /// `SEEK_*` origins.
