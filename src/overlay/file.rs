@@ -124,7 +124,10 @@ impl RegularFile {
         mode: Mode,
     ) -> Result<(KBox<Self>, Path)> {
         let open = new.open();
-        let flags = (open.flags() | file::flags::O_NOATIME) & !file::flags::O_APPEND;
+        let mut flags = (open.flags() | file::flags::O_NOATIME) & !file::flags::O_APPEND;
+        if open.inode().fs().is_volatile() {
+            flags &= !file::flags::SYNC;
+        }
         let real = file::open_backing_tmpfile(open.file(), parent, flags, mode)?;
         new.set_direct_io(file::can_direct_io(&real));
         let path = PathRef::of_file(&real).get();
@@ -201,6 +204,9 @@ impl RegularOperations<Overlay> for RegularFile {
             return Ok(0);
         }
         let wait = !io.is_nowait();
+        if write && open.inode().fs().is_volatile() {
+            io.forget_sync();
+        }
         data.pass(open, write, wait, |real, creds| {
             io.pass::<Hooks>(real, creds)
         })
@@ -283,6 +289,9 @@ impl RegularOperations<Overlay> for RegularFile {
     }
 
     fn fsync(open: OpenFile<'_>, data: &Self, start: i64, end: i64, datasync: bool) -> Result {
+        if let Some(result) = open.inode().fs().instead_of_sync() {
+            return result;
+        }
         // Lower layers have nothing to be written back, and may refuse.
         if open.inode().upper().is_none() {
             return Ok(());

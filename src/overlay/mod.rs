@@ -102,13 +102,16 @@ impl FileSystem for Overlay {
     }
 
     fn sync(&self, sb: &SuperBlock) -> Result {
-        let Some((upper, passed)) = self.upper().zip(self.passed_errors.as_ref()) else {
+        if let Some(result) = self.instead_of_sync() {
+            return result.map_err(|_| EIO);
+        }
+        let Some((upper, known)) = self.upper().zip(self.known_errors.as_ref()) else {
             return Ok(());
         };
         let upper = upper.mnt().sb();
         let result = upper.sync();
         // What was written through the mount is upper's to write back.
-        sb.pass_on_errors(upper, passed);
+        sb.pass_on_errors(upper, known);
         result
     }
 

@@ -16,7 +16,7 @@ use crate::vfs::{
     claim::Claim,
     inode::InodeId,
     mount::Path,
-    super_block::{AnonDev, PassedErrors, SbId},
+    super_block::{AnonDev, KnownErrors, SbId},
     Mount,
 };
 use kernel::{
@@ -129,8 +129,8 @@ pub(crate) struct Overlay {
     pub(crate) upper_xattrs: Atomic<bool>,
     pub(crate) share_whiteouts: Atomic<bool>,
     pub(crate) last_ino: Atomic<u64>,
-    /// Upper's writeback errors that `syncfs(2)` knows of.
-    pub(crate) passed_errors: Option<PassedErrors>,
+    /// Upper's writeback errors that `syncfs(2)` has passed on; of a volatile mount, those from before it.
+    pub(crate) known_errors: Option<KnownErrors>,
     pub(crate) dir_caches: Arc<DirCaches>,
 }
 
@@ -262,6 +262,25 @@ impl Overlay {
     /// Whether a directory with a lower part is renamed with a redirect.
     pub(crate) fn makes_redirects(&self) -> bool {
         self.config.redirect_dir.value == RedirectDir::On
+    }
+
+    /// Whether nothing is written back for the mount.
+    #[inline]
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.config.is_volatile()
+    }
+
+    /// What a request to write something back comes to where nothing is: `None` where it is.
+    ///
+    /// An error that upper had since the mount is returned for ever. Which files it hit nobody can tell.
+    #[inline]
+    pub(crate) fn instead_of_sync(&self) -> Option<Result> {
+        self.is_volatile().then(|| {
+            let known = self.upper().zip(self.known_errors.as_ref());
+            known.map_or(Ok(()), |(upper, known)| {
+                upper.mnt().sb().no_error_since(known)
+            })
+        })
     }
 
     /// What its directories remember.

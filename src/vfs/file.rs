@@ -32,6 +32,8 @@ pub(crate) mod flags {
     pub(crate) const O_NOATIME: u32 = bindings::O_NOATIME;
     pub(crate) const O_TRUNC: u32 = bindings::O_TRUNC;
     pub(crate) const O_DIRECT: u32 = bindings::O_DIRECT;
+    /// `O_SYNC` and `O_DSYNC`.
+    pub(crate) const SYNC: u32 = bindings::__O_SYNC | bindings::O_DSYNC;
 }
 
 /// `SEEK_*` origins.
@@ -382,8 +384,7 @@ pub(crate) fn fatal_signal_pending() -> bool {
 
 /// Whether the current task is in `execve(2)`, which cannot be made again.
 pub(crate) fn in_exec() -> bool {
-    // SAFETY: no preconditions.
-    unsafe { bindings::rovl_in_execve() }
+    calls::rovl_in_execve()
 }
 
 /// Strips set-id bits and file capabilities before a write to `file`, whose inode `lock` holds.

@@ -53,6 +53,12 @@ impl<F: FileSystem> Io<'_, F> {
         unsafe { (*self.iocb).ki_flags & bindings::ROVL_IOCB_NOWAIT as i32 != 0 }
     }
 
+    /// Makes the request one that does not ask for its data to be written back.
+    pub(crate) fn forget_sync(&self) {
+        // SAFETY: the request is the callback's for its duration.
+        unsafe { (*self.iocb).ki_flags &= !(bindings::ROVL_IOCB_SYNC as i32) };
+    }
+
     /// Passes the request on to `real` with `cred`; afterwards (for asynchronous requests: on
     /// completion) `H` hears of it. Returns the bytes moved; `EIOCBQUEUED` for a queued request.
     ///

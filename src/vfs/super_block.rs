@@ -42,8 +42,8 @@ impl SbId {
     pub(crate) const NONE: Self = Self(0);
 }
 
-/// Up to which one the writeback errors of a super block have been passed on (an `errseq_t`).
-pub(crate) struct PassedErrors(Atomic<u32>);
+/// Up to which one the writeback errors of a super block are known (an `errseq_t`).
+pub(crate) struct KnownErrors(Atomic<u32>);
 
 /// How a filesystem encodes file handles.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -164,24 +164,36 @@ impl SuperBlock {
         to_result(calls::rovl_sync_upper(self))
     }
 
-    /// Where [`SuperBlock::pass_on_errors`] begins: as for a file that is opened now (`errseq_sample`).
-    pub(crate) fn passed_errors(&self) -> PassedErrors {
+    /// Those that a file that is opened now is not told of: all, or none where the last was not reported to anybody yet
+    /// (`errseq_sample`).
+    pub(crate) fn known_errors(&self) -> KnownErrors {
         // SAFETY: charter 1; the counter is read and written atomically.
-        PassedErrors(Atomic::new(unsafe {
+        KnownErrors(Atomic::new(unsafe {
             bindings::errseq_sample(&raw mut (*self.as_ptr()).s_wb_err)
         }))
     }
 
-    /// Records a writeback error of `from` that is newer than `passed` here, too: `syncfs(2)` reports it once to
+    /// Checks that there was no writeback error since `known`, which stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// The last one.
+    pub(crate) fn no_error_since(&self, known: &KnownErrors) -> Result {
+        let known = known.0.load(Relaxed);
+        // SAFETY: charter 1; the counter is read atomically.
+        to_result(unsafe { bindings::errseq_check(&raw mut (*self.as_ptr()).s_wb_err, known) })
+    }
+
+    /// Records a writeback error of `from` that is newer than `known` here, too: `syncfs(2)` reports it once to
     /// each file that is open (Documentation/core-api/errseq.rst). Two callers at a time may both record it. Does
     /// nothing at the last unmount, where nobody is left to hear of it here.
-    pub(crate) fn pass_on_errors(&self, from: &Self, passed: &PassedErrors) {
+    pub(crate) fn pass_on_errors(&self, from: &Self, known: &KnownErrors) {
         // SAFETY: charter 1; the counter is atomic.
         let active = unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).s_active.counter) };
         if active.load(Relaxed) == 0 {
             return;
         }
-        let mut seen = passed.0.load(Relaxed);
+        let mut seen = known.0.load(Relaxed);
         // SAFETY: charter 1 for both; the counters are read and written atomically, `seen` is ours.
         unsafe {
             let err =
@@ -190,7 +202,7 @@ impl SuperBlock {
                 bindings::errseq_set(&raw mut (*self.as_ptr()).s_wb_err, err);
             }
         }
-        passed.0.store(seen, Relaxed);
+        known.0.store(seen, Relaxed);
     }
 
     /// Whether new mounts of stacked filesystems on top of `depth` others are refused.

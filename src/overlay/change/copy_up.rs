@@ -15,6 +15,7 @@ use crate::{
             handle,
             temp::{Parked, Temp},
         },
+        mount::options::Fsync,
         object::{
             inode::{self, Dir, DirFlag, NameMark},
             protected::COPIED_FLAGS,
@@ -296,6 +297,26 @@ impl<'a> Planned<'a> {
         self.source.stat.mode().is_reg()
     }
 
+    /// Whether the copy is synced after `step`, before anybody can see it: the one place that decides it.
+    fn is_synced_after(&self, step: Step) -> bool {
+        match self.fs.config.fsync.value {
+            Fsync::Volatile => false,
+            Fsync::Auto => step == Step::Data,
+            // Nothing else can be opened without a meaning.
+            Fsync::Strict => {
+                step == Step::Attributes && (self.is_file() || self.source.stat.mode().is_dir())
+            }
+        }
+    }
+
+    /// Syncs the copy where that is due after `step`.
+    fn sync_after(&self, step: Step) -> Result {
+        match self.is_synced_after(step) {
+            true => file::fsync_all(self.files.to.get().ok_or(EIO)?),
+            false => Ok(()),
+        }
+    }
+
     /// Creates the empty object.
     fn stage(self) -> Result<Staged<'a>> {
         if let Place::Name(parent) = self.place {
@@ -365,17 +386,30 @@ impl<'a> Planned<'a> {
     }
 }
 
+/// What a copy can be synced after; once, as a sync costs more than all the rest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Its data, so that a crash leaves no file with its size and without.
+    Data,
+    /// Its attributes, which come last.
+    Attributes,
+}
+
 impl<'a> Staged<'a> {
     /// Copies the data. Attributes come after it: writing would strip file capabilities.
     fn copy_data(self) -> Result<Copied<'a>> {
         let plan = &self.plan;
         let len = plan.source.stat.size();
-        if !plan.is_file() || len == 0 {
-            return Ok(Copied(self));
-        }
+        let has_data = plan.is_file() && len != 0;
         let files = plan.files;
         if let Unseen::Entry(entry) = &self.object {
-            drop(files.to.set(file::open_checked(entry.path()?, true)?));
+            // What is synced with its attributes is opened while the mounter may still open it.
+            if has_data || plan.is_synced_after(Step::Attributes) {
+                drop(files.to.set(file::open_checked(entry.path()?, has_data)?));
+            }
+        }
+        if !has_data {
+            return Ok(Copied(self));
         }
         drop(
             files
@@ -387,12 +421,13 @@ impl<'a> Staged<'a> {
         if file::clone_range(from, to, len) != Ok(len) {
             let dense = len <= SMALL && plan.source.stat.occupied() >= len;
             copy_bytes(from, to, len, dense)?;
+            plan.sync_after(Step::Data)?;
         }
         Ok(Copied(self))
     }
 }
 
-/// Copies `len` bytes and syncs them; holes stay some, unless the file is known to be `dense`.
+/// Copies `len` bytes; holes stay some, unless the file is known to be `dense`.
 fn copy_bytes(from: &File, to: &File, len: i64, dense: bool) -> Result {
     file::verify_area(from, false, 0, len)?;
     file::verify_area(to, true, 0, len)?;
@@ -421,7 +456,7 @@ fn copy_bytes(from: &File, to: &File, len: i64, dense: bool) -> Result {
             copied => pos += i64::try_from(copied)?,
         }
     }
-    file::fsync_all(to)
+    Ok(())
 }
 
 impl<'a> Copied<'a> {
@@ -441,6 +476,7 @@ impl<'a> Copied<'a> {
             object,
         };
         filled.copy_metadata()?;
+        filled.plan.sync_after(Step::Attributes)?;
         Ok(filled)
     }
 }

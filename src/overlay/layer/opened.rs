@@ -92,7 +92,11 @@ pub(crate) fn for_user(
     if inode.flags() & flags::APPEND == 0 {
         flags &= !file::flags::O_APPEND;
     }
-    cred::scope(open.inode().fs().creds(), |_| {
+    let fs = open.inode().fs();
+    if fs.is_volatile() {
+        flags &= !file::flags::SYNC;
+    }
+    cred::scope(fs.creds(), |_| {
         inode.permission(path.idmap(), mask)?;
         if !inode.owner_or_capable(path.idmap()) {
             flags &= !file::flags::O_NOATIME;

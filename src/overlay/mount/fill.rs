@@ -10,6 +10,7 @@ use super::{
     options::Uuid,
     params::Params,
     resolve::{resolve, Effective},
+    workdir,
 };
 use crate::overlay::{
     dir::cache::DirCaches,
@@ -30,7 +31,7 @@ use crate::vfs::{
     cred::{self, NewCred},
     dentry::WEAK_REVALIDATE,
     mount::PathRef,
-    super_block::{self, FilledSuper, NewSuper, Rooted, SbFlag},
+    super_block::{self, FilledSuper, KnownErrors, NewSuper, Rooted, SbFlag},
     xattr,
 };
 use kernel::{
@@ -87,12 +88,18 @@ fn mount<'a>(
         say(message.level(), fmt!("{message}"));
     }
     opening.judge_uuids(&config);
+    let known_errors = known_errors(fc, opening.layers(), &config)?;
     set_attributes(&mut sb, opening.layers());
     match config.namespace() {
         Namespace::Trusted => sb.set_xattrs::<(OwnHandler<false>, OtherHandler)>(),
         Namespace::User => sb.set_xattrs::<(OwnHandler<true>, OtherHandler)>(),
     }
-    let sb = set_data(sb, opening, creds, config, given(params)?, &can)?;
+    let given = given(params)?;
+    if config.is_volatile() {
+        // Last of all that can be refused: a mount that does not come to be leaves no mark.
+        mark_volatile(fc, opening.layers())?;
+    }
+    let sb = set_data(sb, opening, creds, config, given, known_errors, &can)?;
     make_root(sb)
 }
 
@@ -181,6 +188,47 @@ fn upper_uuid(own: Namespace, path: PathRef<'_>, how: Uuid, uuid: &mut [u8; 16])
     }
 }
 
+/// The writeback errors of upper from before the mount.
+///
+/// # Errors
+///
+/// `EIO` for a volatile mount where nobody was told of the last one yet, which would be taken for one of the mount.
+fn known_errors(
+    fc: &FsContext,
+    layers: &Layers,
+    config: &Effective,
+) -> Result<Option<KnownErrors>> {
+    let Some(upper) = layers.upper().map(|upper| upper.mnt().sb()) else {
+        return Ok(None);
+    };
+    let known = upper.known_errors();
+    if config.is_volatile() && upper.no_error_since(&known).is_err() {
+        return refuse(
+            fc,
+            EIO,
+            fmt!(
+                "Cannot mount volatile when upperdir has an unseen error. Sync upperdir fs to clear state."
+            ),
+        );
+    }
+    Ok(Some(known))
+}
+
+/// Leaves the mark of a volatile mount, where anything can be written.
+fn mark_volatile(fc: &FsContext, layers: &Layers) -> Result {
+    let Some((upper, work)) = layers.upper().zip(layers.work.as_ref()) else {
+        return Ok(());
+    };
+    let write = upper.mnt().want_write()?;
+    workdir::mark_volatile(write.writing(), work.dir.as_ref().dentry()).or_else(|e| {
+        refuse(
+            fc,
+            e,
+            fmt!("Failed to create volatile/dirty file. ({})", e.to_errno()),
+        )
+    })
+}
+
 /// Sets what the super block takes from the layers.
 fn set_attributes(sb: &mut NewSuper<'_, Overlay>, layers: &Layers) {
     if let Some(upper) = layers.upper() {
@@ -223,11 +271,11 @@ fn set_data<'sb>(
     creds: ARef<Credential>,
     config: Effective,
     given: Given,
+    known_errors: Option<KnownErrors>,
     can: &Capabilities,
 ) -> Result<FilledSuper<'sb, Overlay>> {
     let layout = opening.layout();
     let (layers, mounts, name_len) = opening.finish();
-    let passed_errors = layers.upper().map(|upper| upper.mnt().sb().passed_errors());
     let features = can.upper.and_then(|upper| upper.features);
     let upper_xattrs = features.is_some_and(|features| features.marks == OwnMarks::Work);
     let dir_caches = DirCaches::new()?;
@@ -242,7 +290,7 @@ fn set_data<'sb>(
         upper_xattrs: Atomic::new(upper_xattrs),
         share_whiteouts: Atomic::new(true),
         last_ino: Atomic::new(1),
-        passed_errors,
+        known_errors,
         dir_caches,
     });
     Ok(sb.set_data(data, mounts))

@@ -27,6 +27,8 @@ pub(crate) enum Level {
 /// Something that the mounter should know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Message {
+    /// `volatile` without upper.
+    VolatileWithoutUpper,
     /// `uuid=on` without upper.
     UuidWithoutUpper,
     /// Upper was perhaps written with options that are the kernel's defaults for its own overlayfs.
@@ -55,7 +57,7 @@ impl Message {
     /// How grave it is.
     pub(crate) fn level(&self) -> Level {
         match self {
-            Self::UuidWithoutUpper | Self::NotPermitted => Level::Info,
+            Self::VolatileWithoutUpper | Self::UuidWithoutUpper | Self::NotPermitted => Level::Info,
             _ => Level::Warning,
         }
     }
@@ -70,6 +72,9 @@ impl fmt::Display for Message {
             ))
         };
         f.write_str(match self {
+            Self::VolatileWithoutUpper => {
+                "option \"volatile\" is meaningless in a non-upper mount, ignoring it."
+            }
             Self::UuidWithoutUpper => {
                 "option \"uuid=on\" requires an upper fs, falling back to uuid=null."
             }

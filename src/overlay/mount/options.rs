@@ -117,7 +117,7 @@ values! {
         Volatile = "volatile",
         /// The data of a copy before it is seen, and what programs ask for.
         Auto = "auto",
-        /// Every copy before it is seen.
+        /// As [`Fsync::Auto`], and every copy of a file or directory before it is seen, with its attributes.
         Strict = "strict",
     }
 }
@@ -269,8 +269,8 @@ const OPTIONS: &[Entry] = options! {
     "nfs_export" (Form::Value) sets nfs_export, shown: true, not yet: ["on"];
     "xino" (Form::Value) sets xino, shown: true, not yet: ["auto", "on"];
     "metacopy" (Form::Value) sets metacopy, shown: true, not yet: ["on"];
-    "volatile" (Form::Flag("volatile")) sets fsync, shown: false, not yet: ["volatile"];
-    "fsync" (Form::Value) sets fsync, shown: true, not yet: ["strict"];
+    "volatile" (Form::Flag("volatile")) sets fsync, shown: false, not yet: [];
+    "fsync" (Form::Value) sets fsync, shown: true, not yet: [];
     "userxattr" (Form::Flag("on")) sets userxattr, shown: true, not yet: [];
     "verity" (Form::Value) sets verity, shown: true, not yet: ["on", "require"];
 };
@@ -452,7 +452,7 @@ mod tests {
     #[test]
     fn values() {
         type Case<'a> = (&'a [u8], Option<&'a [u8]>, Result<(), BadOption>);
-        let cases: [Case<'_>; 13] = [
+        let cases: [Case<'_>; 15] = [
             (b"index", Some(b"off"), Ok(())),
             (b"index", Some(b"on"), Ok(())),
             (b"index", Some(b"maybe"), Err(BadOption::Value)),
@@ -460,6 +460,8 @@ mod tests {
             (b"index", None, Err(BadOption::Value)),
             (b"userxattr", None, Ok(())),
             (b"volatile", Some(b"1"), Err(BadOption::Unexpected)),
+            (b"fsync", Some(b"never"), Err(BadOption::Value)),
+            (b"fsync", None, Err(BadOption::Value)),
             (b"default_permissions", None, Ok(())),
             (
                 b"default_permissions",
@@ -510,11 +512,6 @@ mod tests {
             asks(b"metacopy", Some(b"on")),
             Some(("metacopy", Some("on")))
         );
-        assert_eq!(asks(b"volatile", None), Some(("volatile", None)));
-        assert_eq!(
-            asks(b"fsync", Some(b"strict")),
-            Some(("fsync", Some("strict")))
-        );
     }
 
     #[test]
@@ -527,6 +524,7 @@ mod tests {
             (b"override_creds", None),
             (b"default_permissions", None),
             (b"redirect_dir", Some(b"off")),
+            (b"volatile", None),
         ] {
             assert_eq!(requested.take(key, value), Ok(()));
         }
@@ -535,6 +533,8 @@ mod tests {
         assert_eq!(next, Some(("default_permissions", None)));
         let next = shown.next().map(|option| (option.name, option.value));
         assert_eq!(next, Some(("uuid", Some("null"))));
+        let next = shown.next().map(|option| (option.name, option.value));
+        assert_eq!(next, Some(("fsync", Some("volatile"))));
         assert!(shown.next().is_none());
     }
 
@@ -546,6 +546,10 @@ mod tests {
         assert_eq!(b.take(b"redirect_dir", Some(b"on")), Ok(()));
         assert!(!a.settings.agrees(&b.settings, b"redirect_dir"));
         assert!(a.settings.agrees(&b.settings, b"uuid"));
+        assert_eq!(a.take(b"volatile", None), Ok(()));
+        assert!(!a.settings.agrees(&b.settings, b"volatile"));
+        assert_eq!(b.take(b"fsync", Some(b"volatile")), Ok(()));
+        assert!(a.settings.agrees(&b.settings, b"volatile"));
         assert!(!a.settings.agrees(&b.settings, b"nosuch"));
     }
 }

@@ -334,7 +334,7 @@ impl Context<Overlay> for Params {
             return Err(EROFS);
         }
         if read_only && !sb.is_readonly() {
-            if let Some(upper) = fs.upper() {
+            if let Some(upper) = fs.upper().filter(|_| !fs.is_volatile()) {
                 return upper.mnt().sb().sync();
             }
         }

@@ -5,7 +5,7 @@
 use super::{
     capability::{Capabilities, Features, Identity, OwnMarks},
     messages::{Message, Messages, Refusal},
-    options::{Parameters, RedirectDir, Requested, Settings, Uuid},
+    options::{Fsync, Parameters, RedirectDir, Requested, Settings, Uuid},
 };
 use crate::overlay::layer::xattr_names::Namespace;
 use core::ops::Deref;
@@ -26,6 +26,12 @@ impl Effective {
     /// Whether the union's UUID is upper's own.
     pub(crate) fn has_uuid(&self) -> bool {
         matches!(self.uuid.value, Uuid::Auto | Uuid::On)
+    }
+
+    /// Whether nothing is written back for the mount.
+    #[inline]
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.fsync.value == Fsync::Volatile
     }
 
     /// Whether an object that was copied up is bound to the lower object that it comes from: the lower layers
@@ -71,6 +77,10 @@ pub(crate) fn resolve(
 
 /// What has no meaning, or another one, where nothing is written.
 fn without_upper(settings: &mut Settings, messages: &mut Messages) {
+    if settings.fsync.value == Fsync::Volatile {
+        settings.fsync.value = Fsync::Auto;
+        messages.push(Message::VolatileWithoutUpper);
+    }
     if settings.uuid.value == Uuid::On {
         settings.uuid.value = Uuid::Null;
         messages.push(Message::UuidWithoutUpper);
@@ -333,8 +343,8 @@ mod tests {
         let refused = CHOICES
             .iter()
             .filter(|choice| outcome(&[**choice], &best).is_err());
-        // index, uuid=off, nfs_export, xino twice, metacopy, volatile twice, strict, verity twice.
-        assert_eq!(refused.count(), 11);
+        // index, uuid=off, nfs_export, xino twice, metacopy, verity twice.
+        assert_eq!(refused.count(), 8);
         for choice in CHOICES {
             if let Err(refusal) = outcome(&[*choice], &best) {
                 assert!(matches!(refusal, Refusal::NotYet(_)));
@@ -506,6 +516,39 @@ mod tests {
             let seen = outcome(&[("uuid", Some(value))], &can)
                 .map(|(config, messages)| (config.uuid.value, messages.iter().next().copied()));
             assert_eq!(seen, Ok((expected, message)));
+        }
+    }
+
+    #[test]
+    fn fsyncs() {
+        use Fsync::{Auto, Strict, Volatile};
+        let ignored = Some(Message::VolatileWithoutUpper);
+        // With upper and without.
+        let cases: [(&[Choice], Fsync, (Fsync, Option<Message>)); 6] = [
+            (&[], Auto, (Auto, None)),
+            (&[("volatile", None)], Volatile, (Auto, ignored)),
+            (&[("fsync", Some("volatile"))], Volatile, (Auto, ignored)),
+            (
+                &[("fsync", Some("strict")), ("volatile", None)],
+                Volatile,
+                (Auto, ignored),
+            ),
+            (
+                &[("volatile", None), ("fsync", Some("auto"))],
+                Auto,
+                (Auto, None),
+            ),
+            (&[("fsync", Some("strict"))], Strict, (Strict, None)),
+        ];
+        for (choices, with, without) in cases {
+            let seen = |has_upper| {
+                outcome(choices, &Capabilities::best(true, has_upper)).map(|(config, messages)| {
+                    assert_eq!(config.is_volatile(), config.fsync.value == Volatile);
+                    (config.fsync.value, messages.iter().next().copied())
+                })
+            };
+            assert_eq!(seen(true), Ok((with, None)));
+            assert_eq!(seen(false), Ok(without));
         }
     }
 

@@ -24,7 +24,7 @@ use crate::{
         log::Text,
         mount::{Path, PathRef, Writing},
         readdir::{self, dt},
-        CBuf, Dentry, Mode, NameSnapshot,
+        CBuf, Dentry, Mode, NameSnapshot, Ref,
     },
 };
 use kernel::prelude::*;
@@ -33,6 +33,10 @@ use kernel::prelude::*;
 const WORK: &[u8] = b"work";
 /// Directory in [`WORK`] whose entries name features that a mount must know.
 const INCOMPAT: &[u8] = b"incompat";
+/// The entry of [`INCOMPAT`] that says that upper was mounted volatile.
+const VOLATILE: &[u8] = b"volatile";
+/// The file in [`VOLATILE`].
+const DIRTY: &[u8] = b"dirty";
 /// Depth of [`INCOMPAT`] below the base.
 const INCOMPAT_LEVEL: u32 = 2;
 
@@ -65,12 +69,19 @@ fn clean(
     let incompat = level == INCOMPAT_LEVEL && NameSnapshot::take(dentry).as_bytes() == INCOMPAT;
     for name in &names(writing.mnt().path(dentry)?)? {
         if incompat {
+            let feature = name.as_bytes();
+            let advice = if feature == VOLATILE {
+                ": upper was mounted volatile and may have lost what was not written back. Start from a fresh upper; or \
+                 remove work/incompat/volatile in workdir, if no crash came in between and upper is known to be good"
+            } else {
+                ""
+            };
             return refuse(
                 fc,
                 EINVAL,
                 fmt!(
-                    "overlay with incompat feature '{}' cannot be mounted",
-                    Text(name.as_bytes())
+                    "overlay with incompat feature '{}' cannot be mounted{advice}",
+                    Text(feature)
                 ),
             );
         }
@@ -222,4 +233,35 @@ pub(crate) fn prepare(
     };
     let features = probe(own, writing, base, work.as_ref())?;
     Ok(Some((work, features)))
+}
+
+/// The entry `name` of `parent`, made with type `kind` where it is not there: somebody else may be quicker.
+///
+/// # Errors
+///
+/// `ENOTDIR` where `parent` is no directory; else what the filesystem returns.
+fn find_or_make<'a>(
+    writing: Writing<'a>,
+    parent: &'a Dentry,
+    name: &[u8],
+    kind: u16,
+) -> Result<Ref<'a, Dentry>> {
+    let creating = Creating::start(writing, parent, name)?;
+    match creating.dentry().is_negative() {
+        true => creating.create(New::Node(Mode(kind), 0)),
+        false => Ok(creating.keep()),
+    }
+}
+
+/// Leaves a mark in the work directory `work`, `incompat/volatile/dirty`, by which the next mount is refused: of rovl and
+/// of overlayfs.
+///
+/// # Errors
+///
+/// `ENOTDIR` where what leads to the mark is no directory; else what the filesystem returns.
+pub(crate) fn mark_volatile(writing: Writing<'_>, work: &Dentry) -> Result {
+    let incompat = find_or_make(writing, work, INCOMPAT, Mode::DIR)?;
+    let volatile = find_or_make(writing, &incompat, VOLATILE, Mode::DIR)?;
+    find_or_make(writing, &volatile, DIRTY, Mode::REG)?;
+    Ok(())
 }
