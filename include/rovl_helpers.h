@@ -66,7 +66,6 @@ bool rovl_shrink_is_global(struct shrink_control *sc);
 void rovl_cond_resched(void);
 bool rovl_casefolded(struct dentry *dentry);
 bool rovl_is_ordinary(struct super_block *sb);
-bool rovl_is_idmapped(struct vfsmount *mnt);
 
 /* credentials and security */
 bool rovl_can_splice(void);
@@ -80,6 +79,7 @@ const struct cred *rovl_override_creds(const struct cred *cred);
 const struct cred *rovl_current_real_cred(void);
 void rovl_cred_drop_sys_resource(struct cred *cred);
 bool rovl_ids_mapped(const struct kstat *stat);
+bool rovl_ids_fit(const struct kstat *stat, struct vfsmount *mnt);
 bool rovl_in_context_userns(const struct fs_context *fc, bool exact);
 int rovl_security_inode_copy_up(struct dentry *src, struct cred **new_cred);
 int rovl_security_inode_copy_up_xattr(struct dentry *src, const char *name);
@@ -93,6 +93,7 @@ void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file);
 void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags);
 bool rovl_fatal_signal_pending(void);
 bool rovl_in_execve(void);
+void rovl_acl_show(struct posix_acl *acl, struct vfsmount *mnt);
 void rovl_posix_acl_release(struct posix_acl *acl);
 
 /* logging */

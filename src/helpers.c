@@ -411,11 +411,6 @@ bool rovl_is_ordinary(struct super_block *sb)
 	}
 }
 
-rovl_inline bool rovl_is_idmapped(struct vfsmount *mnt)
-{
-	return is_idmapped_mnt(mnt);
-}
-
 /* A signal ends a splice, and sendfile() comes to us with its data in the task's own pipe. */
 bool rovl_can_splice(void)
 {
@@ -482,6 +477,14 @@ rovl_inline bool rovl_ids_mapped(const struct kstat *stat)
 	       kgid_has_mapping(current_user_ns(), stat->gid);
 }
 
+rovl_inline bool rovl_ids_fit(const struct kstat *stat, struct vfsmount *mnt)
+{
+	struct user_namespace *ns = mnt->mnt_sb->s_user_ns;
+
+	return vfsuid_has_fsmapping(mnt_idmap(mnt), ns, VFSUIDT_INIT(stat->uid)) &&
+	       vfsgid_has_fsmapping(mnt_idmap(mnt), ns, VFSGIDT_INIT(stat->gid));
+}
+
 bool rovl_in_context_userns(const struct fs_context *fc, bool exact)
 {
 	return exact ? fc->user_ns == current_user_ns() : current_in_userns(fc->user_ns);
@@ -529,6 +532,21 @@ rovl_inline void rovl_file_set_flags(struct file *file, unsigned int mask, unsig
 rovl_inline bool rovl_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
+}
+
+/* The ids of an ACL of the mount's filesystem become those that the mount shows. */
+void rovl_acl_show(struct posix_acl *acl, struct vfsmount *mnt)
+{
+	struct user_namespace *ns = mnt->mnt_sb->s_user_ns;
+	struct mnt_idmap *idmap = mnt_idmap(mnt);
+	struct posix_acl_entry *entry, *end;
+
+	FOREACH_ACL_ENTRY(entry, acl, end) {
+		if (entry->e_tag == ACL_USER)
+			entry->e_uid = vfsuid_into_kuid(make_vfsuid(idmap, ns, entry->e_uid));
+		else if (entry->e_tag == ACL_GROUP)
+			entry->e_gid = vfsgid_into_kgid(make_vfsgid(idmap, ns, entry->e_gid));
+	}
 }
 
 bool rovl_in_execve(void)

@@ -21,11 +21,11 @@ use kernel::prelude::*;
 
 /// The ACL for a permission check.
 pub(crate) fn inode_acl(inode: &Inode, kind: AclType) -> Result<Option<Acl>> {
-    let real = inode.attributes()?.positive()?;
-    if !real.sb().has_posix_acl() {
+    let real = inode.attributes()?;
+    if !real.positive()?.sb().has_posix_acl() {
         return Ok(None);
     }
-    cred::scope(inode.fs().creds(), |_| Acl::of_inode(real, kind))
+    cred::scope(inode.fs().creds(), |_| Acl::of_object(real, kind))
 }
 
 /// The cached ACL, for a permission check in RCU-walk.
@@ -34,8 +34,7 @@ pub(crate) fn inode_acl_rcu(
     kind: AclType,
 ) -> Result<RcuAcl<'_>, RcuError> {
     let real = inode.upper().or_else(|| inode.lower());
-    let real = real.ok_or(RcuError::WouldBlock)?;
-    Ok(acl::cached_rcu(real.inode()?, kind))
+    acl::cached_rcu(real.ok_or(RcuError::WouldBlock)?, kind)
 }
 
 /// The ACL for a reader.
@@ -71,6 +70,7 @@ pub(crate) fn set_acl(
         && kind == AclType::Access
         && !inode.in_group_or_capable(idmap)
     {
+        // No owner is in the request that a mapping could concern.
         attr::setattr(IdMap::nop(), dentry, &mut Iattr::kill_sgid())?;
     }
     if acl.is_none() {

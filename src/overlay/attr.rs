@@ -5,7 +5,7 @@
 use crate::{
     overlay::{
         change::copy_up,
-        layer::{opened, Layer, Layout},
+        layer::{opened, Layout},
         object::{
             inode::NameMark,
             number::{self, Dev, Ino},
@@ -44,7 +44,7 @@ pub(crate) fn permission(idmap: &IdMap, inode: &Inode, mask: u32) -> Result {
     let real = behind.path.positive()?;
     let mask = layer_mask(mask, real.mode(), behind.is_upper());
     cred::scope(inode.fs().creds(), |_| {
-        real.permission(Layer::idmap(), mask)
+        real.permission(behind.path.idmap(), mask)
     })
 }
 
@@ -56,28 +56,35 @@ pub(crate) fn permission_rcu(
 ) -> Result<(), RcuError> {
     // One look at upper: a copy-up may set it meanwhile.
     let upper = inode.upper();
-    let real = upper
+    let path = upper
         .or_else(|| inode.lower())
         .ok_or(RcuError::WouldBlock)?;
-    let real = real.inode()?;
+    let real = path.inode()?;
     inode.generic_permission(idmap, mask)?;
     let mask = layer_mask(mask, real.mode(), upper.is_some());
-    cred::scope(inode.creds()?, |_| real.permission(Layer::idmap(), mask))
+    cred::scope(inode.creds()?, |_| real.permission(path.idmap(), mask))
 }
 
 /// The layer's symlink that has the target, in RCU-walk. With the mounter's credentials.
 pub(crate) fn link_source_rcu(inode: RcuInode<'_, Overlay>) -> Result<RcuLayerInode<'_>, RcuError> {
-    let real = inode.upper().or_else(|| inode.lower());
-    let real = real.ok_or(RcuError::WouldBlock)?.inode()?;
+    let path = inode.upper().or_else(|| inode.lower());
+    let path = path.ok_or(RcuError::WouldBlock)?;
+    let real = path.inode()?;
     // Security modules judge the reading of a symlink by its dentry, which RCU-walk does not have; what they say of
     // its inode is as strict, and whoever is refused is asked again with references.
-    real.permission(Layer::idmap(), may::READ)
+    real.permission(path.idmap(), may::READ)
         .map_err(|_| RcuError::WouldBlock)?;
     Ok(real)
 }
 
 /// `stat(2)`.
-pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -> Result {
+pub(crate) fn getattr(
+    idmap: &IdMap,
+    dentry: &Dentry,
+    stat: &mut Stat,
+    mask: u32,
+    flags: u32,
+) -> Result {
     let inode = dentry.own_positive()?;
     let fs = dentry.fs();
     let (layout, is_dir) = (fs.layout(), inode.mode().is_dir());
@@ -85,6 +92,7 @@ pub(crate) fn getattr(dentry: &Dentry, stat: &mut Stat, mask: u32, flags: u32) -
     let real = reals.attributes()?;
     cred::scope(fs.creds(), |_| real.path.stat_into(stat, mask, flags))?;
     stat.fill_attributes(inode);
+    stat.map_owner(idmap, inode);
 
     let mut layer = real.layer;
     let origin = reals.number()?;
@@ -145,7 +153,7 @@ pub(crate) fn must_have<T>(inode: &Inode, read: impl FnOnce(PathRef<'_>) -> Resu
 /// changed with the mounter's credentials.
 pub(crate) fn setattr(idmap: &IdMap, dentry: &Dentry, attr: &mut Iattr) -> Result {
     attr.prepare(idmap, dentry)?;
-    attr.rebase();
+    attr.rebase(idmap, dentry.own_positive()?);
     modify(dentry, |upper| {
         let inode = upper.positive()?;
         let _access = match attr.changes_size() {

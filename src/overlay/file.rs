@@ -74,22 +74,44 @@ impl RegularFile {
         Ok(real)
     }
 
+    /// Whether a request needs no copy-up, and no file to be opened or changed first.
+    fn is_ready(&self, open: OpenFile<'_>, write: bool) -> bool {
+        let (real, upper) = (self.files.last(), open.inode().upper());
+        upper
+            .and_then(Dentry::inode)
+            .is_none_or(|upper| file::inode_of(real) == upper)
+            && file::same_flags(open.file(), real)
+            && (!write || copy_up::is_done(open.dentry()))
+    }
+
     /// Passes a request on to the real file; for a write with the inode locked and its mode up to date,
     /// as the layer's filesystem strips set-id bits by it.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` where it would have to `wait` and must not.
     #[inline]
     fn pass(
         &self,
         open: OpenFile<'_>,
         write: bool,
+        wait: bool,
         pass: impl FnOnce(&File, &Credential) -> Result<usize>,
     ) -> Result<usize> {
         let inode = open.inode();
         let creds = inode.fs().creds();
+        if !wait && !self.is_ready(open, write) {
+            return Err(EAGAIN);
+        }
         if !write {
             return pass(self.real(open)?, creds);
         }
         copy_up_for_write(open)?;
-        let _lock = inode.lock();
+        let _lock = if wait {
+            inode.lock()
+        } else {
+            inode.try_lock().ok_or(EAGAIN)?
+        };
         inode.refresh_mode();
         pass(self.real(open)?, creds)
     }
@@ -173,6 +195,7 @@ impl RegularOperations<Overlay> for RegularFile {
             true => file::can_direct_io(&real),
             false => inode.fs().upper_has_direct_io(),
         });
+        open.serve_nowait_as(&real);
         Self::new(real)
     }
 
@@ -180,13 +203,13 @@ impl RegularOperations<Overlay> for RegularFile {
         if io.is_empty() {
             return Ok(0);
         }
-        if write && io.is_nowait() && !copy_up::is_done(open.dentry()) {
-            return Err(EAGAIN);
-        }
+        let wait = !io.is_nowait();
         if write && open.inode().fs().is_volatile() {
             io.forget_sync();
         }
-        data.pass(open, write, |real, creds| io.pass::<Hooks>(real, creds))
+        data.pass(open, write, wait, |real, creds| {
+            io.pass::<Hooks>(real, creds)
+        })
     }
 
     fn splice(
@@ -195,7 +218,9 @@ impl RegularOperations<Overlay> for RegularFile {
         io: Splice<'_, Overlay>,
         write: bool,
     ) -> Result<usize> {
-        data.pass(open, write, |real, creds| io.pass::<Hooks>(real, creds))
+        data.pass(open, write, true, |real, creds| {
+            io.pass::<Hooks>(real, creds)
+        })
     }
 
     fn is_mappable(open: OpenFile<'_>, data: &Self, shared: bool) -> Result<bool> {
@@ -214,8 +239,8 @@ impl RegularOperations<Overlay> for RegularFile {
             return Ok(true);
         }
         match data.unmappable.take() {
-            // What can't be copied up can't be written either, so who only reads needs no copy.
-            Err(_) if upper.is_none() && !file::is_writable(open.file()) => Ok(true),
+            // What can't be copied up can't be written either, so what only reads needs no copy.
+            Err(_) if upper.is_none() && !shared => Ok(true),
             left => left.map(|()| false),
         }
     }

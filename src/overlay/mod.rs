@@ -69,6 +69,7 @@ impl FileSystem for Overlay {
     // Writing back is upper's; the umask is applied by upper; no EVM HMAC over ours.
     const POLICY: Policy = Policy {
         userns_mount: true,
+        allow_idmap: true,
         posix_acl: true,
         skip_sync: true,
         no_umask: true,
@@ -83,7 +84,6 @@ impl FileSystem for Overlay {
     type Special = Special;
     type RegularFile = file::RegularFile;
     type DirectoryFile = dir::open::OpenDir;
-    type Xattrs = (xattr::OwnHandler, xattr::OtherHandler);
 
     fn creds(&self) -> &Credential {
         self.creds()
@@ -147,13 +147,13 @@ macro_rules! attribute_operations {
             }
 
             fn getattr(
-                _idmap: &IdMap,
+                idmap: &IdMap,
                 dentry: &Dentry,
                 stat: &mut Stat,
                 mask: u32,
                 flags: u32,
             ) -> Result {
-                attr::getattr(dentry, stat, mask, flags)
+                attr::getattr(idmap, dentry, stat, mask, flags)
             }
 
             fn listxattr(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {

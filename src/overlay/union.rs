@@ -4,7 +4,7 @@
 
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{Layer, Layout, UPPER},
+    layer::{xattr_names::Namespace, Layer, Layout, UPPER},
     mount::{
         given::Given,
         options::{CopyUp, RedirectDir},
@@ -15,7 +15,7 @@ use crate::vfs::{
     self,
     claim::Claim,
     inode::InodeId,
-    mount::{Path, PrivateMount},
+    mount::Path,
     super_block::{AnonDev, KnownErrors, SbId},
     Mount,
 };
@@ -62,28 +62,7 @@ pub(crate) struct Work {
     pub(crate) direct_io: bool,
 }
 
-/// The layers that are mounted; they are unmounted together when dropped.
-#[derive(Default)]
-pub(crate) struct Mounted {
-    pub(crate) upper: Option<Layer>,
-    /// Topmost first.
-    pub(crate) lower: KVec<Layer>,
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let mut mounts = KVec::new();
-        let lower = core::mem::take(&mut self.lower);
-        for layer in Iterator::chain(self.upper.take().into_iter(), lower) {
-            // Where there is no memory to wait once for all, this mount is waited for.
-            let _ = mounts.push(layer.into_mount(), GFP_KERNEL);
-        }
-        PrivateMount::unmount_all(mounts);
-    }
-}
-
-/// The layers of a mount and what it holds of them. Dropped in the order of the fields: references
-/// into the layers go before the layers do, of a mount that was never finished, too.
+/// The layers of a mount and what it holds of them.
 #[derive(Default)]
 pub(crate) struct Layers {
     /// None where the mount is read-only for good.
@@ -91,7 +70,9 @@ pub(crate) struct Layers {
     /// Directories that no other mount may write to.
     pub(crate) claims: KVec<Claim>,
     pub(crate) roots: Roots,
-    pub(crate) mounted: Mounted,
+    pub(crate) upper: Option<Layer>,
+    /// Topmost first.
+    pub(crate) lower: KVec<Layer>,
     /// The distinct filesystems: upper's, or none, and those of the lower layers.
     pub(crate) filesystems: KVec<LayerFs>,
 }
@@ -100,12 +81,12 @@ impl Layers {
     /// The upper layer.
     #[inline]
     pub(crate) fn upper(&self) -> Option<&Layer> {
-        self.mounted.upper.as_ref()
+        self.upper.as_ref()
     }
 
     /// The lower layers, topmost first.
     pub(crate) fn lower(&self) -> &[Layer] {
-        &self.mounted.lower
+        &self.lower
     }
 }
 
@@ -133,7 +114,7 @@ impl Roots {
     }
 }
 
-/// What a mount keeps: the data of the super block. Dropped in the order of the fields, as [`Layers`] is.
+/// What a mount keeps: the data of the super block.
 #[pin_data]
 pub(crate) struct Overlay {
     /// A whiteout in the work directory that others are linked from.
@@ -260,6 +241,12 @@ impl Overlay {
     /// An inode number that no other inode of the mount has.
     pub(crate) fn next_ino(&self) -> u64 {
         self.last_ino.fetch_add(1u64, Relaxed).wrapping_add(1)
+    }
+
+    /// Where its own attributes are on layers.
+    #[inline]
+    pub(crate) fn namespace(&self) -> Namespace {
+        self.config.namespace()
     }
 
     /// Whether opening a file for writing copies it up.

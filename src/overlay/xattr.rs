@@ -5,7 +5,7 @@
 use crate::{
     overlay::{
         attr,
-        layer::xattr_names,
+        layer::xattr_names::Namespace,
         union::{Dentry, Inode, Overlay},
     },
     vfs::{
@@ -25,7 +25,10 @@ pub(crate) fn list(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
     })?;
     let names = out.written();
     if !names.is_empty() {
-        let len = xattr_names::filter_list(names, cred::is_sysadmin)?;
+        let len = dentry
+            .fs()
+            .namespace()
+            .filter_list(names, cred::is_sysadmin)?;
         out.truncate(len);
     }
     Ok(())
@@ -52,14 +55,22 @@ fn set(
     })
 }
 
-/// `trusted.overlay.*`: stored escaped.
-pub(crate) struct OwnHandler;
+/// Names that look like the union's own, in `user.*` or in `trusted.*`: stored escaped.
+pub(crate) struct OwnHandler<const USER: bool>;
 
-impl Handler<Overlay> for OwnHandler {
-    const PREFIX: &'static CStr = xattr_names::OWN_PREFIX;
+impl<const USER: bool> OwnHandler<USER> {
+    const NAMESPACE: Namespace = if USER {
+        Namespace::User
+    } else {
+        Namespace::Trusted
+    };
+}
+
+impl<const USER: bool> Handler<Overlay> for OwnHandler<USER> {
+    const PREFIX: &'static CStr = Self::NAMESPACE.prefix();
 
     fn get(dentry: &Dentry, inode: &Inode, suffix: &CStr, out: &mut OutBuf<'_>) -> Result {
-        let name = xattr_names::escape(suffix.to_bytes())?;
+        let name = Self::NAMESPACE.escape(suffix.to_bytes())?;
         get(dentry, inode, name.as_cstr(), out)
     }
 
@@ -70,7 +81,7 @@ impl Handler<Overlay> for OwnHandler {
         value: Option<&[u8]>,
         flags: SetFlags,
     ) -> Result {
-        let name = xattr_names::escape(suffix.to_bytes())?;
+        let name = Self::NAMESPACE.escape(suffix.to_bytes())?;
         set(dentry, inode, name.as_cstr(), value, flags)
     }
 }

@@ -4,7 +4,13 @@
 //!
 //! C header: `include/linux/posix_acl.h`.
 
-use super::{inode::Mode, mount::PathRef, Inode};
+use super::{
+    calls,
+    inode::Mode,
+    mount::PathRef,
+    rcu::{RcuError, RcuPath},
+    Inode,
+};
 use crate::bindings;
 use core::{
     marker::PhantomData,
@@ -79,11 +85,11 @@ impl Acl {
         this.map_or(ptr::null_mut(), |acl| ManuallyDrop::new(acl).0.as_ptr())
     }
 
-    /// The ACL of `path` as the current credentials may read it.
+    /// The ACL of `path` as the current credentials may read it, its ids as the mount shows them.
     ///
     /// # Errors
     ///
-    /// `ENODATA` or `None` where there is none, `EOPNOTSUPP` where the filesystem has no ACLs.
+    /// `ENODATA` or `None` where there is none, `EOPNOTSUPP` where the filesystem has no ACLs, `ENOMEM`.
     pub(crate) fn read(path: PathRef<'_>, kind: AclType) -> Result<Option<Self>> {
         path.dentry().positive()?;
         let name = kind.xattr_name().as_char_ptr();
@@ -91,18 +97,43 @@ impl Acl {
         let acl =
             unsafe { bindings::vfs_get_acl(path.idmap().as_ptr(), path.dentry().as_ptr(), name) };
         // SAFETY: `vfs_get_acl()` returns a reference.
-        unsafe { Self::from_ret(acl) }
+        let acl = unsafe { Self::from_ret(acl) }?;
+        acl.map(|acl| acl.shown_by(path)).transpose()
     }
 
-    /// The ACL of `inode` for a permission check.
-    pub(crate) fn of_inode(inode: &Inode, kind: AclType) -> Result<Option<Self>> {
-        // SAFETY: charter 1: the inode is referenced.
-        let acl = unsafe { bindings::get_inode_acl(inode.as_ptr(), kind.raw()) };
+    /// The ACL of `path` for a permission check, its ids as the mount shows them.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; what the filesystem returns.
+    pub(crate) fn of_object(path: PathRef<'_>, kind: AclType) -> Result<Option<Self>> {
+        let acl = calls::get_inode_acl(path.positive()?, kind.raw());
         // SAFETY: `get_inode_acl()` returns a reference.
-        unsafe { Self::from_ret(acl) }
+        let acl = unsafe { Self::from_ret(acl) }?;
+        acl.map(|acl| acl.shown_by(path)).transpose()
     }
 
-    /// Sets the ACL of `path`.
+    /// A copy that nobody else has seen; `ENOMEM`.
+    fn copy(&self) -> Result<Self> {
+        // SAFETY: by the type invariant the value is there, and nobody changes it.
+        let copy = unsafe { bindings::posix_acl_clone(self.0.as_ptr(), bindings::ROVL_GFP_KERNEL) };
+        // INVARIANT: the reference to a copy is its maker's.
+        NonNull::new(copy).map(Self).ok_or(ENOMEM)
+    }
+
+    /// The ACL, one of `path`, with its ids as the mount shows them; `ENOMEM`.
+    fn shown_by(self, path: PathRef<'_>) -> Result<Self> {
+        if path.idmap().is_nop() {
+            return Ok(self);
+        }
+        // The filesystem keeps what it gave us.
+        let copy = self.copy()?;
+        // SAFETY: charter 1: the mount is referenced; nobody else has seen the copy.
+        unsafe { bindings::rovl_acl_show(copy.0.as_ptr(), path.mnt().as_ptr()) };
+        Ok(copy)
+    }
+
+    /// Sets the ACL of `path`, its ids those that the mount shows.
     ///
     /// # Errors
     ///
@@ -110,9 +141,7 @@ impl Acl {
     pub(crate) fn write(&self, path: PathRef<'_>, kind: AclType) -> Result {
         path.dentry().positive()?;
         // The VFS writes into what it is given.
-        // SAFETY: by the type invariant the value is there, and nobody changes it.
-        let copy = unsafe { bindings::posix_acl_clone(self.0.as_ptr(), bindings::ROVL_GFP_KERNEL) };
-        let copy = NonNull::new(copy).map(Self).ok_or(ENOMEM)?;
+        let copy = self.copy()?;
         // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string; nobody
         // else has seen the copy, and we do not look at it afterwards.
         to_result(unsafe {
@@ -192,8 +221,16 @@ impl RcuAcl<'_> {
     }
 }
 
-/// Looks into the ACL cache of a layer's inode.
-pub(crate) fn cached_rcu(inode: super::rcu::RcuLayerInode<'_>, kind: AclType) -> RcuAcl<'_> {
+/// Looks into the ACL cache of an inode of a layer.
+///
+/// # Errors
+///
+/// [`WouldBlock`](RcuError::WouldBlock) where the mount shows other ids than those in the cache.
+pub(crate) fn cached_rcu(path: RcuPath<'_>, kind: AclType) -> Result<RcuAcl<'_>, RcuError> {
+    if !path.idmap().is_nop() {
+        return Err(RcuError::WouldBlock);
+    }
+    let inode = path.inode()?;
     // SAFETY: charter 6: the inode can be read, and its super block outlives it.
     let flags = unsafe { (*(*inode.as_ptr()).i_sb).s_flags };
     let acl = if flags & bindings::ROVL_SB_POSIXACL as usize != 0 {
@@ -202,5 +239,5 @@ pub(crate) fn cached_rcu(inode: super::rcu::RcuLayerInode<'_>, kind: AclType) ->
     } else {
         ptr::null_mut()
     };
-    RcuAcl(acl, PhantomData)
+    Ok(RcuAcl(acl, PhantomData))
 }

@@ -3,7 +3,8 @@
 //! Attributes: reading, changing, and the file flags of `chattr`.
 
 use super::{
-    inode::{Inode, InodeGuard, Mode},
+    calls,
+    inode::{read_field, Inode, InodeGuard, Mode},
     mount::{IdMap, PathRef},
     Dentry,
 };
@@ -66,20 +67,30 @@ impl Stat {
 
     /// Takes access and modification time from `inode`, of a local filesystem.
     pub(crate) fn set_times(&mut self, inode: &Inode) {
-        // SAFETY: charter 1 and 10: the inode is referenced, the structure ours.
-        unsafe { bindings::rovl_inode_times(inode.as_ptr(), self.as_ptr()) }
+        calls::rovl_inode_times(inode, self)
     }
 
     /// Whether the current user namespace can express owner and group.
     pub(crate) fn ids_mapped(&self) -> bool {
-        // SAFETY: the call reads the structure, which is ours, and the current task's own user namespace.
-        unsafe { bindings::rovl_ids_mapped(&self.0) }
+        calls::rovl_ids_mapped(self)
+    }
+
+    /// Whether the mount that `path` is on, and its filesystem, have a place for owner and group.
+    pub(crate) fn ids_fit(&self, path: PathRef<'_>) -> bool {
+        // SAFETY: charter 1: the mount is referenced; the structure is ours.
+        unsafe { bindings::rovl_ids_fit(&self.0, path.mnt().as_ptr()) }
+    }
+
+    /// Maps owner and group of `inode` as a mount with `idmap` shows them.
+    #[inline]
+    pub(crate) fn map_owner(&mut self, idmap: &IdMap, inode: &Inode) {
+        self.0.uid = idmap.show_uid(inode, self.0.uid);
+        self.0.gid = idmap.show_gid(inode, self.0.gid);
     }
 
     /// Fills the attribute flags that the VFS enforces from `inode`'s `S_*` flags.
     pub(crate) fn fill_attributes(&mut self, inode: &Inode) {
-        // SAFETY: charter 1 and 10: the inode is referenced, the structure ours.
-        unsafe { bindings::generic_fill_statx_attr(inode.as_ptr(), self.as_ptr()) }
+        calls::generic_fill_statx_attr(inode, self)
     }
 }
 
@@ -164,11 +175,12 @@ impl Iattr {
         Self::new(bindings::ATTR_KILL_SGID)
     }
 
-    /// Takes out what the inode that `lock` holds has already.
-    pub(crate) fn without_known(mut self, lock: &InodeGuard<'_>) -> Self {
-        let inode = lock.inode().as_ptr();
-        // SAFETY: charter 1: the inode is referenced; its lock, which these fields change under, is held.
-        let (mode, uid, gid) = unsafe { ((*inode).i_mode, (*inode).i_uid.val, (*inode).i_gid.val) };
+    /// Takes out what the inode that `lock` holds has already, as a mount with `idmap` shows it.
+    pub(crate) fn without_known(mut self, idmap: &IdMap, lock: &InodeGuard<'_>) -> Self {
+        let inode = lock.inode();
+        let mode = read_field!(inode, i_mode);
+        let uid = idmap.show_uid(inode, read_field!(inode, i_uid)).val;
+        let gid = idmap.show_gid(inode, read_field!(inode, i_gid)).val;
         // SAFETY: both members of the union are one number.
         let new_uid = unsafe { self.0.__bindgen_anon_1.ia_uid.val };
         // SAFETY: both members of the union are one number.
@@ -187,9 +199,20 @@ impl Iattr {
         self.0.ia_valid & bindings::ATTR_SIZE != 0
     }
 
-    /// Prepares a caller's request to be passed on to another filesystem: the mode that killing
-    /// set-id bits asked for is computed anew there, and our file and open flags mean nothing to it.
-    pub(crate) fn rebase(&mut self) {
+    /// Prepares a caller's request, on `inode` through a mount with `idmap`, to be passed on to another filesystem: its
+    /// owners become those of `inode`'s filesystem, the mode that killing set-id bits asked for is computed anew there,
+    /// and our file and open flags mean nothing to it.
+    pub(crate) fn rebase(&mut self, idmap: &IdMap, inode: &Inode) {
+        if self.0.ia_valid & bindings::ATTR_UID != 0 {
+            // SAFETY: both members of the union are one number.
+            let shown = unsafe { self.0.__bindgen_anon_1.ia_vfsuid };
+            self.0.__bindgen_anon_1.ia_uid = idmap.stored_uid(inode, shown);
+        }
+        if self.0.ia_valid & bindings::ATTR_GID != 0 {
+            // SAFETY: both members of the union are one number.
+            let shown = unsafe { self.0.__bindgen_anon_2.ia_vfsgid };
+            self.0.__bindgen_anon_2.ia_gid = idmap.stored_gid(inode, shown);
+        }
         if self.0.ia_valid & (bindings::ATTR_KILL_SUID | bindings::ATTR_KILL_SGID) != 0 {
             self.0.ia_valid &= !bindings::ATTR_MODE;
         }
@@ -301,8 +324,7 @@ impl FileAttr {
             (false, true) => bindings::ROVL_FS_IOC_FSGETXATTR,
             (false, false) => bindings::ROVL_FS_IOC_GETFLAGS,
         };
-        // SAFETY: charter 1: the file is ours.
-        to_result(unsafe { bindings::rovl_security_file_ioctl(file.as_ptr(), cmd) })
+        to_result(calls::rovl_security_file_ioctl(&file, cmd))
     }
 
     /// Reads the flags of `path`; `ENOTTY` where the filesystem has none.

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The objects of other filesystems that stand behind an inode of a stacked filesystem.
+//! The objects of other filesystems that stand behind an inode of a stacked filesystem, and the mounts that they are seen
+//! through.
 //!
 //! They live beside the filesystem's own data in what the inode cache allocates. Their references are given back when
 //! the inode is evicted, by this layer: no code of the filesystem can do so too early, twice, or too late.
 //! RCU-walk, which may still read an evicted inode, sees them through
 //! [`RcuInode`](super::rcu::RcuInode) alone (charter 6 and 7).
+//!
+//! A reference to a dentry does not keep its super block. Here the mounts do, which are kept beside the data of the super
+//! block and given back after the last inode was evicted: an inode is given objects of these mounts alone.
 
 use super::{
-    mount::{Mount, Path, PathRef},
+    mount::{Mount, PathRef, PrivateMount},
+    refs::Ref,
     Dentry,
 };
 use crate::bindings;
@@ -21,163 +26,135 @@ use kernel::{
     sync::atomic::{ordering, Atomic},
 };
 
-/// A [`Path`] that is set at most once and can be read at any time.
-///
-/// # Invariants
-///
-/// Both words are null; or the mount is that of a path which is being set; or both are those of a path that was given to
-/// [`set`](Self::set), whose references this value owns.
-struct OncePath {
-    mnt: Atomic<*mut bindings::vfsmount>,
-    dentry: Atomic<*mut bindings::dentry>,
+/// The number of the layer that can be written; the lower ones count from 1, topmost first.
+pub(crate) const UPPER: u16 = 0;
+
+/// The private mounts of the layers; unmounted together when dropped.
+#[derive(Default)]
+pub(crate) struct LayerMounts {
+    /// Upper's first, if there is one.
+    mounts: KVec<PrivateMount>,
+    has_upper: bool,
 }
 
-impl OncePath {
-    /// Unset.
-    const fn new() -> Self {
-        Self {
-            mnt: Atomic::new(ptr::null_mut()),
-            dentry: Atomic::new(ptr::null_mut()),
+impl LayerMounts {
+    /// Adds a lower layer below those that are there; `ENOMEM`.
+    pub(crate) fn push_lower(&mut self, mnt: PrivateMount) -> Result<&Mount> {
+        self.mounts.push(mnt, GFP_KERNEL)?;
+        Ok(self.mounts.last().ok_or(ENOMEM)?)
+    }
+
+    /// Adds the layer that can be written, before any other; `EINVAL` after one, `ENOMEM`.
+    pub(crate) fn push_upper(&mut self, mnt: PrivateMount) -> Result<&Mount> {
+        if !self.mounts.is_empty() {
+            return Err(EINVAL);
         }
+        self.has_upper = true;
+        self.push_lower(mnt)
     }
 
-    /// The dentry of the path, as an address to be read in RCU-walk; null where unset.
+    /// The mount of layer `layer`.
     #[inline]
-    fn dentry_rcu(&self) -> *mut bindings::dentry {
-        self.dentry.load(ordering::Acquire)
+    pub(crate) fn get(&self, layer: u16) -> Option<&Mount> {
+        let above = usize::from(!self.has_upper);
+        let mnt = self.mounts.get(usize::from(layer).wrapping_sub(above))?;
+        Some(mnt)
     }
 
-    /// The path.
+    /// As [`get`](Self::get), an address to be read in RCU-walk.
+    #[inline]
+    pub(super) fn address(&self, layer: u16) -> Option<NonNull<bindings::vfsmount>> {
+        let above = usize::from(!self.has_upper);
+        let mnt = self.mounts.get(usize::from(layer).wrapping_sub(above))?;
+        Some(mnt.address())
+    }
+
+    /// Unmounts all, but leaves the memory, which RCU-walk may read.
     ///
     /// # Safety
     ///
-    /// The references are not given back during `'a`.
-    #[inline]
-    unsafe fn get<'a>(&self) -> Option<PathRef<'a>> {
-        let dentry = self.dentry_rcu();
-        if dentry.is_null() {
-            return None;
-        }
-        let mnt = self.mnt.load(ordering::Relaxed);
-        // SAFETY: by the type invariant and the contract the dentry is referenced for `'a`.
-        let dentry = unsafe { Dentry::from_raw(dentry) };
-        // SAFETY: by the type invariant the mount was stored before the dentry, which was seen; it is referenced, too.
-        let mnt = unsafe { Mount::from_raw(mnt) };
-        Some(PathRef::new(mnt, dentry))
+    /// Called once; nobody but RCU-walk reads any more, and the value is not dropped but given to
+    /// [`free`](Self::free).
+    pub(super) unsafe fn unmount(&mut self) {
+        // SAFETY: by the contract the mounts, which are owned, are given up once.
+        unsafe { PrivateMount::unmount_array(&mut self.mounts) }
     }
 
-    /// Sets the path.
-    ///
-    /// # Errors
-    ///
-    /// Gives `path` back where one was set before.
-    fn set(&self, path: Path) -> Result<(), Path> {
-        let (mnt, dentry) = path.into_raw();
-        if self
-            .mnt
-            .cmpxchg(ptr::null_mut(), mnt.as_ptr(), ordering::Relaxed)
-            .is_err()
-        {
-            // SAFETY: both references were just taken out of `path` and were not stored.
-            return Err(unsafe { Path::from_raw(mnt, dentry) });
+    /// Frees the memory of unmounted layers.
+    pub(super) fn free(this: Self) {
+        // There is nothing to unmount: a call of `drop`, which would wait, is left out.
+        let mut mounts = core::mem::take(&mut ManuallyDrop::new(this).mounts);
+        while let Some(mnt) = mounts.pop() {
+            core::mem::forget(mnt);
         }
-        // INVARIANT: the mount was unset, so this is the one call that gets here.
-        self.dentry.store(dentry.as_ptr(), ordering::Release);
-        Ok(())
-    }
-
-    /// Takes the path out of a value that is not read any more but by RCU-walk: the words stay.
-    ///
-    /// # Safety
-    ///
-    /// Called once; nobody calls [`get`](Self::get) afterwards.
-    unsafe fn take(&self) -> Option<Path> {
-        let dentry = NonNull::new(self.dentry_rcu())?;
-        let mnt = NonNull::new(self.mnt.load(ordering::Relaxed))?;
-        // SAFETY: by the type invariant the references are ours, and by the contract they are given up once.
-        Some(unsafe { Path::from_raw(mnt, dentry) })
     }
 }
 
-/// An object of a lower layer, and which layer that is.
-///
-/// # Invariants
-///
-/// The references of `path` are given back by `Drop`, or by [`Backing::release`] and then not again.
-pub(crate) struct LowerPath {
-    path: ManuallyDrop<Path>,
-    /// The layer's number; what it means is the filesystem's.
+impl Drop for LayerMounts {
+    fn drop(&mut self) {
+        let mounts = core::mem::take(&mut self.mounts);
+        if !mounts.is_empty() {
+            PrivateMount::unmount_all(mounts);
+        }
+    }
+}
+
+/// An object of a layer: its dentry, and the number of the layer.
+pub(crate) struct InLayer<'a> {
+    dentry: Ref<'a, Dentry>,
     layer: u16,
 }
 
-impl LowerPath {
-    /// The object at `path`, which is in layer `layer`.
-    pub(crate) fn new(path: Path, layer: u16) -> Self {
-        Self {
-            path: ManuallyDrop::new(path),
-            layer,
-        }
+impl<'a> InLayer<'a> {
+    /// `dentry`, which is in layer `layer`.
+    pub(crate) fn new(dentry: Ref<'a, Dentry>, layer: u16) -> Self {
+        Self { dentry, layer }
     }
 
-    /// Its path.
-    #[inline]
-    pub(crate) fn path(&self) -> PathRef<'_> {
-        self.path.as_ref()
-    }
-
-    /// Its dentry.
-    #[inline]
+    /// The dentry.
     pub(crate) fn dentry(&self) -> &Dentry {
-        self.path().dentry()
+        &self.dentry
     }
 
-    /// The number of its layer.
-    #[inline]
+    /// The number of the layer.
     pub(crate) fn layer(&self) -> u16 {
         self.layer
     }
 }
 
-impl Drop for LowerPath {
-    fn drop(&mut self) {
-        // SAFETY: by the type invariant the references are ours still; the field is not used again.
-        unsafe { ManuallyDrop::drop(&mut self.path) }
-    }
-}
-
-/// The lower objects of an inode, topmost first. One, the common case, needs no allocation.
-pub(crate) enum Lowers {
+/// Objects of lower layers, topmost first. One, the common case, needs no allocation.
+pub(crate) enum Lowers<'a> {
     /// None.
     Empty,
     /// In one lower layer.
-    One(LowerPath),
+    One(InLayer<'a>),
     /// A directory merged from several; boxed, for most inodes are not.
-    Many(KBox<KVec<LowerPath>>),
+    Many(KBox<KVec<InLayer<'a>>>),
 }
 
-impl Lowers {
-    /// Takes the objects of `paths`.
+impl<'a> Lowers<'a> {
+    /// Takes the objects of `all`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn from_vec(mut paths: KVec<LowerPath>) -> Result<Self> {
-        if paths.len() > 1 {
-            return Ok(Self::Many(KBox::new(paths, GFP_KERNEL_ACCOUNT)?));
+    pub(crate) fn from_vec(mut all: KVec<InLayer<'a>>) -> Result<Self> {
+        if all.len() > 1 {
+            return Ok(Self::Many(KBox::new(all, GFP_KERNEL_ACCOUNT)?));
         }
-        Ok(match paths.pop() {
-            Some(path) => Self::One(path),
+        Ok(match all.pop() {
+            Some(one) => Self::One(one),
             None => Self::Empty,
         })
     }
 
     /// The objects.
     #[inline]
-    pub(crate) fn as_slice(&self) -> &[LowerPath] {
+    pub(crate) fn as_slice(&self) -> &[InLayer<'a>] {
         match self {
             Self::Empty => &[],
-            Self::One(path) => core::slice::from_ref(path),
-            Self::Many(paths) => paths,
+            Self::One(one) => core::slice::from_ref(one),
+            Self::Many(all) => all,
         }
     }
 }
@@ -187,17 +164,18 @@ impl Lowers {
 ///
 /// # Invariants
 ///
-/// From [`release`](Self::release) on the references are not ours any more.
+/// `upper` is null or a dentry whose reference is ours; so are those of `lower`, until [`release`](Self::release). All are on
+/// the super blocks of the mounts that the inode's super block keeps.
 pub(super) struct Backing {
-    upper: OncePath,
-    lower: ManuallyDrop<Lowers>,
+    upper: Atomic<*mut Dentry>,
+    lower: ManuallyDrop<Lowers<'static>>,
 }
 
 impl Backing {
     /// Nothing.
     pub(super) const fn new() -> Self {
         Self {
-            upper: OncePath::new(),
+            upper: Atomic::new(ptr::null_mut()),
             lower: ManuallyDrop::new(Lowers::Empty),
         }
     }
@@ -208,9 +186,9 @@ impl Backing {
     ///
     /// The inode is not evicted while `self` is borrowed.
     #[inline]
-    pub(super) unsafe fn upper(&self) -> Option<PathRef<'_>> {
-        // SAFETY: the contract is that of `get`.
-        unsafe { self.upper.get() }
+    pub(super) unsafe fn upper(&self) -> Option<&Dentry> {
+        // SAFETY: by the type invariant and the contract it is null or referenced.
+        unsafe { self.upper.load(ordering::Acquire).as_ref() }
     }
 
     /// The lower objects.
@@ -219,39 +197,67 @@ impl Backing {
     ///
     /// As for [`upper`](Self::upper).
     #[inline]
-    pub(super) unsafe fn lowers(&self) -> &[LowerPath] {
+    pub(super) unsafe fn lowers(&self) -> &[InLayer<'_>] {
         self.lower.as_slice()
     }
 
-    /// The dentries of the upper and of the topmost lower object, as addresses to be read in RCU-walk; null where
-    /// there is none.
+    /// The dentry of the upper object, as an address to be read in RCU-walk.
     #[inline]
-    pub(super) fn upper_rcu(&self) -> *mut bindings::dentry {
-        self.upper.dentry_rcu()
+    pub(super) fn upper_rcu(&self) -> Option<NonNull<bindings::dentry>> {
+        NonNull::new(self.upper.load(ordering::Acquire).cast())
     }
 
-    /// See [`upper_rcu`](Self::upper_rcu).
+    /// The dentry of the topmost lower object, as an address to be read in RCU-walk, and its layer.
     #[inline]
-    pub(super) fn lower_rcu(&self) -> *mut bindings::dentry {
-        match self.lower.as_slice().first() {
-            Some(lower) => lower.path.dentry_ptr(),
-            None => ptr::null_mut(),
-        }
+    pub(super) fn lower_rcu(&self) -> Option<(NonNull<bindings::dentry>, u16)> {
+        let lower = self.lower.as_slice().first()?;
+        Some((lower.dentry.address().cast(), lower.layer))
     }
 
     /// Sets the upper object.
     ///
     /// # Errors
     ///
-    /// Gives `path` back where one is set.
-    pub(super) fn set_upper(&self, path: Path) -> Result<(), Path> {
-        self.upper.set(path)
+    /// `EXDEV` where it is not on the mount of the layer that `mounts` has, `EIO` where one is set.
+    ///
+    /// # Safety
+    ///
+    /// `mounts` are those that the inode's super block keeps until the inode was evicted.
+    pub(super) unsafe fn set_upper(&self, dentry: Ref<'_, Dentry>, mounts: &LayerMounts) -> Result {
+        check(mounts, UPPER, &dentry)?;
+        let raw = dentry.into_raw();
+        let set = self
+            .upper
+            .cmpxchg(ptr::null_mut(), raw.as_ptr(), ordering::Full);
+        if set.is_err() {
+            // SAFETY: the reference was not stored; the mounts keep the super block.
+            drop(unsafe { Ref::from_raw(raw) });
+            return Err(EIO);
+        }
+        // INVARIANT: the reference was given to us; the super block was looked at.
+        Ok(())
     }
 
     /// Sets the lower objects of an inode that has none yet.
-    pub(super) fn set_lowers(&mut self, lowers: Lowers) {
+    ///
+    /// # Errors
+    ///
+    /// `EXDEV` where one is not on the mount of its layer that `mounts` has.
+    ///
+    /// # Safety
+    ///
+    /// As for [`set_upper`](Self::set_upper).
+    pub(super) unsafe fn set_lowers(&mut self, lowers: Lowers<'_>, mounts: &LayerMounts) -> Result {
+        for lower in lowers.as_slice() {
+            check(mounts, lower.layer, &lower.dentry)?;
+        }
+        // SAFETY: two lifetimes of one type. By the contract the mounts keep the super blocks of the dentries, which were
+        // looked at, until the references are given back.
+        let lowers = unsafe { core::mem::transmute::<Lowers<'_>, Lowers<'static>>(lowers) };
+        // INVARIANT: the references are ours by now.
         let old = core::mem::replace(&mut self.lower, ManuallyDrop::new(lowers));
         drop(ManuallyDrop::into_inner(old));
+        Ok(())
     }
 
     /// Gives all references back; may sleep. RCU-walk may still read the addresses.
@@ -260,11 +266,13 @@ impl Backing {
     ///
     /// The inode is being evicted: called once, and nobody but RCU-walk reads any more.
     pub(super) unsafe fn release(&self) {
-        // SAFETY: the contract is that of `take`.
-        drop(unsafe { self.upper.take() });
+        if let Some(upper) = NonNull::new(self.upper.load(ordering::Relaxed)) {
+            // SAFETY: by the type invariant the reference is ours, and given back once.
+            drop(unsafe { Ref::from_raw(upper) });
+        }
         for lower in self.lower.as_slice() {
-            // SAFETY: a bitwise copy of the one owner, which `free` does not drop: the references are given back once.
-            drop(unsafe { ptr::read(&*lower.path) });
+            // SAFETY: a bitwise copy of the one owner, which `free` does not drop: the reference is given back once.
+            drop(unsafe { ptr::read(&lower.dentry) });
         }
     }
 
@@ -275,15 +283,103 @@ impl Backing {
     /// Called once, after [`release`](Self::release) and a grace period.
     pub(super) unsafe fn free(&mut self) {
         // SAFETY: the field is not used again.
-        let lower = unsafe { ManuallyDrop::take(&mut self.lower) };
-        match lower {
+        match unsafe { ManuallyDrop::take(&mut self.lower) } {
             Lowers::Empty => {}
-            Lowers::One(path) => core::mem::forget(path),
-            Lowers::Many(mut paths) => {
-                while let Some(path) = paths.pop() {
-                    core::mem::forget(path);
+            Lowers::One(one) => core::mem::forget(one),
+            Lowers::Many(mut all) => {
+                while let Some(one) = all.pop() {
+                    core::mem::forget(one);
                 }
             }
         }
+    }
+}
+
+/// That `dentry` is on the mount of layer `layer`.
+fn check(mounts: &LayerMounts, layer: u16, dentry: &Dentry) -> Result {
+    mounts.get(layer).ok_or(EXDEV)?.path(dentry).map(|_| ())
+}
+
+/// An object behind an inode in a lower layer.
+#[derive(Clone, Copy)]
+pub(crate) struct LowerPath<'a> {
+    path: PathRef<'a>,
+    layer: u16,
+}
+
+impl<'a> LowerPath<'a> {
+    /// Its path.
+    #[inline]
+    pub(crate) fn path(self) -> PathRef<'a> {
+        self.path
+    }
+
+    /// Its dentry.
+    #[inline]
+    pub(crate) fn dentry(self) -> &'a Dentry {
+        self.path.dentry()
+    }
+
+    /// The number of its layer.
+    #[inline]
+    pub(crate) fn layer(self) -> u16 {
+        self.layer
+    }
+}
+
+/// The objects behind an inode in lower layers, topmost first.
+#[derive(Clone, Copy)]
+pub(crate) struct LowerPaths<'a> {
+    all: &'a [InLayer<'a>],
+    mounts: &'a LayerMounts,
+}
+
+impl<'a> LowerPaths<'a> {
+    #[inline]
+    pub(super) fn new(all: &'a [InLayer<'a>], mounts: &'a LayerMounts) -> Self {
+        Self { all, mounts }
+    }
+
+    #[inline]
+    fn path(self, one: &'a InLayer<'a>) -> Option<LowerPath<'a>> {
+        Some(LowerPath {
+            path: PathRef::new(self.mounts.get(one.layer)?, &one.dentry),
+            layer: one.layer,
+        })
+    }
+
+    /// How many there are.
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub(crate) fn is_empty(self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// That at position `index`.
+    #[inline]
+    pub(crate) fn get(self, index: usize) -> Option<LowerPath<'a>> {
+        self.path(self.all.get(index)?)
+    }
+
+    /// The topmost.
+    #[inline]
+    pub(crate) fn first(self) -> Option<LowerPath<'a>> {
+        self.path(self.all.first()?)
+    }
+
+    /// How many are not below layer `layer`.
+    pub(crate) fn down_to(self, layer: u16) -> usize {
+        self.all.partition_point(|one| one.layer <= layer)
+    }
+
+    /// All.
+    #[inline]
+    pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = LowerPath<'a>> {
+        self.all.iter().filter_map(move |one| self.path(one))
     }
 }

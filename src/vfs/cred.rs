@@ -4,7 +4,7 @@
 //!
 //! C header: `include/linux/cred.h`; contract: `Documentation/security/credentials.rst`.
 
-use super::{file_ops::OpenTmpfile, fs::FileSystem, inode::read_field, Child, Inode, Mode};
+use super::{calls, file_ops::OpenTmpfile, fs::FileSystem, inode::read_field, Child, Inode, Mode};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{cred::Credential, error::to_result, prelude::*, sync::aref::ARef};
@@ -25,26 +25,30 @@ pub(crate) fn scope<R>(cred: &Credential, f: impl FnOnce(&Credential) -> R) -> R
 
 /// Runs `f` with the credentials that the task has apart from any override.
 pub(crate) fn scope_real<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: the current task may always be asked.
-    let real = unsafe { bindings::rovl_current_real_cred() };
+    let real = calls::rovl_current_real_cred();
     // SAFETY: only the task itself replaces its real credentials, and not while it is in here.
     let real = unsafe { Credential::from_ptr(real) };
     scope(real, |_| f())
 }
 
-/// Decoding of file handles.
-pub(crate) const CAP_DAC_READ_SEARCH: u32 = bindings::CAP_DAC_READ_SEARCH;
+/// A capability.
+#[derive(Clone, Copy)]
+pub(crate) struct Capability(i32);
+
+impl Capability {
+    /// Decoding of file handles.
+    pub(crate) const DAC_READ_SEARCH: Self = Self(bindings::CAP_DAC_READ_SEARCH as i32);
+}
 
 /// Whether the current credentials have a capability in the initial user namespace (audited).
-pub(crate) fn capable(cap: u32) -> bool {
-    // SAFETY: the current task may always be asked; `CAP_*` constants are valid capabilities, which the call checks.
-    unsafe { bindings::capable(cap as i32) }
+pub(crate) fn capable(cap: Capability) -> bool {
+    // SAFETY: the number is that of a capability: the call does not go on for another one.
+    unsafe { bindings::capable(cap.0) }
 }
 
 /// Whether the current credentials have `CAP_SYS_ADMIN` in the initial user namespace (silent).
 pub(crate) fn is_sysadmin() -> bool {
-    // SAFETY: the current task may always be asked.
-    unsafe { bindings::rovl_capable_sysadmin_noaudit() }
+    calls::rovl_capable_sysadmin_noaudit()
 }
 
 /// User and group of an inode.
@@ -79,10 +83,7 @@ impl NewCred {
     /// `ENOMEM`.
     pub(crate) fn prepare() -> Result<Self> {
         // INVARIANT: the call makes a copy that nobody else knows.
-        // SAFETY: the current task may always copy its credentials.
-        NonNull::new(unsafe { bindings::prepare_creds() })
-            .map(Self)
-            .ok_or(ENOMEM)
+        NonNull::new(calls::prepare_creds()).map(Self).ok_or(ENOMEM)
     }
 
     /// As [`prepare`](Self::prepare), without `CAP_SYS_RESOURCE`: no quota override, no reserved
@@ -133,9 +134,14 @@ pub(crate) fn current() -> ARef<Credential> {
 
 /// Runs `f` with the credentials that a security module wants a copy of `source` to be created with;
 /// the current ones where it wants none.
+///
+/// # Errors
+///
+/// `ENOENT` for a negative dentry; what a security module or `f` returns.
 pub(crate) fn scope_copy_up<R>(source: &super::Dentry, f: impl FnOnce() -> Result<R>) -> Result<R> {
+    source.positive()?;
     let mut new = core::ptr::null_mut();
-    // SAFETY: charter 1 and 10: the dentry is referenced, the pointer to be set ours.
+    // SAFETY: charter 1, 2 and 10: the dentry is referenced and positive, the pointer to be set ours.
     to_result(unsafe { bindings::rovl_security_inode_copy_up(source.as_ptr(), &mut new) })?;
     match NonNull::new(new) {
         None => f(),

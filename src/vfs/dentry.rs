@@ -6,6 +6,7 @@
 
 use super::{
     attr::FileAttr,
+    calls,
     fs::FileSystem,
     inode::{read_field, Inode},
     mount::{IdMap, Mount},
@@ -178,14 +179,12 @@ impl Dentry {
     }
 
     pub(crate) fn is_unhashed(&self) -> bool {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_d_unhashed(self.as_ptr()) }
+        calls::rovl_d_unhashed(self)
     }
 
     /// Makes the next lookup of the name ask the filesystem again.
     pub(crate) fn unhash(&self) {
-        // SAFETY: charter 1.
-        unsafe { bindings::d_drop(self.as_ptr()) }
+        calls::d_drop(self)
     }
 
     /// Whether another hashed dentry of the inode exists.
@@ -216,8 +215,7 @@ impl Dentry {
 
     /// Whether `self` is `ancestor` or below it.
     pub(crate) fn is_subdir_of(&self, ancestor: &Dentry) -> bool {
-        // SAFETY: charter 1.
-        unsafe { bindings::is_subdir(self.as_ptr(), ancestor.as_ptr()) }
+        calls::is_subdir(self, ancestor)
     }
 
     /// The super block.
@@ -278,8 +276,7 @@ impl Dentry {
             Err(e) if e == ENOENT || e == ENAMETOOLONG => return Ok(None),
             other => other?,
         };
-        // SAFETY: charter 1: the dentry is referenced.
-        if !unsafe { bindings::rovl_d_negative_acquire(found.as_ptr()) } {
+        if !calls::rovl_d_negative_acquire(&found) {
             return Ok(Some(found));
         }
         if forget {
@@ -350,8 +347,7 @@ impl Dentry {
 
     /// Drops the dentry and what is below it from the dcache.
     pub(crate) fn invalidate(&self) {
-        // SAFETY: charter 1.
-        unsafe { bindings::d_invalidate(self.as_ptr()) }
+        calls::d_invalidate(self)
     }
 
     /// Reads a symlink's target and passes it to `f`.

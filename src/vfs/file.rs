@@ -8,6 +8,7 @@
 //! C headers: `include/linux/fs.h`, `include/linux/backing-file.h`.
 
 use super::{
+    calls,
     inode::{InodeGuard, Mode},
     mount::PathRef,
     to_len, to_off, Inode,
@@ -239,6 +240,12 @@ pub(crate) fn can_direct_io(file: &LocalFile) -> bool {
     has_mode(file, bindings::ROVL_FMODE_CAN_ODIRECT)
 }
 
+/// Whether the filesystem serves requests on `file` that must not wait.
+#[inline]
+pub(super) fn serves_nowait(file: &LocalFile) -> bool {
+    has_mode(file, bindings::ROVL_FMODE_NOWAIT)
+}
+
 /// Whether the file can be sought.
 pub(crate) fn can_seek(file: &LocalFile) -> bool {
     has_mode(file, bindings::ROVL_FMODE_LSEEK)
@@ -276,15 +283,13 @@ pub(crate) fn take_flags(user: &LocalFile, real: &File) -> Result {
         // SAFETY: `check_flags` takes a number and has no precondition.
         to_result(unsafe { check(want as i32) })?;
     }
-    // SAFETY: charter 1: the file is referenced; the call takes `f_lock`, which `fcntl(2)` changes these flags under.
-    unsafe { bindings::rovl_file_set_flags(real.as_ptr(), SETFL, want) };
+    calls::rovl_file_set_flags(real, SETFL, want);
     Ok(())
 }
 
 /// `lseek()`; `whence` is `SEEK_*`.
 pub(crate) fn seek(file: &File, offset: i64, whence: i32) -> Result<i64> {
-    // SAFETY: charter 1: the file is referenced; the call checks its arguments.
-    to_off(unsafe { bindings::vfs_llseek(file.as_ptr(), offset, whence) })
+    to_off(calls::vfs_llseek(file, offset, whence))
 }
 
 /// Seeks to the next data at or after `offset`; `ENXIO` where there is none.
@@ -311,8 +316,7 @@ pub(crate) fn set_pos(file: &LocalFile, pos: i64) {
 
 /// Writes the file's data (and with `!datasync` all its metadata) back.
 pub(crate) fn fsync(file: &File, start: i64, end: i64, datasync: bool) -> Result {
-    // SAFETY: charter 1: the file is referenced; the call checks that the filesystem can.
-    to_result(unsafe { bindings::vfs_fsync_range(file.as_ptr(), start, end, datasync.into()) })
+    to_result(calls::vfs_fsync_range(file, start, end, datasync.into()))
 }
 
 /// Writes the whole file back.
@@ -322,8 +326,7 @@ pub(crate) fn fsync_all(file: &File) -> Result {
 
 /// Shares the first `len` bytes of `from` with `to`; returns how many were shared.
 pub(crate) fn clone_range(from: &File, to: &File, len: i64) -> Result<i64> {
-    // SAFETY: charter 1: both files are referenced; the call checks how they were opened and what they are.
-    to_off(unsafe { bindings::vfs_clone_file_range(from.as_ptr(), 0, to.as_ptr(), 0, len, 0) })
+    to_off(calls::vfs_clone_file_range(from, 0, to, 0, len, 0))
 }
 
 /// Bytes of the buffer that data is copied through where it can't be spliced.
@@ -333,20 +336,15 @@ const BUFFER: usize = 64 << 10;
 /// 0 at the end of `from`. Only a fatal signal ends it.
 pub(crate) fn copy(from: &File, to: &File, pos: i64, len: usize) -> Result<usize> {
     let (mut in_pos, mut out_pos) = (pos, pos);
-    // SAFETY: the call reads fields of the current task that only this task changes.
-    if unsafe { bindings::rovl_can_splice() } {
-        // SAFETY: charter 1 and 10: both files are referenced, the positions are ours; the call checks how the files were
-        // opened.
-        let ret = to_len(unsafe {
-            bindings::do_splice_direct(
-                from.as_ptr(),
-                &mut in_pos,
-                to.as_ptr(),
-                &mut out_pos,
-                len,
-                bindings::SPLICE_F_MOVE,
-            )
-        });
+    if calls::rovl_can_splice() {
+        let ret = to_len(calls::do_splice_direct(
+            from,
+            &mut in_pos,
+            to,
+            &mut out_pos,
+            len,
+            bindings::SPLICE_F_MOVE,
+        ));
         match ret {
             Err(e) if e == ERESTARTSYS && !fatal_signal_pending() => {}
             other => return other,
@@ -376,20 +374,17 @@ pub(crate) fn verify_area(file: &File, write: bool, pos: i64, len: i64) -> Resul
     } else {
         bindings::READ
     };
-    // SAFETY: charter 1 and 10: the file is referenced, the position ours.
-    to_result(unsafe { bindings::rw_verify_area(rw as i32, file.as_ptr(), &pos, len as usize) })
+    to_result(calls::rw_verify_area(rw as i32, file, &pos, len as usize))
 }
 
 /// Whether a fatal signal waits for the current task.
 pub(crate) fn fatal_signal_pending() -> bool {
-    // SAFETY: the current task may always be asked.
-    unsafe { bindings::rovl_fatal_signal_pending() }
+    calls::rovl_fatal_signal_pending()
 }
 
 /// Whether the current task is in `execve(2)`, which cannot be made again.
 pub(crate) fn in_exec() -> bool {
-    // SAFETY: no preconditions.
-    unsafe { bindings::rovl_in_execve() }
+    calls::rovl_in_execve()
 }
 
 /// Strips set-id bits and file capabilities before a write to `file`, whose inode `lock` holds.
@@ -407,14 +402,12 @@ pub(crate) fn remove_privs(file: &LocalFile, lock: &InodeGuard<'_>) -> Result {
 
 /// `fallocate()`.
 pub(crate) fn fallocate(file: &File, mode: i32, offset: i64, len: i64) -> Result {
-    // SAFETY: charter 1: the file is referenced; the call checks how it was opened and what it is.
-    to_result(unsafe { bindings::vfs_fallocate(file.as_ptr(), mode, offset, len) })
+    to_result(calls::vfs_fallocate(file, mode, offset, len))
 }
 
 /// `posix_fadvise()`.
 pub(crate) fn fadvise(file: &File, offset: i64, len: i64, advice: i32) -> Result {
-    // SAFETY: charter 1: the file is referenced; the call checks its arguments.
-    to_result(unsafe { bindings::vfs_fadvise(file.as_ptr(), offset, len, advice) })
+    to_result(calls::vfs_fadvise(file, offset, len, advice))
 }
 
 /// How [`transfer`] moves data between two files.
@@ -443,26 +436,19 @@ pub(crate) struct Range {
 
 /// Moves a range between two files of layers; returns the bytes moved.
 pub(crate) fn transfer(how: Transfer, from: &File, to: &File, range: Range) -> Result<i64> {
-    let (from, to) = (from.as_ptr(), to.as_ptr());
     let Range {
         from: from_pos,
         to: to_pos,
         len,
         flags,
     } = range;
-    // SAFETY: charter 1: both files are referenced. Each of the calls checks how they were opened and what they are.
-    to_off(unsafe {
-        match how {
-            Transfer::Copy => {
-                bindings::vfs_copy_file_range(from, from_pos, to, to_pos, len as usize, flags)
-                    as i64
-            }
-            Transfer::Clone => {
-                bindings::vfs_clone_file_range(from, from_pos, to, to_pos, len, flags)
-            }
-            Transfer::Dedupe => {
-                bindings::vfs_dedupe_file_range_one(from, from_pos, to, to_pos, len, flags)
-            }
+    to_off(match how {
+        Transfer::Copy => {
+            calls::vfs_copy_file_range(from, from_pos, to, to_pos, len as usize, flags) as i64
+        }
+        Transfer::Clone => calls::vfs_clone_file_range(from, from_pos, to, to_pos, len, flags),
+        Transfer::Dedupe => {
+            calls::vfs_dedupe_file_range_one(from, from_pos, to, to_pos, len, flags)
         }
     })
 }

@@ -16,7 +16,11 @@ use super::{
 };
 use crate::bindings;
 use core::{marker::PhantomData, ops::Deref, ptr};
-use kernel::{error::to_result, fs::LocalFile, prelude::*};
+use kernel::{
+    error::to_result,
+    fs::{File, LocalFile},
+    prelude::*,
+};
 
 /// A file of ours in a callback: opened, or being opened.
 pub(crate) struct OpenFile<'a, F: FileSystem>(&'a LocalFile, PhantomData<F>);
@@ -88,6 +92,15 @@ impl<'a, F: FileSystem> Opening<'a, F> {
     /// Says whether direct I/O is possible: what the VFS sees when it has opened the file, and `F_SETFL` later.
     pub(crate) fn set_direct_io(&mut self, possible: bool) {
         set_direct_io(self.file(), possible);
+    }
+
+    /// Has the VFS pass requests on that must not wait (`RWF_NOWAIT`, io_uring), where the file `real` of a layer serves
+    /// such.
+    pub(crate) fn serve_nowait_as(&mut self, real: &File) {
+        if file::serves_nowait(real) {
+            // SAFETY: by the type's meaning nobody else reads or writes the mode.
+            unsafe { (*self.file().as_ptr()).f_mode |= bindings::ROVL_FMODE_NOWAIT }
+        }
     }
 
     /// Stores what `make` makes of it, for the later operations and for `release`.

@@ -8,7 +8,7 @@ use super::{
     inode_ops::{InodeOperations, Table as InodeTable},
     own::OwnDentry,
     super_block::{NewSuper, Rooted, StatFs, SuperBlock},
-    xattr, Mode,
+    Mode,
 };
 use crate::bindings;
 use kernel::{cred::Credential, prelude::*, seq_file::SeqFile};
@@ -72,6 +72,8 @@ pub(crate) trait InodeData: Send + Sync + Sized {
 pub(crate) struct Policy {
     /// Who is root in a user namespace other than the initial one may mount it, too.
     pub(crate) userns_mount: bool,
+    /// Its mounts may map owner ids: every operation that gets a mapping honours it.
+    pub(crate) allow_idmap: bool,
     /// Files have POSIX ACLs.
     pub(crate) posix_acl: bool,
     /// `sync(2)` leaves it out: it has nothing of its own to be written back.
@@ -84,11 +86,8 @@ pub(crate) struct Policy {
 
 impl Policy {
     pub(super) fn type_flags(self) -> i32 {
-        if self.userns_mount {
-            bindings::FS_USERNS_MOUNT as i32
-        } else {
-            0
-        }
+        (flag(self.userns_mount, bindings::FS_USERNS_MOUNT)
+            | flag(self.allow_idmap, bindings::FS_ALLOW_IDMAP)) as i32
     }
 
     pub(super) fn flags(self) -> usize {
@@ -123,7 +122,7 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     /// What it keeps with an inode.
     type Inode: InodeData;
     /// The set of flags that it keeps with a dentry.
-    type NameMarks: Into<usize>;
+    type NameMarks: Into<u32>;
     /// A mount in preparation.
     type Context: Context<Self>;
 
@@ -139,8 +138,6 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     type RegularFile: RegularOperations<Self>;
     /// Operations on open directories.
     type DirectoryFile: DirectoryOperations<Self>;
-    /// The extended-attribute handlers.
-    type Xattrs: xattr::Handlers<Self>;
 
     /// The credentials that layers are used with.
     fn creds(&self) -> &Credential;

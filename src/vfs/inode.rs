@@ -4,7 +4,7 @@
 //!
 //! C header: `include/linux/fs.h`.
 
-use super::{mount::IdMap, refs::Counted, SuperBlock};
+use super::{calls, mount::IdMap, refs::Counted, SuperBlock};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
@@ -143,8 +143,7 @@ impl Inode {
     }
 
     pub(crate) fn size(&self) -> i64 {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_i_size_read(self.as_ptr()) }
+        calls::rovl_i_size_read(self)
     }
 
     /// The `S_*` flags.
@@ -154,8 +153,7 @@ impl Inode {
 
     /// Replaces the `S_*` flags in `mask` by those in `flags`.
     pub(crate) fn set_flags(&self, flags: u32, mask: u32) {
-        // SAFETY: charter 1; the function updates atomically.
-        unsafe { bindings::inode_set_flags(self.as_ptr(), flags & mask, mask) }
+        calls::inode_set_flags(self, flags & mask, mask)
     }
 
     /// The super block that the inode is on.
@@ -167,8 +165,7 @@ impl Inode {
 
     /// Whether the inode is a whiteout device: a character device 0:0.
     pub(crate) fn is_whiteout_device(&self) -> bool {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_is_whiteout(self.as_ptr()) }
+        calls::rovl_is_whiteout(self)
     }
 
     /// Whether the filesystem lists extended attributes of this inode.
@@ -202,24 +199,25 @@ impl Inode {
         InodeGuard(self, NotThreadSafe)
     }
 
+    /// `inode_trylock()`: as [`lock`](Self::lock), where nobody has to be waited for.
+    pub(crate) fn try_lock(&self) -> Option<InodeGuard<'_>> {
+        // SAFETY: charter 1: the inode is referenced, and its lock initialised.
+        let locked = unsafe { bindings::down_write_trylock(&raw mut (*self.as_ptr()).i_rwsem) };
+        (locked != 0).then_some(InodeGuard(self, NotThreadSafe))
+    }
+
     /// `inode_permission()`: checks `mask` (`MAY_*`) with the current credentials; may sleep.
     #[inline]
     pub(crate) fn permission(&self, idmap: &IdMap, mask: u32) -> Result {
-        // SAFETY: charter 1.
-        to_result(unsafe { bindings::inode_permission(idmap.as_ptr(), self.as_ptr(), mask as i32) })
+        to_result(calls::inode_permission(idmap, self, mask as i32))
     }
 
-    /// Whether owner, group and mode are those of `other`.
+    /// Whether owner and group, as `idmap` shows them, and mode are those of `other`.
     #[inline]
-    pub(crate) fn has_mode_of(&self, other: &Inode) -> bool {
-        let of = |inode: &Inode| {
-            (
-                read_field!(inode, i_mode),
-                read_field!(inode, i_uid).val,
-                read_field!(inode, i_gid).val,
-            )
-        };
-        of(self) == of(other)
+    pub(crate) fn has_mode_of(&self, idmap: &IdMap, other: &Inode) -> bool {
+        read_field!(self, i_mode) == read_field!(other, i_mode)
+            && idmap.show_uid(self, read_field!(self, i_uid)).val == read_field!(other, i_uid).val
+            && idmap.show_gid(self, read_field!(self, i_gid)).val == read_field!(other, i_gid).val
     }
 
     /// Its identity.
@@ -230,8 +228,7 @@ impl Inode {
 
     /// Whether names in it, or its data, are encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_is_encrypted(self.as_ptr()) }
+        calls::rovl_is_encrypted(self)
     }
 
     /// `generic_permission()`: the mode and ACL check alone.
@@ -245,25 +242,21 @@ impl Inode {
 
     /// Whether the current credentials own the inode or may act as its owner.
     pub(crate) fn owner_or_capable(&self, idmap: &IdMap) -> bool {
-        // SAFETY: charter 1.
-        unsafe { bindings::inode_owner_or_capable(idmap.as_ptr(), self.as_ptr()) }
+        calls::inode_owner_or_capable(idmap, self)
     }
 
     /// Whether the current credentials are in the inode's group or may act so.
     pub(crate) fn in_group_or_capable(&self, idmap: &IdMap) -> bool {
-        // SAFETY: charter 1; an idmap without mapping leaves the id as it is.
-        unsafe {
-            let gid = bindings::vfsgid_t {
-                val: (*self.as_ptr()).i_gid.val,
-            };
-            bindings::in_group_or_capable(idmap.as_ptr(), self.as_ptr(), gid)
-        }
+        let gid = bindings::vfsgid_t {
+            val: idmap.show_gid(self, read_field!(self, i_gid)).val,
+        };
+        // SAFETY: charter 1.
+        unsafe { bindings::in_group_or_capable(idmap.as_ptr(), self.as_ptr(), gid) }
     }
 
     /// Keeps writers of the inode away from exec and the other way round; `ETXTBSY`.
     pub(crate) fn write_access(&self) -> Result<WriteAccess<'_>> {
-        // SAFETY: charter 1.
-        to_result(unsafe { bindings::rovl_get_write_access(self.as_ptr()) })?;
+        to_result(calls::rovl_get_write_access(self))?;
         Ok(WriteAccess(self, NotThreadSafe))
     }
 

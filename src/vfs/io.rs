@@ -61,10 +61,17 @@ impl<F: FileSystem> Io<'_, F> {
 
     /// Passes the request on to `real` with `cred`; afterwards (for asynchronous requests: on
     /// completion) `H` hears of it. Returns the bytes moved; `EIOCBQUEUED` for a queued request.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` for a request that must not wait where `real` serves none; what the layer's filesystem returns.
     pub(crate) fn pass<H: IoHooks<F>>(self, real: &File, cred: &Credential) -> Result<usize> {
         let mut ctx = hooks::<F, H>(cred);
         // SAFETY: the request is the callback's for its duration.
         let flags = unsafe { (*self.iocb).ki_flags };
+        if flags & bindings::ROVL_IOCB_NOWAIT as i32 != 0 && !file::serves_nowait(real) {
+            return Err(EOPNOTSUPP);
+        }
         let (real, iocb, iter) = (real.as_ptr(), self.iocb, self.iter);
         to_len(if self.write {
             // SAFETY: charter 1 for `real`, of which an asynchronous request takes a reference of its own; the request

@@ -2,15 +2,14 @@
 
 //! Rate-limited kernel log lines and the printing of names.
 
-use super::Dentry;
+use super::{calls, Dentry};
 use crate::bindings;
 use core::fmt;
 use kernel::prelude::*;
 
 /// Whether another line may be logged now; the limit is shared by all callers.
 pub(crate) fn allowed() -> bool {
-    // SAFETY: the limit has a lock of its own, and the call may be made anywhere.
-    unsafe { bindings::rovl_ratelimit() }
+    calls::rovl_ratelimit()
 }
 
 /// Logs a warning unless too many were logged lately.

@@ -34,7 +34,7 @@
 //!    name.) Everywhere else names are copied by a [`NameSnapshot`] and parents are referenced by
 //!    [`Dentry::parent`].
 //! 6. **RCU-walk.** Values of type `Rcu*` live inside a callback that runs under `rcu_read_lock`.
-//!    Inodes and dentries are freed after a grace period, as is our `InodeBox`: pointers found in it
+//!    Inodes, dentries and mounts are freed after a grace period, as is our `InodeBox`: pointers found in it
 //!    can be read, but nothing may sleep or take a reference. No method of an `Rcu*` value gives out more than that.
 //! 7. **Teardown in two phases.** `destroy_inode` gives the references of a [`backing`] back and may sleep; `free_inode`
 //!    runs after the grace period and frees memory only. Nobody but RCU-walk knows an inode then: an [`OwnInode`] that
@@ -53,6 +53,7 @@ pub(crate) mod acl;
 pub(crate) mod attr;
 pub(crate) mod backing;
 mod callback;
+mod calls;
 pub(crate) mod claim;
 pub(crate) mod context;
 pub(crate) mod cred;

@@ -4,7 +4,7 @@
 //!
 //! C headers: `include/linux/mount.h`, `include/linux/path.h`.
 
-use super::{attr::Stat, refs::Ref, Dentry, Inode, SuperBlock};
+use super::{attr::Stat, calls, refs::Ref, Dentry, Inode, SuperBlock};
 use crate::bindings;
 use core::{mem::ManuallyDrop, ptr::NonNull};
 use kernel::{
@@ -32,6 +32,7 @@ impl IdMap {
     }
 
     /// The mapping that leaves all ids as they are.
+    #[inline]
     pub(crate) fn nop() -> &'static Self {
         // SAFETY: a static of the kernel; only its address is taken.
         unsafe { Self::from_raw(&raw mut bindings::nop_mnt_idmap) }
@@ -40,6 +41,46 @@ impl IdMap {
     #[inline]
     pub(super) fn as_ptr(&self) -> *mut bindings::mnt_idmap {
         self.0.get()
+    }
+
+    /// Whether all ids stay as they are: what nearly every mount has, so it is asked before a call is made.
+    #[inline]
+    pub(super) fn is_nop(&self) -> bool {
+        core::ptr::eq(self, Self::nop())
+    }
+
+    /// As whom the mount shows the user `uid` of `inode`'s filesystem; no user (`-1`) where it has no place for it.
+    #[inline]
+    pub(super) fn show_uid(&self, inode: &Inode, uid: bindings::kuid_t) -> bindings::kuid_t {
+        if self.is_nop() {
+            return uid;
+        }
+        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
+        let shown = unsafe { bindings::make_vfsuid(self.as_ptr(), inode.sb().user_ns(), uid) };
+        bindings::kuid_t { val: shown.val }
+    }
+
+    /// As [`show_uid`](Self::show_uid), of a group.
+    #[inline]
+    pub(super) fn show_gid(&self, inode: &Inode, gid: bindings::kgid_t) -> bindings::kgid_t {
+        if self.is_nop() {
+            return gid;
+        }
+        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
+        let shown = unsafe { bindings::make_vfsgid(self.as_ptr(), inode.sb().user_ns(), gid) };
+        bindings::kgid_t { val: shown.val }
+    }
+
+    /// Who on `inode`'s filesystem the user `uid` is that the mount shows; no user where there is none.
+    pub(super) fn stored_uid(&self, inode: &Inode, uid: bindings::vfsuid_t) -> bindings::kuid_t {
+        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
+        unsafe { bindings::from_vfsuid(self.as_ptr(), inode.sb().user_ns(), uid) }
+    }
+
+    /// As [`stored_uid`](Self::stored_uid), of a group.
+    pub(super) fn stored_gid(&self, inode: &Inode, gid: bindings::vfsgid_t) -> bindings::kgid_t {
+        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
+        unsafe { bindings::from_vfsgid(self.as_ptr(), inode.sb().user_ns(), gid) }
     }
 }
 
@@ -88,16 +129,23 @@ impl Mount {
     /// The mount's id mapping.
     #[inline]
     pub(crate) fn idmap(&self) -> &IdMap {
-        // SAFETY: charter 1: the mount is referenced; `do_idmap_mount()` stores the mapping with release semantics.
-        let idmap = unsafe { atomic_load(&raw mut (*self.as_ptr()).mnt_idmap, Acquire) };
-        // SAFETY: the mount references its mapping, which is changed only before the mount is put to use.
-        unsafe { IdMap::from_raw(idmap) }
+        // SAFETY: charter 1: the mount is referenced.
+        unsafe { Self::idmap_of(self.as_ptr()) }
     }
 
-    /// Whether the mount maps owner ids.
-    pub(crate) fn is_idmapped(&self) -> bool {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_is_idmapped(self.as_ptr()) }
+    /// The id mapping of the mount at `mnt`.
+    ///
+    /// # Safety
+    ///
+    /// For `'a` the mount is referenced, or RCU-walk may read it (charter 6).
+    #[inline]
+    pub(super) unsafe fn idmap_of<'a>(mnt: *mut bindings::vfsmount) -> &'a IdMap {
+        // SAFETY: by the contract the memory lives; `do_idmap_mount()` stores the mapping with release semantics.
+        let idmap = unsafe { atomic_load(&raw mut (*mnt).mnt_idmap, Acquire) };
+        // SAFETY: the mount references its mapping until `free_vfsmnt()`, which runs a grace period after the last
+        // reference was given back. `can_idmap_mount()` lets nobody replace one that is not `nop_mnt_idmap`, a static, but
+        // `open_tree_attr()`, on a mount that nobody else has seen.
+        unsafe { IdMap::from_raw(idmap) }
     }
 
     /// The directory that the mount shows.
@@ -133,8 +181,7 @@ impl Mount {
 
     /// Whether the mount or its super block is read-only now.
     pub(crate) fn is_readonly(&self) -> bool {
-        // SAFETY: charter 1.
-        unsafe { bindings::__mnt_is_readonly(self.as_ptr()) }
+        calls::__mnt_is_readonly(self)
     }
 
     /// `mnt_want_write()`: the mount stays writable and the super block is not frozen until the
@@ -144,16 +191,14 @@ impl Mount {
     ///
     /// `EROFS`.
     pub(crate) fn want_write(&self) -> Result<WriteGuard<'_>> {
-        // SAFETY: charter 1.
-        to_result(unsafe { bindings::mnt_want_write(self.as_ptr()) })?;
+        to_result(calls::mnt_want_write(self))?;
         Ok(WriteGuard(self, NotThreadSafe))
     }
 
     /// `mnt_get_write_access()`: as [`want_write`](Self::want_write), but does not hold off a freeze;
     /// see [`MountAccess::start_write`].
     pub(crate) fn write_access(&self) -> Result<MountAccess<'_>> {
-        // SAFETY: charter 1.
-        to_result(unsafe { bindings::mnt_get_write_access(self.as_ptr()) })?;
+        to_result(calls::mnt_get_write_access(self))?;
         Ok(MountAccess(self, NotThreadSafe))
     }
 
@@ -201,22 +246,30 @@ impl core::ops::Deref for PrivateMount {
 }
 
 impl PrivateMount {
+    /// Where the mount is.
+    #[inline]
+    pub(super) fn address(&self) -> NonNull<bindings::vfsmount> {
+        self.0
+    }
+
     /// Unmounts many, waiting for one RCU grace period instead of one a mount.
-    pub(crate) fn unmount_all(mounts: KVec<PrivateMount>) {
-        let mut mounts = core::mem::ManuallyDrop::new(mounts);
-        let len = mounts.len();
-        // SAFETY: the array holds owned mounts (the type is one pointer); they are given up here.
-        unsafe { bindings::kern_unmount_array(mounts.as_mut_ptr().cast(), len as u32) };
-        // SAFETY: the elements were consumed; what is left is the memory of the array.
-        unsafe {
-            let mounts = core::mem::ManuallyDrop::take(&mut mounts);
-            let (ptr, _, cap) = mounts.into_raw_parts();
-            drop(KVec::from_raw_parts(
-                ptr.cast::<core::mem::MaybeUninit<PrivateMount>>(),
-                0,
-                cap,
-            ));
+    pub(super) fn unmount_all(mut mounts: KVec<PrivateMount>) {
+        // SAFETY: the mounts are owned, and are forgotten below.
+        unsafe { Self::unmount_array(&mut mounts) };
+        while let Some(mnt) = mounts.pop() {
+            core::mem::forget(mnt);
         }
+    }
+
+    /// As [`unmount_all`](Self::unmount_all), but leaves the values.
+    ///
+    /// # Safety
+    ///
+    /// The values are neither used nor dropped afterwards.
+    pub(super) unsafe fn unmount_array(mounts: &mut [PrivateMount]) {
+        let len = mounts.len() as u32;
+        // SAFETY: the array holds owned mounts (the type is one pointer), which are given up by the contract.
+        unsafe { bindings::kern_unmount_array(mounts.as_mut_ptr().cast(), len) };
     }
 }
 
@@ -363,6 +416,7 @@ impl<'a> PathRef<'a> {
     }
 
     /// The mount's id mapping.
+    #[inline]
     pub(crate) fn idmap(self) -> &'a IdMap {
         self.mnt.idmap()
     }
@@ -455,6 +509,23 @@ impl Path {
         Ok(unsafe { Self::from_raw(mnt, dentry.into_raw().cast()) })
     }
 
+    /// The dentry's reference, for as long as `mnt` keeps its super block.
+    ///
+    /// # Errors
+    ///
+    /// `EXDEV` where it is on another super block.
+    pub(crate) fn held_by(self, mnt: &Mount) -> Result<Ref<'_, Dentry>> {
+        if self.dentry.sb() != mnt.sb() {
+            return Err(EXDEV);
+        }
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is neither used again nor dropped.
+        let dentry = unsafe { ManuallyDrop::take(&mut this.dentry) };
+        // SAFETY: `this` is neither used again nor dropped.
+        drop(unsafe { core::ptr::read(&this.mnt) });
+        Ok(dentry)
+    }
+
     /// # Safety
     ///
     /// The caller gives a reference to each away; the dentry is on the mount's super block.
@@ -469,22 +540,6 @@ impl Path {
             // SAFETY: by the contract; `Drop` gives it back while the mount is referenced.
             dentry: ManuallyDrop::new(unsafe { Ref::from_raw(dentry.cast()) }),
         }
-    }
-
-    /// The owned references, for who gives them back.
-    pub(super) fn into_raw(self) -> (NonNull<bindings::vfsmount>, NonNull<bindings::dentry>) {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is neither used again nor dropped.
-        let mnt = unsafe { core::ptr::read(&this.mnt) };
-        // SAFETY: `this` is neither used again nor dropped.
-        let dentry = unsafe { core::ptr::read(&*this.dentry) };
-        (ARef::into_raw(mnt).cast(), dentry.into_raw().cast())
-    }
-
-    /// The dentry's address, for RCU-walk.
-    #[inline]
-    pub(super) fn dentry_ptr(&self) -> *mut bindings::dentry {
-        self.dentry.as_ptr()
     }
 
     /// The path of an open file (`O_PATH` ones too).

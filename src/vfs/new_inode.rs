@@ -5,10 +5,10 @@
 use super::{
     backing::Lowers,
     fs::{tables, FileSystem, Kind},
-    mount::{IdMap, Path},
+    mount::IdMap,
     own::{InodeBox, OwnInode, OwnSuper},
     refs::Ref,
-    Inode, Mode,
+    Dentry, Inode, Mode,
 };
 use crate::bindings;
 use core::ptr::NonNull;
@@ -144,12 +144,23 @@ impl<'a, F: FileSystem> NewInode<'a, F> {
     }
 
     /// Sets what stands behind the inode.
-    pub(crate) fn set_backing(&mut self, upper: Option<Path>, lowers: Lowers) -> Result {
+    ///
+    /// # Errors
+    ///
+    /// `EXDEV` where an object is not on the mount of its layer.
+    pub(crate) fn set_backing(
+        &mut self,
+        upper: Option<Ref<'_, Dentry>>,
+        lowers: Lowers<'_>,
+    ) -> Result {
+        let mounts = self.inode.own_sb().mounts();
         // SAFETY: charter 3, and by the type invariant nobody else uses the box.
         let backing = unsafe { InodeBox::<F>::backing_mut(self.raw()) };
-        backing.set_lowers(lowers);
+        // SAFETY: charter 4: the mounts are kept until the last inode of the super block was evicted.
+        unsafe { backing.set_lowers(lowers, mounts)? };
         match upper {
-            Some(path) => backing.set_upper(path).map_err(|_| EIO),
+            // SAFETY: charter 4: the mounts are kept until the last inode of the super block was evicted.
+            Some(dentry) => unsafe { backing.set_upper(dentry, mounts) },
             None => Ok(()),
         }
     }

@@ -3,9 +3,9 @@
 //! Inodes, dentries and super blocks of our own filesystem: they carry data.
 
 use super::{
-    backing::{Backing, LowerPath},
+    backing::{Backing, LayerMounts, LowerPaths, UPPER},
     fs::{FileSystem, InodeData},
-    mount::{IdMap, Path, PathRef},
+    mount::{IdMap, PathRef},
     refs::{Counted, Ref},
     super_ops::SuperBox,
     sync::{Flags, OpLock},
@@ -141,6 +141,13 @@ impl<F: FileSystem> OwnSuper<F> {
         unsafe { SuperBox::data_of(self.as_ptr()) }
     }
 
+    /// The mounts of the layers.
+    #[inline]
+    pub(super) fn mounts(&self) -> &LayerMounts {
+        // SAFETY: charter 4: `s_fs_info` is a `SuperBox<F>`, whose mounts outlive every `&OwnSuper`.
+        unsafe { SuperBox::<F>::mounts_of(self.as_ptr()) }
+    }
+
     /// The root directory; `EIO` before there is one.
     pub(crate) fn root(&self) -> Result<&OwnDentry<F>> {
         // SAFETY: charter 1: the field is written once, while the super block is filled.
@@ -219,14 +226,16 @@ impl<F: FileSystem> OwnInode<F> {
     #[inline]
     pub(crate) fn upper_path(&self) -> Option<PathRef<'_>> {
         // SAFETY: charter 1 and 7: an inode that is borrowed is referenced, so it is not evicted.
-        unsafe { self.container().backing.upper() }
+        let dentry = unsafe { self.container().backing.upper()? };
+        Some(PathRef::new(self.own_sb().mounts().get(UPPER)?, dentry))
     }
 
     /// The objects behind the inode in lower layers, topmost first.
     #[inline]
-    pub(crate) fn lowers(&self) -> &[LowerPath] {
+    pub(crate) fn lowers(&self) -> LowerPaths<'_> {
         // SAFETY: charter 1 and 7: an inode that is borrowed is referenced, so it is not evicted.
-        unsafe { self.container().backing.lowers() }
+        let all = unsafe { self.container().backing.lowers() };
+        LowerPaths::new(all, self.own_sb().mounts())
     }
 
     /// Takes the operation lock, which serialises changes of what stands behind the inode and of its link count.
@@ -280,11 +289,12 @@ impl<F: FileSystem> OpGuard<'_, F> {
     ///
     /// # Errors
     ///
-    /// `EIO` where one is set, `ESTALE` where `path` is negative.
-    pub(crate) fn set_upper(&self, path: Path) -> Result {
-        let key = path.as_ref().positive()?.as_ptr();
-        let set = self.0.container().backing.set_upper(path);
-        set.map_err(|_| EIO)?;
+    /// `EIO` where one is set, `ESTALE` where `dentry` is negative, `EXDEV` where it is not on the layer's mount.
+    pub(crate) fn set_upper(&self, dentry: Ref<'_, Dentry>) -> Result {
+        let key = dentry.positive()?.as_ptr();
+        let mounts = self.0.own_sb().mounts();
+        // SAFETY: charter 4: the mounts are kept until the last inode of the super block was evicted.
+        unsafe { self.0.container().backing.set_upper(dentry, mounts)? };
         // SAFETY: charter 1; by the type invariant no other call hashes this inode now; the key's inode is kept by what
         // was just set.
         unsafe { bindings::rovl_inode_rehash(self.0.as_ptr(), key) };

@@ -3,8 +3,8 @@
 //! What RCU-walk may touch (charter 6): values without references, and the one way out.
 
 use super::{
-    fs::FileSystem, inode::Mode, inode_ops::LinkCall, mount::IdMap, own::InodeBox,
-    super_ops::SuperBox, OwnInode,
+    backing::UPPER, fs::FileSystem, inode::Mode, inode_ops::LinkCall, mount::IdMap, own::InodeBox,
+    super_ops::SuperBox, Mount, OwnInode,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
@@ -63,14 +63,32 @@ impl<'a, F: FileSystem> RcuInode<'a, F> {
 
     /// The object behind it in the layer that can be written, `None` where there is none.
     #[inline]
-    pub(crate) fn upper(self) -> Option<RcuDentry<'a>> {
-        RcuDentry::new(self.container().backing().upper_rcu())
+    pub(crate) fn upper(self) -> Option<RcuPath<'a>> {
+        let dentry = self.container().backing().upper_rcu()?;
+        self.path(UPPER, dentry)
+    }
+
+    /// `dentry`, which is behind the inode in layer `layer`.
+    #[inline]
+    fn path(self, layer: u16, dentry: NonNull<bindings::dentry>) -> Option<RcuPath<'a>> {
+        // SAFETY: charter 6: the super block of an inode in RCU-walk is freed after a grace period.
+        let sb = unsafe { (*self.0).i_sb };
+        // SAFETY: charter 4 and 6: so is its box, with the addresses of the mounts.
+        let mounts = unsafe { SuperBox::<F>::mounts_of(sb) };
+        // INVARIANT: by that of the inode; a mount is freed a grace period after it was given back, and that is after the
+        // last inode was evicted.
+        Some(RcuPath {
+            mnt: mounts.address(layer)?,
+            dentry,
+            _section: PhantomData,
+        })
     }
 
     /// The topmost object behind it in a lower layer.
     #[inline]
-    pub(crate) fn lower(self) -> Option<RcuDentry<'a>> {
-        RcuDentry::new(self.container().backing().lower_rcu())
+    pub(crate) fn lower(self) -> Option<RcuPath<'a>> {
+        let (dentry, layer) = self.container().backing().lower_rcu()?;
+        self.path(layer, dentry)
     }
 
     /// The credentials that layers are used with: all that RCU-walk sees of the super block's data.
@@ -101,26 +119,31 @@ fn from_rcu(ret: i32) -> Result<(), RcuError> {
     }
 }
 
-/// A dentry of a layer, seen in RCU-walk.
+/// An object of a layer, seen in RCU-walk.
 ///
 /// # Invariants
 ///
-/// Charter 6 holds for the dentry during `'a`.
+/// Charter 6 holds for the mount and the dentry during `'a`.
 #[derive(Clone, Copy)]
-pub(crate) struct RcuDentry<'a>(NonNull<bindings::dentry>, PhantomData<&'a ()>);
+pub(crate) struct RcuPath<'a> {
+    mnt: NonNull<bindings::vfsmount>,
+    dentry: NonNull<bindings::dentry>,
+    _section: PhantomData<&'a ()>,
+}
 
-impl<'a> RcuDentry<'a> {
+impl<'a> RcuPath<'a> {
+    /// The id mapping of its mount.
     #[inline]
-    fn new(dentry: *mut bindings::dentry) -> Option<Self> {
-        // INVARIANT: the callers pass what an `RcuInode` of the same `'a` refers to, or null.
-        Some(Self(NonNull::new(dentry)?, PhantomData))
+    pub(crate) fn idmap(self) -> &'a IdMap {
+        // SAFETY: by the type invariant the mount's memory lives during the RCU section, whoever gave it back since.
+        unsafe { Mount::idmap_of(self.mnt.as_ptr()) }
     }
 
     /// Its inode as of now.
     #[inline]
     pub(crate) fn inode(self) -> Result<RcuLayerInode<'a>, RcuError> {
         // SAFETY: charter 6: the dentry's memory lives; the field is a word.
-        let inode = unsafe { (&raw const (*self.0.as_ptr()).d_inode).read_volatile() };
+        let inode = unsafe { (&raw const (*self.dentry.as_ptr()).d_inode).read_volatile() };
         if inode.is_null() {
             return Err(RcuError::WouldBlock);
         }

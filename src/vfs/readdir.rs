@@ -4,6 +4,7 @@
 //!
 //! C header: `struct dir_context` in `include/linux/fs.h`.
 
+use super::calls;
 use crate::bindings;
 use core::{marker::PhantomData, ops::ControlFlow};
 use kernel::{error::to_result, fs::File, prelude::*};
@@ -36,8 +37,7 @@ pub(crate) struct NameSalt(usize);
 impl NameSalt {
     /// A new key.
     pub(crate) fn random() -> Self {
-        // SAFETY: the call may be made anywhere; it waits for nothing.
-        Self(unsafe { bindings::get_random_u64() } as usize)
+        Self(calls::get_random_u64() as usize)
     }
 
     /// The keyed hash of `name`: the dcache's `full_name_hash()`.

@@ -61,6 +61,12 @@ impl<'a, T: Counted> Ref<'a, T> {
         unsafe { Ref::from_raw(f(self).into_raw()) }
     }
 
+    /// Where the object is.
+    #[inline]
+    pub(super) fn address(&self) -> NonNull<T> {
+        self.0
+    }
+
     /// Gives the reference to a C function that takes it over.
     #[inline]
     pub(super) fn into_raw(self) -> NonNull<T> {

@@ -3,12 +3,15 @@
 //! A super block of any filesystem, and one of ours being filled.
 
 use super::{
+    backing::LayerMounts,
+    calls,
     export::ExportTable,
     fs::FileSystem,
     mount::PathRef,
     new_inode::NewInode,
     own::{OwnDentry, OwnSuper},
     super_ops::SuperBox,
+    xattr::Handlers,
 };
 use crate::bindings;
 use core::{mem::MaybeUninit, ptr::NonNull};
@@ -77,6 +80,13 @@ impl SuperBlock {
         self.0.get()
     }
 
+    /// The user namespace that its ids are of, which it references.
+    #[inline]
+    pub(super) fn user_ns(&self) -> *mut bindings::user_namespace {
+        // SAFETY: charter 1: the field is constant.
+        unsafe { (*self.as_ptr()).s_user_ns }
+    }
+
     /// Its identity.
     pub(crate) fn id(&self) -> SbId {
         SbId(self.as_ptr() as usize)
@@ -102,21 +112,18 @@ impl SuperBlock {
     /// Whether some program may have to be asked before a file of the filesystem is opened: fanotify's
     /// permission events.
     pub(crate) fn asks_listeners(&self) -> bool {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_sb_asks_listeners(self.as_ptr()) }
+        calls::rovl_sb_asks_listeners(self)
     }
 
     /// Whether it is a local filesystem of a kind that is known to list all names of files and of extended
     /// attributes that it has, and whose changes fsnotify sees.
     pub(crate) fn is_ordinary(&self) -> bool {
-        // SAFETY: charter 1; constant.
-        unsafe { bindings::rovl_is_ordinary(self.as_ptr()) }
+        calls::rovl_is_ordinary(self)
     }
 
     /// Whether directories of the filesystem can fold case.
     pub(crate) fn can_fold_case(&self) -> bool {
-        // SAFETY: charter 1; set while the super block is filled.
-        unsafe { bindings::rovl_can_fold_case(self.as_ptr()) }
+        calls::rovl_can_fold_case(self)
     }
 
     /// How many stacked filesystems are below, itself included.
@@ -145,8 +152,7 @@ impl SuperBlock {
 
     /// How file handles are encoded.
     pub(crate) fn handle_kind(&self) -> HandleKind {
-        // SAFETY: charter 1.
-        match unsafe { bindings::rovl_fh_kind(self.as_ptr()) } {
+        match calls::rovl_fh_kind(self) {
             0 => HandleKind::None,
             1 => HandleKind::Ino32,
             _ => HandleKind::Other,
@@ -155,8 +161,7 @@ impl SuperBlock {
 
     /// Writes all dirty data back and waits.
     pub(crate) fn sync(&self) -> Result {
-        // SAFETY: charter 1: the super block is active; the helper takes `s_umount`.
-        to_result(unsafe { bindings::rovl_sync_upper(self.as_ptr()) })
+        to_result(calls::rovl_sync_upper(self))
     }
 
     /// Those that a file that is opened now is not told of: all, or none where the last was not reported to anybody yet
@@ -236,8 +241,7 @@ impl StatFs {
 
     /// Sets the filesystem id from the UUID of `sb`.
     pub(crate) fn set_fsid(&mut self, sb: &SuperBlock) {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_uuid_to_fsid(sb.as_ptr(), (&raw mut self.0).cast()) }
+        calls::rovl_uuid_to_fsid(sb, self)
     }
 
     pub(super) fn into_raw(self) -> bindings::kstatfs {
@@ -252,8 +256,7 @@ impl AnonDev {
     /// Allocates one; `ENOMEM`, `EMFILE`.
     pub(crate) fn new() -> Result<Self> {
         let mut dev = 0;
-        // SAFETY: charter 10.
-        to_result(unsafe { bindings::get_anon_bdev(&mut dev) })?;
+        to_result(calls::get_anon_bdev(&mut dev))?;
         Ok(Self(dev))
     }
 
@@ -272,8 +275,7 @@ impl Drop for AnonDev {
 /// A random UUID.
 pub(crate) fn random_uuid() -> [u8; 16] {
     let mut uuid = bindings::uuid_t::default();
-    // SAFETY: charter 10.
-    unsafe { bindings::uuid_gen(&mut uuid) };
+    calls::uuid_gen(&mut uuid);
     uuid.b
 }
 
@@ -336,6 +338,13 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
         unsafe { bindings::rovl_sb_set_uuid(self.sb.as_ptr(), uuid.as_ptr()) }
     }
 
+    /// Sets who answers for extended attributes; without, there are none.
+    pub(crate) fn set_xattrs<H: Handlers<F>>(&mut self) {
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else, and it has no inode yet whose
+        // attributes somebody could ask for. The list is a constant, and one of handlers of `F`.
+        unsafe { (*self.sb.as_ptr()).s_xattr = H::LIST.as_ptr() }
+    }
+
     /// Sets how file handles are made; without, an identifier is number and generation of the inode.
     pub(crate) fn set_export(&mut self, table: ExportTable<F>) {
         // SAFETY: charter 1; a super block that is being filled is changed by nobody else. The kernel crate knows the
@@ -343,10 +352,10 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
         unsafe { (*self.sb.as_ptr()).s_export_op = core::ptr::from_ref(table.0).cast() }
     }
 
-    /// Installs the filesystem's data. Nothing can fail here, so that what the data holds is dropped in the order of its
-    /// fields, whenever it is.
-    pub(crate) fn set_data(self, data: impl PinInit<F>) -> FilledSuper<'a, F> {
-        let Ok(data) = self.room.write_pin_init(SuperBox::new(data));
+    /// Installs the filesystem's data, and the mounts of its layers, which outlive it and all inodes. Nothing can fail here,
+    /// so that what the data holds is dropped in the order of its fields, whenever it is.
+    pub(crate) fn set_data(self, data: impl PinInit<F>, mounts: LayerMounts) -> FilledSuper<'a, F> {
+        let Ok(data) = self.room.write_pin_init(SuperBox::new(data, mounts));
         // SAFETY: the super block has no data yet, and nobody reads it.
         unsafe { SuperBox::install(data, self.sb.as_ptr()) };
         // SAFETY: charter 4: the data was set, and stays at least as long as the super block is being filled.

@@ -3,14 +3,15 @@
 //! The operations of super blocks and dentries of ours, and the data of a super block.
 
 use super::{
+    backing::LayerMounts,
     callback::{c_callback, c_table, FromC, RawDentry, RawInode, RawSuper},
+    calls,
     context::{FsContext, Private},
     fs::FileSystem,
     own::{InodeBox, OwnDentry},
     rcu::RcuError,
     registration::Registration,
     super_block::{NewSuper, SuperBlock},
-    xattr,
 };
 use crate::bindings;
 use core::{
@@ -141,8 +142,7 @@ impl<F: FileSystem> SuperTable<F> {
                 0 => break,
                 some => freed = some.saturating_add(freed),
             }
-            // SAFETY: shrinkers run where one may sleep; the super block's lock that is held is a sleeping one.
-            unsafe { bindings::rovl_cond_resched() };
+            calls::rovl_cond_resched();
         }
         freed
     }
@@ -235,15 +235,18 @@ pub(super) struct SuperBox<F> {
     pub(super) data: F,
     /// `F::creds()`, which outlives `data` by a grace period.
     pub(super) creds: Option<ARef<Credential>>,
+    /// The mounts that the inodes' references depend on; unmounted after `data`, the memory outlives it by a grace period.
+    mounts: ManuallyDrop<LayerMounts>,
     rcu: bindings::callback_head,
 }
 
 impl<F: FileSystem> SuperBox<F> {
-    /// A box around `data`, without credentials yet.
-    pub(super) fn new(data: impl PinInit<F>) -> impl PinInit<Self> {
+    /// A box around `data` and the mounts of its layers, without credentials yet.
+    pub(super) fn new(data: impl PinInit<F>, mounts: LayerMounts) -> impl PinInit<Self> {
         pin_init!(Self {
             data <- data,
             creds: None,
+            mounts: ManuallyDrop::new(mounts),
             rcu: bindings::callback_head::default(),
         })
     }
@@ -275,6 +278,17 @@ impl<F: FileSystem> SuperBox<F> {
         unsafe { &*(*sb).s_fs_info.cast() }
     }
 
+    /// The mounts of the layers of `sb`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`data_of`](Self::data_of), or charter 6 and RCU-walk that lasts for `'a`.
+    #[inline]
+    pub(super) unsafe fn mounts_of<'a>(sb: *const bindings::super_block) -> &'a LayerMounts {
+        // SAFETY: by the contract the box lives: it is freed after a grace period.
+        unsafe { &(*(*sb).s_fs_info.cast::<Self>()).mounts }
+    }
+
     /// The credentials that layers are used with, in RCU-walk.
     ///
     /// # Safety
@@ -297,6 +311,8 @@ unsafe extern "C" fn free_super_box<F>(head: *mut bindings::callback_head) {
     let data = unsafe { kernel::container_of!(head, SuperBox<F>, rcu) };
     // SAFETY: by the contract nobody reads the credentials any more.
     unsafe { (*data).creds = None };
+    // SAFETY: by the contract nobody reads the mounts any more, which were unmounted.
+    LayerMounts::free(unsafe { ManuallyDrop::take(&mut (*data).mounts) });
     // SAFETY: the box that `set_data` gave away; all in it was dropped.
     drop(unsafe { KBox::from_raw(data.cast::<ManuallyDrop<SuperBox<F>>>()) });
 }
@@ -314,6 +330,8 @@ unsafe fn drop_data<F: FileSystem>(sb: RawSuper) {
     let data = data.as_ptr();
     // SAFETY: by the contract and charter 4: nobody uses it, and nobody drops it again.
     unsafe { ptr::drop_in_place(&raw mut (*data).data) };
+    // SAFETY: by the contract the inodes, which the mounts were kept for, are gone; `free_super_box` frees the memory.
+    unsafe { (*data).mounts.unmount() };
     // SAFETY: a walk that came in before a lazy unmount may still read the credentials and the pointer (charter 6), so the
     // box is freed after a grace period, by the callback, which `Registration` waits for.
     unsafe { bindings::call_rcu(&raw mut (*data).rcu, Some(free_super_box::<F>)) };
@@ -366,7 +384,6 @@ impl<F: FileSystem> Unfilled<'_, F> {
         }
         field!(s_op = &SuperTable::<F>::TABLE);
         field!(s_magic = F::MAGIC as usize);
-        field!(s_xattr = <F::Xattrs as xattr::Handlers<F>>::LIST.as_ptr());
         field!(s_maxbytes = i64::MAX);
         field!(s_flags |= F::POLICY.flags());
         field!(s_iflags |= F::POLICY.iflags());

@@ -20,9 +20,9 @@ use kernel::{
 
 /// A word of independent flags, a set of the type `S` (see [`kernel::impl_flags!`]), read and changed without a lock.
 #[repr(transparent)]
-pub(crate) struct Flags<S>(Atomic<usize>, PhantomData<fn(S)>);
+pub(crate) struct Flags<S>(Atomic<u32>, PhantomData<fn(S)>);
 
-impl<S: Into<usize>> Flags<S> {
+impl<S: Into<u32>> Flags<S> {
     /// No flag set.
     pub(crate) const fn new() -> Self {
         Self(Atomic::new(0), PhantomData)
@@ -46,7 +46,7 @@ impl<S: Into<usize>> Flags<S> {
         self.update(|word| word & !flags);
     }
 
-    fn update(&self, f: impl Fn(usize) -> usize) {
+    fn update(&self, f: impl Fn(u32) -> u32) {
         let mut old = self.0.load(Relaxed);
         while let Err(seen) = self.0.cmpxchg(old, f(old), Full) {
             old = seen;
@@ -59,7 +59,7 @@ impl<S: Into<usize>> Flags<S> {
     ///
     /// `ptr` is valid for `'a` and the word there is only accessed as flags of the set `S`.
     pub(super) unsafe fn at<'a>(ptr: *mut *mut kernel::ffi::c_void) -> &'a Self {
-        // SAFETY: by the contract; a pointer and an atomic `usize` have one layout, and the type is transparent.
+        // SAFETY: by the contract; a pointer has room for an atomic `u32` and is aligned for it; the type is transparent.
         unsafe { &*ptr.cast() }
     }
 }

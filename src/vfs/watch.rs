@@ -6,7 +6,7 @@
 //! before the system call that made it returns, so what was learnt from a directory that has been
 //! watched since, and for which nothing was reported, is what it holds.
 
-use super::Inode;
+use super::{calls, Inode};
 use crate::bindings;
 use core::ptr::{self, NonNull};
 use kernel::{
@@ -116,8 +116,7 @@ fn stop() {
         while MARKS.load(Acquire) != 0 {
             fsleep(Delta::from_millis(10));
         }
-        // SAFETY: it may be called wherever one may sleep; it waits for the work that called `free` last to leave it.
-        unsafe { bindings::fsnotify_wait_marks_destroyed() };
+        calls::fsnotify_wait_marks_destroyed();
     }
 }
 

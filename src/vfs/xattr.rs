@@ -139,7 +139,8 @@ pub(crate) fn list_into(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
 
 /// Asks the security modules whether copying `name` up is wanted; `Ok(false)` where it is not.
 pub(crate) fn copy_up_wanted(source: &Dentry, name: &CStr) -> Result<bool> {
-    // SAFETY: charter 1: the dentry is referenced; the name is a C string.
+    source.positive()?;
+    // SAFETY: charter 1 and 2: the dentry is referenced and positive; the name is a C string.
     match to_result(unsafe {
         bindings::rovl_security_inode_copy_up_xattr(source.as_ptr(), name.as_char_ptr())
     }) {

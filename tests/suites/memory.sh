@@ -408,6 +408,51 @@ pressure() {
 	check 'a layer can be removed afterwards' rm -r lower1
 }
 
+# What one group of tasks remembers is not given back for another that has reached its limit: nothing would be gained.
+of_another_group() {
+	local cg=/sys/fs/cgroup i before lost
+	layers 3
+	if ! { echo +memory >$cg/cgroup.subtree_control && mkdir $cg/owner $cg/other; } 2>"$SEEN"; then
+		skip 'memory of another group' "no memory controller: $(<"$SEEN")"
+		return
+	fi
+	# Bytes of the kernel's that a group pays for.
+	paid() { awk '$1 == "slab" || $1 == "vmalloc" { n += $2 } END { print n }' $cg/"$1"/memory.stat; }
+	mkdir lower{1,2,3}/d lower1/others
+	for i in 1 2 3; do (cd lower$i/d && seq -f "$i-%g" 4000 | xargs touch); done
+	(cd lower1/others && seq 2000 | xargs touch)
+	mnt
+	exec 9<mnt/d
+	(
+		echo $BASHPID >$cg/owner/cgroup.procs
+		perl -e 'for (1 .. 3) { opendir my $d, "mnt/d"; 1 while readdir $d }'
+		learn mnt/d 1000
+	)
+	before=$(paid owner) lost=0
+	for i in 1 2 3 4 5; do
+		(
+			echo $BASHPID >$cg/other/cgroup.procs
+			ls -l mnt/others >/dev/null
+		)
+		lost=$((lost + $(paid other)))
+		echo 32M >$cg/other/memory.reclaim 2>/dev/null
+		lost=$((lost - $(paid other)))
+	done
+	check 'a group that reclaims gives back what is its own' test $lost -gt 500000
+	lost=$((before - $(paid owner)))
+	check 'and nothing of another' test $lost -lt 50000
+	if [ "$FSTYPE" = rovl ]; then
+		before=$(paid owner)
+		echo 2 >/proc/sys/vm/drop_caches
+		lost=$((before - $(paid owner)))
+		check 'which has much, and gives it back when all are asked' test $lost -gt 300000
+	fi
+	is 'and the names are right' 4000 "$(find mnt/d -name '2-*' | wc -l)"
+	exec 9<&-
+	umnt
+	rmdir $cg/owner $cg/other
+}
+
 unloaded() {
 	local module=$FSTYPE ko=${ROVL_KO:-}
 	[ "$FSTYPE" = rovl ] || ko=${MODDIR:-}/kernel/overlay.ko
@@ -451,5 +496,6 @@ refused 700
 refused 0
 refused 744
 pressure
+of_another_group
 unloaded
 done_testing

@@ -3,8 +3,8 @@
 //! RCU-walk takes a reference to a dentry of a layer.
 // error: E0277
 
-use crate::vfs::{rcu::RcuDentry, Dentry, Ref};
+use crate::vfs::{rcu::RcuPath, Dentry, Ref};
 
-fn misuse<'a>(dentry: &'a RcuDentry<'a>) -> Ref<'a, Dentry> {
+fn misuse<'a>(dentry: &'a RcuPath<'a>) -> Ref<'a, Dentry> {
     dentry.into()
 }

@@ -6,7 +6,7 @@
 use crate::{overlay::Overlay, vfs::OwnInode};
 
 fn misuse(inode: &OwnInode<Overlay>) {
-    for lower in inode.lowers() {
+    for lower in inode.lowers().iter() {
         drop(lower.path);
     }
 }

@@ -10,6 +10,6 @@ use crate::{
 
 fn handlers<F: FileSystem, H: Handlers<F>>() {}
 
-fn misuse<B: FileSystem>() {
-    handlers::<B, <Overlay as FileSystem>::Xattrs>();
+fn misuse<B: FileSystem, H: Handlers<Overlay>>() {
+    handlers::<B, H>();
 }

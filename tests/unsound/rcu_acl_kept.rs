@@ -5,11 +5,12 @@
 
 use crate::vfs::{
     acl::{cached_rcu, AclType, RcuAcl},
-    rcu::RcuLayerInode,
+    rcu::{RcuError, RcuPath},
 };
 
 fn keep(_: RcuAcl<'static>) {}
 
-fn misuse(inode: RcuLayerInode<'_>) {
-    keep(cached_rcu(inode, AclType::Access));
+fn misuse(path: RcuPath<'_>) -> Result<(), RcuError> {
+    keep(cached_rcu(path, AclType::Access)?);
+    Ok(())
 }

@@ -143,7 +143,7 @@ impl FileSystem for Other {
     const MAGIC: u32 = 0;
     const POLICY: Policy = Overlay::POLICY;
     type Inode = Nothing;
-    type NameMarks = usize;
+    type NameMarks = u32;
     type Context = Nothing;
     type Regular = Nothing;
     type Directory = Nothing;
@@ -151,7 +151,6 @@ impl FileSystem for Other {
     type Special = Nothing;
     type RegularFile = <Overlay as FileSystem>::RegularFile;
     type DirectoryFile = Nothing;
-    type Xattrs = (Nothing, Nothing);
 
     fn creds(&self) -> &Credential {
         &self.0

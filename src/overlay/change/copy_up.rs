@@ -29,7 +29,7 @@ use crate::{
         dirop::{self, Creating, New, Renaming},
         file::{self, LayerFile},
         log::warn_limited,
-        mount::{MountAccess, Path, PathRef, Writing},
+        mount::{MountAccess, PathRef, Writing},
         sync::OnceRef,
         CBuf, Mode, NameSnapshot, OpGuard, Ref,
     },
@@ -156,7 +156,8 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     ///
-    /// `EOVERFLOW` where its owner has no place in the layer's mount (CVE-2023-0386).
+    /// `EOVERFLOW` where its owner has no place in the lower layer's mount, in the user namespace of whoever mounted the
+    /// union (CVE-2023-0386), or in the upper layer's mount.
     fn read(inode: &'a Inode, parent: Dir<'_>, want: Want) -> Result<Self> {
         let lower = inode.lower_path().ok_or(ESTALE)?;
         let (mut stat, mut parent_stat) = (Stat::zeroed(), Stat::zeroed());
@@ -165,6 +166,9 @@ impl<'a> Source<'a> {
             return Err(EOVERFLOW);
         }
         let parent_path = parent.expect_upper()?;
+        if !stat.ids_fit(parent_path) {
+            return Err(EOVERFLOW);
+        }
         match parent_path.dentry().inode() {
             Some(inode) if inode.sb().is_ordinary() => parent_stat.set_times(inode),
             _ => parent_path.stat(&mut parent_stat, statx::TIMES)?,
@@ -340,13 +344,18 @@ impl<'a> Planned<'a> {
     }
 
     /// Links `object`, which is in upper, under the dentry's name in `dir`.
-    fn link(&self, writing: Writing<'_>, dir: Dir<'_>, object: &vfs::Dentry) -> Result<Path> {
+    fn link<'w>(
+        &self,
+        writing: Writing<'w>,
+        dir: PathRef<'w>,
+        object: &vfs::Dentry,
+    ) -> Result<Ref<'w, vfs::Dentry>> {
         let name = NameSnapshot::take(self.dentry);
-        let creating = Creating::start(writing, dir.expect_upper()?.dentry(), name.as_bytes())?;
+        let creating = Creating::start(writing, dir.dentry(), name.as_bytes())?;
         if !creating.dentry().is_negative() {
             return Err(EEXIST);
         }
-        Path::new(writing.mnt(), creating.create(New::Link(object))?)
+        creating.create(New::Link(object))
     }
 
     /// Gives what is in upper under another name this one, too.
@@ -356,8 +365,9 @@ impl<'a> Planned<'a> {
         };
         let section = self.access.start_write();
         parent.set_impure()?;
-        self.link(section.writing(), parent, upper)?;
-        self.restore_times(parent.expect_upper()?);
+        let dir = parent.expect_upper()?;
+        self.link(section.writing(), dir, upper)?;
+        self.restore_times(dir);
         Ok(())
     }
 
@@ -481,7 +491,7 @@ impl Filled<'_> {
 
     fn copy_metadata(&self) -> Result {
         let (source, to) = (self.plan.source, self.path()?);
-        copy_xattrs(source.lower, to)?;
+        copy_xattrs(self.plan.fs.namespace(), source.lower, to)?;
         let mode = source.stat.mode();
         if source.inode.flags() & COPIED_FLAGS != 0 && (mode.is_reg() || mode.is_dir()) {
             copy_file_flags(source.inode, source.lower, to)?;
@@ -504,7 +514,7 @@ impl Filled<'_> {
         let plan = self.plan;
         let Place::Name(parent) = plan.place else {
             // Like any file that is removed while it is open. The work directory's entry removes itself.
-            inode::set_upper(plan.held, self.path()?.get())?;
+            inode::set_upper(plan.held, self.path()?.dentry().get())?;
             // A name that is the same lower file has not lost it.
             plan.held.unhash();
             return Ok(());
@@ -513,7 +523,7 @@ impl Filled<'_> {
         let upper = match self.object {
             // The linked dentry counts, not that of the unnamed file: it has name and parent.
             Unseen::Unnamed(file) => {
-                plan.link(self.writing, parent, PathRef::of_file(file).dentry())?
+                plan.link(self.writing, dir, PathRef::of_file(file).dentry())?
             }
             Unseen::Entry(temp) => {
                 let name = NameSnapshot::take(plan.dentry);

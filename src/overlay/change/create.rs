@@ -13,14 +13,15 @@ use crate::overlay::{
     union::{Child, Dentry, Inode, NewInode, Overlay},
 };
 use crate::vfs::{
+    self,
     acl::{Acl, AclType},
     attr::Iattr,
     cred::{self, NewEntry},
     dentry::REVALIDATE,
     dirop::{rename_flags, Creating, New, Renaming},
     file_ops::{Instantiated, OpenTmpfile},
-    mount::{IdMap, Path, Writing},
-    Mode, OpGuard,
+    mount::{IdMap, Writing},
+    Mode, OpGuard, Ref,
 };
 use kernel::prelude::*;
 
@@ -108,8 +109,7 @@ fn create_entry(writing: Writing<'_>, child: Child<'_>, entry: Entry<'_>) -> Res
             Entry::Link(held) => New::Link(held.inode().expect_upper()?.dentry()),
         };
         let upper = Creating::start(writing, dir, child.name())?.create(new)?;
-        let upper = Path::new(writing.mnt(), upper)?;
-        let path = upper.as_ref();
+        let path = writing.mnt().path(&upper)?;
         // Where redirects are made the layers below grow no names while they are not mounted.
         if path.dentry().is_dir() && parent.reals().is_merged() && child.fs().makes_redirects() {
             // It spares later lookups the lower layers, no more: it may fail.
@@ -123,12 +123,11 @@ fn create_entry(writing: Writing<'_>, child: Child<'_>, entry: Entry<'_>) -> Res
     };
     parent.entries_changed(origin);
     let made = upper.clone();
-    instantiate(child, upper, entry)
-        .inspect_err(|_| temp::discard(writing, dir, made.as_ref().dentry()))
+    instantiate(child, upper, entry).inspect_err(|_| temp::discard(writing, dir, &made))
 }
 
 /// Makes a negative dentry positive.
-fn instantiate(child: Child<'_>, upper: Path, entry: Entry<'_>) -> Result {
+fn instantiate(child: Child<'_>, upper: Ref<'_, vfs::Dentry>, entry: Entry<'_>) -> Result {
     let marks = child.marks();
     marks.set(NameMark::UpperAlias);
     if marks.test(NameMark::Whiteout) {
@@ -151,11 +150,15 @@ fn instantiate(child: Child<'_>, upper: Path, entry: Entry<'_>) -> Result {
 }
 
 /// Creates an entry in the work directory and moves it over the whiteout.
-fn create_over_whiteout(writing: Writing<'_>, child: Child<'_>, entry: &Entry<'_>) -> Result<Path> {
-    let (mnt, work) = child.fs().work()?;
+fn create_over_whiteout<'a>(
+    writing: Writing<'a>,
+    child: Child<'a>,
+    entry: &Entry<'_>,
+) -> Result<Ref<'a, vfs::Dentry>> {
+    let (mnt, work) = child.dentry().fs().work()?;
     let dir = child.dir().expect_upper()?.dentry();
     let whiteout = dir.lookup(mnt, child.name())?;
-    if !whiteout::is_whiteout(mnt.path(&whiteout)?, true) {
+    if !whiteout::is_whiteout(child.fs().namespace(), mnt.path(&whiteout)?, true) {
         return Err(ESTALE);
     }
     // The ACLs are those of the union's directory: the work directory has none.
@@ -217,7 +220,8 @@ pub(crate) fn tmpfile<'a>(
             let parent = dir.upper_path().ok_or(EROFS)?;
             let (data, upper) = RegularFile::open_unnamed(&mut file, parent, mode)?;
             dentry.marks().set(NameMark::UpperAlias);
-            let inode = Object::in_upper(upper).inode(dentry.own_sb(), Some(new))?;
+            let inode = Object::in_upper(upper.as_ref().dentry().get())
+                .inode(dentry.own_sb(), Some(new))?;
             let flags = inode.revalidate_flags();
             let instantiated = file.instantiate(inode, data)?;
             dentry.change_revalidate(REVALIDATE, flags);

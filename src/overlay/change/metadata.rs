@@ -4,7 +4,7 @@
 
 use crate::{
     overlay::{
-        layer::xattr_names::{self, Class},
+        layer::xattr_names::{Class, Namespace},
         object::protected,
         union::Inode,
     },
@@ -28,7 +28,7 @@ pub(crate) fn set_attributes(to: PathRef<'_>, stat: &Stat, lock: &InodeGuard<'_>
     }
     // A request with a new group lets a mounter without CAP_FSETID keep no set-group-ID bit.
     let sgid = stat.mode().0 & Mode::SGID != 0;
-    if !sgid && all.without_known(lock).apply(to, lock).is_ok() {
+    if !sgid && all.without_known(to.idmap(), lock).apply(to, lock).is_ok() {
         return Ok(());
     }
     // One by one: a filesystem that cannot keep these times can still keep the file.
@@ -48,7 +48,7 @@ fn must_copy(name: &[u8]) -> bool {
 }
 
 /// Copies the extended attributes of `from` that users see to `to`.
-pub(crate) fn copy_xattrs(from: PathRef<'_>, to: PathRef<'_>) -> Result {
+pub(crate) fn copy_xattrs(own: Namespace, from: PathRef<'_>, to: PathRef<'_>) -> Result {
     if !from.dentry().positive()?.has_listxattr() || !to.dentry().positive()?.has_listxattr() {
         return Ok(());
     }
@@ -65,7 +65,7 @@ pub(crate) fn copy_xattrs(from: PathRef<'_>, to: PathRef<'_>) -> Result {
     for name in list.split_inclusive(|b| *b == 0) {
         let name = CStr::from_bytes_with_nul(name).map_err(|_| EIO)?;
         // Escaped ones are a user's: they are stored on a layer as they are.
-        if xattr_names::classify(name.to_bytes()) == Class::Private {
+        if own.classify(name.to_bytes()) == Class::Private {
             continue;
         }
         if !xattr::copy_up_wanted(from.dentry(), name)? {

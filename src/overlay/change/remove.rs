@@ -18,8 +18,8 @@ use crate::{
         attr::{statx, Stat},
         cred,
         dirop::{rename_flags, New, Removing, Renaming},
-        mount::{Path, Writing},
-        CBuf, OpGuard,
+        mount::Writing,
+        CBuf, OpGuard, Ref,
     },
 };
 use kernel::prelude::*;
@@ -86,7 +86,7 @@ fn remove_from_upper(
     };
     // What is there must be what the dentry stands for: others may have changed upper.
     let expected = |found: &vfs::Dentry| match &replaced {
-        Some(replaced) => *found == *replaced.as_ref().dentry(),
+        Some(replaced) => *found == **replaced,
         None => is_upper_of(inode, found),
     };
     if lower {
@@ -115,12 +115,12 @@ fn remove_from_upper(
 
 /// Exchanges an upper directory that holds whiteouts alone for an empty, opaque one, so that it can
 /// be removed or replaced in one step. Returns the new upper directory.
-pub(crate) fn clear_empty(
-    writing: Writing<'_>,
-    child: Child<'_>,
+pub(crate) fn clear_empty<'a>(
+    writing: Writing<'a>,
+    child: Child<'a>,
     whiteouts: &[CBuf],
-) -> Result<Path> {
-    let (mnt, work) = child.fs().work()?;
+) -> Result<Ref<'a, vfs::Dentry>> {
+    let (mnt, work) = child.dentry().fs().work()?;
     let dir = child.dir().expect_upper()?.dentry();
     let inode = child.dentry().own_positive()?;
     let upper = inode.upper_path().ok_or(ESTALE)?;
@@ -137,7 +137,7 @@ pub(crate) fn clear_empty(
         (dir, upper.dentry()),
         rename_flags::EXCHANGE,
     )?;
-    metadata::copy_xattrs(upper, made)?;
+    metadata::copy_xattrs(child.fs().namespace(), upper, made)?;
     whiteout::set_opaque(child.dentry(), made, EIO)?;
     {
         let lock = made.positive()?.lock();

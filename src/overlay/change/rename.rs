@@ -156,11 +156,12 @@ impl Plan<'_> {
             new_inode.filter(|_| new.marks().test(NameMark::UpperAlias)),
             &replaced,
         ) {
-            (Some(_), Some(replaced)) => *target.dentry() == *replaced.as_ref().dentry(),
+            (Some(_), Some(replaced)) => *target.dentry() == **replaced,
             (Some(inode), None) => is_upper_of(inode, target.dentry()),
             (None, _) if target.dentry().is_negative() => self.flags & rename_flags::EXCHANGE == 0,
             (None, _) => {
-                new.marks().test(NameMark::Whiteout) && whiteout::is_whiteout(target, true)
+                new.marks().test(NameMark::Whiteout)
+                    && whiteout::is_whiteout(new.fs().namespace(), target, true)
             }
         };
         if !as_expected || renaming.old().inode() == target.dentry().inode() {

@@ -31,7 +31,7 @@ pub(super) fn read_merged(dentry: &Dentry, dir: Dir<'_>, numbers: bool) -> Resul
         impure: dir.flags().test(DirFlag::Impure),
         xwhiteouts: marked && layer.has_xwhiteouts(),
     };
-    for (above, lower) in dir.lowers().iter().enumerate().rev() {
+    for (above, lower) in (0..dir.lowers().len()).rev().zip(dir.lowers().iter().rev()) {
         let layer = fs.layer(lower.layer()).ok_or(EIO)?;
         let from = u16::try_from(above + 1)?;
         listing.read_layer(lower.path(), view(layer, from))?;
@@ -52,6 +52,7 @@ fn look_up<'a>(dentry: &'a Dentry, name: &[u8]) -> Result<Option<Ref<'a, Dentry>
     let found = match name {
         b"." => dentry.into(),
         b".." => dentry.own_parent(),
+        // Names that the mounter listed, who looks for them again, for all mounts of the union at once.
         _ => dentry.lookup_locked(IdMap::nop(), name)?,
     };
     Ok((!found.is_negative()).then_some(found))

@@ -2,20 +2,20 @@
 
 //! File handles of objects of layers, with what tells which filesystem they are of.
 //!
-//! On disk (`trusted.overlay.origin`: which lower object an upper one comes from): version, magic, length, flags,
+//! On disk (`overlay.origin`: which lower object an upper one comes from): version, magic, length, flags,
 //! handle type, UUID of the filesystem, the handle. An empty value: copied up, from something that has no handle. As
 //! the union's own file handles they have three zero bytes in front, so that the handle in them is aligned.
 
 use crate::overlay::{
-    layer::{marks, whiteout, xattr_names::own, Layer},
+    layer::{marks, whiteout, xattr_names::Mark, Layer},
     union::Overlay,
 };
 use crate::vfs::{
-    backing::LowerPath,
+    backing::InLayer,
     cred,
     handle::{Handle, MAX_BYTES},
     log::warn_limited,
-    mount::{Path, PathRef},
+    mount::PathRef,
     super_block::HandleKind,
     xattr, Dentry, Inode,
 };
@@ -148,7 +148,7 @@ pub(crate) fn origin(lower: &Inode) -> Result<Value> {
 /// Records on the upper object `path` where it comes from; where upper has no attributes, or none on
 /// objects of its type, nothing is recorded.
 pub(crate) fn record(fs: &Overlay, path: PathRef<'_>, value: &[u8]) -> Result {
-    match marks::set_own(fs, path, own::ORIGIN, value, Ok(())) {
+    match marks::set_own(fs, path, Mark::Origin, value, Ok(())) {
         Err(e) if e == EPERM => Ok(()),
         other => other,
     }
@@ -159,8 +159,8 @@ pub(crate) fn record(fs: &Overlay, path: PathRef<'_>, value: &[u8]) -> Result {
 /// # Errors
 ///
 /// `ENOMEM` and what decoding returns; an origin that is unknown, stale or of another type is `None`.
-pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>> {
-    let value = match xattr::get_all(path, own::ORIGIN) {
+pub(crate) fn find<'a>(fs: &'a Overlay, path: PathRef<'_>) -> Result<Option<InLayer<'a>>> {
+    let value = match xattr::get_all(path, fs.namespace().name(Mark::Origin)) {
         Err(e) if e == ENODATA || e == EOPNOTSUPP => return Ok(None),
         Err(e) if e == ENOMEM => return Err(e),
         Err(e) => {
@@ -181,7 +181,7 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
             return Ok(None);
         }
     };
-    if !cred::capable(cred::CAP_DAC_READ_SEARCH) {
+    if !cred::capable(cred::Capability::DAC_READ_SEARCH) {
         return Ok(None);
     }
     let Ok(mut handle) = Handle::from_bytes(origin.kind, origin.handle) else {
@@ -201,22 +201,21 @@ pub(crate) fn find(fs: &Overlay, path: PathRef<'_>) -> Result<Option<LowerPath>>
         if found.is_weird() {
             continue;
         }
-        if !same_type(path, &found) {
+        if !same_type(fs, path, &found) {
             warn_limited!("invalid origin on {}: another type\n", path.dentry());
             return Ok(None);
         }
         let index = u16::try_from(index + 1)?;
-        let found = Path::new(layer.mnt(), found)?;
-        return Ok(Some(LowerPath::new(found, index)));
+        return Ok(Some(InLayer::new(found, index)));
     }
     Ok(None)
 }
 
-fn same_type(path: PathRef<'_>, origin: &Dentry) -> bool {
+fn same_type(fs: &Overlay, path: PathRef<'_>, origin: &Dentry) -> bool {
     match (path.dentry().inode(), origin.inode()) {
         (Some(upper), Some(lower)) => {
             upper.mode().file_type() == lower.mode().file_type()
-                || whiteout::is_whiteout(path, true)
+                || whiteout::is_whiteout(fs.namespace(), path, true)
         }
         _ => false,
     }

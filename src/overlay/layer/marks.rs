@@ -3,7 +3,7 @@
 //! The union's own attributes on layers.
 
 use super::{
-    xattr_names::{self, own, Class},
+    xattr_names::{Class, Mark, Namespace},
     Layer,
 };
 use crate::{
@@ -22,32 +22,32 @@ pub(crate) fn is_full(e: Error) -> bool {
     e == ENOSPC || e == EDQUOT
 }
 
-/// The one-byte value of attribute `name` of a directory.
-pub(crate) fn dir_mark(path: PathRef<'_>, name: &CStr) -> Option<u8> {
+/// The one-byte value of `mark` of a directory.
+pub(crate) fn dir_mark(own: Namespace, path: PathRef<'_>, mark: Mark) -> Option<u8> {
     let mut value = [0];
     if !path.dentry().is_dir() {
         return None;
     }
     // Any error, a longer value included, means that the mark is not there.
-    match xattr::get(path, name, &mut value) {
+    match xattr::get(path, own.name(mark), &mut value) {
         Ok(1) => Some(value[0]),
         _ => None,
     }
 }
 
 /// Whether an object in upper was copied up.
-pub(crate) fn has_origin(path: PathRef<'_>) -> bool {
-    xattr::get(path, own::ORIGIN, &mut []).is_ok()
+pub(crate) fn has_origin(own: Namespace, path: PathRef<'_>) -> bool {
+    xattr::get(path, own.name(Mark::Origin), &mut []).is_ok()
 }
 
 /// Whether upper marks a directory as one that may hold copied-up entries.
-pub(crate) fn is_impure(path: PathRef<'_>) -> bool {
-    dir_mark(path, own::IMPURE) == Some(b'y')
+pub(crate) fn is_impure(own: Namespace, path: PathRef<'_>) -> bool {
+    dir_mark(own, path, Mark::Impure) == Some(b'y')
 }
 
 /// Whether an object of a layer may have attributes of the union's own: one look at the list of its
 /// attributes is cheaper than asking for each.
-pub(crate) fn may_have_own(layer: &Layer, dentry: &vfs::Dentry) -> bool {
+pub(crate) fn may_have_own(own: Namespace, layer: &Layer, dentry: &vfs::Dentry) -> bool {
     if !layer.lists_xattrs() {
         return true;
     }
@@ -58,7 +58,7 @@ pub(crate) fn may_have_own(layer: &Layer, dentry: &vfs::Dentry) -> bool {
             .get(..len)
             .unwrap_or_default()
             .split(|b| *b == 0)
-            .any(|name| xattr_names::classify(name) == Class::Private),
+            .any(|name| own.classify(name) == Class::Private),
         // A longer list, or none to be had.
         Err(_) => true,
     }
@@ -69,11 +69,16 @@ pub(crate) fn may_have_own(layer: &Layer, dentry: &vfs::Dentry) -> bool {
 /// # Errors
 ///
 /// `EIO` where the value is too short to be one.
-pub(crate) fn has_metacopy(path: PathRef<'_>) -> Result<bool> {
+pub(crate) fn has_metacopy(own: Namespace, path: PathRef<'_>) -> Result<bool> {
     if !path.dentry().is_reg() {
         return Ok(false);
     }
-    let Some(len) = xattr::len(path, own::METACOPY)? else {
+    let len = match xattr::len(path, own.name(Mark::Metacopy)) {
+        // The mounter may not read the file, nor so its `user.*` attributes.
+        Err(e) if own == Namespace::User && e == EACCES => None,
+        other => other?,
+    };
+    let Some(len) = len else {
         return Ok(false);
     };
     if (1..4).contains(&len) {
@@ -88,11 +93,12 @@ pub(crate) fn has_metacopy(path: PathRef<'_>) -> Result<bool> {
 /// # Errors
 ///
 /// `ENOMEM`, which is no answer. A full filesystem is none either: it counts as one that can.
-pub(crate) fn probe(path: PathRef<'_>) -> Result<OwnMarks> {
-    match xattr::set(path, own::OPAQUE, b"0", SetFlags::ANY) {
+pub(crate) fn probe(own: Namespace, path: PathRef<'_>) -> Result<OwnMarks> {
+    let name = own.name(Mark::Opaque);
+    match xattr::set(path, name, b"0", SetFlags::ANY) {
         Ok(()) => {
             // What was set a moment ago can be removed; if not, the mark `0` says nothing.
-            let _ = xattr::remove(path, own::OPAQUE);
+            let _ = xattr::remove(path, name);
             Ok(OwnMarks::Work)
         }
         Err(e) if e == ENOMEM => Err(e),
@@ -106,13 +112,14 @@ pub(crate) fn probe(path: PathRef<'_>) -> Result<OwnMarks> {
 pub(crate) fn set_own(
     fs: &Overlay,
     path: PathRef<'_>,
-    name: &CStr,
+    mark: Mark,
     value: &[u8],
     missing: Result,
 ) -> Result {
     if !fs.upper_has_xattrs() {
         return missing;
     }
+    let name = fs.namespace().name(mark);
     match xattr::set(path, name, value, SetFlags::ANY) {
         Err(e) if e == EOPNOTSUPP => {
             pr_warn!(
@@ -128,10 +135,10 @@ pub(crate) fn set_own(
 
 /// Marks an upper directory as one that may hold copied-up entries.
 pub(crate) fn set_impure(fs: &Overlay, path: PathRef<'_>) -> Result {
-    set_own(fs, path, own::IMPURE, b"y", Ok(()))
+    set_own(fs, path, Mark::Impure, b"y", Ok(()))
 }
 
 /// Takes that mark away; best effort.
-pub(crate) fn clear_impure(path: PathRef<'_>) {
-    let _ = xattr::remove(path, own::IMPURE);
+pub(crate) fn clear_impure(fs: &Overlay, path: PathRef<'_>) {
+    let _ = xattr::remove(path, fs.namespace().name(Mark::Impure));
 }

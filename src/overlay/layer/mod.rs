@@ -10,13 +10,13 @@ pub(super) mod temp;
 pub(super) mod whiteout;
 pub(super) mod xattr_names;
 
-use crate::vfs::{
-    mount::{IdMap, PathRef, PrivateMount},
-    Dentry, Mount,
-};
+use crate::vfs::{mount::PathRef, Dentry, Mount};
 use kernel::{
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Relaxed},
+    },
 };
 
 /// The most lower layers that a mount may have: what an index can tell apart, so that memory sets the
@@ -27,8 +27,7 @@ pub(crate) const MAX_LOWER: usize = if cfg!(drop_in) {
     u16::MAX as usize - 1
 };
 
-/// Index of the upper layer.
-pub(crate) const UPPER: u16 = 0;
+pub(crate) use crate::vfs::backing::UPPER;
 
 /// Whether inode numbers of all layers come from one filesystem.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +40,7 @@ pub(crate) enum Layout {
 
 /// One layer of a mount.
 pub(crate) struct Layer {
-    mnt: PrivateMount,
+    mnt: ARef<Mount>,
     /// Which of the mount's distinct filesystems it is on; 0 is upper's.
     pub(crate) fsid: u16,
     /// Its filesystem lists all extended attributes.
@@ -52,10 +51,10 @@ pub(crate) struct Layer {
 
 impl Layer {
     /// A layer shown by `mnt`.
-    pub(crate) fn new(mnt: PrivateMount, fsid: u16) -> Self {
+    pub(crate) fn new(mnt: &Mount, fsid: u16) -> Self {
         Self {
             ordinary: mnt.sb().is_ordinary(),
-            mnt,
+            mnt: mnt.into(),
             fsid,
             xwhiteouts: Atomic::new(false),
         }
@@ -65,11 +64,6 @@ impl Layer {
     #[inline]
     pub(crate) fn mnt(&self) -> &Mount {
         &self.mnt
-    }
-
-    /// The id mapping of every layer: mapped ones are refused.
-    pub(crate) fn idmap() -> &'static IdMap {
-        IdMap::nop()
     }
 
     /// The path of `dentry` in this layer; `EXDEV` where it is in none of its filesystem.
@@ -91,10 +85,5 @@ impl Layer {
     /// Whether a directory marked `x` was seen.
     pub(crate) fn has_xwhiteouts(&self) -> bool {
         self.xwhiteouts.load(Relaxed)
-    }
-
-    /// Gives the mount up.
-    pub(crate) fn into_mount(self) -> PrivateMount {
-        self.mnt
     }
 }

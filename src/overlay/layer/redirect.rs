@@ -2,11 +2,14 @@
 
 //! Redirects: where the lower part of a renamed directory is.
 //!
-//! On disk (`trusted.overlay.redirect`): a name, for a directory that stayed where it was, or a path from the roots
+//! On disk (`overlay.redirect`): a name, for a directory that stayed where it was, or a path from the roots
 //! of the layers.
 
 use crate::overlay::{
-    layer::{marks, xattr_names::own},
+    layer::{
+        marks,
+        xattr_names::{Mark, Namespace},
+    },
     union::{Child, Dentry},
 };
 use crate::vfs::{log::warn_limited, module, mount::PathRef, xattr, NameSnapshot, Ref};
@@ -57,8 +60,8 @@ fn parse(value: &[u8]) -> Option<&[u8]> {
 /// # Errors
 ///
 /// `EINVAL` where the value is none; `ENOMEM` and what reading it returns.
-pub(crate) fn read(path: PathRef<'_>) -> Result<Option<Redirect>> {
-    let mut value = match xattr::get_all(path, own::REDIRECT) {
+pub(crate) fn read(own: Namespace, path: PathRef<'_>) -> Result<Option<Redirect>> {
+    let mut value = match xattr::get_all(path, own.name(Mark::Redirect)) {
         Err(e) if e == ENODATA || e == EOPNOTSUPP => return Ok(None),
         other => other?,
     };
@@ -111,9 +114,9 @@ impl Trail {
 ///
 /// `EXDEV` where it can't be recorded: the directory is to be copied by the user; `ENOMEM`.
 pub(crate) fn record(child: Child<'_>, upper: PathRef<'_>, within: bool) -> Result {
-    let set = |value: &[u8]| marks::set_own(child.fs(), upper, own::REDIRECT, value, Err(EXDEV));
+    let set = |value: &[u8]| marks::set_own(child.fs(), upper, Mark::Redirect, value, Err(EXDEV));
     let record = || {
-        if read(upper)?.is_some_and(|known| within || known.is_path()) {
+        if read(child.fs().namespace(), upper)?.is_some_and(|known| within || known.is_path()) {
             return Ok(());
         }
         if within {
@@ -159,13 +162,14 @@ impl Backwards {
 
     /// The path of the lower part of a directory.
     fn path_of(dentry: &Dentry) -> Result<Self> {
+        let own = dentry.fs().namespace();
         let mut path = Self::new(usize::from(module::redirect_max()))?;
         let mut at: Ref<'_, Dentry> = dentry.into();
         while !at.is_root() {
             // In this order: a directory that is renamed meanwhile has its redirect before its new name.
             let name = NameSnapshot::take(&at);
             let upper = at.own_positive()?.upper_path();
-            let redirect = upper.map(read).transpose()?.flatten();
+            let redirect = upper.map(|upper| read(own, upper)).transpose()?.flatten();
             match &redirect {
                 Some(redirect) => path.push(redirect.as_bytes())?,
                 None => path.push(name.as_bytes())?,

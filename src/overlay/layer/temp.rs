@@ -6,7 +6,7 @@ use crate::vfs::{
     dirop::{Creating, New, Removing},
     log::warn_limited,
     mount::{MountAccess, Path, PathRef, Writing},
-    Dentry,
+    Dentry, Ref,
 };
 use kernel::{
     prelude::*,
@@ -67,7 +67,7 @@ pub(crate) fn discard(writing: Writing<'_>, parent: &Dentry, dentry: &Dentry) {
 pub(crate) struct Temp<'a> {
     writing: Writing<'a>,
     work: &'a Dentry,
-    path: Option<Path>,
+    dentry: Option<Ref<'a, Dentry>>,
 }
 
 impl<'a> Temp<'a> {
@@ -75,33 +75,33 @@ impl<'a> Temp<'a> {
     pub(crate) fn create(writing: Writing<'a>, work: &'a Dentry, new: New<'_>) -> Result<Self> {
         let name = TempName::new();
         let dentry = Creating::start(writing, work, name.as_bytes())?.create(new)?;
-        Ok(Self::of(writing, work, Path::new(writing.mnt(), dentry)?))
+        Ok(Self::of(writing, work, dentry))
     }
 
     /// An entry that is there.
-    pub(crate) fn of(writing: Writing<'a>, work: &'a Dentry, path: Path) -> Self {
+    pub(crate) fn of(writing: Writing<'a>, work: &'a Dentry, dentry: Ref<'a, Dentry>) -> Self {
         Self {
             writing,
             work,
-            path: Some(path),
+            dentry: Some(dentry),
         }
     }
 
     /// Its path; `EIO` where it was published.
     pub(crate) fn path(&self) -> Result<PathRef<'_>> {
-        Ok(self.path.as_ref().ok_or(EIO)?.as_ref())
+        self.writing.mnt().path(self.dentry.as_ref().ok_or(EIO)?)
     }
 
     /// The entry was moved to its place, or somebody else removes it: it stays.
-    pub(crate) fn keep(mut self) -> Result<Path> {
-        self.path.take().ok_or(EIO)
+    pub(crate) fn keep(mut self) -> Result<Ref<'a, Dentry>> {
+        self.dentry.take().ok_or(EIO)
     }
 }
 
 impl Drop for Temp<'_> {
     fn drop(&mut self) {
-        if let Some(path) = self.path.take() {
-            discard(self.writing, self.work, path.as_ref().dentry());
+        if let Some(dentry) = self.dentry.take() {
+            discard(self.writing, self.work, &dentry);
         }
     }
 }
@@ -121,7 +121,9 @@ impl<'a> Parked<'a> {
         new: New<'_>,
     ) -> Result<Self> {
         let section = access.start_write();
-        let path = Some(Temp::create(section.writing(), work, new)?.keep()?);
+        let writing = section.writing();
+        let made = Temp::create(writing, work, new)?.keep()?;
+        let path = Some(Path::new(writing.mnt(), made)?);
         Ok(Self { access, work, path })
     }
 
@@ -136,7 +138,7 @@ impl<'a> Parked<'a> {
         'a: 'b,
     {
         let path = self.path.take().ok_or(EIO)?;
-        Ok(Temp::of(writing, self.work, path))
+        Ok(Temp::of(writing, self.work, path.held_by(writing.mnt())?))
     }
 }
 

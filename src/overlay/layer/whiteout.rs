@@ -5,7 +5,7 @@
 use super::{
     marks,
     temp::{self, Temp},
-    xattr_names::own,
+    xattr_names::{Mark, Namespace},
 };
 use crate::{
     overlay::{
@@ -15,7 +15,7 @@ use crate::{
     vfs::{
         self,
         dirop::{rename_flags, New, Renaming},
-        mount::{PathRef, Writing},
+        mount::{Path, PathRef, Writing},
         xattr, Mode,
     },
 };
@@ -23,13 +23,13 @@ use kernel::prelude::*;
 
 /// Whether an entry is a whiteout: a character device 0:0, or an empty file with the attribute, where it
 /// may be `marked` so.
-pub(crate) fn is_whiteout(path: PathRef<'_>, marked: bool) -> bool {
+pub(crate) fn is_whiteout(own: Namespace, path: PathRef<'_>, marked: bool) -> bool {
     path.dentry().inode().is_some_and(|inode| {
         inode.is_whiteout_device()
             || (marked
                 && path.dentry().is_reg()
                 && inode.size() == 0
-                && xattr::get(path, own::WHITEOUT, &mut []).is_ok())
+                && xattr::get(path, own.name(Mark::Whiteout), &mut []).is_ok())
     })
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn is_covered(dentry: &Dentry) -> bool {
 /// Marks an upper directory (and its dentry) as one that hides the lower layers; `missing` where
 /// upper has no attributes.
 pub(crate) fn set_opaque(dentry: &Dentry, upper: PathRef<'_>, missing: Error) -> Result {
-    marks::set_own(dentry.fs(), upper, own::OPAQUE, b"y", Err(missing))?;
+    marks::set_own(dentry.fs(), upper, Mark::Opaque, b"y", Err(missing))?;
     dentry.marks().set(NameMark::Opaque);
     Ok(())
 }
@@ -52,7 +52,10 @@ fn make<'a>(fs: &'a Overlay, writing: Writing<'a>) -> Result<Temp<'a>> {
     let mut shared = fs.whiteout.lock();
     let source = match shared.take() {
         Some(source) => source,
-        None => Temp::create(writing, work, New::Node(Mode(Mode::CHR), 0))?.keep()?,
+        None => {
+            let made = Temp::create(writing, work, New::Node(Mode(Mode::CHR), 0))?.keep()?;
+            Path::new(writing.mnt(), made)?
+        }
     };
     if fs.shares_whiteouts() {
         match Temp::create(writing, work, New::Link(source.as_ref().dentry())) {
@@ -70,7 +73,7 @@ fn make<'a>(fs: &'a Overlay, writing: Writing<'a>) -> Result<Temp<'a>> {
             }
         }
     }
-    Ok(Temp::of(writing, work, source))
+    Ok(Temp::of(writing, work, source.held_by(writing.mnt())?))
 }
 
 /// Replaces `dentry` in the upper directory `dir` (or nothing, where it is negative) by a whiteout; a

@@ -14,15 +14,19 @@ use super::{
 };
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{handle, marks, xattr_names::own},
+    layer::{
+        handle, marks,
+        xattr_names::{Mark, Namespace},
+    },
     object::{
         export,
         inode::{revalidate_flags, NameMark, Object},
     },
     union::{Layers, Overlay},
+    xattr::{OtherHandler, OwnHandler},
 };
 use crate::vfs::{
-    backing::{LowerPath, Lowers},
+    backing::{InLayer, Lowers},
     context::FsContext,
     cred::{self, NewCred},
     dentry::WEAK_REVALIDATE,
@@ -77,7 +81,7 @@ fn mount<'a>(
     opening.open_lower(&params.lower)?;
     opening.check_overlap(params.work.as_ref().filter(|_| can.upper.is_some()))?;
     if most.has_uuid() {
-        identify(&mut sb, opening.layers(), &mut can, most.uuid.value);
+        identify(&mut sb, opening.layers(), &mut can, &most);
     }
     let (config, messages) = settle(fc, params, &can)?;
     for message in messages.iter() {
@@ -86,6 +90,10 @@ fn mount<'a>(
     opening.judge_uuids(&config);
     let known_errors = known_errors(fc, opening.layers(), &config)?;
     set_attributes(&mut sb, opening.layers());
+    match config.namespace() {
+        Namespace::Trusted => sb.set_xattrs::<(OwnHandler<false>, OtherHandler)>(),
+        Namespace::User => sb.set_xattrs::<(OwnHandler<true>, OtherHandler)>(),
+    }
     let given = given(params)?;
     if config.is_volatile() {
         // Last of all that can be refused: a mount that does not come to be leaves no mark.
@@ -135,16 +143,22 @@ fn open_upper(opening: &mut Opening<'_>, params: &Params) -> Result<Option<Upper
     };
     opening.open_upper(upper)?;
     Ok(Some(Upper {
-        features: opening.open_work(upper, work)?,
+        features: opening.open_work(params.requested.settings.namespace(), upper, work)?,
         identity: Identity::Known,
     }))
 }
 
 /// Gives the union the UUID that upper has or gets.
-fn identify(sb: &mut NewSuper<'_, Overlay>, layers: &Layers, can: &mut Capabilities, how: Uuid) {
+fn identify(
+    sb: &mut NewSuper<'_, Overlay>,
+    layers: &Layers,
+    can: &mut Capabilities,
+    most: &Effective,
+) {
     if let Some((upper, layer)) = can.upper.as_mut().zip(layers.upper()) {
         let mut uuid = [0; 16];
-        upper.identity = upper_uuid(layer.mnt().root(), how, &mut uuid);
+        let root = layer.mnt().root();
+        upper.identity = upper_uuid(most.namespace(), root, most.uuid.value, &mut uuid);
         if matches!(upper.identity, Identity::Known | Identity::Made) {
             sb.set_uuid(&uuid);
         }
@@ -152,22 +166,23 @@ fn identify(sb: &mut NewSuper<'_, Overlay>, layers: &Layers, can: &mut Capabilit
 }
 
 /// Reads the UUID that upper has. A new upper is given one; so is, with `uuid=on`, any.
-fn upper_uuid(path: PathRef<'_>, how: Uuid, uuid: &mut [u8; 16]) -> Identity {
-    match xattr::get(path, own::UUID, uuid) {
+fn upper_uuid(own: Namespace, path: PathRef<'_>, how: Uuid, uuid: &mut [u8; 16]) -> Identity {
+    let name = own.name(Mark::Uuid);
+    match xattr::get(path, name, uuid) {
         Ok(16) => return Identity::Known,
         Ok(_) => return Identity::Unreadable(EINVAL),
         Err(e) if e == ENODATA => {}
         Err(e) => return Identity::Unreadable(e),
     }
     if how == Uuid::Auto {
-        match xattr::len(path, own::IMPURE) {
+        match xattr::len(path, own.name(Mark::Impure)) {
             Ok(None) => {}
             Ok(Some(_)) => return Identity::Without,
             Err(e) => return Identity::Unreadable(e),
         }
     }
     *uuid = super_block::random_uuid();
-    match xattr::set(path, own::UUID, uuid, xattr::SetFlags::ANY) {
+    match xattr::set(path, name, uuid, xattr::SetFlags::ANY) {
         Ok(()) => Identity::Made,
         Err(e) => Identity::Unwritable(e),
     }
@@ -260,11 +275,11 @@ fn set_data<'sb>(
     can: &Capabilities,
 ) -> Result<FilledSuper<'sb, Overlay>> {
     let layout = opening.layout();
-    let (layers, name_len) = opening.finish();
+    let (layers, mounts, name_len) = opening.finish();
     let features = can.upper.and_then(|upper| upper.features);
     let upper_xattrs = features.is_some_and(|features| features.marks == OwnMarks::Work);
     let dir_caches = DirCaches::new()?;
-    Ok(sb.set_data(pin_init!(Overlay {
+    let data = pin_init!(Overlay {
         whiteout <- new_mutex!(None, "rovl_whiteout"),
         layers,
         layout,
@@ -277,23 +292,25 @@ fn set_data<'sb>(
         last_ino: Atomic::new(1),
         known_errors,
         dir_caches,
-    })))
+    });
+    Ok(sb.set_data(data, mounts))
 }
 
 /// Makes the root directory of upper's root and those of all lower layers.
 fn make_root(sb: FilledSuper<'_, Overlay>) -> Result<Rooted<'_, Overlay>> {
     let fs = sb.sb().fs();
-    let upper = fs.upper().map(|layer| layer.mnt().root().get());
+    let upper = fs.upper().map(|layer| layer.mnt().root().dentry().get());
     let mut lower = KVec::with_capacity(fs.lower_layers().len(), GFP_KERNEL)?;
     for (index, layer) in fs.lower_layers().iter().enumerate() {
         let index = u16::try_from(index + 1)?;
-        lower.push(LowerPath::new(layer.mnt().root().get(), index), GFP_KERNEL)?;
+        let root = layer.mnt().root().dentry().get();
+        lower.push(InLayer::new(root, index), GFP_KERNEL)?;
     }
     // The marker is looked for in all layers but the lowest, which hides nothing.
     let mut xwhiteouts = false;
     if let Some((_, hiding)) = fs.lower_layers().split_last() {
         for layer in hiding {
-            if marks::dir_mark(layer.mnt().root(), own::OPAQUE) == Some(b'x') {
+            if marks::dir_mark(fs.namespace(), layer.mnt().root(), Mark::Opaque) == Some(b'x') {
                 layer.set_xwhiteouts();
                 xwhiteouts = true;
             }

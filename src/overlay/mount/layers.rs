@@ -10,11 +10,12 @@ use super::{
 };
 use crate::{
     overlay::{
-        layer::{Layer, Layout, MAX_LOWER},
+        layer::{xattr_names::Namespace, Layer, Layout, MAX_LOWER},
         union::{LayerFs, Layers, Work},
     },
     vfs::{
         self,
+        backing::LayerMounts,
         claim::Claims,
         context::FsContext,
         cred,
@@ -84,6 +85,8 @@ pub(crate) struct Opening<'a> {
     /// Which directories the mounts of the type use.
     claims: &'a Claims,
     layers: Layers,
+    /// Their mounts; after what was opened in them.
+    mounts: LayerMounts,
     /// The longest name of all layers.
     name_len: i64,
 }
@@ -96,6 +99,7 @@ impl<'a> Opening<'a> {
             dev,
             claims,
             layers: Layers::default(),
+            mounts: LayerMounts::default(),
             name_len: 0,
         }
     }
@@ -105,9 +109,9 @@ impl<'a> Opening<'a> {
         &self.layers
     }
 
-    /// The layers, and the longest name of all.
-    pub(crate) fn finish(self) -> (Layers, i64) {
-        (self.layers, self.name_len)
+    /// The layers, their mounts, and the longest name of all.
+    pub(crate) fn finish(self) -> (Layers, LayerMounts, i64) {
+        (self.layers, self.mounts, self.name_len)
     }
 
     fn check_name_len(&mut self, named: &Named) -> Result {
@@ -141,19 +145,10 @@ impl<'a> Opening<'a> {
     /// A private mount of `named`.
     fn clone_mount(&self, named: &Named, read_only: bool, what: &str) -> Result<PrivateMount> {
         // The check of CAP_SYS_ADMIN is on whoever makes the mount, not on the stored credentials.
-        let mnt = match cred::scope_real(|| Mount::clone_private(named.path.as_ref(), read_only)) {
-            Ok(mnt) => mnt,
-            Err(e) => return refuse(self.fc, e, fmt!("failed to clone {what}")),
-        };
-        // Here alone, as a detached mount can be mapped after it was named; nobody maps this one any more.
-        if mnt.is_idmapped() {
-            let name = Text(named.name.as_bytes());
-            return invalid(
-                self.fc,
-                fmt!("idmapped mount on {name} is not supported yet"),
-            );
+        match cred::scope_real(|| Mount::clone_private(named.path.as_ref(), read_only)) {
+            Ok(mnt) => Ok(mnt),
+            Err(e) => refuse(self.fc, e, fmt!("failed to clone {what}")),
         }
-        Ok(mnt)
     }
 
     /// Opens the upper layer.
@@ -169,14 +164,20 @@ impl<'a> Opening<'a> {
         self.check_name_len(upper)?;
         self.add_root(path.dentry(), "upperdir")?;
         let mnt = self.clone_mount(upper, false, "upperpath")?;
-        let layer = self.layers.mounted.upper.insert(Layer::new(mnt, 0));
+        let layer = Layer::new(self.mounts.push_upper(mnt)?, 0);
         let root = layer.mnt().root().get();
+        self.layers.upper = Some(layer);
         self.claim(root.as_ref(), "upperdir")
     }
 
     /// Opens the work directory, with what its filesystem can do; `None` where it cannot be made: the mount is
     /// read-only then.
-    pub(crate) fn open_work(&mut self, upper: &Named, work: &Named) -> Result<Option<Features>> {
+    pub(crate) fn open_work(
+        &mut self,
+        own: Namespace,
+        upper: &Named,
+        work: &Named,
+    ) -> Result<Option<Features>> {
         let (base, top) = (work.path.as_ref(), upper.path.as_ref());
         if base.mnt() != top.mnt() {
             return refuse(
@@ -199,6 +200,7 @@ impl<'a> Opening<'a> {
             let write = mnt.want_write()?;
             workdir::prepare(
                 self.fc,
+                own,
                 write.writing(),
                 base.dentry(),
                 work.name.as_bytes(),
@@ -244,7 +246,7 @@ impl<'a> Opening<'a> {
             is_lower: false,
         };
         self.layers.filesystems.push(filesystem, GFP_KERNEL)?;
-        self.layers.mounted.lower.reserve(lower.len(), GFP_KERNEL)?;
+        self.layers.lower.reserve(lower.len(), GFP_KERNEL)?;
         for named in lower {
             let path = named.path.as_ref();
             let fsid = self.filesystem(path.mnt().sb())?;
@@ -253,10 +255,8 @@ impl<'a> Opening<'a> {
                 self.report_in_use(path.dentry(), "lowerdir");
             }
             let mnt = self.clone_mount(named, true, "lowerpath")?;
-            self.layers
-                .mounted
-                .lower
-                .push(Layer::new(mnt, fsid), GFP_KERNEL)?;
+            let layer = Layer::new(self.mounts.push_lower(mnt)?, fsid);
+            self.layers.lower.push(layer, GFP_KERNEL)?;
         }
         Ok(())
     }

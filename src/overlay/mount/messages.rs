@@ -90,7 +90,7 @@ impl fmt::Display for Message {
             Self::UuidOff => "...falling back to uuid=null.",
             Self::NotPermitted => {
                 "without trusted xattrs, directories of lower layers cannot be removed once they were changed, nor \
-                 made anew (EIO); overlayfs has 'userxattr' for that, which is not supported yet"
+                 made anew (EIO); try mounting with 'userxattr' option"
             }
             Self::UuidUnreadable(e) => return uuid(f, "get", e),
             Self::UuidUnwritable(e) => return uuid(f, "set", e),
@@ -128,6 +128,8 @@ impl Messages {
 pub(crate) enum Refusal {
     /// A feature that does not exist yet.
     NotYet(Spelled),
+    /// Options that exclude each other.
+    Conflict(Spelled, Spelled),
     /// Redirects are asked for by a mounter who cannot use `trusted.*` attributes.
     RedirectsNotPermitted,
     /// A remote upper without these.
@@ -139,7 +141,7 @@ impl Refusal {
     pub(crate) fn error(&self) -> Error {
         match self {
             Self::RedirectsNotPermitted => EPERM,
-            Self::NotYet(_) | Self::RemoteUpper(_) => EINVAL,
+            Self::NotYet(_) | Self::Conflict(..) | Self::RemoteUpper(_) => EINVAL,
         }
     }
 }
@@ -148,6 +150,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotYet(option) => f.write_fmt(fmt!("option '{option}' is not supported yet")),
+            Self::Conflict(one, other) => f.write_fmt(fmt!("conflicting options: {one},{other}")),
             Self::RedirectsNotPermitted => {
                 f.write_str("redirect_dir requires permission to access trusted xattrs")
             }

@@ -2,6 +2,8 @@
 
 //! The mount options that are not layers: the one list of them, and the values that each takes. Pure.
 
+use crate::overlay::layer::xattr_names::Namespace;
+
 /// A set of values with names.
 trait Values: Copy + PartialEq + 'static {
     /// All values.
@@ -269,7 +271,7 @@ const OPTIONS: &[Entry] = options! {
     "metacopy" (Form::Value) sets metacopy, shown: true, not yet: ["on"];
     "volatile" (Form::Flag("volatile")) sets fsync, shown: false, not yet: [];
     "fsync" (Form::Value) sets fsync, shown: true, not yet: [];
-    "userxattr" (Form::Flag("on")) sets userxattr, shown: true, not yet: ["on"];
+    "userxattr" (Form::Flag("on")) sets userxattr, shown: true, not yet: [];
     "verity" (Form::Value) sets verity, shown: true, not yet: ["on", "require"];
 };
 
@@ -333,6 +335,27 @@ impl Settings {
             true => Ok(()),
             false => Err(BadOption::Value),
         }
+    }
+
+    /// Where the union's own attributes are.
+    #[inline]
+    pub(crate) fn namespace(&self) -> Namespace {
+        match self.userxattr.value {
+            Switch::Off => Namespace::Trusted,
+            Switch::On => Namespace::User,
+        }
+    }
+
+    /// Option `key` with the value that it has.
+    pub(crate) fn spelled(&self, key: &'static str) -> Spelled {
+        let entry = OPTIONS.iter().find(|entry| entry.name == key);
+        entry.map_or(
+            Spelled {
+                name: key,
+                value: None,
+            },
+            |entry| entry.spelled(self),
+        )
     }
 
     /// The first option whose value asks for a feature that does not exist yet.
@@ -489,7 +512,6 @@ mod tests {
             asks(b"metacopy", Some(b"on")),
             Some(("metacopy", Some("on")))
         );
-        assert_eq!(asks(b"userxattr", None), Some(("userxattr", None)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{
     messages::{Message, Messages, Refusal},
     options::{Fsync, Parameters, RedirectDir, Requested, Settings, Uuid},
 };
+use crate::overlay::layer::xattr_names::Namespace;
 use core::ops::Deref;
 
 /// The options in effect: none of those that do not exist yet. Only [`resolve`] makes one, and nothing changes it.
@@ -61,7 +62,10 @@ pub(crate) fn resolve(
         None => without_upper(&mut settings, &mut messages),
         Some(_) => other_defaults(&settings, &requested.parameters, &mut messages),
     }
-    mounter(&settings, can.sysadmin)?;
+    match settings.namespace() {
+        Namespace::User => user_marks(&mut settings)?,
+        Namespace::Trusted => mounter(&settings, can.sysadmin)?,
+    }
     if let Some(upper) = can.upper {
         if let Some(features) = upper.features {
             upper_features(&mut settings, &features, &mut messages)?;
@@ -89,9 +93,24 @@ fn without_upper(settings: &mut Settings, messages: &mut Messages) {
 
 /// An upper of overlayfs was written with that one's defaults, unless somebody said otherwise.
 fn other_defaults(settings: &Settings, parameters: &Parameters, messages: &mut Messages) {
-    if parameters.metacopy && !settings.metacopy.is_asked_for() {
+    // With `userxattr` they are not.
+    let trusted = settings.namespace() == Namespace::Trusted;
+    if trusted && parameters.metacopy && !settings.metacopy.is_asked_for() {
         messages.push(Message::OtherDefaults);
     }
+}
+
+/// Whoever may write to an object of a layer sets `user.*` marks: one that leads elsewhere is neither made nor followed.
+fn user_marks(settings: &mut Settings) -> Result<(), Refusal> {
+    let redirects = &mut settings.redirect_dir;
+    if redirects.is_asked_for() && redirects.value != RedirectDir::NoFollow {
+        return Err(Refusal::Conflict(
+            settings.spelled("userxattr"),
+            settings.spelled("redirect_dir"),
+        ));
+    }
+    redirects.value = RedirectDir::NoFollow;
+    Ok(())
 }
 
 /// What the mounter may not, where it is asked for; a default that cannot be kept falls back later.
@@ -128,7 +147,8 @@ fn upper_features(
             settings.uuid.value = Uuid::Null;
             messages.push(Message::UuidOff);
         }
-        if features.marks == OwnMarks::NotPermitted {
+        let trusted = settings.namespace() == Namespace::Trusted;
+        if trusted && features.marks == OwnMarks::NotPermitted {
             messages.push(Message::NotPermitted);
         }
     }
@@ -214,8 +234,11 @@ mod tests {
         ("verity", Some("require")),
     ];
 
-    /// Pairs of options that do not mean together what each means alone: none of those that exist.
-    const DEPENDENT: &[(Choice, Choice)] = &[];
+    /// Pairs of options that do not mean together what each means alone.
+    const DEPENDENT: &[(Choice, Choice)] = &[
+        (("userxattr", None), ("redirect_dir", Some("follow"))),
+        (("userxattr", None), ("redirect_dir", Some("on"))),
+    ];
 
     const WHOLE: Features = Features {
         types: true,
@@ -320,8 +343,8 @@ mod tests {
         let refused = CHOICES
             .iter()
             .filter(|choice| outcome(&[**choice], &best).is_err());
-        // index, uuid=off, nfs_export, xino twice, metacopy, userxattr, verity twice.
-        assert_eq!(refused.count(), 9);
+        // index, uuid=off, nfs_export, xino twice, metacopy, verity twice.
+        assert_eq!(refused.count(), 8);
         for choice in CHOICES {
             if let Err(refusal) = outcome(&[*choice], &best) {
                 assert!(matches!(refusal, Refusal::NotYet(_)));
@@ -406,6 +429,53 @@ mod tests {
         let seen = outcome(&[("redirect_dir", Some("follow"))], &no_upper);
         let value = seen.map(|(effective, _)| effective.redirect_dir.value);
         assert_eq!(value, Ok(RedirectDir::On));
+    }
+
+    #[test]
+    fn user_marks() {
+        let on = Parameters {
+            redirect_dir: true,
+            ..PARAMETERS
+        };
+        let follow = Parameters {
+            redirect_always_follow: true,
+            ..PARAMETERS
+        };
+        // What is asked for of redirects, and whether that is refused; what is not is off.
+        let cases = [
+            (PARAMETERS, None, false),
+            (on, None, false),
+            (follow, None, false),
+            (on, Some("nofollow"), false),
+            (on, Some("off"), false),
+            (follow, Some("off"), true),
+            (PARAMETERS, Some("follow"), true),
+            (PARAMETERS, Some("on"), true),
+        ];
+        for (parameters, value, refused) in cases {
+            for (sysadmin, has_upper) in [(true, true), (false, true), (false, false)] {
+                let can = Capabilities::best(sysadmin, has_upper);
+                let redirects = value.map(|value| ("redirect_dir", Some(value)));
+                let mut requested = asked(parameters, &[("userxattr", None)]);
+                if let Some((key, value)) = redirects {
+                    let taken = requested.take(key.as_bytes(), value.map(str::as_bytes));
+                    assert_eq!(taken, Ok(()));
+                }
+                let seen = resolve(&requested, &can);
+                let error = seen.as_ref().err().map(Refusal::error);
+                assert_eq!(error, refused.then_some(EINVAL));
+                if let Ok((effective, messages)) = seen {
+                    assert_eq!(effective.redirect_dir.value, RedirectDir::NoFollow);
+                    assert_eq!(effective.namespace(), Namespace::User);
+                    assert_eq!(messages.iter().count(), 0);
+                }
+            }
+        }
+        assert_eq!(
+            outcome(&[], &Capabilities::best(false, true))
+                .map(|(effective, _)| effective.namespace()),
+            Ok(Namespace::Trusted)
+        );
     }
 
     #[test]
@@ -533,6 +603,11 @@ mod tests {
             messages(&[], unprivileged),
             list(&[NoMarks, UuidOff, NotPermitted])
         );
+        // What would help is there already.
+        assert_eq!(
+            messages(&[("userxattr", None)], unprivileged),
+            list(&[NoMarks, UuidOff])
+        );
         poor.remote = true;
         assert_eq!(messages(&[], poor), Err(Refusal::RemoteUpper(poor)));
         let remote = Features {
@@ -556,6 +631,7 @@ mod tests {
         };
         assert!(warned(&[], true));
         assert!(!warned(&[("metacopy", Some("off"))], true));
+        assert!(!warned(&[("userxattr", None)], true));
         assert!(!warned(&[], false));
     }
 }

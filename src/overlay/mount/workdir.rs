@@ -8,6 +8,7 @@ use crate::{
             marks::{self, is_full},
             temp::{self, Temp, TempName},
             whiteout,
+            xattr_names::Namespace,
         },
         mount::{
             capability::Features,
@@ -154,7 +155,7 @@ fn tells_types(base: PathRef<'_>) -> Result<bool> {
 }
 
 /// Whether the filesystem can leave a whiteout behind a rename.
-fn renames_with_whiteout(writing: Writing<'_>, work: &Dentry) -> Result<bool> {
+fn renames_with_whiteout(own: Namespace, writing: Writing<'_>, work: &Dentry) -> Result<bool> {
     let mnt = writing.mnt();
     let temp = Temp::create(writing, work, New::Node(Mode(Mode::REG), 0))?;
     let entry = temp.path()?.dentry();
@@ -174,7 +175,7 @@ fn renames_with_whiteout(writing: Writing<'_>, work: &Dentry) -> Result<bool> {
     let Some(whiteout) = work.lookup_positive(mnt, old.as_bytes(), false)? else {
         return Ok(false);
     };
-    let found = whiteout::is_whiteout(mnt.path(&whiteout)?, true);
+    let found = whiteout::is_whiteout(own, mnt.path(&whiteout)?, true);
     if found {
         temp::remove(writing, work, &whiteout)?;
     }
@@ -182,7 +183,12 @@ fn renames_with_whiteout(writing: Writing<'_>, work: &Dentry) -> Result<bool> {
 }
 
 /// Finds out what the filesystem of the work directory `work` in `base` can do.
-fn probe(writing: Writing<'_>, base: &Dentry, work: PathRef<'_>) -> Result<Features> {
+fn probe(
+    own: Namespace,
+    writing: Writing<'_>,
+    base: &Dentry,
+    work: PathRef<'_>,
+) -> Result<Features> {
     let (tmpfile, direct_io) = match dirop::tmpfile(writing, work.dentry(), Mode(Mode::REG)) {
         Err(e) if e == ENOMEM => return Err(e),
         // Nothing tells of direct I/O: whether it is possible is seen when it is used.
@@ -193,8 +199,8 @@ fn probe(writing: Writing<'_>, base: &Dentry, work: PathRef<'_>) -> Result<Featu
         types: tells_types(writing.mnt().path(base)?)?,
         tmpfile,
         direct_io,
-        whiteouts: renames_with_whiteout(writing, work.dentry())?,
-        marks: marks::probe(work)?,
+        whiteouts: renames_with_whiteout(own, writing, work.dentry())?,
+        marks: marks::probe(own, work)?,
         remote: base.revalidate_flags() != 0,
     })
 }
@@ -208,6 +214,7 @@ fn probe(writing: Writing<'_>, base: &Dentry, work: PathRef<'_>) -> Result<Featu
 /// about what the filesystem can do.
 pub(crate) fn prepare(
     fc: &FsContext,
+    own: Namespace,
     writing: Writing<'_>,
     base: &Dentry,
     name: &[u8],
@@ -224,7 +231,7 @@ pub(crate) fn prepare(
             return Ok(None);
         }
     };
-    let features = probe(writing, base, work.as_ref())?;
+    let features = probe(own, writing, base, work.as_ref())?;
     Ok(Some((work, features)))
 }
 

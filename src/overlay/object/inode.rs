@@ -15,11 +15,11 @@ use crate::{
     },
     vfs::{
         self,
-        backing::{LowerPath, Lowers},
+        backing::{LowerPaths, Lowers},
         dentry::REVALIDATE,
         fs::InodeData,
         log::warn_limited,
-        mount::{Path, PathRef},
+        mount::PathRef,
         new_inode::Found,
         sync::{Flags, OnceArc},
         Mode, OpGuard, Ref,
@@ -35,7 +35,7 @@ use kernel::{
 impl_flags!(
     /// What is known of a name, kept with its dentry.
     #[derive(Clone, Copy)]
-    pub(crate) struct NameMarks(usize);
+    pub(crate) struct NameMarks(u32);
 
     /// One thing that is known of a name.
     #[derive(Clone, Copy)]
@@ -56,7 +56,7 @@ impl_flags!(
 impl_flags!(
     /// States of a directory.
     #[derive(Clone, Copy)]
-    pub(crate) struct DirFlags(usize);
+    pub(crate) struct DirFlags(u32);
 
     /// A state of a directory.
     #[derive(Clone, Copy)]
@@ -82,19 +82,16 @@ pub(crate) enum Identity {
 }
 
 /// What the union keeps with an inode.
-pub(crate) struct Data {
-    identity: Identity,
-    kind: ByKind,
-}
-
-/// What only inodes of one kind have.
-enum ByKind {
+pub(crate) enum Data {
+    /// With a directory.
     Directory(Directory),
-    Other,
+    /// With anything else: by what it is hashed.
+    Other(Identity),
 }
 
 /// What a directory has.
 pub(crate) struct Directory {
+    identity: Identity,
     flags: Flags<DirFlags>,
     /// Counts changes that a kept listing must not miss.
     version: Atomic<u32>,
@@ -104,16 +101,23 @@ pub(crate) struct Directory {
     pub(crate) cache: OnceArc<DirCache>,
 }
 
+impl Data {
+    #[inline]
+    fn identity(&self) -> Identity {
+        match self {
+            Self::Directory(dir) => dir.identity,
+            Self::Other(identity) => *identity,
+        }
+    }
+}
+
 impl InodeData for Data {
     fn empty() -> Self {
-        Self {
-            identity: Identity::None,
-            kind: ByKind::Other,
-        }
+        Self::Other(Identity::None)
     }
 
     fn evicted(&self) {
-        if let ByKind::Directory(dir) = &self.kind {
+        if let Self::Directory(dir) = self {
             if let Some(cache) = dir.cache.get() {
                 cache.retire();
             }
@@ -142,7 +146,7 @@ impl Real<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Reals<'a> {
     upper: Option<PathRef<'a>>,
-    lowers: &'a [LowerPath],
+    lowers: LowerPaths<'a>,
     identity: Identity,
     is_dir: bool,
 }
@@ -194,8 +198,8 @@ impl Inode {
         Reals {
             upper: self.upper_path(),
             lowers: self.lowers(),
-            identity: self.data().identity,
-            is_dir: matches!(self.data().kind, ByKind::Directory(_)),
+            identity: self.data().identity(),
+            is_dir: matches!(self.data(), Data::Directory(_)),
         }
     }
 
@@ -231,9 +235,9 @@ impl Inode {
     /// It as a directory.
     #[inline]
     pub(crate) fn as_dir(&self) -> Option<Dir<'_>> {
-        match &self.data().kind {
-            ByKind::Directory(data) => Some(Dir { inode: self, data }),
-            ByKind::Other => None,
+        match self.data() {
+            Data::Directory(data) => Some(Dir { inode: self, data }),
+            Data::Other(_) => None,
         }
     }
 
@@ -255,15 +259,18 @@ impl Inode {
     /// As [`refresh`](Self::refresh), where owner or mode, all that set-id bits depend on, are not up to date.
     #[inline]
     pub(crate) fn refresh_mode(&self) {
-        let upper = self.upper().and_then(vfs::Dentry::inode);
-        if upper.is_some_and(|upper| !upper.has_mode_of(self)) {
+        let Some(path) = self.upper_path() else {
+            return;
+        };
+        let upper = path.dentry().inode();
+        if upper.is_some_and(|upper| !upper.has_mode_of(path.idmap(), self)) {
             self.refresh();
         }
     }
 
     /// Whether a copy-up leaves its number as it is.
     pub(crate) fn keeps_number(&self) -> bool {
-        self.data().identity == Identity::Lower
+        self.data().identity() == Identity::Lower
     }
 
     /// The revalidation flags of its real dentries.
@@ -378,7 +385,7 @@ impl<'a> Dir<'a> {
             return;
         };
         if let Ok(_write) = upper.mnt().want_write() {
-            marks::clear_impure(upper);
+            marks::clear_impure(self.fs(), upper);
             // Set again since: its attribute may be the one that was just removed.
             if flags.test(DirFlag::Impure) {
                 let _ = marks::set_impure(self.fs(), upper);
@@ -392,9 +399,9 @@ impl<'a> Dir<'a> {
 /// # Errors
 ///
 /// `EIO` where it has one, `ESTALE` where `upper` is negative.
-pub(crate) fn set_upper(held: &OpGuard<'_, Overlay>, upper: Path) -> Result {
+pub(crate) fn set_upper(held: &OpGuard<'_, Overlay>, upper: Ref<'_, vfs::Dentry>) -> Result {
     let (is_link, flags) = {
-        let real = upper.as_ref().positive()?;
+        let real = upper.positive()?;
         (real.mode().file_type() == Mode::LNK, real.flags())
     };
     held.set_upper(upper)?;
@@ -408,16 +415,16 @@ pub(crate) fn set_upper(held: &OpGuard<'_, Overlay>, upper: Path) -> Result {
 }
 
 /// The real objects under a name: what a lookup finds, what a creation makes, what an inode is made of.
-pub(crate) struct Object {
+pub(crate) struct Object<'a> {
     /// The one in upper.
-    pub(crate) upper: Option<Path>,
+    pub(crate) upper: Option<Ref<'a, vfs::Dentry>>,
     /// Those in lower layers; of a copied-up file, its origin.
-    pub(crate) lower: Lowers,
+    pub(crate) lower: Lowers<'a>,
 }
 
-impl Object {
+impl<'o> Object<'o> {
     /// An object of upper alone.
-    pub(crate) fn in_upper(upper: Path) -> Self {
+    pub(crate) fn in_upper(upper: Ref<'o, vfs::Dentry>) -> Self {
         Self {
             upper: Some(upper),
             lower: Lowers::Empty,
@@ -452,12 +459,12 @@ impl Object {
 
     fn upper_inode(&self) -> Result<Option<&vfs::Inode>> {
         let upper = self.upper.as_ref();
-        upper.map(|path| path.as_ref().positive()).transpose()
+        upper.map(|upper| upper.positive()).transpose()
     }
 
     fn lower_inode(&self) -> Result<Option<&vfs::Inode>> {
         let lower = self.lower.as_slice().first();
-        lower.map(|lower| lower.path().positive()).transpose()
+        lower.map(|lower| lower.dentry().positive()).transpose()
     }
 
     /// By which of its objects an inode is hashed.
@@ -528,10 +535,14 @@ impl Object {
     ) -> Result<NewInode<'a>> {
         let (upper, lowers) = (self.upper.as_ref(), self.lower.as_slice());
         let path = match (upper, lowers.first()) {
-            (Some(upper), _) => upper.as_ref(),
-            (None, Some(lower)) => lower.path(),
+            (Some(upper), _) => fs.upper().ok_or(EIO)?.path(upper)?,
+            (None, Some(lower)) => {
+                let layer = fs.layer(lower.layer()).ok_or(EIO)?;
+                layer.path(lower.dentry())?
+            }
             (None, None) => return Err(ENOENT),
         };
+        let own = fs.namespace();
         let real = path.positive()?;
         let mode = real.mode();
         let ino = match identity {
@@ -547,30 +558,31 @@ impl Object {
             Identity::None => 1,
             Identity::Lower | Identity::Upper => real.nlink(),
         });
-        let kind = if mode.is_dir() {
+        let data = if mode.is_dir() {
             let flags = Flags::new();
             let is_root = identity == Identity::None;
             let is_merged = lowers.len() > usize::from(upper.is_none());
-            if is_root || is_merged || marks::has_origin(path) {
+            if is_root || is_merged || marks::has_origin(own, path) {
                 flags.set(DirFlag::Whiteouts);
             }
-            if upper.is_some() && marks::is_impure(path) {
+            if upper.is_some() && marks::is_impure(own, path) {
                 flags.set(DirFlag::Impure);
             }
-            ByKind::Directory(Directory {
+            Data::Directory(Directory {
+                identity,
                 flags,
                 version: Atomic::new(0),
                 asked: Atomic::new(0),
                 cache: OnceArc::new(),
             })
         } else {
-            ByKind::Other
+            Data::Other(identity)
         };
-        new.set_data(Data { identity, kind });
+        new.set_data(data);
         new.copy_attr(real, path.idmap());
         let mut flags = real.flags() & COPIED_FLAGS;
         match upper {
-            Some(_) => flags |= protected::load(path),
+            Some(_) => flags |= protected::load(own, path),
             // The access time of a lower object is not ours to change: a walk need not stop to try.
             None if mode.file_type() == Mode::LNK => flags |= protected::flags::NOATIME,
             None => {}

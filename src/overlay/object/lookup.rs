@@ -12,19 +12,19 @@ use crate::{
             handle, marks,
             redirect::{self, Redirect, Trail},
             whiteout,
-            xattr_names::own,
+            xattr_names::{Mark, Namespace},
             Layer, UPPER,
         },
         union::{Child, Dentry, Inode, Overlay},
     },
     vfs::{
         self,
-        backing::{LowerPath, Lowers},
+        backing::{InLayer, LowerPath, Lowers},
         cred,
         dentry::REVALIDATE,
         inode_ops::LookedUp,
         log::{warn_limited, Text},
-        mount::{Path, PathRef},
+        mount::PathRef,
         Ref,
     },
 };
@@ -58,7 +58,7 @@ impl<'a> Answer<'a> {
 fn ask<'a>(
     fs: &Overlay,
     layer: &'a Layer,
-    base: &'a vfs::Dentry,
+    base: &vfs::Dentry,
     path: &[u8],
     is_upper: bool,
     last: bool,
@@ -134,9 +134,10 @@ fn ask_name<'a>(
     if is_dir && last {
         return Ok(Answer::new(Step::Dir, Some(found)));
     }
-    let marked = (is_dir || found.is_reg()) && marks::may_have_own(layer, &found);
+    let own = fs.namespace();
+    let marked = (is_dir || found.is_reg()) && marks::may_have_own(own, layer, &found);
     let path = layer.path(&found)?;
-    if whiteout::is_whiteout(path, marked) {
+    if whiteout::is_whiteout(own, path, marked) {
         return Ok(Answer::new(Step::Whiteout, None));
     }
     if !marked {
@@ -148,11 +149,11 @@ fn ask_name<'a>(
         answer.marked = true;
         return Ok(answer);
     }
-    let mark = marks::dir_mark(path, own::OPAQUE);
+    let mark = marks::dir_mark(own, path, Mark::Opaque);
     if mark == Some(b'y') {
         return Ok(Answer::new(Step::Opaque, Some(found)));
     }
-    let redirect = redirect::read(path)?;
+    let redirect = redirect::read(own, path)?;
     let xwhiteouts = mark == Some(b'x') && !is_upper;
     if xwhiteouts {
         layer.set_xwhiteouts();
@@ -165,9 +166,9 @@ fn ask_name<'a>(
 
 /// What the layers have under a name.
 #[derive(Default)]
-struct Found {
-    upper: Option<Path>,
-    lower: KVec<LowerPath>,
+struct Found<'a> {
+    upper: Option<Ref<'a, vfs::Dentry>>,
+    lower: KVec<InLayer<'a>>,
     /// Upper hides what the lower layers have.
     hides: bool,
     xwhiteouts: bool,
@@ -180,10 +181,10 @@ fn refuse_feature(dentry: &Dentry) -> Error {
 
 /// Whether a file is marked as a copy without data; unless nothing is below it (`last`), its redirect has to be a
 /// valid one then.
-fn is_metacopy(path: PathRef<'_>, last: bool) -> Result<bool> {
-    let marked = marks::has_metacopy(path)?;
+fn is_metacopy(own: Namespace, path: PathRef<'_>, last: bool) -> Result<bool> {
+    let marked = marks::has_metacopy(own, path)?;
     if marked && !last {
-        redirect::read(path)?;
+        redirect::read(own, path)?;
     }
     Ok(marked)
 }
@@ -192,7 +193,7 @@ fn is_metacopy(path: PathRef<'_>, last: bool) -> Result<bool> {
 struct Search<'a> {
     child: Child<'a>,
     fs: &'a Overlay,
-    found: Found,
+    found: Found<'a>,
     merge: Merge,
     /// What the layers below are asked for, where it is not the child's name.
     redirect: Option<Redirect>,
@@ -202,7 +203,7 @@ struct Search<'a> {
     refused: bool,
 }
 
-fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
+fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
     let mut search = Search {
         child,
         fs,
@@ -232,7 +233,7 @@ fn ask_all(child: Child<'_>, fs: &Overlay) -> Result<Found> {
     Ok(found)
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
     /// Whether nothing is below layer `layer`, number `index` of `count` lower layers of a directory: a redirect can
     /// lead to any layer below.
     fn is_last(&self, layer: u16, index: usize, count: usize) -> bool {
@@ -249,7 +250,7 @@ impl Search<'_> {
     }
 
     /// Asks upper; returns the origin of a file that is there.
-    fn ask_upper(&mut self) -> Result<Option<LowerPath>> {
+    fn ask_upper(&mut self) -> Result<Option<InLayer<'a>>> {
         let (child, fs) = (self.child, self.fs);
         let dir = child.dir();
         let (Some(base), Some(layer)) = (dir.upper(), fs.upper()) else {
@@ -265,10 +266,10 @@ impl Search<'_> {
                 }
                 if answer.step == Step::Leaf {
                     let path = layer.path(&upper)?;
-                    self.refused = answer.marked && is_metacopy(path, last)?;
+                    self.refused = answer.marked && is_metacopy(fs.namespace(), path, last)?;
                     origin = handle::find(fs, path)?;
                 }
-                self.found.upper = Some(Path::new(layer.mnt(), upper)?);
+                self.found.upper = Some(upper);
             }
         }
         self.found.hides = self.merge.is_opaque();
@@ -281,7 +282,7 @@ impl Search<'_> {
     fn ask_lower(&mut self, dir: Dir<'_>, above: u16) -> Result<Option<u16>> {
         let fs = self.fs;
         let lowers = dir.lowers();
-        let is_below = lowers.last().is_some_and(|last| last.layer() > above);
+        let is_below = lowers.down_to(above) < lowers.len();
         if self.is_done() || !is_below {
             return Ok(None);
         }
@@ -292,7 +293,7 @@ impl Search<'_> {
         };
         let mut holders = dir.holders(first);
         if above != UPPER {
-            holders = holders.below(lowers.partition_point(|base| base.layer() <= above));
+            holders = holders.below(lowers.down_to(above));
         }
         let mut missed = 0;
         let mut next = None;
@@ -309,15 +310,15 @@ impl Search<'_> {
                 Take::Yes => {
                     if let Some(lower) = answer.dentry {
                         if answer.marked {
-                            self.refused |= is_metacopy(layer.path(&lower)?, last)?;
+                            self.refused |= is_metacopy(fs.namespace(), layer.path(&lower)?, last)?;
                         }
                         if let (Some(upper), true) =
                             (&self.found.upper, self.found.lower.is_empty())
                         {
-                            record_origin(self.child, fs, upper.as_ref(), &lower)?;
+                            let upper = fs.upper().ok_or(EIO)?.path(upper)?;
+                            record_origin(self.child, fs, upper, &lower)?;
                         }
-                        let lower = Path::new(layer.mnt(), lower)?;
-                        let lower = LowerPath::new(lower, base.layer());
+                        let lower = InLayer::new(lower, base.layer());
                         self.found.lower.push(lower, GFP_KERNEL)?;
                     }
                 }
@@ -348,7 +349,7 @@ impl Search<'_> {
 /// Records the origin of a merged upper directory that has none (it was made offline), so that its
 /// inode number stays.
 fn record_origin(child: Child<'_>, fs: &Overlay, path: PathRef<'_>, lower: &vfs::Dentry) -> Result {
-    if !fs.upper_has_xattrs() || marks::has_origin(path) {
+    if !fs.upper_has_xattrs() || marks::has_origin(fs.namespace(), path) {
         return Ok(());
     }
     let value = handle::origin(lower.positive()?)?;
@@ -424,7 +425,8 @@ pub(crate) fn lower_shows(child: Child<'_>) -> bool {
                 Ok(None) => missed += 1,
                 Ok(Some(found)) => {
                     let path = base.mnt().path(&found);
-                    return !path.is_ok_and(|path| whiteout::is_whiteout(path, true));
+                    return !path
+                        .is_ok_and(|path| whiteout::is_whiteout(fs.namespace(), path, true));
                 }
                 // Something is there, it just cannot be looked at.
                 Err(_) => return true,

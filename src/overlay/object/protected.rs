@@ -5,7 +5,10 @@
 
 use crate::{
     overlay::{
-        layer::{marks, xattr_names::own},
+        layer::{
+            marks,
+            xattr_names::{Mark, Namespace},
+        },
         union::Inode,
     },
     vfs::{
@@ -28,9 +31,9 @@ pub(crate) const COPIED_FLAGS: u32 = flags::SYNC | flags::NOATIME | PROTECTED_FL
 pub(crate) const PROTECTED_FLAGS: u32 = flags::APPEND | flags::IMMUTABLE;
 
 /// The `S_*` flags that are kept in the attribute of `path`; none where it makes no sense.
-pub(crate) fn load(path: PathRef<'_>) -> u32 {
+pub(crate) fn load(own: Namespace, path: PathRef<'_>) -> u32 {
     let mut value = [0; 32];
-    let Ok(len) = xattr::get(path, own::PROTATTR, &mut value) else {
+    let Ok(len) = xattr::get(path, own.name(Mark::Protattr), &mut value) else {
         return 0;
     };
     let value = value.get(..len).unwrap_or_default();
@@ -74,9 +77,9 @@ pub(crate) fn store(inode: &Inode, path: PathRef<'_>, fa: &mut FileAttr) -> Resu
     }
     if len > 0 {
         let value = value.get(..len).unwrap_or_default();
-        marks::set_own(inode.fs(), path, own::PROTATTR, value, Err(EPERM))?;
+        marks::set_own(inode.fs(), path, Mark::Protattr, value, Err(EPERM))?;
     } else if inode.flags() & PROTECTED_FLAGS != 0 {
-        match xattr::remove(path, own::PROTATTR) {
+        match xattr::remove(path, inode.fs().namespace().name(Mark::Protattr)) {
             Err(e) if e != EOPNOTSUPP && e != ENODATA => return Err(e),
             _ => {}
         }

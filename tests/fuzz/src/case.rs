@@ -2,7 +2,7 @@
 //! A case is data: layers, options and steps. It is generated from a seed, replayed, shrunk, printed
 //! as a script and kept as a regression.
 
-use crate::op::Step;
+use crate::op::{Op, Step};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 
@@ -47,6 +47,9 @@ pub struct Case {
     /// Mounted with `redirect_dir=on`; with `nofollow` otherwise.
     #[serde(default)]
     pub redirects: bool,
+    /// Mounted with `userxattr`.
+    #[serde(default)]
+    pub userxattr: bool,
     /// Mode of the root of every layer.
     pub root_mode: u32,
     /// The umask of all steps.
@@ -61,6 +64,44 @@ pub struct Case {
     #[serde(default)]
     pub hostile: bool,
     pub steps: Vec<Step>,
+}
+
+impl Case {
+    /// Where the union's own attributes are.
+    pub fn own_prefix(&self) -> &'static str {
+        if self.userxattr {
+            "user.overlay."
+        } else {
+            "trusted.overlay."
+        }
+    }
+
+    /// Goes from one namespace of the union's own attributes to the other, and with it all that names them.
+    pub fn swap_namespace(&mut self) {
+        self.userxattr = !self.userxattr;
+        let layers = self
+            .lowers
+            .iter_mut()
+            .chain([&mut self.upper, &mut self.work]);
+        let on_layers = layers
+            .flatten()
+            .flat_map(|e| e.xattrs.iter_mut().map(|(name, _)| name));
+        let in_steps = self.steps.iter_mut().filter_map(|step| match &mut step.op {
+            Op::SetXattr { name, .. }
+            | Op::GetXattr { name, .. }
+            | Op::RemoveXattr { name, .. } => Some(name),
+            _ => None,
+        });
+        for name in on_layers.chain(in_steps) {
+            let other = match name.strip_prefix("trusted.overlay.") {
+                Some(mark) => Some(format!("user.overlay.{mark}")),
+                None => name
+                    .strip_prefix("user.overlay.")
+                    .map(|mark| format!("trusted.overlay.{mark}")),
+            };
+            *name = other.unwrap_or_else(|| std::mem::take(name));
+        }
+    }
 }
 
 /// An object of a layer.

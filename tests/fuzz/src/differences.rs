@@ -2,7 +2,7 @@
 //! Wanted differences: a file of rules, each with its reason.
 
 use crate::case::Case;
-use crate::tree::Item;
+use crate::tree::{mark, Item};
 use anyhow::{bail, Context, Result};
 use std::collections::BTreeMap;
 
@@ -122,11 +122,11 @@ impl Active<'_> {
             return true;
         }
         let copy = match (a, b) {
-            (None, Some(b)) => b.xattr("trusted.overlay.origin").is_some(),
-            (Some(_), Some(b)) => what == "trusted.overlay.impure" && b.is_dir(),
+            (None, Some(b)) => b.is_marked("origin"),
+            (Some(_), Some(b)) => mark(what) == Some("impure") && b.is_dir(),
             _ => false,
         };
-        let stray = what == "trusted.overlay.impure"
+        let stray = mark(what) == Some("impure")
             && a.is_some_and(|a| a.xattr(what).is_none() && !has_copies(first, &a.path));
         if stray && self.wanted(place, "stray impure") {
             return true;
@@ -140,8 +140,6 @@ impl Active<'_> {
 fn has_copies(tree: &[Item], dir: &[u8]) -> bool {
     tree.iter().any(|item| {
         let slash = item.path.iter().rposition(|b| *b == b'/').unwrap_or(0);
-        !item.path.is_empty()
-            && item.path[..slash] == *dir
-            && item.xattr("trusted.overlay.origin").is_some()
+        !item.path.is_empty() && item.path[..slash] == *dir && item.is_marked("origin")
     })
 }

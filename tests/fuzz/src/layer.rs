@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Writes a layer.
 
-use crate::case::{below, bytes, pattern, Entry, What};
+use crate::case::{below, bytes, pattern, Case, Entry, What};
 use crate::sys::{self, Sys};
 use rustix::fd::AsFd;
 use rustix::fs::{
@@ -12,9 +12,10 @@ use rustix::io::Errno;
 /// Makes the entries below `root`, in their order. What a filesystem does not have (xattrs, flags, devices) is
 /// left out: it is missing on both sides.
 /// So is what can't be made, in a hostile layer.
-pub fn build(root: &str, entries: &[Entry], hostile: bool) -> Sys<()> {
+pub fn build(case: &Case, root: &str, entries: &[Entry]) -> Sys<()> {
+    let hostile = case.hostile;
     for e in entries {
-        match make(root, e) {
+        match make(case, root, e) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOTTY) => {}
             Err(_) if hostile => {}
             Err(e) => return Err(e),
@@ -44,7 +45,7 @@ pub fn build(root: &str, entries: &[Entry], hostile: bool) -> Sys<()> {
     Ok(())
 }
 
-fn make(root: &str, e: &Entry) -> Sys<()> {
+fn make(case: &Case, root: &str, e: &Entry) -> Sys<()> {
     let path = below(root, &e.path);
     let path = &*path;
     match &e.what {
@@ -85,7 +86,7 @@ fn make(root: &str, e: &Entry) -> Sys<()> {
             )?;
             return rustix::fs::lsetxattr(
                 path,
-                "trusted.overlay.whiteout",
+                format!("{}whiteout", case.own_prefix()),
                 b"",
                 XattrFlags::empty(),
             );

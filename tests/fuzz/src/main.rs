@@ -85,6 +85,7 @@ fn steps(mnt: String) -> Result<()> {
         split: false,
         copy_up_open: false,
         redirects: false,
+        userxattr: false,
         root_mode: 0o755,
         umask: 0o022,
         lowers: Vec::new(),

@@ -80,6 +80,7 @@ const NAMES: [&str; 2] = ["a", "b"];
 /// The options that make a type do what the other one does.
 pub fn type_of(name: &str, case: &Case) -> Type {
     let redirects = if case.redirects { "on" } else { "nofollow" };
+    let user = if case.userxattr { ",userxattr" } else { "" };
     let other = match name {
         "rovl" if case.copy_up_open => ",copy_up=open",
         "overlay" => ",index=off,metacopy=off,nfs_export=off,xino=off",
@@ -87,7 +88,7 @@ pub fn type_of(name: &str, case: &Case) -> Type {
     };
     Type {
         name: name.to_owned(),
-        options: format!(",redirect_dir={redirects}{other}"),
+        options: format!(",redirect_dir={redirects}{user}{other}"),
     }
 }
 
@@ -165,10 +166,10 @@ impl Run<'_> {
             );
             side.make(case)?;
             for (i, entries) in case.lowers.iter().enumerate() {
-                layer::build(&side.lower(i), entries, case.hostile)?;
+                layer::build(case, &side.lower(i), entries)?;
             }
-            layer::build(&side.upper(), &case.upper, case.hostile)?;
-            layer::build(&side.work(), &case.work, case.hostile)?;
+            layer::build(case, &side.upper(), &case.upper)?;
+            layer::build(case, &side.work(), &case.work)?;
             self.sides.push(side);
         }
         let before = self.lowers()?;

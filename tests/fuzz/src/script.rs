@@ -54,7 +54,7 @@ fn node(path: &str, mode: u32, rdev: u64) -> String {
     }
 }
 
-fn entry(out: &mut String, root: &str, e: &Entry) {
+fn entry(out: &mut String, case: &Case, root: &str, e: &Entry) {
     let path = file(root, &e.path);
     let line = match &e.what {
         What::Dir => format!("mkdir {path}"),
@@ -74,7 +74,10 @@ fn entry(out: &mut String, root: &str, e: &Entry) {
         What::Link { to } => format!("ln {} {path}", file(root, to)),
         What::Node { kind, rdev } => node(&path, *kind, *rdev),
         What::Whiteout => format!("mknod {path} c 0 0"),
-        What::XattrWhiteout => format!(": >{path}; setfattr -n trusted.overlay.whiteout {path}"),
+        What::XattrWhiteout => {
+            let own = case.own_prefix();
+            format!(": >{path}; setfattr -n {own}whiteout {path}")
+        }
     };
     let _ = writeln!(out, "{line}");
     if matches!(
@@ -282,9 +285,10 @@ pub fn script(case: &Case) -> String {
         ""
     };
     let redirects = if case.redirects { "on" } else { "nofollow" };
+    let user = if case.userxattr { ",userxattr" } else { "" };
     let _ = writeln!(
         out,
-        "o=lowerdir={},upperdir=u,workdir=w,redirect_dir={redirects}{option}",
+        "o=lowerdir={},upperdir=u,workdir=w,redirect_dir={redirects}{user}{option}",
         lowers.join(":")
     );
     out.push_str("mnt() { mount -t $fs -o $o none m; }\n");
@@ -300,7 +304,7 @@ pub fn script(case: &Case) -> String {
         .chain([("u", &case.upper)])
     {
         for e in entries {
-            entry(&mut out, name, e);
+            entry(&mut out, case, name, e);
         }
         times(&mut out, name, entries);
     }

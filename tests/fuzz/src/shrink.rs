@@ -110,9 +110,14 @@ impl Shrink<'_> {
     }
 
     fn simplify(&mut self) -> Result<()> {
-        let changes: [fn(&mut Case); 7] = [
+        let changes: [fn(&mut Case); 8] = [
             |c| c.split = false,
             |c| c.redirects = false,
+            |c| {
+                if c.userxattr {
+                    c.swap_namespace();
+                }
+            },
             |c| c.copy_up_open = true,
             |c| c.umask = 0o022,
             |c| c.root_mode = 0o755,

@@ -17,8 +17,17 @@ const RECENT: i64 = 1_500_000_000;
 /// Without NOATIME, a look would change what it looks at.
 const LOOK: OFlags = OFlags::NOATIME.union(OFlags::CLOEXEC);
 
-/// Attributes whose value differs.
-const OTHERS: [&[u8]; 2] = [b"trusted.overlay.origin", b"trusted.overlay.uuid"];
+/// Which of the union's own attributes a name is, if it is one.
+pub fn mark(name: &str) -> Option<&str> {
+    name.strip_prefix("trusted.overlay.")
+        .or_else(|| name.strip_prefix("user.overlay."))
+}
+
+/// Whether it is one of those whose value differs.
+fn has_other_value(name: &[u8]) -> bool {
+    let mark = std::str::from_utf8(name).ok().and_then(mark);
+    matches!(mark, Some("origin" | "uuid"))
+}
 
 /// A time that can be compared between the sides: 0 is "of this run".
 fn time(t: StatxTimestamp) -> u64 {
@@ -57,6 +66,13 @@ pub struct Item {
 impl Item {
     pub fn is_dir(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFDIR
+    }
+
+    /// Whether it has an attribute of the union's own.
+    pub fn is_marked(&self, wanted: &str) -> bool {
+        self.xattrs
+            .iter()
+            .any(|(name, _)| std::str::from_utf8(name).ok().and_then(mark) == Some(wanted))
     }
 
     pub fn xattr(&self, name: &str) -> Option<&[u8]> {
@@ -244,7 +260,7 @@ fn xattrs(full: &CString, view: View) -> Sys<Vec<(Vec<u8>, Vec<u8>)>> {
         let mut value = [0u8; 4096];
         let value = match rustix::fs::lgetxattr(&**full, name, &mut value[..]) {
             // A file handle, a random number: what is in it is another one on each side.
-            Ok(n) if view == View::Upper && OTHERS.contains(&name) => {
+            Ok(n) if view == View::Upper && has_other_value(name) => {
                 format!("{n} bytes").into_bytes()
             }
             Ok(n) => value[..n].to_vec(),

@@ -6,7 +6,7 @@ use crate::{
 };
 
 fn control(inode: &OwnInode<Overlay>) {
-    for lower in inode.lowers() {
+    for lower in inode.lowers().iter() {
         let own: Path = lower.path().get();
         drop(own);
     }

@@ -9,6 +9,6 @@ use crate::{
 
 fn handlers<F: FileSystem, H: Handlers<F>>() {}
 
-fn control<B: FileSystem>() {
-    handlers::<Overlay, <Overlay as FileSystem>::Xattrs>();
+fn control<H: Handlers<Overlay>>() {
+    handlers::<Overlay, H>();
 }

@@ -2,9 +2,9 @@
 
 use crate::vfs::{
     acl::{cached_rcu, AclType, RcuAcl},
-    rcu::RcuLayerInode,
+    rcu::{RcuError, RcuPath},
 };
 
-fn correct(inode: RcuLayerInode<'_>) -> RcuAcl<'_> {
-    cached_rcu(inode, AclType::Access)
+fn correct(path: RcuPath<'_>) -> Result<RcuAcl<'_>, RcuError> {
+    cached_rcu(path, AclType::Access)
 }

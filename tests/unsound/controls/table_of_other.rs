@@ -142,7 +142,7 @@ impl FileSystem for Other {
     const MAGIC: u32 = 0;
     const POLICY: Policy = Overlay::POLICY;
     type Inode = Nothing;
-    type NameMarks = usize;
+    type NameMarks = u32;
     type Context = Nothing;
     type Regular = Nothing;
     type Directory = Nothing;
@@ -150,7 +150,6 @@ impl FileSystem for Other {
     type Special = Nothing;
     type RegularFile = Nothing;
     type DirectoryFile = Nothing;
-    type Xattrs = (Nothing, Nothing);
 
     fn creds(&self) -> &Credential {
         &self.0

@@ -158,7 +158,8 @@ impl Side {
                     &mut buf[..]
                 )?;
                 buf.truncate(n);
-                let own = name.starts_with(b"trusted.overlay.");
+                let own =
+                    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
                 return Ok(Outcome::from(n as i64).with_data(if own { Vec::new() } else { buf }));
             }
             Op::ListXattr { .. } => {

@@ -69,6 +69,7 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         split,
         copy_up_open,
         redirects: false,
+        userxattr: false,
         root_mode: g.pick(&[0o755, 0o777, 0o777, 0o1777]),
         umask: g.pick(&[0o022, 0o022, 0, 0o077]),
         lowers,
@@ -83,6 +84,9 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
     case.steps = g.steps(wish.steps);
     // Last, so that the rest of a case is what its seed has always made.
     case.redirects = g.chance(40);
+    if !case.redirects && g.chance(25) {
+        case.swap_namespace();
+    }
     case
 }
 

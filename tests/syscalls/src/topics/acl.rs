@@ -8,11 +8,11 @@ use rustix::fs::{Access, OFlags};
 use rustix::io::Errno;
 use std::path::Path;
 
-const ACCESS: &str = "system.posix_acl_access";
-const DEFAULT: &str = "system.posix_acl_default";
+pub const ACCESS: &str = "system.posix_acl_access";
+pub const DEFAULT: &str = "system.posix_acl_default";
 
 /// user::rwx, perhaps user:ID:perm, group::r-x, mask, other.
-fn build(other: u16, user: Option<(u32, u16)>) -> Vec<u8> {
+pub fn build(other: u16, user: Option<(u32, u16)>) -> Vec<u8> {
     let mut v = 2u32.to_le_bytes().to_vec();
     let mut entry = |tag: u16, perm: u16, id: u32| {
         v.extend_from_slice(&tag.to_le_bytes());

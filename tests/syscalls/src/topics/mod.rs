@@ -14,6 +14,8 @@ mod firstmap;
 mod firstwrite;
 mod fixed;
 mod handles;
+mod idmap;
+mod idmapacl;
 mod lazy;
 mod limits;
 mod locks;
@@ -70,4 +72,6 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("exec", exec::TESTS),
     ("limits", limits::TESTS),
     ("userns", userns::TESTS),
+    ("idmap", idmap::TESTS),
+    ("idmapacl", idmapacl::TESTS),
 ];

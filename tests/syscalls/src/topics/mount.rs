@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Mounting: mount(2), the new mount API, what they refuse and what they say.
 
+use super::idmap;
 use crate::harness::*;
 use crate::sys;
-use crate::union::{fstype, is_overlayfs, Union};
-use rustix::fd::{AsRawFd, OwnedFd};
+use crate::union::{fstype, Union};
+use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::*;
@@ -432,66 +433,18 @@ fn mountinfo_can_be_mounted_again(ctx: &Ctx) -> Res {
     same(plain.as_str(), list.as_str(), "lowerdir in mountinfo")
 }
 
-/// A user namespace whose ids are those from 100000 on outside.
-fn mapped_namespace() -> Res<OwnedFd> {
-    let (ready_r, ready_w) = rustix::pipe::pipe()?;
-    let child = sys::fork()?;
-    if child == 0 {
-        // SAFETY: the process is single-threaded.
-        let made = unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER) };
-        let _ = rustix::io::write(&ready_w, &[u8::from(made.is_ok())]);
-        loop {
-            std::thread::sleep(std::time::Duration::from_secs(1));
-        }
-    }
-    let mut made = [0];
-    rustix::io::read(&ready_r, &mut made)?;
-    let map = |kind| sys::put(&format!("/proc/{child}/{kind}_map"), "0 100000 65536");
-    let user = map("uid").and_then(|()| map("gid")).and_then(|()| {
-        Ok(sys::open(
-            Path::new(&format!("/proc/{child}/ns/user")),
-            OFlags::RDONLY,
-        )?)
-    });
-    // SAFETY: no memory is involved.
-    sys::ret(i64::from(unsafe { libc::kill(child, libc::SIGKILL) }))?;
-    sys::wait(child)?;
-    user
-}
-
 /// A detached mount is given as a layer and mapped then.
 fn mapped_after_it_was_given(ctx: &Ctx) -> Res {
     let u = filled(ctx, 1)?;
-    let user = mapped_namespace()?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let layer = open_tree(CWD, &u.lowers[0], flags)?;
     let fs = fs_open()?;
     fsconfig_set_fd(&fs, "lowerdir+", &layer)?;
     fsconfig_set_string(&fs, "upperdir", u.u(""))?;
     fsconfig_set_string(&fs, "workdir", &u.work)?;
-    let attr = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: user.as_raw_fd() as u64,
-    };
-    // SAFETY: both arguments outlive the call.
-    sys::ret(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            layer.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &attr,
-            size_of::<libc::mount_attr>(),
-        )
-    })?;
-    if is_overlayfs() {
-        // It takes mapped layers.
-        attach(&fs, &u.mnt)?;
-        return same(sys::stx(&u.m("in0"))?.stx_uid, 100_000, "the owner");
-    }
-    fails(fsconfig_create(&fs), Errno::INVAL, "a mapped layer")
+    idmap::map(&layer, &idmap::namespace(idmap::UP)?)?;
+    attach(&fs, &u.mnt)?;
+    same(sys::stx(&u.m("in0"))?.stx_uid, 100_000, "the owner")
 }
 
 tests! {

@@ -4,9 +4,10 @@
 
 use crate::harness::*;
 use crate::sys;
-use crate::union::Union;
+use crate::union::{is_overlayfs, Union};
+use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, SeekFrom};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 use std::io::{IoSlice, IoSliceMut};
 
 pub fn pattern(len: usize) -> Vec<u8> {
@@ -375,13 +376,56 @@ fn deep_parents_are_copied(ctx: &Ctx) -> Res {
     )
 }
 
+/// Requests that must not wait get what they get from the layer's filesystem. overlayfs refuses them all.
+fn without_waiting(ctx: &Ctx) -> Res {
+    let flags = ReadWriteFlags::NOWAIT;
+    let read = |fd: &OwnedFd| {
+        let mut buf = [0; 4];
+        let n = rustix::io::preadv2(fd, &mut [IoSliceMut::new(&mut buf)], 0, flags)?;
+        Ok::<_, Errno>(buf[..n].to_vec())
+    };
+    let write = |fd: &OwnedFd| rustix::io::pwritev2(fd, &[IoSlice::new(b"N")], 0, flags);
+    let u = Union::with_file(ctx, "lower")?;
+    sys::write(&u.u("raw"), "lower")?;
+    let raw = sys::open(&u.u("raw"), OFlags::RDWR)?;
+    let served = match read(&raw) {
+        Err(Errno::OPNOTSUPP) => false,
+        other => !is_overlayfs() && same(works(other, "raw")?, b"lowe", "raw data").is_ok(),
+    };
+    let refused = |what: Result<Vec<u8>, Errno>| fails(what, Errno::OPNOTSUPP, "a read");
+    let old = sys::open(&u.m("f"), OFlags::RDONLY)?;
+    let fd = sys::open(&u.m("f"), OFlags::RDWR)?;
+    same(sys::pread(&fd, 4, 0)?, b"lowe", "a read that may wait")?;
+    if !served {
+        refused(read(&fd))?;
+        return fails(write(&fd), Errno::OPNOTSUPP, "a write");
+    }
+    same(works(read(&fd), "a read of lower")?, b"lowe", "lower data")?;
+    fails(write(&fd), Errno::AGAIN, "a first write")?;
+    check(!sys::exists(&u.u("f")), "nothing is copied up by it")?;
+    rustix::io::pwrite(&fd, b"U", 0)?;
+    same(works(read(&fd), "a read of upper")?, b"Uowe", "upper data")?;
+    fails(
+        read(&old),
+        Errno::AGAIN,
+        "a descriptor that has not followed",
+    )?;
+    same(sys::pread(&old, 4, 0)?, b"Uowe", "when it may wait")?;
+    same(works(read(&old), "a read then")?, b"Uowe", "its data")?;
+    match (write(&raw), write(&fd)) {
+        (Ok(1), Ok(1)) => same(sys::pread(&fd, 4, 0)?, b"Nowe", "what was written"),
+        (raw, union) => same(union, raw, "a write as on the raw filesystem"),
+    }
+}
+
 tests! {
     Tmpfs: lower_stays, old_descriptor_reads_new_data, position_survives_copy_up, append,
         vectors_and_flags, truncate_calls, big_file_is_copied_whole, holes_are_kept, empty_file,
         unlinked_while_open, sync_calls, one_byte_at_the_end_of_a_page, zero_length_write,
-        bad_buffers, deep_parents_are_copied;
+        bad_buffers, deep_parents_are_copied, without_waiting;
     Ext4: old_descriptor_reads_new_data, append, truncate_calls, big_file_is_copied_whole,
-        holes_are_kept, unlinked_while_open, direct_io, sync_calls;
-    Xfs: lower_stays, big_file_is_copied_whole, holes_are_kept, direct_io, sync_calls;
-    Btrfs: lower_stays, big_file_is_copied_whole, holes_are_kept, sync_calls;
+        holes_are_kept, unlinked_while_open, direct_io, sync_calls, without_waiting;
+    Xfs: lower_stays, big_file_is_copied_whole, holes_are_kept, direct_io, sync_calls,
+        without_waiting;
+    Btrfs: lower_stays, big_file_is_copied_whole, holes_are_kept, sync_calls, without_waiting;
 }

@@ -22,7 +22,7 @@ pub fn enter_single(outside: u32) -> Res {
 
 /// Runs `f` as root of a user namespace whose ids are those from 100000 on
 /// outside, with id 0 to 65535 inside.
-fn in_range(f: impl FnOnce() -> Res) -> Res {
+pub fn in_range(f: impl FnOnce() -> Res) -> Res {
     let (ask_r, ask_w) = rustix::pipe::pipe()?;
     let (go_r, go_w) = rustix::pipe::pipe()?;
     let helper = sys::fork()?;
