@@ -263,6 +263,7 @@ if dmsetup create vol --table "0 $SECTORS linear $LOOP 0" >"$SEEN" 2>&1 && mount
 	put mnt/new y
 	fails 'upper fails' EIO sync -f fs
 	works
+	sync -f fs 2>"$SEEN"
 	check 'and works again' sync -f fs
 	for i in 1 2; do
 		fails "fsync, $i" EIO sync mnt/new
