@@ -74,7 +74,11 @@ pub(crate) fn set_acl(
         attr::setattr(IdMap::nop(), dentry, &mut Iattr::kill_sgid())?;
     }
     if acl.is_none() {
-        attr::must_have(inode, |lower| Acl::read(lower, kind))?;
+        attr::must_have(inode, |lower| match Acl::read(lower, kind) {
+            // The layer cannot have one, but upper can: there is none.
+            Err(e) if e == EOPNOTSUPP => Err(ENODATA),
+            read => read,
+        })?;
     }
     attr::modify(dentry, |upper| match acl {
         Some(acl) => acl.write(upper, kind),

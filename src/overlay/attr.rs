@@ -137,16 +137,13 @@ pub(crate) fn modify(dentry: &Dentry, change: impl FnOnce(PathRef<'_>) -> Result
 ///
 /// # Errors
 ///
-/// Those of `read`; `ENODATA` where the layer's filesystem has no such attributes.
+/// Those of `read`.
 pub(crate) fn must_have<T>(inode: &Inode, read: impl FnOnce(PathRef<'_>) -> Result<T>) -> Result {
     let real = inode.reals().attributes()?;
     if real.is_upper() {
         return Ok(());
     }
-    match cred::scope(inode.fs().creds(), |_| read(real.path)) {
-        Err(e) if e == EOPNOTSUPP && inode.fs().upper_has_xattrs() => Err(ENODATA),
-        read => read.map(drop),
-    }
+    cred::scope(inode.fs().creds(), |_| read(real.path)).map(drop)
 }
 
 /// `chmod`, `chown`, `truncate`, `utimes`; the caller is checked on the overlay inode, then upper is

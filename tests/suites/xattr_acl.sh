@@ -64,6 +64,7 @@ xattr_tests() {
 	fails 'remove: gone' ENODATA xattr mnt/f trusted.new
 	fails 'remove again' ENODATA setfattr -x trusted.new mnt/f
 	fails 'remove from a lower file what is not there' ENODATA setfattr -x trusted.none mnt/unused
+	fails 'remove one of a namespace that is not there' EOPNOTSUPP setfattr -x nonsense.x mnt/unused
 	check 'which copies nothing up' absent upper/unused
 	check 'set on a symlink' set_x mnt/l trusted.m n
 	prints 'set on a symlink: upper' n xattr upper/l trusted.m
