@@ -22,6 +22,7 @@ unsigned short rovl_param_redirect_max(void);
 
 /* dentries */
 struct dentry *rovl_dget(struct dentry *dentry);
+bool rovl_d_in_lookup(struct dentry *dentry);
 bool rovl_d_unhashed(struct dentry *dentry);
 void rovl_dentry_change_flags(struct dentry *dentry, unsigned int clear, unsigned int set);
 void rovl_dput_unused_negative(struct dentry *dentry);

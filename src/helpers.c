@@ -105,6 +105,11 @@ rovl_inline struct dentry *rovl_dget(struct dentry *dentry)
 	return dget(dentry);
 }
 
+rovl_inline bool rovl_d_in_lookup(struct dentry *dentry)
+{
+	return d_in_lookup(dentry);
+}
+
 rovl_inline bool rovl_d_unhashed(struct dentry *dentry)
 {
 	return d_unhashed(dentry);
@@ -270,7 +275,8 @@ rovl_inline void rovl_copyattr(struct inode *to, struct inode *from, struct mnt_
 	spin_lock(&to->i_lock);
 	to->i_uid = vfsuid_into_kuid(i_uid_into_vfsuid(idmap, from));
 	to->i_gid = vfsgid_into_kgid(i_gid_into_vfsgid(idmap, from));
-	to->i_mode = from->i_mode;
+	/* The type is what the operations and the unions of the inode are for. */
+	to->i_mode = (to->i_mode & S_IFMT) | (from->i_mode & ~S_IFMT);
 	inode_set_atime_to_ts(to, inode_get_atime(from));
 	inode_set_mtime_to_ts(to, inode_get_mtime(from));
 	inode_set_ctime_to_ts(to, inode_get_ctime(from));

@@ -75,9 +75,9 @@ impl LayerMounts {
     ///
     /// Called once; nobody but RCU-walk reads any more, and the value is not dropped but given to
     /// [`free`](Self::free).
-    pub(super) unsafe fn unmount(&mut self) {
+    pub(super) unsafe fn unmount(&self) {
         // SAFETY: by the contract the mounts, which are owned, are given up once.
-        unsafe { PrivateMount::unmount_array(&mut self.mounts) }
+        unsafe { PrivateMount::unmount_array(&self.mounts) }
     }
 
     /// Frees the memory of unmounted layers.

@@ -81,6 +81,7 @@ unsafe extern "C" {
     pub(super) safe fn d_invalidate(dentry: &Dentry);
     pub(super) safe fn is_subdir(dentry: &Dentry, ancestor: &Dentry) -> bool;
     pub(super) safe fn rovl_d_negative_acquire(dentry: &Dentry) -> bool;
+    pub(super) safe fn rovl_d_in_lookup(dentry: &Dentry) -> bool;
     pub(super) safe fn rovl_d_unhashed(dentry: &Dentry) -> bool;
 
     // Mounts and super blocks.

@@ -471,6 +471,16 @@ impl<'a, F: FileSystem> Child<'a, F> {
         }
     }
 
+    /// Makes a negative dentry positive with `inode`. Nothing where it is positive already, where `inode` is on another
+    /// super block, and in a lookup, which says what it found by its result.
+    pub(crate) fn instantiate(self, inode: Ref<'_, OwnInode<F>>) {
+        if !calls::rovl_d_in_lookup(self.0) {
+            // SAFETY: as was just seen it is not in lookup; charter 5: its parent's lock is held exclusively then, by the
+            // task that the callback runs in, so nobody else makes it positive.
+            unsafe { self.0.instantiate(inode) }
+        }
+    }
+
     /// The directory it is in.
     pub(crate) fn parent(self) -> &'a OwnDentry<F> {
         // SAFETY: charter 5 and 3: the parent is stable, referenced by the child and of our type.

@@ -210,7 +210,8 @@ impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
         // SAFETY: charter 1; the file is being opened, its dentry is new: unhashed, with a name of its own, and
         // negative, as seen just now; nobody else can make it positive.
         unsafe { bindings::d_mark_tmpfile(file, inode.as_ptr()) };
-        dentry.instantiate(inode);
+        // SAFETY: as for the mark: the dentry is new and unhashed, so that no lookup has it, and still negative.
+        unsafe { dentry.instantiate(inode) };
         // SAFETY: the file is being opened: nobody else reads or writes the pointer. Charter 8: the inode is a
         // regular file, whose table has data of this type.
         unsafe { (*file).private_data = KBox::into_raw(data).cast() };

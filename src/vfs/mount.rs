@@ -255,7 +255,7 @@ impl PrivateMount {
     /// Unmounts many, waiting for one RCU grace period instead of one a mount.
     pub(super) fn unmount_all(mut mounts: KVec<PrivateMount>) {
         // SAFETY: the mounts are owned, and are forgotten below.
-        unsafe { Self::unmount_array(&mut mounts) };
+        unsafe { Self::unmount_array(&mounts) };
         while let Some(mnt) = mounts.pop() {
             core::mem::forget(mnt);
         }
@@ -266,10 +266,11 @@ impl PrivateMount {
     /// # Safety
     ///
     /// The values are neither used nor dropped afterwards.
-    pub(super) unsafe fn unmount_array(mounts: &mut [PrivateMount]) {
+    pub(super) unsafe fn unmount_array(mounts: &[PrivateMount]) {
         let len = mounts.len() as u32;
-        // SAFETY: the array holds owned mounts (the type is one pointer), which are given up by the contract.
-        unsafe { bindings::kern_unmount_array(mounts.as_mut_ptr().cast(), len) };
+        // SAFETY: the array, which the call reads only, holds owned mounts (the type is one pointer), which are given up by
+        // the contract.
+        unsafe { bindings::kern_unmount_array(mounts.as_ptr().cast_mut().cast(), len) };
     }
 }
 

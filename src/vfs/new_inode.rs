@@ -88,9 +88,17 @@ impl<'a, F: FileSystem> NewInode<'a, F> {
     }
 
     /// Hashes this inode by `key` unless another has that key.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` where it has a key already; `EEXIST` where one of that key is being created.
     pub(crate) fn insert(self, key: &Inode) -> Result<Found<'a, F>> {
+        if self.locked {
+            // The call would put it on a second chain, or wait for the caller to unlock it.
+            return Err(EINVAL);
+        }
         let data = key.as_ptr().cast();
-        // SAFETY: charter 1; by the type invariant the inode is not hashed by anybody else.
+        // SAFETY: charter 1; by the type invariant nobody else hashes the inode, and we did not, as was just seen.
         let inode = unsafe {
             bindings::inode_insert5(
                 self.inode.as_ptr(),

@@ -470,10 +470,16 @@ impl<F: FileSystem> OwnDentry<F> {
         }
     }
 
-    /// Makes a negative dentry positive with `inode`; nothing where it is positive already.
-    pub(crate) fn instantiate(&self, inode: Ref<'_, OwnInode<F>>) {
-        if self.is_negative() {
-            // SAFETY: charter 1 and 3; the dentry is negative and takes the reference over.
+    /// Makes a negative dentry positive with `inode`; nothing where it is positive already, or where `inode` is on another
+    /// super block.
+    ///
+    /// # Safety
+    ///
+    /// The dentry is not in lookup, and nobody else makes it positive meanwhile.
+    pub(super) unsafe fn instantiate(&self, inode: Ref<'_, OwnInode<F>>) {
+        if self.inode().is_none() && inode.sb() == self.sb() {
+            // SAFETY: charter 1 and 3: both are on one super block, and the dentry, which takes the reference over, is
+            // negative, which by the contract it stays until the call.
             unsafe { bindings::d_instantiate(self.as_ptr(), inode.into_raw().as_ptr().cast()) }
         }
     }

@@ -217,7 +217,12 @@ pub(crate) struct StatFs(bindings::kstatfs);
 
 impl StatFs {
     /// Asks the filesystem at `path`.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` for a negative dentry, of which some filesystems would read the inode; what the filesystem returns.
     pub(crate) fn read(path: PathRef<'_>) -> Result<Self> {
+        path.positive()?;
         let mut buf: bindings::kstatfs = pin_init::zeroed();
         let raw = path.raw();
         // SAFETY: charter 1 and 10.
@@ -376,12 +381,16 @@ impl<'a, F: FileSystem> FilledSuper<'a, F> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EINVAL` where `root` is no directory.
+    /// `ENOMEM`; `EINVAL` where `root` is no directory of this super block.
     pub(crate) fn set_root(self, root: NewInode<'a, F>) -> Result<Rooted<'a, F>> {
         if !root.mode().is_dir() {
             return Err(EINVAL);
         }
-        let inode = root.publish().into_raw();
+        let inode = root.publish();
+        if inode.sb() != &**self.0 {
+            return Err(EINVAL);
+        }
+        let inode = inode.into_raw();
         // SAFETY: charter 1; the call takes the reference over, also where it fails.
         let dentry = unsafe { bindings::d_make_root(inode.as_ptr().cast()) };
         let dentry = NonNull::new(dentry).ok_or(ENOMEM)?;

@@ -13,7 +13,7 @@ use kernel::{
     error::{from_err_ptr, to_result},
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Full, Relaxed, Release},
+        atomic::{Acquire, Atomic, Full, Release},
         Arc,
     },
     time::{delay::fsleep, Delta},
@@ -111,12 +111,12 @@ fn start() {
 fn stop() {
     #[cfg(CONFIG_FSNOTIFY)]
     if let Some(group) = NonNull::new(GROUP.xchg(ptr::null_mut(), Full)) {
-        // SAFETY: the reference that `start` got is given up here; marks hold references of their own until they are freed.
-        unsafe { bindings::fsnotify_put_group(group.as_ptr()) };
         while MARKS.load(Acquire) != 0 {
             fsleep(Delta::from_millis(10));
         }
         calls::fsnotify_wait_marks_destroyed();
+        // SAFETY: the reference that `start` got is given up here; no mark is left, nor whoever makes one.
+        unsafe { bindings::fsnotify_put_group(group.as_ptr()) };
     }
 }
 
@@ -154,7 +154,6 @@ impl Watch {
 
     #[cfg(CONFIG_FSNOTIFY)]
     fn add(&mut self, dir: &Inode) -> Result {
-        let group = NonNull::new(GROUP.load(Acquire)).ok_or(EOPNOTSUPP)?;
         self.marks.reserve(1, GFP_KERNEL_ACCOUNT)?;
         let mark = KBox::new(
             Mark {
@@ -163,9 +162,14 @@ impl Watch {
             },
             GFP_KERNEL_ACCOUNT,
         )?;
+        // Counted before the group is looked for: `stop` takes the group away before it waits for the count.
+        MARKS.fetch_add(1, Full);
+        let Some(group) = NonNull::new(GROUP.load(Acquire)) else {
+            MARKS.fetch_sub(1, Release);
+            return Err(EOPNOTSUPP);
+        };
         let mark = NonNull::from(KBox::leak(mark)).cast::<bindings::fsnotify_mark>();
-        MARKS.fetch_add(1, Relaxed);
-        // SAFETY: the mark is ours alone; the group lives while the type is registered, and a directory exists to be watched.
+        // SAFETY: the mark is ours alone; `stop` gives the group up once the mark, which is counted, was freed.
         unsafe { bindings::fsnotify_init_mark(mark.as_ptr(), group.as_ptr()) };
         // SAFETY: the mark is not attached yet, so that nobody else uses it.
         unsafe { (*mark.as_ptr()).mask = EVENTS };
