@@ -200,8 +200,7 @@ impl Iattr {
     }
 
     /// Prepares a caller's request, on `inode` through a mount with `idmap`, to be passed on to another filesystem: its
-    /// owners become those of `inode`'s filesystem, the mode that killing set-id bits asked for is computed anew there,
-    /// and our file and open flags mean nothing to it.
+    /// owners become those of `inode`'s filesystem, and the mode that killing set-id bits asked for is computed anew there.
     pub(crate) fn rebase(&mut self, idmap: &IdMap, inode: &Inode) {
         if self.0.ia_valid & bindings::ATTR_UID != 0 {
             // SAFETY: both members of the union are one number.
@@ -216,7 +215,6 @@ impl Iattr {
         if self.0.ia_valid & (bindings::ATTR_KILL_SUID | bindings::ATTR_KILL_SGID) != 0 {
             self.0.ia_valid &= !bindings::ATTR_MODE;
         }
-        self.0.ia_valid &= !(bindings::ATTR_FILE | bindings::ATTR_OPEN);
     }
 
     /// `setattr_prepare()`: checks the request against `dentry`'s inode with the caller's
@@ -231,10 +229,19 @@ impl Iattr {
     }
 
     /// `notify_change()` on a dentry whose inode `lock` holds.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for the lock of another inode, or a request both for a mode and to kill set-id bits, which the VFS takes
+    /// for a bug (see [`rebase`](Self::rebase)); what the filesystem or a security module returns.
     pub(crate) fn apply(&mut self, path: PathRef<'_>, lock: &InodeGuard<'_>) -> Result {
-        if path.dentry().positive()? != lock.inode() {
+        let kill = bindings::ATTR_KILL_SUID | bindings::ATTR_KILL_SGID;
+        let both = self.0.ia_valid & kill != 0 && self.0.ia_valid & bindings::ATTR_MODE != 0;
+        if both || path.dentry().positive()? != lock.inode() {
             return Err(EINVAL);
         }
+        // The file of a caller's request is one of ours, and not of the filesystem that is asked now.
+        self.0.ia_valid &= !(bindings::ATTR_FILE | bindings::ATTR_OPEN);
         // SAFETY: charter 1, 2 and 10: the dentry is referenced and positive, its inode's lock held, the structure ours.
         to_result(unsafe {
             bindings::notify_change(

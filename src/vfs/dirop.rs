@@ -401,7 +401,13 @@ pub(crate) fn tmpfile(
     let flags = (bindings::O_LARGEFILE | bindings::O_WRONLY) as i32;
     // SAFETY: charter 1: the path is that of a directory.
     let file = unsafe {
-        bindings::kernel_tmpfile_open(path.idmap().as_ptr(), &raw, mode.0, flags, cred.as_ptr())
+        bindings::kernel_tmpfile_open(
+            path.idmap().as_ptr(),
+            &raw,
+            mode.of_regular(),
+            flags,
+            cred.as_ptr(),
+        )
     };
     // SAFETY: `kernel_tmpfile_open()` returns a new file or an error.
     unsafe { super::file::take(file) }

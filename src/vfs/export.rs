@@ -61,9 +61,13 @@ impl Room<'_> {
         Self(raw, PhantomData)
     }
 
-    /// Stores `handle`; `EOVERFLOW` where it is too long, or none: the caller is told how much room it needs.
+    /// Stores `handle`; `EOVERFLOW` where it is too long, or none: the caller is told how much room it needs. `EINVAL`
+    /// where it is not of whole words, of which the last would keep what was in the caller's memory.
     fn put(self, handle: &[u8]) -> Result {
-        let words = i32::try_from(handle.len().div_ceil(4))?;
+        if handle.len() % 4 != 0 {
+            return Err(EINVAL);
+        }
+        let words = i32::try_from(handle.len() / 4)?;
         let (to, len) = self.0;
         // SAFETY: the caller of `encode_fh` has the length in a variable of its own, and waits for the callback.
         let room = unsafe { len.replace(words) };

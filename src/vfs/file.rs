@@ -180,9 +180,11 @@ pub(super) fn open_backing_tmpfile(
 ) -> Result<ARef<LayerFile>> {
     parent.dentry().must_be_dir()?;
     let (raw, cred) = (parent.raw(), super::cred::current());
+    // `vfs_tmpfile()` makes whatever type it is told.
+    let mode = mode.of_regular();
     // SAFETY: charter 1: as in `open_backing`; the dentry is that of a directory.
     let file = unsafe {
-        bindings::backing_tmpfile_open(user.as_ptr(), flags as i32, &raw, mode.0, cred.as_ptr())
+        bindings::backing_tmpfile_open(user.as_ptr(), flags as i32, &raw, mode, cred.as_ptr())
     };
     // SAFETY: `backing_tmpfile_open()` returns a new file or an error.
     unsafe { take(file) }
@@ -334,7 +336,16 @@ const BUFFER: usize = 64 << 10;
 
 /// Copies up to `len` bytes from `from` to `to`, both at `pos`, inside the kernel; returns how many,
 /// 0 at the end of `from`. Only a fatal signal ends it.
+///
+/// # Errors
+///
+/// `EINVAL` for a range that no file has; what the filesystems or a security module return.
 pub(crate) fn copy(from: &File, to: &File, pos: i64, len: usize) -> Result<usize> {
+    // `do_splice_direct()` leaves it to its caller.
+    let end = i64::try_from(len).ok().and_then(|len| pos.checked_add(len));
+    if pos < 0 || end.is_none() {
+        return Err(EINVAL);
+    }
     let (mut in_pos, mut out_pos) = (pos, pos);
     if calls::rovl_can_splice() {
         let ret = to_len(calls::do_splice_direct(

@@ -41,6 +41,11 @@ impl Mode {
         self.0 & 0o7777
     }
 
+    /// The mode of a regular file with these permissions.
+    pub(super) const fn of_regular(self) -> u16 {
+        self.perm() | Self::REG
+    }
+
     pub(crate) const fn is_dir(self) -> bool {
         self.file_type() == Self::DIR
     }
@@ -151,8 +156,10 @@ impl Inode {
         read_field!(self, i_flags)
     }
 
-    /// Replaces the `S_*` flags in `mask` by those in `flags`.
+    /// Replaces the `S_*` flags in `mask` by those in `flags`: of those that [`flags`] names. Others tell the VFS of
+    /// what an inode must have (a key, a case folding).
     pub(crate) fn set_flags(&self, flags: u32, mask: u32) {
+        let mask = mask & (flags::SYNC | flags::NOATIME | flags::APPEND | flags::IMMUTABLE);
         calls::inode_set_flags(self, flags & mask, mask)
     }
 
@@ -209,6 +216,8 @@ impl Inode {
     /// `inode_permission()`: checks `mask` (`MAY_*`) with the current credentials; may sleep.
     #[inline]
     pub(crate) fn permission(&self, idmap: &IdMap, mask: u32) -> Result {
+        // With this bit ACLs are read as under `rcu_read_lock`, which is not held.
+        let mask = mask & !bindings::MAY_NOT_BLOCK;
         to_result(calls::inode_permission(idmap, self, mask as i32))
     }
 
@@ -234,7 +243,9 @@ impl Inode {
     /// `generic_permission()`: the mode and ACL check alone.
     #[inline]
     pub(crate) fn generic_permission(&self, idmap: &IdMap, mask: u32) -> Result {
-        // SAFETY: charter 1.
+        let mask = mask & !bindings::MAY_NOT_BLOCK;
+        // SAFETY: charter 1: the inode and the mapping are referenced. Without the bit the call takes a reference to the
+        // ACL that it reads.
         to_result(unsafe {
             bindings::generic_permission(idmap.as_ptr(), self.as_ptr(), mask as i32)
         })
@@ -261,13 +272,13 @@ impl Inode {
     }
 
     /// Marks the inode as used by a union mount as upper or work directory; `None` where it is.
-    pub(crate) fn try_inuse(&self) -> bool {
+    pub(super) fn try_inuse(&self) -> bool {
         // SAFETY: charter 1.
         unsafe { bindings::rovl_inuse_trylock(self.as_ptr()) }
     }
 
     /// Takes the mark of [`try_inuse`](Self::try_inuse) away again.
-    pub(crate) fn clear_inuse(&self) {
+    pub(super) fn clear_inuse(&self) {
         // SAFETY: charter 1.
         unsafe { bindings::rovl_inuse_unlock(self.as_ptr()) }
     }
