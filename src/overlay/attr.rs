@@ -210,7 +210,10 @@ pub(crate) fn fileattr_get(dentry: &Dentry, fa: &mut FileAttr) -> Result {
 pub(crate) fn fileattr_set(dentry: &Dentry, fa: &mut FileAttr) -> Result {
     let inode = dentry.own_positive()?;
     modify(dentry, |upper| {
-        let stored = protected::store(inode, upper, fa).and_then(|()| fa.write(upper));
+        let stored = protected::store(inode, upper, fa).and_then(|()| {
+            protected::take_out(fa);
+            fa.write(upper)
+        });
         let kept = inode.flags() & PROTECTED_FLAGS;
         inode.set_flags(upper.positive()?.flags() | kept, COPIED_FLAGS);
         stored

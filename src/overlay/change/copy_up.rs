@@ -8,7 +8,7 @@
 //! removes itself unless published. No lock of upper is held and no freeze is held off while data is copied, and files are
 //! closed when no lock is held at all.
 
-use super::metadata::{copy_file_flags, copy_xattrs, set_attributes};
+use super::metadata::{copy_xattrs, file_flags, set_attributes, set_file_flags};
 use crate::{
     overlay::{
         layer::{
@@ -24,7 +24,7 @@ use crate::{
     },
     vfs::{
         self,
-        attr::{statx, Iattr, Stat},
+        attr::{statx, FileAttr, Iattr, Stat},
         cred,
         dirop::{self, Creating, New, Renaming},
         file::{self, LayerFile},
@@ -149,6 +149,8 @@ struct Source<'a> {
     parent_stat: Stat,
     /// The target of a symlink.
     link: Option<CBuf>,
+    /// The `chattr` flags of a file or directory that has any.
+    flags: Option<FileAttr>,
 }
 
 impl<'a> Source<'a> {
@@ -182,12 +184,19 @@ impl<'a> Source<'a> {
         } else {
             None
         };
+        let mode = stat.mode();
+        let flags = if inode.flags() & COPIED_FLAGS != 0 && (mode.is_reg() || mode.is_dir()) {
+            file_flags(lower)?
+        } else {
+            None
+        };
         Ok(Self {
             inode,
             lower,
             stat,
             parent_stat,
             link,
+            flags,
         })
     }
 }
@@ -493,8 +502,8 @@ impl Filled<'_> {
         let (source, to) = (self.plan.source, self.path()?);
         copy_xattrs(self.plan.fs.namespace(), source.lower, to)?;
         let mode = source.stat.mode();
-        if source.inode.flags() & COPIED_FLAGS != 0 && (mode.is_reg() || mode.is_dir()) {
-            copy_file_flags(source.inode, source.lower, to)?;
+        if let Some(flags) = &source.flags {
+            set_file_flags(source.inode, flags, to)?;
         }
         // The links of a lower file are separate files in upper: they have no common origin.
         if mode.is_dir() || source.stat.nlink() == 1 {

@@ -100,18 +100,26 @@ fn copy_xattr(from: PathRef<'_>, to: PathRef<'_>, name: &CStr) -> Result {
     }
 }
 
-/// Copies the `chattr` flags of `from`, an object behind `inode`; append-only and immutable go into an attribute, as they
-/// would keep a staged object from being linked.
-pub(crate) fn copy_file_flags(inode: &Inode, from: PathRef<'_>, to: PathRef<'_>) -> Result {
-    let unsupported = |e: Error| e == ENOTTY || e == EINVAL;
-    let mut old = FileAttr::common();
-    match old.read(from) {
-        Err(e) if unsupported(e) => return Ok(()),
-        other => other?,
+/// The `chattr` flags of `from`; `None` where its filesystem has none. To ask may mean to open and close the file, and to wait
+/// for a daemon: no lock is held.
+pub(crate) fn file_flags(from: PathRef<'_>) -> Result<Option<FileAttr>> {
+    let mut flags = FileAttr::common();
+    match flags.read(from) {
+        Err(e) if is_unsupported(e) => Ok(None),
+        other => other.map(|()| Some(flags)),
     }
+}
+
+fn is_unsupported(e: Error) -> bool {
+    e == ENOTTY || e == EINVAL
+}
+
+/// Gives `to` the `chattr` flags `old` of an object behind `inode`; append-only and immutable go into an attribute, as they
+/// would keep a staged object from being linked.
+pub(crate) fn set_file_flags(inode: &Inode, old: &FileAttr, to: PathRef<'_>) -> Result {
     let copied = old.flags() & (fl::SYNC | fl::NOATIME);
     if old.flags() & (fl::APPEND | fl::IMMUTABLE) != 0 {
-        match protected::store(inode, to, &mut old) {
+        match protected::store(inode, to, old) {
             Err(e) if e == EPERM => pr_warn!("copying fileattr: no xattr on upper\n"),
             other => other?,
         }
@@ -121,7 +129,7 @@ pub(crate) fn copy_file_flags(inode: &Inode, from: PathRef<'_>, to: PathRef<'_>)
     }
     let mut new = FileAttr::common();
     match new.read(to) {
-        Err(e) if unsupported(e) => {
+        Err(e) if is_unsupported(e) => {
             warn_limited!("copying fileattr: no support on upper\n");
             return Ok(());
         }

@@ -54,13 +54,13 @@ pub(crate) fn load(own: Namespace, path: PathRef<'_>) -> u32 {
     }
 }
 
-/// Keeps the append-only and immutable flags of `fa` in the `protattr` attribute of `path`, sets them
-/// on the inode and takes them out of `fa`.
+/// Keeps the append-only and immutable flags of `fa` in the `protattr` attribute of `path` and sets
+/// them on the inode.
 ///
 /// # Errors
 ///
 /// `EPERM` where upper has no attributes.
-pub(crate) fn store(inode: &Inode, path: PathRef<'_>, fa: &mut FileAttr) -> Result {
+pub(crate) fn store(inode: &Inode, path: PathRef<'_>, fa: &FileAttr) -> Result {
     let mut value: [u8; 2] = [0; 2];
     let (mut len, mut flags) = (0, 0);
     for (flag, letter, bit) in [
@@ -85,11 +85,15 @@ pub(crate) fn store(inode: &Inode, path: PathRef<'_>, fa: &mut FileAttr) -> Resu
         }
     }
     inode.set_flags(flags, PROTECTED_FLAGS);
+    Ok(())
+}
+
+/// Takes the flags that [`store`] keeps out of `fa`.
+pub(crate) fn take_out(fa: &mut FileAttr) {
     fa.replace(
         fl::APPEND | fl::IMMUTABLE,
         0,
         fl::X_APPEND | fl::X_IMMUTABLE,
         0,
     );
-    Ok(())
 }

@@ -319,8 +319,11 @@ impl Gate {
 /// How long to wait for what must happen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A layer with one file, whose data the kernel writes back when it is closed.
-struct Behind(Arc<Gate>);
+/// A layer with one file, whose data the kernel writes back when it is closed. Reads and writes of it pass a gate each.
+struct Behind {
+    reads: Arc<Gate>,
+    writes: Arc<Gate>,
+}
 
 impl Filesystem for Behind {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
@@ -352,7 +355,12 @@ impl Filesystem for Behind {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        reply.data(&vec![b'x'; size as usize]);
+        let gate = self.reads.clone();
+        // Other questions are answered meanwhile.
+        std::thread::spawn(move || {
+            gate.pass();
+            reply.data(&vec![b'x'; size as usize]);
+        });
     }
 
     fn write(
@@ -367,8 +375,7 @@ impl Filesystem for Behind {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let (gate, len) = (self.0.clone(), data.len() as u32);
-        // Other questions are answered meanwhile.
+        let (gate, len) = (self.writes.clone(), data.len() as u32);
         std::thread::spawn(move || {
             gate.pass();
             reply.written(len);
@@ -385,19 +392,27 @@ fn write_first(path: &Path) -> Result<(), Errno> {
 /// Who copies a file up closes that of lower in the end, which may take a server as long as it likes: nobody else who
 /// writes waits for that, and upper can be frozen.
 fn closing_holds_nobody_up(ctx: &Ctx) -> Res {
-    let gate = Arc::new(Gate::default());
+    let (reads, writes) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
+    let behind = Behind {
+        reads: reads.clone(),
+        writes: writes.clone(),
+    };
     let mut u = Union::new(ctx)?;
     u.lowers[0] = ctx.tmp.join("behind");
     sys::mkdir(&u.lowers[0])?;
     let config = fuser::Config::default();
-    let served = fuser::spawn_mount(Behind(gate.clone()), &u.lowers[0], &config)?;
+    let served = fuser::spawn_mount(behind, &u.lowers[0], &config)?;
     let dirty = sys::open(&u.l("f"), OFlags::RDWR)?;
-    rustix::io::write(&dirty, &[b'd'; 8192])?;
     u.mount()?;
-    gate.set(true);
+    reads.set(true);
     let path = u.m("f");
     let first = std::thread::spawn(move || write_first(&path));
-    let closing = gate.is_waited_at();
+    let copying = reads.is_waited_at();
+    // Not before the data is copied: asking for the file's flags closes it, too, before anything is locked.
+    writes.set(true);
+    rustix::io::pwrite(&dirty, &[b'd'; 4096], SIZE - 4096)?;
+    reads.set(false);
+    let closing = writes.is_waited_at();
     // The kernel may be writing back by itself: the first one needs some time to get there, too.
     std::thread::sleep(Duration::from_millis(500));
     let (path, top) = (u.m("f"), sys::open(&ctx.root, OFlags::RDONLY)?);
@@ -411,12 +426,13 @@ fn closing_holds_nobody_up(ctx: &Ctx) -> Res {
         let _ = tell.send((wrote, frozen));
     });
     let seen = told.recv_timeout(PATIENCE);
-    gate.set(false);
+    writes.set(false);
     works(first.join().unwrap(), "the first write")?;
     second.join().unwrap();
     drop(dirty);
     u.umount()?;
     served.umount_and_join()?;
+    check(copying, "nobody copies the lower file")?;
     check(closing, "nobody closed the lower file")?;
     match seen {
         Err(_) => check(false, "a write waits for the closing of a lower file"),
