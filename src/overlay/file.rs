@@ -123,12 +123,11 @@ impl RegularFile {
         parent: PathRef<'_>,
         mode: Mode,
     ) -> Result<(KBox<Self>, Path)> {
-        let open = new.open();
-        let mut flags = (open.flags() | file::flags::O_NOATIME) & !file::flags::O_APPEND;
-        if open.inode().fs().is_volatile() {
+        let mut flags = (new.flags() | file::flags::O_NOATIME) & !file::flags::O_APPEND;
+        if new.dentry().fs().is_volatile() {
             flags &= !file::flags::SYNC;
         }
-        let real = file::open_backing_tmpfile(open.file(), parent, flags, mode)?;
+        let real = new.open_backing(parent, flags, mode)?;
         new.set_direct_io(file::can_direct_io(&real));
         let path = PathRef::of_file(&real).get();
         Ok((Self::new(real)?, path))

@@ -177,7 +177,7 @@ pub(crate) fn creator<F: FileSystem>(
     new.set_fs_ids(owner);
     let dentry = match &entry {
         NewEntry::Named(child) => child.dentry(),
-        NewEntry::Unnamed(file) => file.open().dentry(),
+        NewEntry::Unnamed(file) => file.dentry(),
     };
     // SAFETY: charter 1 and 5: the dentry is referenced, name and parent, which the call reads, are stable, for the first
     // kind by what a `Child` is, for the second since no name leads to it. Of the new credentials we have the only reference.

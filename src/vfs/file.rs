@@ -172,7 +172,7 @@ pub(crate) fn open_late(
 /// # Errors
 ///
 /// `ENOTDIR`; what the filesystem or a security module returns.
-pub(crate) fn open_backing_tmpfile(
+pub(super) fn open_backing_tmpfile(
     user: &LocalFile,
     parent: PathRef<'_>,
     flags: u32,

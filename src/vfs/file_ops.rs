@@ -12,7 +12,7 @@ use super::{
     mount::PathRef,
     readdir::DirContext,
     refs::Ref,
-    OwnDentry, OwnInode,
+    Mode, OwnDentry, OwnInode,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ops::Deref, ptr};
@@ -20,6 +20,7 @@ use kernel::{
     error::to_result,
     fs::{File, LocalFile},
     prelude::*,
+    sync::aref::ARef,
 };
 
 /// A file of ours in a callback: opened, or being opened.
@@ -148,25 +149,47 @@ unsafe extern "C" fn release<D>(_inode: RawInode, file: RawFile) -> i32 {
 pub(crate) type RegularData<F> = <<F as FileSystem>::RegularFile as RegularOperations<F>>::Data;
 
 /// An unnamed file being opened by `tmpfile`.
-pub(crate) struct OpenTmpfile<'a, F: FileSystem>(OpenFile<'a, F>);
+///
+/// It has a path, whose dentry is negative, and no inode yet: it is no [`OpenFile`].
+pub(crate) struct OpenTmpfile<'a, F: FileSystem>(&'a LocalFile, PhantomData<F>);
 
 impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
     /// # Safety
     ///
     /// `file` is the one that the `tmpfile` operation got.
     pub(super) unsafe fn from_raw(file: RawFile) -> Self {
-        // SAFETY: by the contract: it has its path (charter 1 and 3), a new negative dentry.
-        Self(unsafe { OpenFile::from_raw(file) })
+        // SAFETY: by the contract; the file is used for its path and its flags alone. The type stays on its thread.
+        Self(unsafe { LocalFile::from_raw_file(file) }, PhantomData)
     }
 
-    /// The file.
-    pub(crate) fn open(&self) -> OpenFile<'a, F> {
-        self.0
+    /// The dentry that is to be the file's.
+    pub(crate) fn dentry(&self) -> &'a OwnDentry<F> {
+        // SAFETY: charter 1 and 3: the file references its path, that of a new dentry of a super block of `F`.
+        unsafe { OwnDentry::from_raw(PathRef::of_file(self.0).dentry().as_ptr()) }
+    }
+
+    /// Its `O_*` flags.
+    pub(crate) fn flags(&self) -> u32 {
+        self.0.flags()
+    }
+
+    /// Opens an unnamed file in the layer directory `parent` on its behalf.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTDIR`; what the filesystem or a security module returns.
+    pub(crate) fn open_backing(
+        &self,
+        parent: PathRef<'_>,
+        flags: u32,
+        mode: Mode,
+    ) -> Result<ARef<file::LayerFile>> {
+        file::open_backing_tmpfile(self.0, parent, flags, mode)
     }
 
     /// As [`Opening::set_direct_io`].
     pub(crate) fn set_direct_io(&mut self, possible: bool) {
-        set_direct_io(self.0.file(), possible);
+        set_direct_io(self.0, possible);
     }
 
     /// Marks the dentry as that of an unnamed file and makes it positive; stores the file's data.
@@ -179,7 +202,7 @@ impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
         inode: Ref<'_, OwnInode<F>>,
         data: KBox<RegularData<F>>,
     ) -> Result<Instantiated<'a, F>> {
-        let (file, dentry) = (self.0.file().as_ptr(), self.0.dentry());
+        let (file, dentry) = (self.0.as_ptr(), self.dentry());
         let fits = inode.mode().is_reg() && core::ptr::eq(inode.sb(), dentry.sb());
         if !fits || dentry.inode().is_some() {
             return Err(EIO);
@@ -191,12 +214,12 @@ impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
         // SAFETY: the file is being opened: nobody else reads or writes the pointer. Charter 8: the inode is a
         // regular file, whose table has data of this type.
         unsafe { (*file).private_data = KBox::into_raw(data).cast() };
-        Ok(Instantiated(self.0))
+        Ok(Instantiated(self))
     }
 }
 
 /// An unnamed file that has an inode and its data: what `tmpfile` returns.
-pub(crate) struct Instantiated<'a, F: FileSystem>(OpenFile<'a, F>);
+pub(crate) struct Instantiated<'a, F: FileSystem>(OpenTmpfile<'a, F>);
 
 /// # Safety
 ///
@@ -208,7 +231,7 @@ unsafe extern "C" fn nothing_to_open(_inode: RawInode, _file: RawFile) -> i32 {
 impl<F: FileSystem> Instantiated<'_, F> {
     /// Ends the opening.
     pub(super) fn finish(self) -> Result {
-        let (file, dentry) = (self.0.file().as_ptr(), self.0.dentry());
+        let (file, dentry) = (self.0 .0.as_ptr(), self.0.dentry());
         // SAFETY: charter 1; `file` is the argument of the `tmpfile` that runs, and not open yet.
         to_result(unsafe { bindings::finish_open(file, dentry.as_ptr(), Some(nothing_to_open)) })
     }
@@ -216,7 +239,7 @@ impl<F: FileSystem> Instantiated<'_, F> {
 
 impl<F: FileSystem> Drop for Instantiated<'_, F> {
     fn drop(&mut self) {
-        let file = self.0.file().as_ptr();
+        let file = self.0 .0.as_ptr();
         // SAFETY: the file is being opened: nobody else changes its mode.
         if unsafe { (*file).f_mode } & bindings::ROVL_FMODE_OPENED != 0 {
             return;

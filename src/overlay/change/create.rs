@@ -206,7 +206,7 @@ pub(crate) fn tmpfile<'a>(
     mode: Mode,
 ) -> Result<Instantiated<'a, Overlay>> {
     let fs = dir.fs();
-    let dentry = file.open().dentry();
+    let dentry = file.dentry();
     if !fs.has_tmpfile() {
         return Err(EOPNOTSUPP);
     }

@@ -524,7 +524,8 @@ mod tests {
         use Fsync::{Auto, Strict, Volatile};
         let ignored = Some(Message::VolatileWithoutUpper);
         // With upper and without.
-        let cases: [(&[Choice], Fsync, (Fsync, Option<Message>)); 6] = [
+        type Case<'a> = (&'a [Choice], Fsync, (Fsync, Option<Message>));
+        let cases: [Case<'_>; 6] = [
             (&[], Auto, (Auto, None)),
             (&[("volatile", None)], Volatile, (Auto, ignored)),
             (&[("fsync", Some("volatile"))], Volatile, (Auto, ignored)),

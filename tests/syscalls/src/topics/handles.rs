@@ -9,6 +9,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::Path;
 
 const AT_HANDLE_FID: i32 = 0x200;
@@ -320,7 +321,10 @@ fn fdinfo(ctx: &Ctx) -> Res {
         inotify::add_watch(&fd, u.m(n), WatchFlags::ATTRIB)?;
         open.push(sys::open(&u.m(n), OFlags::RDONLY)?);
         let fid = fid(&u.m(n))?;
-        let hex: String = fid.bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let hex = fid.bytes.iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
         want.push(format!(
             "fhandle-bytes:{:x} fhandle-type:{:x} f_handle:{hex}",
             fid.bytes.len(),
