@@ -220,13 +220,8 @@ fn mark_volatile(fc: &FsContext, layers: &Layers) -> Result {
         return Ok(());
     };
     let write = upper.mnt().want_write()?;
-    workdir::mark_volatile(write.writing(), work.dir.as_ref().dentry()).or_else(|e| {
-        refuse(
-            fc,
-            e,
-            fmt!("Failed to create volatile/dirty file. ({})", e.to_errno()),
-        )
-    })
+    workdir::mark_volatile(write.writing(), work.dir.as_ref().dentry())
+        .or_else(|e| refuse(fc, e, fmt!("Failed to create volatile/dirty file.")))
 }
 
 /// Sets what the super block takes from the layers.

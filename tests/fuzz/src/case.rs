@@ -50,6 +50,9 @@ pub struct Case {
     /// Mounted with `userxattr`.
     #[serde(default)]
     pub userxattr: bool,
+    /// Mounted with `volatile`.
+    #[serde(default)]
+    pub volatile: bool,
     /// Mode of the root of every layer.
     pub root_mode: u32,
     /// The umask of all steps.

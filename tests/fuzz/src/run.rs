@@ -81,6 +81,7 @@ const NAMES: [&str; 2] = ["a", "b"];
 pub fn type_of(name: &str, case: &Case) -> Type {
     let redirects = if case.redirects { "on" } else { "nofollow" };
     let user = if case.userxattr { ",userxattr" } else { "" };
+    let volatile = if case.volatile { ",volatile" } else { "" };
     let other = match name {
         "rovl" if case.copy_up_open => ",copy_up=open",
         "overlay" => ",index=off,metacopy=off,nfs_export=off,xino=off",
@@ -88,7 +89,7 @@ pub fn type_of(name: &str, case: &Case) -> Type {
     };
     Type {
         name: name.to_owned(),
-        options: format!(",redirect_dir={redirects}{user}{other}"),
+        options: format!(",redirect_dir={redirects}{user}{volatile}{other}"),
     }
 }
 

@@ -286,12 +286,13 @@ pub fn script(case: &Case) -> String {
     };
     let redirects = if case.redirects { "on" } else { "nofollow" };
     let user = if case.userxattr { ",userxattr" } else { "" };
+    let volatile = if case.volatile { ",volatile" } else { "" };
     let _ = writeln!(
         out,
-        "o=lowerdir={},upperdir=u,workdir=w,redirect_dir={redirects}{user}{option}",
+        "o=lowerdir={},upperdir=u,workdir=w,redirect_dir={redirects}{user}{volatile}{option}",
         lowers.join(":")
     );
-    out.push_str("mnt() { mount -t $fs -o $o none m; }\n");
+    out.push_str("mnt() { rm -rf w/work/incompat/volatile; mount -t $fs -o $o none m; }\n");
     out.push_str("as() { setpriv --reuid $1 --regid $1 --clear-groups -- \"${@:2}\"; }\n");
     if helper {
         out.push_str("restart() { eval \"exec ${F[1]}>&-\"; wait; coproc F { \"$FUZZ\" steps \"$PWD/m\"; }; }\n");

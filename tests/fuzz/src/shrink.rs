@@ -110,8 +110,9 @@ impl Shrink<'_> {
     }
 
     fn simplify(&mut self) -> Result<()> {
-        let changes: [fn(&mut Case); 8] = [
+        let changes: [fn(&mut Case); 9] = [
             |c| c.split = false,
+            |c| c.volatile = false,
             |c| c.redirects = false,
             |c| {
                 if c.userxattr {

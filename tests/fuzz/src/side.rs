@@ -133,8 +133,16 @@ impl Side {
         Ok(())
     }
 
+    /// Unmounts it; a volatile mount's mark goes, so that the layers can be mounted again.
     pub fn unmount(&mut self) -> Sys<()> {
-        rustix::mount::unmount(&*self.mnt, UnmountFlags::empty())
+        rustix::mount::unmount(&*self.mnt, UnmountFlags::empty())?;
+        if self.fs.options.contains(",volatile") {
+            let incompat = format!("{}/work/incompat", self.work());
+            rustix::fs::unlink(format!("{incompat}/volatile/dirty"))?;
+            rustix::fs::rmdir(format!("{incompat}/volatile"))?;
+            rustix::fs::rmdir(incompat)?;
+        }
+        Ok(())
     }
 
     pub fn remount(&mut self, read_only: bool) -> Sys<()> {

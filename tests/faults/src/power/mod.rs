@@ -205,13 +205,19 @@ fn cuts(run: &Run<'_>, out: &mut Outcome) -> Result<()> {
     run.replay(&steps, &mut rng, out)
 }
 
-fn make_run<'a>(settings: &'a Settings, fstype: &'a str, lower: &Path) -> Result<Run<'a>> {
+fn make_run<'a>(
+    settings: &'a Settings,
+    fstype: &'a str,
+    options: &str,
+    lower: &Path,
+) -> Result<Run<'a>> {
     let dir = settings.dir(&format!("power-{fstype}"))?;
     for name in ["top", "m"] {
         fs::create_dir_all(dir.join(name))?;
     }
     let union = Union {
         lowers: vec![lower.to_owned()],
+        options: options.to_owned(),
         ..Union::new(&settings.fstype, lower, &dir.join("top"), &dir.join("m"))
     };
     Ok(Run {
@@ -227,21 +233,26 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let lower = settings.dir("power-lower")?;
     workload::make_lower(&lower)?;
     for fstype in settings.filesystems(&["ext4", "xfs"]) {
-        let name = format!(
-            "{fstype}: cut at flushes and between, seed {}",
-            settings.seed
-        );
-        report.test(&name, |out| {
-            let run = make_run(settings, &fstype, &lower)?;
-            let result = cuts(&run, out);
-            for dir in [&run.union.mnt, &run.device_dir()] {
-                if sys::is_mounted(dir) {
-                    sys::umount(dir)?;
-                }
+        for options in ["", ",fsync=strict"] {
+            let name = format!(
+                "{fstype}{options}: cut at flushes and between, seed {}",
+                settings.seed
+            );
+            if !settings.wanted(&name) {
+                continue;
             }
-            fs::remove_dir_all(&run.dir).with_context(|| text(&run.dir).to_owned())?;
-            result
-        });
+            report.test(&name, |out| {
+                let run = make_run(settings, &fstype, options, &lower)?;
+                let result = cuts(&run, out);
+                for dir in [&run.union.mnt, &run.device_dir()] {
+                    if sys::is_mounted(dir) {
+                        sys::umount(dir)?;
+                    }
+                }
+                fs::remove_dir_all(&run.dir).with_context(|| text(&run.dir).to_owned())?;
+                result
+            });
+        }
     }
     Ok(())
 }

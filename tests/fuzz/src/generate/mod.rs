@@ -70,6 +70,7 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         copy_up_open,
         redirects: false,
         userxattr: false,
+        volatile: false,
         root_mode: g.pick(&[0o755, 0o777, 0o777, 0o1777]),
         umask: g.pick(&[0o022, 0o022, 0, 0o077]),
         lowers,
@@ -87,6 +88,7 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
     if !case.redirects && g.chance(25) {
         case.swap_namespace();
     }
+    case.volatile = g.chance(20);
     case
 }
 
