@@ -7,7 +7,7 @@
 use super::{
     calls,
     inode::Mode,
-    mount::PathRef,
+    mount::{task_has_fs, PathRef, WritePath},
     rcu::{RcuError, RcuPath},
     Inode,
 };
@@ -138,7 +138,7 @@ impl Acl {
     /// # Errors
     ///
     /// `ENOMEM`; what the filesystem or a security module returns.
-    pub(crate) fn write(&self, path: PathRef<'_>, kind: AclType) -> Result {
+    pub(crate) fn write(&self, path: WritePath<'_>, kind: AclType) -> Result {
         path.dentry().positive()?;
         // The VFS writes into what it is given.
         let copy = self.copy()?;
@@ -155,7 +155,7 @@ impl Acl {
     }
 
     /// Removes the ACL of `path`.
-    pub(crate) fn remove(path: PathRef<'_>, kind: AclType) -> Result {
+    pub(crate) fn remove(path: WritePath<'_>, kind: AclType) -> Result {
         path.dentry().positive()?;
         // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string.
         to_result(unsafe {
@@ -169,7 +169,12 @@ impl Acl {
 
     /// `posix_acl_create()`: what a new entry of `dir` with `mode` inherits: its mode, default ACL and
     /// access ACL.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; what the filesystem returns; `ESRCH` in a task that is exiting, which has no umask.
     pub(crate) fn inherit(dir: &Inode, mode: Mode) -> Result<(Mode, Option<Self>, Option<Self>)> {
+        task_has_fs()?;
         let (mut mode, mut default, mut access) = (mode.0, ptr::null_mut(), ptr::null_mut());
         // SAFETY: charter 1 and 10: the inode is referenced, the three values are ours; those that are set are references.
         to_result(unsafe {

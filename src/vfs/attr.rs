@@ -5,7 +5,7 @@
 use super::{
     calls,
     inode::{read_field, Inode, InodeGuard, Mode},
-    mount::{IdMap, PathRef},
+    mount::{IdMap, PathRef, WritePath},
     Dentry,
 };
 use crate::bindings;
@@ -234,7 +234,7 @@ impl Iattr {
     ///
     /// `EINVAL` for the lock of another inode, or a request both for a mode and to kill set-id bits, which the VFS takes
     /// for a bug (see [`rebase`](Self::rebase)); what the filesystem or a security module returns.
-    pub(crate) fn apply(&mut self, path: PathRef<'_>, lock: &InodeGuard<'_>) -> Result {
+    pub(crate) fn apply(&mut self, path: WritePath<'_>, lock: &InodeGuard<'_>) -> Result {
         let kill = bindings::ATTR_KILL_SUID | bindings::ATTR_KILL_SGID;
         let both = self.0.ia_valid & kill != 0 && self.0.ia_valid & bindings::ATTR_MODE != 0;
         if both || path.dentry().positive()? != lock.inode() {
@@ -324,7 +324,9 @@ impl FileAttr {
 
     /// The security hook that an ioctl on the file would have passed.
     fn security(&self, path: PathRef<'_>, set: bool) -> Result {
+        // The caller may hold locks: it is closed once the task has let them go.
         let file = super::file::open(path, bindings::O_RDONLY | bindings::O_LARGEFILE)?;
+        let file = super::file::closed_later(file);
         let cmd = match (set, self.0.fsx_valid()) {
             (true, true) => bindings::ROVL_FS_IOC_FSSETXATTR,
             (true, false) => bindings::ROVL_FS_IOC_SETFLAGS,
@@ -347,8 +349,8 @@ impl FileAttr {
     }
 
     /// Writes the flags to `path`.
-    pub(crate) fn write(&mut self, path: PathRef<'_>) -> Result {
-        self.security(path, true)?;
+    pub(crate) fn write(&mut self, path: WritePath<'_>) -> Result {
+        self.security(*path, true)?;
         // SAFETY: charter 1, 2 and 10: the dentry is referenced, and `security` has opened it, so it is positive; the structure
         // is ours.
         to_result(unsafe {

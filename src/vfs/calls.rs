@@ -61,7 +61,7 @@ unsafe extern "C" {
     pub(super) safe fn vfs_fadvise(file: &File, offset: i64, len: i64, advice: i32) -> i32;
     pub(super) safe fn vfs_fallocate(file: &File, mode: i32, offset: i64, len: i64) -> i32;
     pub(super) safe fn vfs_fsync_range(file: &File, start: i64, end: i64, datasync: i32) -> i32;
-    pub(super) safe fn vfs_llseek(file: &File, offset: i64, whence: i32) -> i64;
+    pub(super) safe fn rovl_llseek(file: &File, offset: i64, whence: i32) -> i64;
 
     // Inodes: fields that may be read at any time, or that the calls lock.
     pub(super) safe fn generic_fill_statx_attr(inode: &Inode, stat: &mut Stat);
@@ -108,4 +108,5 @@ unsafe extern "C" {
     pub(super) safe fn rovl_fatal_signal_pending() -> bool;
     pub(super) safe fn rovl_in_execve() -> bool;
     pub(super) safe fn rovl_ratelimit() -> bool;
+    pub(super) safe fn rovl_task_has_fs() -> bool;
 }

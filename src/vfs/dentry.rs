@@ -314,7 +314,7 @@ impl Dentry {
 
     /// Asks the filesystem whether the dentry is still what its name stands for (`weak`: whether its
     /// inode is still there); `Ok(true)` where it has no opinion.
-    pub(crate) fn revalidate(&self, flags: u32, weak: bool) -> Result<bool> {
+    pub(crate) fn revalidate(&self, flags: WalkFlags, weak: bool) -> Result<bool> {
         let wanted = if weak {
             bindings::ROVL_DCACHE_OP_WEAK_REVALIDATE
         } else {
@@ -323,21 +323,21 @@ impl Dentry {
         if self.flags() & wanted == 0 {
             return Ok(true);
         }
-        // SAFETY: charter 1; a dentry with the flag has the operation; name and parent are copied and
-        // referenced for the call.
-        let ret = unsafe {
-            let ops = &*(*self.as_ptr()).d_op;
-            if weak {
-                let op = ops.d_weak_revalidate.ok_or(EIO)?;
-                op(self.as_ptr(), flags)
-            } else {
-                let op = ops.d_revalidate.ok_or(EIO)?;
-                let parent = self.parent();
-                let dir = parent.positive()?;
-                let snapshot = NameSnapshot::take(self);
-                let q = qstr(snapshot.as_bytes());
-                op(dir.as_ptr(), &q, self.as_ptr(), flags)
-            }
+        // SAFETY: charter 1; a dentry with the flag has operations, which are a constant of its filesystem.
+        let ops = unsafe { &*(*self.as_ptr()).d_op };
+        let ret = if weak {
+            let op = ops.d_weak_revalidate.ok_or(EIO)?;
+            // SAFETY: charter 1: the dentry is referenced, and the flags are those of a walk with references.
+            unsafe { op(self.as_ptr(), flags.0) }
+        } else {
+            let op = ops.d_revalidate.ok_or(EIO)?;
+            let parent = self.parent();
+            let dir = parent.positive()?;
+            let snapshot = NameSnapshot::take(self);
+            let q = qstr(snapshot.as_bytes());
+            // SAFETY: charter 1: dentry and directory are referenced, the name is a copy, and the flags are those of a walk
+            // with references.
+            unsafe { op(dir.as_ptr(), &q, self.as_ptr(), flags.0) }
         };
         if ret < 0 {
             return Err(Error::from_errno(ret));
@@ -374,6 +374,17 @@ impl<'a> Ref<'a, Dentry> {
     pub(crate) fn up(&self) -> Self {
         // SAFETY: a parent is on the same super block.
         unsafe { self.related(Dentry::parent) }
+    }
+}
+
+/// How a path is walked (`LOOKUP_*`), with references: not in RCU-walk, where operations expect the lock of it.
+#[derive(Clone, Copy)]
+pub(crate) struct WalkFlags(u32);
+
+impl WalkFlags {
+    /// What an operation of ours was told; `None` in RCU-walk.
+    pub(super) fn with_references(flags: u32) -> Option<Self> {
+        (flags & bindings::ROVL_LOOKUP_RCU == 0).then_some(Self(flags))
     }
 }
 

@@ -9,7 +9,7 @@
 use super::{
     dentry::qstr,
     inode::Mode,
-    mount::{PathRef, Writing},
+    mount::{task_has_fs, Writing},
     refs::Ref,
     Dentry, Inode,
 };
@@ -62,9 +62,11 @@ impl<'a> Creating<'a> {
     ///
     /// # Errors
     ///
-    /// Those of a lookup; `EXDEV` where `parent` is not on the mount that is written to.
+    /// Those of a lookup; `EXDEV` where `parent` is not on the mount that is written to, `ESRCH` in a task that is exiting,
+    /// which has no umask.
     pub(crate) fn start(writing: Writing<'a>, parent: &'a Dentry, name: &[u8]) -> Result<Self> {
         let dir = dir_of(writing, parent)?;
+        task_has_fs()?;
         let idmap = writing.mnt().idmap().as_ptr();
         let mut q = qstr(name);
         // SAFETY: charter 1: `parent` is a directory; `q` outlives the call.
@@ -388,14 +390,15 @@ impl Drop for Renaming<'_> {
 ///
 /// # Errors
 ///
-/// `EOPNOTSUPP` where the filesystem cannot; `EXDEV` where `parent` is not on the mount that is written to.
+/// `EOPNOTSUPP` where the filesystem cannot; as for [`Creating::start`].
 pub(crate) fn tmpfile(
     writing: Writing<'_>,
     parent: &Dentry,
     mode: Mode,
 ) -> Result<ARef<super::file::LayerFile>> {
     parent.must_be_dir()?;
-    let path: PathRef<'_> = writing.mnt().path(parent)?;
+    task_has_fs()?;
+    let path = writing.path(parent)?;
     let raw = path.raw();
     let cred = super::cred::current();
     let flags = (bindings::O_LARGEFILE | bindings::O_WRONLY) as i32;

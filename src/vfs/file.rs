@@ -10,7 +10,7 @@
 use super::{
     calls,
     inode::{InodeGuard, Mode},
-    mount::PathRef,
+    mount::{task_has_fs, PathRef, WritePath},
     to_len, to_off, Inode,
 };
 use crate::bindings;
@@ -92,13 +92,32 @@ pub(super) unsafe fn take(file: *mut bindings::file) -> Result<ARef<LayerFile>> 
     Ok(unsafe { ARef::from_raw(file.cast()) })
 }
 
+/// `file`, with its last reference given up as that of a [`File`] is: when the task goes back to user space.
+pub(super) fn closed_later(file: ARef<LayerFile>) -> ARef<File> {
+    // SAFETY: the reference is passed on; the type is transparent.
+    unsafe { ARef::from_raw(ARef::into_raw(file).cast()) }
+}
+
+/// That the object at `path` can be opened with `flags`, which the VFS leaves to who calls it.
+///
+/// # Errors
+///
+/// `ESTALE` where there is none, `EISDIR` where a directory would be written to.
+fn check_open(path: PathRef<'_>, flags: u32) -> Result {
+    if path.positive()?.mode().is_dir() && open_writes(flags) {
+        return Err(EISDIR);
+    }
+    Ok(())
+}
+
 /// Opens `path` with the current credentials; no permission check.
 ///
 /// # Errors
 ///
-/// `ENOENT` for a negative dentry; what the filesystem or a security module returns.
+/// `ESTALE` for a negative dentry, `EISDIR` for a directory that is to be written to; what the filesystem or a security module
+/// returns.
 pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
-    path.dentry().positive()?;
+    check_open(path, flags)?;
     let (raw, cred) = (path.raw(), super::cred::current());
     // SAFETY: charter 1: `path` borrows what `raw` points to, and `cred` is referenced; the file takes references of
     // its own.
@@ -143,7 +162,7 @@ pub(crate) fn open_backing(
     path: PathRef<'_>,
     flags: u32,
 ) -> Result<ARef<LayerFile>> {
-    path.dentry().positive()?;
+    check_open(path, flags)?;
     let (raw, cred) = (path.raw(), super::cred::current());
     // SAFETY: charter 1: `user` is referenced, `path` borrows what `raw` points to, `cred` is referenced; the file takes
     // references of its own.
@@ -171,14 +190,15 @@ pub(crate) fn open_late(
 ///
 /// # Errors
 ///
-/// `ENOTDIR`; what the filesystem or a security module returns.
+/// `ENOTDIR`; what the filesystem or a security module returns; `ESRCH` in a task that is exiting, which has no umask.
 pub(super) fn open_backing_tmpfile(
     user: &LocalFile,
-    parent: PathRef<'_>,
+    parent: WritePath<'_>,
     flags: u32,
     mode: Mode,
 ) -> Result<ARef<LayerFile>> {
     parent.dentry().must_be_dir()?;
+    task_has_fs()?;
     let (raw, cred) = (parent.raw(), super::cred::current());
     // `vfs_tmpfile()` makes whatever type it is told.
     let mode = mode.of_regular();
@@ -289,9 +309,9 @@ pub(crate) fn take_flags(user: &LocalFile, real: &File) -> Result {
     Ok(())
 }
 
-/// `lseek()`; `whence` is `SEEK_*`.
+/// `lseek()`; `whence` is `SEEK_*`. Of a directory the call waits for others that list or seek by the same file.
 pub(crate) fn seek(file: &File, offset: i64, whence: i32) -> Result<i64> {
-    to_off(calls::vfs_llseek(file, offset, whence))
+    to_off(calls::rovl_llseek(file, offset, whence))
 }
 
 /// Seeks to the next data at or after `offset`; `ENXIO` where there is none.
@@ -488,5 +508,22 @@ pub(super) fn flush(real: &File, owner: bindings::fl_owner_t) -> Result {
         // SAFETY: charter 1: the file is referenced; `owner` is a name that is compared, never followed.
         Some(flush) => to_result(unsafe { flush(real.as_ptr(), owner) }),
         None => Ok(()),
+    }
+}
+
+#[kernel::macros::kunit_tests(rovl_file)]
+mod tests {
+    use super::*;
+    use crate::vfs::mount::Path;
+
+    #[test]
+    fn directories_are_not_written_to() -> Result {
+        let root = Path::resolve(c"/")?;
+        let dir = root.as_ref();
+        for flags in [bindings::O_WRONLY, bindings::O_RDWR, flags::O_TRUNC] {
+            assert_eq!(open(dir, flags).err(), Some(EISDIR));
+        }
+        assert_eq!(open_checked(dir, true).err(), Some(EISDIR));
+        open(dir, bindings::O_RDONLY).map(drop)
     }
 }

@@ -9,7 +9,7 @@ use super::{
     callback::{c_table, FromC, RawFile, RawInode, RawPipe},
     file,
     fs::FileSystem,
-    mount::PathRef,
+    mount::{PathRef, WritePath},
     readdir::DirContext,
     refs::Ref,
     Mode, OwnDentry, OwnInode,
@@ -180,7 +180,7 @@ impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
     /// `ENOTDIR`; what the filesystem or a security module returns.
     pub(crate) fn open_backing(
         &self,
-        parent: PathRef<'_>,
+        parent: WritePath<'_>,
         flags: u32,
         mode: Mode,
     ) -> Result<ARef<file::LayerFile>> {

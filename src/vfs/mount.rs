@@ -18,6 +18,15 @@ use kernel::{
     types::{NotThreadSafe, Opaque},
 };
 
+/// `ESRCH` where the current task has no root directory, umask and mount namespace any more: it is exiting, and closes its
+/// files in there.
+pub(super) fn task_has_fs() -> Result {
+    match calls::rovl_task_has_fs() {
+        true => Ok(()),
+        false => Err(ESRCH),
+    }
+}
+
 /// How a mount maps owner ids.
 #[repr(transparent)]
 pub(crate) struct IdMap(Opaque<bindings::mnt_idmap>);
@@ -179,6 +188,12 @@ impl Mount {
         unsafe { SuperBlock::from_raw((*self.as_ptr()).mnt_sb) }
     }
 
+    /// Writes all dirty data of the filesystem back and waits; takes its `s_umount`, which nobody holds who has a mount of it
+    /// and is not about to give that up.
+    pub(crate) fn sync(&self) -> Result {
+        to_result(calls::rovl_sync_upper(self.sb()))
+    }
+
     /// Whether the mount or its super block is read-only now.
     pub(crate) fn is_readonly(&self) -> bool {
         calls::__mnt_is_readonly(self)
@@ -207,8 +222,11 @@ impl Mount {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a mount that may not be cloned (unbindable, locked children), `ENOMEM`.
+    /// `EINVAL` for a mount that may not be cloned (unbindable, locked children), `ENOMEM`; `ESTALE` for a negative dentry,
+    /// `ESRCH` in a task that is exiting.
     pub(crate) fn clone_private(path: PathRef<'_>, read_only: bool) -> Result<PrivateMount> {
+        path.positive()?;
+        task_has_fs()?;
         let raw = path.raw();
         // SAFETY: charter 1.
         let mnt = from_err_ptr(unsafe { bindings::clone_private_mount(&raw) })?;
@@ -291,6 +309,28 @@ impl<'a> Writing<'a> {
     pub(crate) fn mnt(self) -> &'a Mount {
         self.0
     }
+
+    /// The path of `dentry` seen through the mount.
+    ///
+    /// # Errors
+    ///
+    /// `EXDEV` where it is on another super block.
+    #[inline]
+    pub(crate) fn path(self, dentry: &'a Dentry) -> Result<WritePath<'a>> {
+        Ok(WritePath(self.0.path(dentry)?, self.1))
+    }
+}
+
+/// A path whose object may be changed: it is seen through a mount that its holder has leave to write to.
+#[derive(Clone, Copy)]
+pub(crate) struct WritePath<'a>(PathRef<'a>, NotThreadSafe);
+
+impl<'a> core::ops::Deref for WritePath<'a> {
+    type Target = PathRef<'a>;
+    #[inline]
+    fn deref(&self) -> &PathRef<'a> {
+        &self.0
+    }
 }
 
 /// Write access and freeze protection.
@@ -363,10 +403,12 @@ pub(crate) struct PathRef<'a> {
 }
 
 impl<'a> PathRef<'a> {
-    /// Puts together what the caller knows to belong together (see the type's invariant).
+    /// # Safety
+    ///
+    /// `dentry` is on the super block of `mnt`.
     #[inline]
-    pub(super) fn new(mnt: &'a Mount, dentry: &'a Dentry) -> Self {
-        // INVARIANT: as the caller knows.
+    pub(super) unsafe fn new(mnt: &'a Mount, dentry: &'a Dentry) -> Self {
+        // INVARIANT: by the contract.
         Self { mnt, dentry }
     }
 
@@ -484,7 +526,12 @@ impl Clone for Path {
 
 impl Path {
     /// Resolves a path name with the current credentials, following symlinks.
+    ///
+    /// # Errors
+    ///
+    /// Those of a lookup; `ESRCH` in a task that is exiting.
     pub(crate) fn resolve(name: &CStr) -> Result<Self> {
+        task_has_fs()?;
         let mut path = bindings::path::default();
         // SAFETY: charter 10; the name is a C string.
         to_result(unsafe {
@@ -558,7 +605,12 @@ impl Path {
     }
 
     /// The path's name as the current task sees it, for messages and mount options.
+    ///
+    /// # Errors
+    ///
+    /// `ENAMETOOLONG`, `ENOMEM`; `ESRCH` in a task that is exiting.
     pub(crate) fn name(&self) -> Result<super::CBuf> {
+        task_has_fs()?;
         let mut buf: KVec<u8> = KVec::from_elem(0, bindings::PATH_MAX as usize, GFP_KERNEL)?;
         let path = self.as_ref().raw();
         // SAFETY: charter 1; the buffer has the given length.

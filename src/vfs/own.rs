@@ -14,6 +14,7 @@ use super::{
 use crate::bindings;
 use core::{
     marker::PhantomData,
+    mem::ManuallyDrop,
     ops::Deref,
     ptr::{self, NonNull},
 };
@@ -30,7 +31,8 @@ pub(super) struct InodeBox<F: FileSystem> {
     inode: Opaque<bindings::inode>,
     lock: OpLock,
     backing: Backing,
-    data: F::Inode,
+    /// Until the inode is evicted: RCU-walk, which may look at the box later, does not touch it.
+    data: ManuallyDrop<F::Inode>,
 }
 
 impl<F: FileSystem> InodeBox<F> {
@@ -46,14 +48,20 @@ impl<F: FileSystem> InodeBox<F> {
         // SAFETY: as for the lock: memory of ours, not initialised yet.
         unsafe { (&raw mut (*this).backing).write(Backing::new()) };
         // SAFETY: as for the lock.
-        unsafe { (&raw mut (*this).data).write(F::Inode::empty()) };
+        unsafe { (&raw mut (*this).data).write(ManuallyDrop::new(F::Inode::empty())) };
         this.cast()
     }
 
-    /// What stands behind the inode.
+    /// What stands behind an inode that RCU-walk looks at: that part of the box alone.
+    ///
+    /// # Safety
+    ///
+    /// Charter 3 and 6 hold for `inode` and `'a`.
     #[inline]
-    pub(super) fn backing(&self) -> &Backing {
-        &self.backing
+    pub(super) unsafe fn backing_rcu<'a>(inode: *mut bindings::inode) -> &'a Backing {
+        // SAFETY: charter 3 and 6: the box is freed after a grace period, and this part of it changes then at the earliest, but
+        // for what is atomic.
+        unsafe { &(*inode.cast::<Self>()).backing }
     }
 
     /// The operation lock.
@@ -78,20 +86,20 @@ impl<F: FileSystem> InodeBox<F> {
     /// `inode` is one of `F` that nobody else uses.
     pub(super) unsafe fn set_data(inode: *mut bindings::inode, data: F::Inode) {
         // SAFETY: charter 3: the inode is in an `InodeBox<F>`; by the contract nobody else uses it.
-        unsafe { (*inode.cast::<Self>()).data = data }
+        unsafe { *(*inode.cast::<Self>()).data = data }
     }
 
-    /// The first phase of teardown: gives all references back; may sleep.
+    /// The first phase of teardown: drops the data and gives all references back; may sleep.
     ///
     /// # Safety
     ///
     /// `destroy_inode` of `F` got `inode`; called once for it.
     pub(super) unsafe fn release(inode: *mut bindings::inode) {
         let this = inode.cast::<Self>();
-        // SAFETY: charter 3 and 7: the box is initialised, and shared with RCU-walk alone, which reads only.
-        let data = unsafe { &(*this).data };
-        data.evicted();
-        // SAFETY: as for the data: the box lives until `free`.
+        // SAFETY: charter 3 and 7: the box is initialised, and shared with RCU-walk alone, which does not know the data; the
+        // field is not used again.
+        unsafe { ManuallyDrop::drop(&mut (*this).data) };
+        // SAFETY: charter 7: the box lives until `free`, and RCU-walk, which shares this part of it, reads only.
         let backing = unsafe { &(*this).backing };
         // SAFETY: charter 7: no `OwnInode` of an inode exists that is being destroyed, and this is called once.
         unsafe { backing.release() };
@@ -106,8 +114,6 @@ impl<F: FileSystem> InodeBox<F> {
         let this = inode.cast::<Self>();
         // SAFETY: charter 7: the grace period is over: nobody else uses the box.
         unsafe { (*this).backing.free() };
-        // SAFETY: charter 7, as above; the data is not used again.
-        unsafe { ptr::drop_in_place(&raw mut (*this).data) };
         this.cast()
     }
 }
@@ -227,7 +233,9 @@ impl<F: FileSystem> OwnInode<F> {
     pub(crate) fn upper_path(&self) -> Option<PathRef<'_>> {
         // SAFETY: charter 1 and 7: an inode that is borrowed is referenced, so it is not evicted.
         let dentry = unsafe { self.container().backing.upper()? };
-        Some(PathRef::new(self.own_sb().mounts().get(UPPER)?, dentry))
+        let mnt = self.own_sb().mounts().get(UPPER)?;
+        // SAFETY: `set_upper()` has looked whether the dentry is on the super block of this mount.
+        Some(unsafe { PathRef::new(mnt, dentry) })
     }
 
     /// The objects behind the inode in lower layers, topmost first.
@@ -235,7 +243,8 @@ impl<F: FileSystem> OwnInode<F> {
     pub(crate) fn lowers(&self) -> LowerPaths<'_> {
         // SAFETY: charter 1 and 7: an inode that is borrowed is referenced, so it is not evicted.
         let all = unsafe { self.container().backing.lowers() };
-        LowerPaths::new(all, self.own_sb().mounts())
+        // SAFETY: `set_lowers()` has looked whether each dentry is on the super block of its layer's mount.
+        unsafe { LowerPaths::new(all, self.own_sb().mounts()) }
     }
 
     /// Takes the operation lock, which serialises changes of what stands behind the inode and of its link count.

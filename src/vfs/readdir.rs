@@ -128,7 +128,7 @@ impl DirContext<'_> {
     /// `ENOTDIR`; what the filesystem returns.
     pub(crate) fn pass_through(&mut self, real: &File) -> Result {
         // SAFETY: charter 1: the file is referenced; by the type invariant nobody else uses the context.
-        to_result(unsafe { bindings::iterate_dir(real.as_ptr(), self.0) })
+        to_result(unsafe { bindings::rovl_iterate_dir(real.as_ptr(), self.0) })
     }
 
     /// As [`pass_through`](Self::pass_through), with the inode number of each entry replaced by what
@@ -211,7 +211,7 @@ fn iterate<E: FnMut(Entry<'_>) -> ControlFlow<(), i32>>(
     };
     let this = &raw mut closure;
     // SAFETY: charter 1: the file is referenced. The context is the first field of the closure, which outlives the call.
-    let ret = to_result(unsafe { bindings::iterate_dir(file.as_ptr(), this.cast()) });
+    let ret = to_result(unsafe { bindings::rovl_iterate_dir(file.as_ptr(), this.cast()) });
     (ret, closure.ctx.pos)
 }
 
@@ -242,5 +242,31 @@ pub(crate) fn read_all(file: &File, mut each: impl FnMut(Entry<'_>) -> Result) -
         if seen == 0 {
             return Ok(());
         }
+    }
+}
+
+#[kernel::macros::kunit_tests(rovl_readdir)]
+mod tests {
+    use super::*;
+    use crate::vfs::{file, mount::Path};
+
+    fn is_in_use(dir: &File) -> bool {
+        // SAFETY: charter 1: the file is referenced, and its mutex initialised.
+        unsafe { bindings::mutex_is_locked(&raw mut (*dir.as_ptr()).__bindgen_anon_2.f_pos_lock) }
+    }
+
+    /// What a filesystem keeps with an open directory is used by one listing at a time.
+    #[test]
+    fn listed_one_at_a_time() -> Result {
+        let root = Path::resolve(c"/")?;
+        let dir = file::open_checked(root.as_ref(), false)?;
+        let mut seen = false;
+        read_all(&dir, |_| {
+            seen = true;
+            assert!(is_in_use(&dir));
+            Ok(())
+        })?;
+        assert!(seen && !is_in_use(&dir));
+        Ok(())
     }
 }

@@ -159,11 +159,6 @@ impl SuperBlock {
         }
     }
 
-    /// Writes all dirty data back and waits.
-    pub(crate) fn sync(&self) -> Result {
-        to_result(calls::rovl_sync_upper(self))
-    }
-
     /// Those that a file that is opened now is not told of: all, or none where the last was not reported to anybody yet
     /// (`errseq_sample`).
     pub(crate) fn known_errors(&self) -> KnownErrors {

@@ -7,6 +7,7 @@ use super::{
     callback::{c_callback, c_table, FromC, RawDentry, RawInode, RawSuper},
     calls,
     context::{FsContext, Private},
+    dentry::WalkFlags,
     fs::FileSystem,
     own::{InodeBox, OwnDentry},
     rcu::RcuError,
@@ -176,10 +177,8 @@ impl<F: FileSystem> SuperTable<F> {
     }
 
     fn do_revalidate(dentry: &OwnDentry<F>, flags: u32, weak: bool) -> Result<bool, RcuError> {
-        if flags & bindings::ROVL_LOOKUP_RCU != 0 {
-            // Layers that revalidate (remote ones) may have to ask a server.
-            return Err(RcuError::WouldBlock);
-        }
+        // Layers that revalidate (remote ones) may have to ask a server.
+        let flags = WalkFlags::with_references(flags).ok_or(RcuError::WouldBlock)?;
         Ok(F::revalidate(dentry, flags, weak)?)
     }
 }

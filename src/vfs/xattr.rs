@@ -7,7 +7,7 @@
 use super::{
     callback::{c_table, RawDentry, RawIdmap, RawInode},
     fs::FileSystem,
-    mount::PathRef,
+    mount::{PathRef, WritePath},
     outbuf::OutBuf,
     to_len, Dentry, OwnDentry, OwnInode,
 };
@@ -22,6 +22,14 @@ use kernel::{
 /// The longest name of an extended attribute.
 pub(crate) const NAME_MAX: usize = bindings::XATTR_NAME_MAX as usize;
 
+/// That `name` is one that the system calls let through: filesystems count on it.
+fn check(name: &CStr) -> Result {
+    match name.to_bytes().len() {
+        1..=NAME_MAX => Ok(()),
+        _ => Err(ERANGE),
+    }
+}
+
 /// Attributes that are created only, or replaced only.
 #[derive(Clone, Copy)]
 pub(crate) struct SetFlags(pub(super) i32);
@@ -35,7 +43,7 @@ impl SetFlags {
 ///
 /// # Errors
 ///
-/// `ENODATA`, `ERANGE` where `buf` is too short, `EOPNOTSUPP`.
+/// `ENODATA`, `ERANGE` where `buf` is too short or `name` is too long or empty, `EOPNOTSUPP`.
 pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
     let mut out = OutBuf::over(buf);
     get_into(path, name, &mut out)?;
@@ -44,6 +52,7 @@ pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usiz
 
 /// As [`get`], into what a caller of ours lent.
 pub(crate) fn get_into(path: PathRef<'_>, name: &CStr, out: &mut OutBuf<'_>) -> Result {
+    check(name)?;
     path.dentry().positive()?;
     let (idmap, dentry) = (path.idmap().as_ptr(), path.dentry().as_ptr());
     let read = |at, size| {
@@ -90,7 +99,16 @@ pub(crate) fn get_all(path: PathRef<'_>, name: &CStr) -> Result<KVVec<u8>> {
 }
 
 /// Sets `name`, through the VFS with the current credentials.
-pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags) -> Result {
+///
+/// # Errors
+///
+/// `ERANGE` for a name that is too long or empty, `E2BIG` for a value that is too long; what the filesystem or a security
+/// module returns.
+pub(crate) fn set(path: WritePath<'_>, name: &CStr, value: &[u8], flags: SetFlags) -> Result {
+    check(name)?;
+    if value.len() > bindings::XATTR_SIZE_MAX as usize {
+        return Err(E2BIG);
+    }
     path.dentry().positive()?;
     // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string, and the
     // value has the given length.
@@ -107,7 +125,12 @@ pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags)
 }
 
 /// Removes `name`.
-pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
+///
+/// # Errors
+///
+/// `ENODATA`; as for [`set`].
+pub(crate) fn remove(path: WritePath<'_>, name: &CStr) -> Result {
+    check(name)?;
     path.dentry().positive()?;
     // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string.
     to_result(unsafe {
@@ -228,5 +251,33 @@ impl<F: FileSystem, H: Handler<F>> Table<F, H> {
     ) -> Result<usize> {
         H::get(dentry, inode, suffix, &mut out)?;
         Ok(out.len())
+    }
+}
+
+#[kernel::macros::kunit_tests(rovl_xattr)]
+mod tests {
+    use super::*;
+    use crate::vfs::{mount::Path, CBuf};
+
+    /// No more gets through than by the system calls.
+    #[test]
+    fn limits() -> Result {
+        let root = Path::resolve(c"/")?;
+        let path = root.as_ref();
+        let longest: KVec<u8> = KVec::from_elem(b'a', NAME_MAX, GFP_KERNEL)?;
+        let longer: KVec<u8> = KVec::from_elem(b'a', NAME_MAX + 1, GFP_KERNEL)?;
+        let (longest, longer) = (CBuf::new(&longest)?, CBuf::new(&longer)?);
+        let write = path.mnt().want_write()?;
+        let to = write.writing().path(path.dentry())?;
+        assert_ne!(get(path, longest.as_cstr(), &mut []), Err(ERANGE));
+        for name in [longer.as_cstr(), c""] {
+            assert_eq!(get(path, name, &mut []), Err(ERANGE));
+            assert_eq!(set(to, name, b"x", SetFlags::ANY), Err(ERANGE));
+            assert_eq!(remove(to, name), Err(ERANGE));
+        }
+        let value: KVVec<u8> =
+            KVVec::from_elem(0, bindings::XATTR_SIZE_MAX as usize + 1, GFP_KERNEL)?;
+        assert_eq!(set(to, c"user.rovl", &value, SetFlags::ANY), Err(E2BIG));
+        Ok(())
     }
 }
