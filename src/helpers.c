@@ -391,7 +391,9 @@ rovl_inline bool rovl_can_fold_case(struct super_block *sb)
 
 rovl_inline bool rovl_casefolded(struct dentry *dentry)
 {
-	return sb_has_encoding(dentry->d_sb) && IS_CASEFOLDED(d_inode(dentry));
+	const struct inode *inode = READ_ONCE(dentry->d_inode);
+
+	return sb_has_encoding(dentry->d_sb) && inode && IS_CASEFOLDED(inode);
 }
 
 /*

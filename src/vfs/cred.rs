@@ -33,6 +33,7 @@ pub(crate) fn scope_real<R>(f: impl FnOnce() -> R) -> R {
 
 /// A capability.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub(crate) struct Capability(i32);
 
 impl Capability {
@@ -42,8 +43,7 @@ impl Capability {
 
 /// Whether the current credentials have a capability in the initial user namespace (audited).
 pub(crate) fn capable(cap: Capability) -> bool {
-    // SAFETY: the number is that of a capability: the call does not go on for another one.
-    unsafe { bindings::capable(cap.0) }
+    calls::capable(cap)
 }
 
 /// Whether the current credentials have `CAP_SYS_ADMIN` in the initial user namespace (silent).
@@ -137,12 +137,13 @@ pub(crate) fn current() -> ARef<Credential> {
 ///
 /// # Errors
 ///
-/// `ENOENT` for a negative dentry; what a security module or `f` returns.
+/// `ESTALE` for a negative dentry; what a security module or `f` returns.
 pub(crate) fn scope_copy_up<R>(source: &super::Dentry, f: impl FnOnce() -> Result<R>) -> Result<R> {
-    source.positive()?;
     let mut new = core::ptr::null_mut();
-    // SAFETY: charter 1, 2 and 10: the dentry is referenced and positive, the pointer to be set ours.
-    to_result(unsafe { bindings::rovl_security_inode_copy_up(source.as_ptr(), &mut new) })?;
+    to_result(calls::rovl_security_inode_copy_up(
+        source.as_positive()?,
+        &mut new,
+    ))?;
     match NonNull::new(new) {
         None => f(),
         Some(new) => {

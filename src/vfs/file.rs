@@ -10,7 +10,7 @@
 use super::{
     calls,
     inode::{InodeGuard, Mode},
-    mount::{task_has_fs, PathRef, WritePath},
+    mount::{task_has_fs, PathRef, PositivePath, WritePath},
     to_len, to_off, Inode,
 };
 use crate::bindings;
@@ -80,16 +80,26 @@ impl core::ops::Deref for LayerFile {
     }
 }
 
-/// Takes over a file that a C function opened, or the error that it returned.
-///
-/// # Safety
-///
-/// `file` is an error pointer, or a new file that no descriptor leads to, whose one reference is the caller's.
-pub(super) unsafe fn take(file: *mut bindings::file) -> Result<ARef<LayerFile>> {
-    let file = NonNull::new(from_err_ptr(file)?).ok_or(EINVAL)?;
-    // SAFETY: the caller's reference moves to the `ARef`. Without a descriptor there is no `fdget_pos()`, which is
-    // what `File` asks for.
-    Ok(unsafe { ARef::from_raw(file.cast()) })
+/// What a C function returned that opens files: an errno, or a new file that no descriptor leads to, with its one reference.
+#[must_use]
+#[repr(transparent)]
+pub(super) struct NewFile(*mut bindings::file);
+
+impl NewFile {
+    /// # Safety
+    ///
+    /// `ret` is as the type says.
+    pub(super) unsafe fn new(ret: *mut bindings::file) -> Self {
+        Self(ret)
+    }
+
+    /// The file.
+    pub(super) fn get(self) -> Result<ARef<LayerFile>> {
+        let file = NonNull::new(from_err_ptr(self.0)?).ok_or(EINVAL)?;
+        // SAFETY: the reference moves to the `ARef`. Without a descriptor there is no `fdget_pos()`, which is what `File`
+        // asks for.
+        Ok(unsafe { ARef::from_raw(file.cast()) })
+    }
 }
 
 /// `file`, with its last reference given up as that of a [`File`] is: when the task goes back to user space.
@@ -98,16 +108,17 @@ pub(super) fn closed_later(file: ARef<LayerFile>) -> ARef<File> {
     unsafe { ARef::from_raw(ARef::into_raw(file).cast()) }
 }
 
-/// That the object at `path` can be opened with `flags`, which the VFS leaves to who calls it.
+/// `path` as one that can be opened with `flags`, which the VFS leaves to who calls it.
 ///
 /// # Errors
 ///
-/// `ESTALE` where there is none, `EISDIR` where a directory would be written to.
-fn check_open(path: PathRef<'_>, flags: u32) -> Result {
+/// `ESTALE` where there is no object, `EISDIR` where a directory would be written to.
+#[inline]
+fn to_open(path: PathRef<'_>, flags: u32) -> Result<PositivePath<'_>> {
     if path.positive()?.mode().is_dir() && open_writes(flags) {
         return Err(EISDIR);
     }
-    Ok(())
+    path.as_positive()
 }
 
 /// Opens `path` with the current credentials; no permission check.
@@ -117,13 +128,8 @@ fn check_open(path: PathRef<'_>, flags: u32) -> Result {
 /// `ESTALE` for a negative dentry, `EISDIR` for a directory that is to be written to; what the filesystem or a security module
 /// returns.
 pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
-    check_open(path, flags)?;
-    let (raw, cred) = (path.raw(), super::cred::current());
-    // SAFETY: charter 1: `path` borrows what `raw` points to, and `cred` is referenced; the file takes references of
-    // its own.
-    let file = unsafe { bindings::dentry_open(&raw, flags as i32, cred.as_ptr()) };
-    // SAFETY: `dentry_open()` returns a new file or an error.
-    unsafe { take(file) }
+    let path = to_open(path, flags)?;
+    calls::dentry_open(&path, flags as i32, &super::cred::current()).get()
 }
 
 /// Opens `path` for reading or (`write`) writing after a permission check with the current
@@ -162,14 +168,8 @@ pub(crate) fn open_backing(
     path: PathRef<'_>,
     flags: u32,
 ) -> Result<ARef<LayerFile>> {
-    check_open(path, flags)?;
-    let (raw, cred) = (path.raw(), super::cred::current());
-    // SAFETY: charter 1: `user` is referenced, `path` borrows what `raw` points to, `cred` is referenced; the file takes
-    // references of its own.
-    let file =
-        unsafe { bindings::backing_file_open(user.as_ptr(), flags as i32, &raw, cred.as_ptr()) };
-    // SAFETY: `backing_file_open()` returns a new file or an error.
-    unsafe { take(file) }
+    let path = to_open(path, flags)?;
+    calls::backing_file_open(user, flags as i32, &path, &super::cred::current()).get()
 }
 
 /// [`open_backing`] on behalf of a `user` who had opened the file before the layer had it: `fsync(2)` reports
@@ -197,17 +197,18 @@ pub(super) fn open_backing_tmpfile(
     flags: u32,
     mode: Mode,
 ) -> Result<ARef<LayerFile>> {
-    parent.dentry().must_be_dir()?;
+    parent.dentry().as_dir()?;
     task_has_fs()?;
-    let (raw, cred) = (parent.raw(), super::cred::current());
+    let cred = super::cred::current();
     // `vfs_tmpfile()` makes whatever type it is told.
-    let mode = mode.of_regular();
-    // SAFETY: charter 1: as in `open_backing`; the dentry is that of a directory.
+    let (mode, flags) = (mode.of_regular(), flags as i32);
+    // SAFETY: charter 1: all are borrowed; the dentry is that of a directory, the type that of a regular file, and the task has
+    // a umask.
     let file = unsafe {
-        bindings::backing_tmpfile_open(user.as_ptr(), flags as i32, &raw, mode, cred.as_ptr())
+        bindings::backing_tmpfile_open(user.as_ptr(), flags, parent.as_ptr(), mode, cred.as_ptr())
     };
     // SAFETY: `backing_tmpfile_open()` returns a new file or an error.
-    unsafe { take(file) }
+    unsafe { NewFile::new(file) }.get()
 }
 
 /// The access mask that opening with `flags` asks for.
@@ -491,8 +492,7 @@ pub(crate) fn transfer(how: Transfer, from: &File, to: &File, range: Range) -> R
 /// `ENOTTY` where it does not tell, `EFAULT`, or what a security module returns.
 pub(super) fn generation(real: &File, to: usize) -> Result {
     let command = bindings::ROVL_FS_IOC_GETVERSION;
-    // SAFETY: charter 1: the file is referenced.
-    to_result(unsafe { bindings::rovl_security_file_ioctl(real.as_ptr(), command) })?;
+    to_result(calls::rovl_security_file_ioctl(real, command))?;
     let ioctl = operations(real).unlocked_ioctl.ok_or(ENOTTY)?;
     // SAFETY: charter 1: the file is referenced. The argument of this command is an address that the filesystem stores
     // a number at, as it may be for any value that user space passes.
@@ -518,7 +518,7 @@ mod tests {
 
     #[test]
     fn directories_are_not_written_to() -> Result {
-        let root = Path::resolve(c"/")?;
+        let root = Path::resolve(c"/sys")?;
         let dir = root.as_ref();
         for flags in [bindings::O_WRONLY, bindings::O_RDWR, flags::O_TRUNC] {
             assert_eq!(open(dir, flags).err(), Some(EISDIR));

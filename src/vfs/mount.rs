@@ -6,7 +6,10 @@
 
 use super::{attr::Stat, calls, refs::Ref, Dentry, Inode, SuperBlock};
 use crate::bindings;
-use core::{mem::ManuallyDrop, ptr::NonNull};
+use core::{
+    mem::{offset_of, ManuallyDrop},
+    ptr::NonNull,
+};
 use kernel::{
     error::{from_err_ptr, to_result},
     fs::LocalFile,
@@ -64,8 +67,7 @@ impl IdMap {
         if self.is_nop() {
             return uid;
         }
-        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
-        let shown = unsafe { bindings::make_vfsuid(self.as_ptr(), inode.sb().user_ns(), uid) };
+        let shown = calls::make_vfsuid(self, inode.sb().user_ns(), uid);
         bindings::kuid_t { val: shown.val }
     }
 
@@ -75,21 +77,18 @@ impl IdMap {
         if self.is_nop() {
             return gid;
         }
-        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
-        let shown = unsafe { bindings::make_vfsgid(self.as_ptr(), inode.sb().user_ns(), gid) };
+        let shown = calls::make_vfsgid(self, inode.sb().user_ns(), gid);
         bindings::kgid_t { val: shown.val }
     }
 
     /// Who on `inode`'s filesystem the user `uid` is that the mount shows; no user where there is none.
     pub(super) fn stored_uid(&self, inode: &Inode, uid: bindings::vfsuid_t) -> bindings::kuid_t {
-        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
-        unsafe { bindings::from_vfsuid(self.as_ptr(), inode.sb().user_ns(), uid) }
+        calls::from_vfsuid(self, inode.sb().user_ns(), uid)
     }
 
     /// As [`stored_uid`](Self::stored_uid), of a group.
     pub(super) fn stored_gid(&self, inode: &Inode, gid: bindings::vfsgid_t) -> bindings::kgid_t {
-        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
-        unsafe { bindings::from_vfsgid(self.as_ptr(), inode.sb().user_ns(), gid) }
+        calls::from_vfsgid(self, inode.sb().user_ns(), gid)
     }
 }
 
@@ -105,8 +104,7 @@ unsafe impl Sync for Mount {}
 // SAFETY: `mntget`/`mntput` count references.
 unsafe impl AlwaysRefCounted for Mount {
     fn inc_ref(&self) {
-        // SAFETY: charter 1.
-        unsafe { bindings::mntget(self.as_ptr()) };
+        calls::mntget(self);
     }
 
     unsafe fn dec_ref(obj: NonNull<Self>) {
@@ -227,9 +225,8 @@ impl Mount {
     pub(crate) fn clone_private(path: PathRef<'_>, read_only: bool) -> Result<PrivateMount> {
         path.positive()?;
         task_has_fs()?;
-        let raw = path.raw();
-        // SAFETY: charter 1.
-        let mnt = from_err_ptr(unsafe { bindings::clone_private_mount(&raw) })?;
+        // SAFETY: charter 1 and 2: the path is borrowed and positive; the task has a mount namespace, as was just seen.
+        let mnt = from_err_ptr(unsafe { bindings::clone_private_mount(path.as_ptr()) })?;
         // SAFETY: the mount is new and not yet seen by others.
         unsafe {
             (*mnt).mnt_flags &= !(bindings::ROVL_MNT_ATIME_MASK as i32);
@@ -359,8 +356,7 @@ pub(crate) struct MountAccess<'a>(&'a Mount, NotThreadSafe);
 impl MountAccess<'_> {
     /// `sb_start_write()`: waits while the super block is frozen and holds a freeze off.
     pub(crate) fn start_write(&self) -> WriteSection<'_> {
-        // SAFETY: charter 1: the super block is active.
-        unsafe { bindings::rovl_sb_start_write((*self.0.as_ptr()).mnt_sb) };
+        calls::rovl_sb_start_write(self.0.sb());
         WriteSection(self.0, NotThreadSafe)
     }
 }
@@ -387,7 +383,7 @@ impl WriteSection<'_> {
 impl Drop for WriteSection<'_> {
     fn drop(&mut self) {
         // SAFETY: the guard stands for one `sb_start_write()` of this task.
-        unsafe { bindings::rovl_sb_end_write((*self.0.as_ptr()).mnt_sb) }
+        unsafe { bindings::rovl_sb_end_write(self.0.sb().as_ptr()) }
     }
 }
 
@@ -397,10 +393,23 @@ impl Drop for WriteSection<'_> {
 ///
 /// The dentry is on the mount's super block.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct PathRef<'a> {
     mnt: &'a Mount,
     dentry: &'a Dentry,
 }
+
+// C gets it as a `struct path`.
+const _: () = {
+    assert!(size_of::<PathRef<'_>>() == size_of::<bindings::path>());
+    assert!(offset_of!(PathRef<'_>, mnt) == offset_of!(bindings::path, mnt));
+    assert!(offset_of!(PathRef<'_>, dentry) == offset_of!(bindings::path, dentry));
+};
+
+/// A path whose dentry has an inode (charter 2): what C functions that take a path ask for.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct PositivePath<'a>(PathRef<'a>);
 
 impl<'a> PathRef<'a> {
     /// # Safety
@@ -413,11 +422,15 @@ impl<'a> PathRef<'a> {
     }
 
     #[inline]
-    pub(super) fn raw(self) -> bindings::path {
-        bindings::path {
-            mnt: self.mnt.as_ptr(),
-            dentry: self.dentry.as_ptr(),
-        }
+    pub(super) fn as_ptr(&self) -> *const bindings::path {
+        core::ptr::from_ref(self).cast()
+    }
+
+    /// The path as one whose dentry has an inode; `ESTALE` where it has none.
+    #[inline]
+    pub(super) fn as_positive(self) -> Result<PositivePath<'a>> {
+        self.positive()?;
+        Ok(PositivePath(self))
     }
 
     /// # Safety
@@ -472,32 +485,22 @@ impl<'a> PathRef<'a> {
 
     /// Attributes, with the permission hooks of the current credentials; `mask` of `STATX_*`.
     pub(crate) fn stat(self, stat: &mut Stat, mask: u32) -> Result {
-        self.dentry.positive()?;
-        let path = self.raw();
-        // SAFETY: charter 1 and 10.
-        to_result(unsafe {
-            bindings::vfs_getattr(&path, stat.as_ptr(), mask, bindings::AT_STATX_SYNC_AS_STAT)
-        })
+        let flags = bindings::AT_STATX_SYNC_AS_STAT;
+        to_result(calls::vfs_getattr(&self.as_positive()?, stat, mask, flags))
     }
 
     /// Attributes, without the security hook, into what a `getattr` operation was given or into zeros;
     /// `flags` of `AT_STATX_*`.
     #[inline]
     pub(crate) fn stat_into(self, stat: &mut Stat, mask: u32, flags: u32) -> Result {
-        self.dentry.positive()?;
-        let path = self.raw();
-        // SAFETY: charter 1 and 10; the dentry is positive.
-        to_result(unsafe { bindings::rovl_getattr(&path, stat.as_ptr(), mask, flags) })
+        to_result(calls::rovl_getattr(&self.as_positive()?, stat, mask, flags))
     }
 
     /// `touch_atime()`: updates the access time as the mount's atime rules say.
     pub(crate) fn touch_atime(self) {
-        if self.dentry.is_negative() {
-            return;
+        if let Ok(path) = self.as_positive() {
+            calls::touch_atime(&path)
         }
-        let path = self.raw();
-        // SAFETY: charter 1.
-        unsafe { bindings::touch_atime(&path) }
     }
 }
 
@@ -533,7 +536,7 @@ impl Path {
     pub(crate) fn resolve(name: &CStr) -> Result<Self> {
         task_has_fs()?;
         let mut path = bindings::path::default();
-        // SAFETY: charter 10; the name is a C string.
+        // SAFETY: charter 10; the name is a C string; the task has a root directory, as was just seen.
         to_result(unsafe {
             bindings::kern_path(name.as_char_ptr(), bindings::ROVL_LOOKUP_FOLLOW, &mut path)
         })?;
@@ -612,10 +615,10 @@ impl Path {
     pub(crate) fn name(&self) -> Result<super::CBuf> {
         task_has_fs()?;
         let mut buf: KVec<u8> = KVec::from_elem(0, bindings::PATH_MAX as usize, GFP_KERNEL)?;
-        let path = self.as_ref().raw();
-        // SAFETY: charter 1; the buffer has the given length.
+        let path = self.as_ref();
+        // SAFETY: charter 1; the buffer has the given length; the task has a root directory, as was just seen.
         let name = from_err_ptr(unsafe {
-            bindings::d_path(&path, buf.as_mut_ptr().cast(), buf.len() as i32)
+            bindings::d_path(path.as_ptr(), buf.as_mut_ptr().cast(), buf.len() as i32)
         })?;
         // SAFETY: `d_path` returns a C string inside the buffer.
         super::CBuf::new(unsafe { CStr::from_char_ptr(name) }.to_bytes())

@@ -4,6 +4,7 @@
 
 use super::{
     backing::Lowers,
+    calls,
     fs::{tables, FileSystem, Kind},
     mount::IdMap,
     own::{InodeBox, OwnInode, OwnSuper},
@@ -124,8 +125,7 @@ impl<'a, F: FileSystem> NewInode<'a, F> {
         let ptr = NonNull::new(inode)?;
         // SAFETY: by the contract.
         let inode: Ref<'a, OwnInode<F>> = unsafe { Ref::from_raw(ptr.cast()) };
-        // SAFETY: charter 1: the inode is referenced by now.
-        Some(if unsafe { bindings::rovl_inode_is_new(ptr.as_ptr()) } {
+        Some(if calls::rovl_inode_is_new(&inode) {
             Found::New(Self {
                 inode,
                 locked: true,
@@ -220,20 +220,17 @@ impl<'a, F: FileSystem> NewInode<'a, F> {
 
     /// Sets the link count.
     pub(crate) fn set_nlink(&mut self, nlink: u32) {
-        // SAFETY: by the type invariant nobody else uses the inode yet.
-        unsafe { bindings::set_nlink(self.raw(), nlink) }
+        calls::set_nlink(&self.inode, nlink)
     }
 
     /// `inode_init_owner()`: owner, group and set-group-id inheritance of a new entry of `dir`.
     pub(crate) fn init_owner(&mut self, idmap: &IdMap, dir: &Inode, mode: Mode) {
-        // SAFETY: by the type invariant nobody else uses the inode yet; charter 1 for `dir`.
-        unsafe { bindings::inode_init_owner(idmap.as_ptr(), self.raw(), dir.as_ptr(), mode.0) }
+        calls::inode_init_owner(idmap, &self.inode, dir, mode.0)
     }
 
     /// Marks the inode as one that is being created, so that a lookup by key does not wait for it.
     pub(crate) fn set_creating(&mut self) {
-        // SAFETY: by the type invariant nobody else uses the inode yet.
-        unsafe { bindings::rovl_inode_set_creating(self.raw()) }
+        calls::rovl_inode_set_creating(&self.inode)
     }
 
     /// Lets others use the inode.

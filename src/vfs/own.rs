@@ -4,6 +4,7 @@
 
 use super::{
     backing::{Backing, LayerMounts, LowerPaths, UPPER},
+    calls,
     fs::{FileSystem, InodeData},
     mount::{IdMap, PathRef},
     refs::{Counted, Ref},
@@ -263,20 +264,17 @@ impl<F: FileSystem> OwnInode<F> {
 
     /// Copies owner, mode, times and size from an inode of a layer (its ids mapped by `idmap`).
     pub(crate) fn copy_attr(&self, from: &Inode, idmap: &IdMap) {
-        // SAFETY: charter 1 for both inodes; the helper takes `i_lock`.
-        unsafe { bindings::rovl_copyattr(self.as_ptr(), from.as_ptr(), idmap.as_ptr()) }
+        calls::rovl_copyattr(self, from, idmap)
     }
 
     /// Copies modification and change time.
     pub(crate) fn copy_mctime(&self, from: &Inode) {
-        // SAFETY: charter 1 for both inodes; the fields are read and written as words.
-        unsafe { bindings::rovl_copy_mctime(self.as_ptr(), from.as_ptr()) }
+        calls::rovl_copy_mctime(self, from)
     }
 
     /// Copies the access time.
     pub(crate) fn copy_atime(&self, from: &Inode) {
-        // SAFETY: charter 1 for both inodes; the fields are read and written as words.
-        unsafe { bindings::rovl_copy_atime(self.as_ptr(), from.as_ptr()) }
+        calls::rovl_copy_atime(self, from)
     }
 }
 
@@ -312,28 +310,24 @@ impl<F: FileSystem> OpGuard<'_, F> {
 
     /// `remove_inode_hash()`: no lookup finds the inode by its key any more.
     pub(crate) fn unhash(&self) {
-        // SAFETY: charter 1; it takes the locks it needs.
-        unsafe { bindings::rovl_remove_inode_hash(self.0.as_ptr()) }
+        calls::rovl_remove_inode_hash(self.0)
     }
 
     /// Counts one link more.
     pub(crate) fn inc_nlink(&self) {
-        // SAFETY: charter 1; by the type invariant nobody else changes the count.
-        unsafe { bindings::inc_nlink(self.0.as_ptr()) }
+        calls::inc_nlink(self.0)
     }
 
     /// Counts one link less, where there is one.
     pub(crate) fn drop_nlink(&self) {
         if self.0.nlink() > 0 {
-            // SAFETY: charter 1; by the type invariant nobody else changes the count, which is not 0.
-            unsafe { bindings::drop_nlink(self.0.as_ptr()) }
+            calls::drop_nlink(self.0)
         }
     }
 
     /// Counts no link.
     pub(crate) fn clear_nlink(&self) {
-        // SAFETY: charter 1; by the type invariant nobody else changes the count.
-        unsafe { bindings::clear_nlink(self.0.as_ptr()) }
+        calls::clear_nlink(self.0)
     }
 }
 
@@ -451,10 +445,8 @@ impl<F: FileSystem> OwnDentry<F> {
 
     /// `d_find_alias()`: a dentry of the same inode, which is no directory, that is hashed. This one is not.
     pub(crate) fn hashed_alias(&self) -> Option<Ref<'_, Self>> {
-        // SAFETY: charter 1: the dentry and its inode are referenced.
-        let alias = unsafe { bindings::d_find_alias(self.inode()?.as_ptr()) };
-        let alias = NonNull::new(alias)?;
-        // SAFETY: the call returned a reference; charter 3: an alias is on the same super block, which `self` keeps.
+        let alias = calls::d_find_alias(self.inode()?)?.into_raw();
+        // SAFETY: the reference is passed on; charter 3: an alias is on the same super block.
         Some(unsafe { Ref::from_raw(alias.cast()) })
     }
 

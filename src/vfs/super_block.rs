@@ -7,6 +7,7 @@ use super::{
     calls,
     export::ExportTable,
     fs::FileSystem,
+    inode::read_field,
     mount::PathRef,
     new_inode::NewInode,
     own::{OwnDentry, OwnSuper},
@@ -32,6 +33,10 @@ impl PartialEq for SuperBlock {
         core::ptr::eq(self, other)
     }
 }
+
+/// A user namespace.
+#[repr(transparent)]
+pub(super) struct UserNs(Opaque<bindings::user_namespace>);
 
 /// The identity of a super block, to be compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,9 +87,9 @@ impl SuperBlock {
 
     /// The user namespace that its ids are of, which it references.
     #[inline]
-    pub(super) fn user_ns(&self) -> *mut bindings::user_namespace {
-        // SAFETY: charter 1: the field is constant.
-        unsafe { (*self.as_ptr()).s_user_ns }
+    pub(super) fn user_ns(&self) -> &UserNs {
+        // SAFETY: charter 1: the field is constant, and the super block references what is there.
+        unsafe { &*(*self.as_ptr()).s_user_ns.cast() }
     }
 
     /// Its identity.
@@ -93,8 +98,7 @@ impl SuperBlock {
     }
 
     fn flags(&self) -> usize {
-        // SAFETY: charter 1; a word.
-        unsafe { (&raw const (*self.as_ptr()).s_flags).read_volatile() }
+        read_field!(self, s_flags)
     }
 
     pub(crate) fn is_readonly(&self) -> bool {
@@ -128,20 +132,17 @@ impl SuperBlock {
 
     /// How many stacked filesystems are below, itself included.
     pub(crate) fn stack_depth(&self) -> i32 {
-        // SAFETY: charter 1; set while the super block is filled.
-        unsafe { (*self.as_ptr()).s_stack_depth }
+        read_field!(self, s_stack_depth)
     }
 
     /// The smallest step of timestamps, in nanoseconds.
     pub(crate) fn time_gran(&self) -> u32 {
-        // SAFETY: charter 1; constant once mounted.
-        unsafe { (*self.as_ptr()).s_time_gran }
+        read_field!(self, s_time_gran)
     }
 
     /// The anonymous device number of the super block.
     pub(crate) fn dev(&self) -> u32 {
-        // SAFETY: charter 1; constant.
-        unsafe { (*self.as_ptr()).s_dev }
+        read_field!(self, s_dev)
     }
 
     /// The filesystem's UUID; all zero where it has none.
@@ -159,13 +160,16 @@ impl SuperBlock {
         }
     }
 
+    /// The counter of writeback errors.
+    fn wb_err(&self) -> &Atomic<u32> {
+        // SAFETY: charter 1: the field is read and written atomically alone.
+        unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).s_wb_err) }
+    }
+
     /// Those that a file that is opened now is not told of: all, or none where the last was not reported to anybody yet
     /// (`errseq_sample`).
     pub(crate) fn known_errors(&self) -> KnownErrors {
-        // SAFETY: charter 1; the counter is read and written atomically.
-        KnownErrors(Atomic::new(unsafe {
-            bindings::errseq_sample(&raw mut (*self.as_ptr()).s_wb_err)
-        }))
+        KnownErrors(Atomic::new(calls::errseq_sample(self.wb_err())))
     }
 
     /// Checks that there was no writeback error since `known`, which stays as it is.
@@ -174,9 +178,7 @@ impl SuperBlock {
     ///
     /// The last one.
     pub(crate) fn no_error_since(&self, known: &KnownErrors) -> Result {
-        let known = known.0.load(Relaxed);
-        // SAFETY: charter 1; the counter is read atomically.
-        to_result(unsafe { bindings::errseq_check(&raw mut (*self.as_ptr()).s_wb_err, known) })
+        to_result(calls::errseq_check(self.wb_err(), known.0.load(Relaxed)))
     }
 
     /// Records a writeback error of `from` that is newer than `known` here, too: `syncfs(2)` reports it once to
@@ -189,13 +191,9 @@ impl SuperBlock {
             return;
         }
         let mut seen = known.0.load(Relaxed);
-        // SAFETY: charter 1 for both; the counters are read and written atomically, `seen` is ours.
-        unsafe {
-            let err =
-                bindings::errseq_check_and_advance(&raw mut (*from.as_ptr()).s_wb_err, &mut seen);
-            if err != 0 {
-                bindings::errseq_set(&raw mut (*self.as_ptr()).s_wb_err, err);
-            }
+        let err = calls::errseq_check_and_advance(from.wb_err(), &mut seen);
+        if err != 0 {
+            calls::errseq_set(self.wb_err(), err);
         }
         known.0.store(seen, Relaxed);
     }
@@ -217,12 +215,9 @@ impl StatFs {
     ///
     /// `ESTALE` for a negative dentry, of which some filesystems would read the inode; what the filesystem returns.
     pub(crate) fn read(path: PathRef<'_>) -> Result<Self> {
-        path.positive()?;
-        let mut buf: bindings::kstatfs = pin_init::zeroed();
-        let raw = path.raw();
-        // SAFETY: charter 1 and 10.
-        to_result(unsafe { bindings::vfs_statfs(&raw, (&raw mut buf).cast()) })?;
-        Ok(Self(buf))
+        let mut buf = Self(pin_init::zeroed());
+        to_result(calls::vfs_statfs(&path.as_positive()?, &mut buf))?;
+        Ok(buf)
     }
 
     /// The longest name.

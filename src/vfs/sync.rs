@@ -2,6 +2,7 @@
 
 //! Flag words, set-once references, errors of a task and the per-inode operation lock.
 
+use super::calls;
 use crate::bindings;
 use core::{
     marker::PhantomData,
@@ -192,6 +193,7 @@ impl<T> Drop for OnceArc<T> {
 /// The lock that serialises copy-up and link-count changes of one inode; lockdep knows it by the
 /// stacking depth of its super block.
 #[pin_data]
+#[repr(transparent)]
 pub(super) struct OpLock {
     #[pin]
     mutex: Opaque<bindings::mutex>,
@@ -215,20 +217,17 @@ impl OpLock {
 
     /// Puts the lock into the lockdep class of stacking depth `depth`; before its first use.
     pub(super) fn set_depth(&self, depth: i32) {
-        // SAFETY: the mutex is initialised.
-        unsafe { bindings::rovl_oplock_class(self.mutex.get(), depth) }
+        calls::rovl_oplock_class(self, depth)
     }
 
     /// Takes the lock, which [`unlock`](Self::unlock) gives back; `EINTR` where a fatal signal came first.
     pub(super) fn lock_killable(&self) -> Result {
-        // SAFETY: the mutex is initialised.
-        to_result(unsafe { bindings::rovl_oplock_killable(self.mutex.get()) })
+        to_result(calls::rovl_oplock_killable(self))
     }
 
     /// Takes the lock.
     pub(super) fn lock(&self) {
-        // SAFETY: the mutex is initialised.
-        unsafe { bindings::mutex_lock(self.mutex.get()) };
+        calls::mutex_lock(self)
     }
 
     /// Gives the lock back.

@@ -6,6 +6,7 @@
 
 use super::{
     callback::{c_table, RawDentry, RawIdmap, RawInode},
+    calls,
     fs::FileSystem,
     mount::{PathRef, WritePath},
     outbuf::OutBuf,
@@ -131,15 +132,8 @@ pub(crate) fn set(path: WritePath<'_>, name: &CStr, value: &[u8], flags: SetFlag
 /// `ENODATA`; as for [`set`].
 pub(crate) fn remove(path: WritePath<'_>, name: &CStr) -> Result {
     check(name)?;
-    path.dentry().positive()?;
-    // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string.
-    to_result(unsafe {
-        bindings::vfs_removexattr(
-            path.idmap().as_ptr(),
-            path.dentry().as_ptr(),
-            name.as_char_ptr(),
-        )
-    })
+    let dentry = path.dentry().as_positive()?;
+    to_result(calls::vfs_removexattr(path.idmap(), dentry, name.into()))
 }
 
 /// Lists the names, each ended by a NUL, into `buf`; an empty `buf` asks for the length alone.
@@ -162,11 +156,8 @@ pub(crate) fn list_into(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
 
 /// Asks the security modules whether copying `name` up is wanted; `Ok(false)` where it is not.
 pub(crate) fn copy_up_wanted(source: &Dentry, name: &CStr) -> Result<bool> {
-    source.positive()?;
-    // SAFETY: charter 1 and 2: the dentry is referenced and positive; the name is a C string.
-    match to_result(unsafe {
-        bindings::rovl_security_inode_copy_up_xattr(source.as_ptr(), name.as_char_ptr())
-    }) {
+    let wanted = calls::rovl_security_inode_copy_up_xattr(source.as_positive()?, name.into());
+    match to_result(wanted) {
         Err(e) if e == ECANCELED => Ok(false),
         Err(e) if e != EOPNOTSUPP => Err(e),
         _ => Ok(true),
@@ -262,7 +253,7 @@ mod tests {
     /// No more gets through than by the system calls.
     #[test]
     fn limits() -> Result {
-        let root = Path::resolve(c"/")?;
+        let root = Path::resolve(c"/sys")?;
         let path = root.as_ref();
         let longest: KVec<u8> = KVec::from_elem(b'a', NAME_MAX, GFP_KERNEL)?;
         let longer: KVec<u8> = KVec::from_elem(b'a', NAME_MAX + 1, GFP_KERNEL)?;
