@@ -19,6 +19,7 @@ use super::{
     file::NewFile,
     inode::Inode,
     mount::{IdMap, PositivePath},
+    readdir::DirContext,
     refs::Ref,
     super_block::{StatFs, UserNs},
     sync::OpLock,
@@ -72,6 +73,13 @@ unsafe extern "C" {
         len: usize,
         flags: u32,
     ) -> isize;
+    pub(super) safe fn mm_get_unmapped_area(
+        file: &LocalFile,
+        addr: usize,
+        len: usize,
+        pgoff: usize,
+        flags: usize,
+    ) -> usize;
     pub(super) safe fn rovl_file_set_flags(file: &File, mask: u32, flags: u32);
     pub(super) safe fn rovl_security_file_ioctl(file: &File, cmd: u32) -> i32;
     pub(super) safe fn rw_verify_area(rw: i32, file: &File, pos: &i64, len: usize) -> i32;
@@ -102,6 +110,7 @@ unsafe extern "C" {
     pub(super) safe fn vfs_fadvise(file: &File, offset: i64, len: i64, advice: i32) -> i32;
     pub(super) safe fn vfs_fallocate(file: &File, mode: i32, offset: i64, len: i64) -> i32;
     pub(super) safe fn vfs_fsync_range(file: &File, start: i64, end: i64, datasync: i32) -> i32;
+    pub(super) safe fn rovl_iterate_dir(dir: &File, ctx: DirContext<'_>) -> i32;
     pub(super) safe fn rovl_llseek(file: &File, offset: i64, whence: i32) -> i64;
 
     // Inodes: fields that may be read at any time, or that the calls lock.
@@ -129,6 +138,7 @@ unsafe extern "C" {
     pub(super) safe fn rovl_i_size_read(inode: &Inode) -> i64;
     pub(super) safe fn rovl_ids_mapped(stat: &Stat) -> bool;
     pub(super) safe fn rovl_inode_is_new(inode: &Inode) -> bool;
+    pub(super) safe fn rovl_inode_lockdep(inode: &Inode, dir: bool, depth: i32);
     pub(super) safe fn rovl_inode_set_creating(inode: &Inode);
     pub(super) safe fn rovl_inode_times(inode: &Inode, stat: &mut Stat);
     pub(super) safe fn rovl_inuse_trylock(inode: &Inode) -> bool;
@@ -264,7 +274,9 @@ unsafe extern "C" {
     ) -> bindings::vfsuid_t;
     pub(super) safe fn mntget(mnt: &Mount) -> *mut bindings::vfsmount;
     pub(super) safe fn rovl_ids_fit(stat: &Stat, mnt: &Mount) -> bool;
+    pub(super) safe fn rovl_sb_set_uuid(sb: &SuperBlock, uuid: &[u8; 16]);
     pub(super) safe fn rovl_sb_start_write(sb: &SuperBlock);
+    pub(super) safe fn rovl_shrink_is_global(control: &bindings::shrink_control) -> bool;
     pub(super) safe fn __mnt_is_readonly(mnt: &Mount) -> bool;
     pub(super) safe fn get_anon_bdev(dev: &mut u32) -> i32;
     pub(super) safe fn mnt_get_write_access(mnt: &Mount) -> i32;
@@ -288,6 +300,7 @@ unsafe extern "C" {
     pub(super) safe fn rovl_can_splice() -> bool;
     pub(super) safe fn rovl_capable_sysadmin_noaudit() -> bool;
     pub(super) safe fn rovl_cond_resched();
+    pub(super) safe fn rovl_cred_drop_sys_resource(cred: &mut bindings::cred);
     pub(super) safe fn rovl_current_real_cred() -> *const bindings::cred;
     pub(super) safe fn rovl_fatal_signal_pending() -> bool;
     pub(super) safe fn rovl_in_execve() -> bool;

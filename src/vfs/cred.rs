@@ -89,19 +89,21 @@ impl NewCred {
     /// As [`prepare`](Self::prepare), without `CAP_SYS_RESOURCE`: no quota override, no reserved
     /// blocks.
     pub(crate) fn prepare_restricted() -> Result<Self> {
-        let cred = Self::prepare()?;
-        // SAFETY: by the type invariant nobody else reads the credentials.
-        unsafe { bindings::rovl_cred_drop_sys_resource(cred.0.as_ptr()) };
+        let mut cred = Self::prepare()?;
+        calls::rovl_cred_drop_sys_resource(cred.fields());
         Ok(cred)
     }
 
     /// Sets fsuid and fsgid.
     pub(crate) fn set_fs_ids(&mut self, owner: Owner) {
-        let cred = self.0.as_ptr();
-        // SAFETY: by the type invariant nobody else reads the credentials.
-        unsafe { (*cred).fsuid = owner.uid };
-        // SAFETY: by the type invariant nobody else reads the credentials.
-        unsafe { (*cred).fsgid = owner.gid };
+        let cred = self.fields();
+        cred.fsuid = owner.uid;
+        cred.fsgid = owner.gid;
+    }
+
+    fn fields(&mut self) -> &mut bindings::cred {
+        // SAFETY: by the type invariant nobody else uses the credentials.
+        unsafe { self.0.as_mut() }
     }
 
     /// The raw pointer, for the security hooks.

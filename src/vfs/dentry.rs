@@ -268,6 +268,13 @@ impl Dentry {
         unsafe { SuperBlock::from_raw((*self.as_ptr()).d_sb) }
     }
 
+    /// The operations of its filesystem, where it has any.
+    pub(super) fn operations(&self) -> Option<&bindings::dentry_operations> {
+        let ops = read_field!(self, d_op);
+        // SAFETY: charter 1: null or a table, which does not change and is a constant of a module that the super block keeps.
+        unsafe { ops.as_ref() }
+    }
+
     /// One more reference.
     pub(crate) fn get(&self) -> Ref<'_, Self> {
         self.into()
@@ -362,8 +369,7 @@ impl Dentry {
         if self.flags() & wanted == 0 {
             return Ok(true);
         }
-        // SAFETY: charter 1; a dentry with the flag has operations, which are a constant of its filesystem.
-        let ops = unsafe { &*(*self.as_ptr()).d_op };
+        let ops = self.operations().ok_or(EIO)?;
         let ret = if weak {
             let op = ops.d_weak_revalidate.ok_or(EIO)?;
             // SAFETY: charter 1: the dentry is referenced, and the flags are those of a walk with references.

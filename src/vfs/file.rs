@@ -9,7 +9,7 @@
 
 use super::{
     calls,
-    inode::{InodeGuard, Mode},
+    inode::{read_field, InodeGuard, Mode},
     mount::{task_has_fs, PathRef, PositivePath, WritePath},
     to_len, to_off, Inode,
 };
@@ -151,9 +151,9 @@ pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<LayerF
 /// The inode of an open file.
 #[inline]
 pub(crate) fn inode_of(file: &LocalFile) -> &Inode {
-    // SAFETY: charter 1: the file is referenced; `f_inode` is set before the VFS shows a file to us, and constant.
-    let inode = unsafe { (*file.as_ptr()).f_inode };
-    // SAFETY: charter 1: the file's path, which does not change, keeps the inode.
+    let inode = read_field!(file, f_inode);
+    // SAFETY: charter 1: `f_inode` is set before the VFS shows a file to us, and the file's path, which does not change, keeps
+    // it.
     unsafe { Inode::from_raw(inode) }
 }
 
@@ -243,9 +243,8 @@ pub(crate) fn for_reading(flags: u32) -> u32 {
 /// Whether one of the `FMODE_*` bits in `mask` is set; bits that `open` alone decides.
 #[inline]
 fn has_mode(file: &LocalFile, mask: u32) -> bool {
-    // SAFETY: charter 1: the file is referenced. While it is being opened its opener is the caller, later the bits that
-    // are asked for here do not change.
-    unsafe { (*file.as_ptr()).f_mode & mask != 0 }
+    // While the file is being opened its opener is the caller, later the bits that are asked for here do not change.
+    read_field!(file, f_mode) & mask != 0
 }
 
 /// Whether `file` is open for writing.
@@ -277,9 +276,8 @@ pub(crate) fn can_seek(file: &LocalFile) -> bool {
 /// The operations of an open file's filesystem.
 #[inline]
 fn operations(file: &File) -> &bindings::file_operations {
-    // SAFETY: charter 1: the file is referenced, and `f_op` is set while it is opened.
-    let ops = unsafe { (*file.as_ptr()).f_op };
-    // SAFETY: the file keeps the module that its operations are a constant of.
+    let ops = read_field!(file, f_op);
+    // SAFETY: `f_op` is set while a file is opened, which keeps the module that its operations are a constant of.
     unsafe { &*ops }
 }
 

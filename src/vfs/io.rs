@@ -49,8 +49,12 @@ impl<F: FileSystem> Io<'_, F> {
 
     /// Whether the request must not wait.
     pub(crate) fn is_nowait(&self) -> bool {
+        self.flags() & bindings::ROVL_IOCB_NOWAIT as i32 != 0
+    }
+
+    fn flags(&self) -> i32 {
         // SAFETY: the request is the callback's for its duration.
-        unsafe { (*self.iocb).ki_flags & bindings::ROVL_IOCB_NOWAIT as i32 != 0 }
+        unsafe { (*self.iocb).ki_flags }
     }
 
     /// Makes the request one that does not ask for its data to be written back.
@@ -81,11 +85,10 @@ impl<F: FileSystem> Io<'_, F> {
         if self.write && !holds(lock, open) {
             return Err(EINVAL);
         }
-        // SAFETY: the request is the callback's for its duration.
-        let flags = unsafe { (*self.iocb).ki_flags };
-        if flags & bindings::ROVL_IOCB_NOWAIT as i32 != 0 && !file::serves_nowait(real) {
+        if self.is_nowait() && !file::serves_nowait(real) {
             return Err(EOPNOTSUPP);
         }
+        let flags = self.flags();
         let (real, iocb, iter) = (real.as_ptr(), self.iocb, self.iter);
         to_len(if self.write {
             // SAFETY: charter 1 for `real`, of which an asynchronous request takes a reference of its own; the request

@@ -6,10 +6,7 @@
 
 use super::{attr::Stat, calls, refs::Ref, Dentry, Inode, SuperBlock};
 use crate::bindings;
-use core::{
-    mem::{offset_of, ManuallyDrop},
-    ptr::NonNull,
-};
+use core::{mem::offset_of, ptr::NonNull};
 use kernel::{
     error::{from_err_ptr, to_result},
     fs::LocalFile,
@@ -465,10 +462,8 @@ impl<'a> PathRef<'a> {
 
     /// The path, owned.
     pub(crate) fn get(self) -> Path {
-        let mnt = ARef::into_raw(ARef::from(self.mnt)).cast();
-        let dentry = Ref::from(self.dentry).into_raw().cast();
-        // SAFETY: both references were just taken; by the type invariant the two belong together.
-        unsafe { Path::from_raw(mnt, dentry) }
+        // SAFETY: by the type invariant the two belong together.
+        unsafe { Path::join(self.mnt.into(), self.dentry.into()) }
     }
 
     /// The mount's id mapping.
@@ -508,17 +503,11 @@ impl<'a> PathRef<'a> {
 ///
 /// # Invariants
 ///
-/// As for [`PathRef`]; the lifetime of `dentry`'s reference is that of `mnt`, which is given back after it.
+/// As for [`PathRef`]; the lifetime of `dentry`'s reference is that of `mnt`.
 pub(crate) struct Path {
+    /// First, as it is dropped before the mount, which keeps its super block.
+    dentry: Ref<'static, Dentry>,
     mnt: ARef<Mount>,
-    dentry: ManuallyDrop<Ref<'static, Dentry>>,
-}
-
-impl Drop for Path {
-    fn drop(&mut self) {
-        // SAFETY: the field is not used again; the mount, which keeps the super block, is given back after it.
-        unsafe { ManuallyDrop::drop(&mut self.dentry) }
-    }
 }
 
 impl Clone for Path {
@@ -542,8 +531,12 @@ impl Path {
         })?;
         let mnt = NonNull::new(path.mnt).ok_or(EINVAL)?;
         let dentry = NonNull::new(path.dentry).ok_or(EINVAL)?;
-        // SAFETY: on success the call gave both references to us.
-        Ok(unsafe { Self::from_raw(mnt, dentry) })
+        // SAFETY: on success the call gave a reference to us.
+        let mnt: ARef<Mount> = unsafe { ARef::from_raw(mnt.cast()) };
+        // SAFETY: on success the call gave a reference to us; the mount keeps the super block.
+        let dentry = unsafe { Ref::from_raw(dentry.cast()) };
+        // SAFETY: it is a path that the VFS found.
+        Ok(unsafe { Self::join(mnt, dentry) })
     }
 
     /// The path of `dentry`, whose reference is taken over, seen through `mnt`.
@@ -555,9 +548,8 @@ impl Path {
         if dentry.sb() != mnt.sb() {
             return Err(EXDEV);
         }
-        let mnt = ARef::into_raw(ARef::from(mnt)).cast();
-        // SAFETY: both references are passed on; both are on one super block, as was looked at.
-        Ok(unsafe { Self::from_raw(mnt, dentry.into_raw().cast()) })
+        // SAFETY: both are on one super block, as was looked at.
+        Ok(unsafe { Self::join(mnt.into(), dentry) })
     }
 
     /// The dentry's reference, for as long as `mnt` keeps its super block.
@@ -569,27 +561,18 @@ impl Path {
         if self.dentry.sb() != mnt.sb() {
             return Err(EXDEV);
         }
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: `this` is neither used again nor dropped.
-        let dentry = unsafe { ManuallyDrop::take(&mut this.dentry) };
-        // SAFETY: `this` is neither used again nor dropped.
-        drop(unsafe { core::ptr::read(&this.mnt) });
-        Ok(dentry)
+        Ok(self.dentry)
     }
 
     /// # Safety
     ///
-    /// The caller gives a reference to each away; the dentry is on the mount's super block.
-    pub(super) unsafe fn from_raw(
-        mnt: NonNull<bindings::vfsmount>,
-        dentry: NonNull<bindings::dentry>,
-    ) -> Self {
+    /// The dentry is on the mount's super block.
+    unsafe fn join(mnt: ARef<Mount>, dentry: Ref<'_, Dentry>) -> Self {
         // INVARIANT: by the contract.
         Self {
-            // SAFETY: by the contract.
-            mnt: unsafe { ARef::from_raw(mnt.cast()) },
-            // SAFETY: by the contract; `Drop` gives it back while the mount is referenced.
-            dentry: ManuallyDrop::new(unsafe { Ref::from_raw(dentry.cast()) }),
+            // SAFETY: the mount keeps the super block, and is given back after the dentry.
+            dentry: unsafe { dentry.kept_for() },
+            mnt,
         }
     }
 

@@ -57,6 +57,15 @@ unsafe extern "C" fn set_key(
     0
 }
 
+/// Sets a field of a [`NewInode`].
+macro_rules! set {
+    ($self:ident, $($name:ident).+ = $value:expr) => {{
+        let (inode, value) = ($self.raw(), $value);
+        // SAFETY: charter 3, and by the type invariant nobody else uses the inode yet.
+        unsafe { (*inode).$($name).+ = value }
+    }};
+}
+
 impl<'a, F: FileSystem> NewInode<'a, F> {
     /// Allocates an inode without a place in the inode hash; `ENOMEM`.
     pub(crate) fn unhashed(sb: &'a OwnSuper<F>) -> Result<Self> {
@@ -195,27 +204,24 @@ impl<'a, F: FileSystem> NewInode<'a, F> {
         let depth = self.inode.sb().stack_depth();
         self.inode.container().lock().set_depth(depth);
         let tables = tables::<F>(Kind::of(mode));
-        // SAFETY: charter 3, and by the type invariant nobody else uses the inode yet.
-        unsafe {
-            bindings::rovl_inode_lockdep(ptr, mode.is_dir(), depth);
-            (*ptr).i_mode = mode.0;
-            (*ptr).i_flags |= bindings::S_NOCMTIME;
-            // ACLs are asked from the layer each time: `ACL_DONT_CACHE`.
-            (*ptr).i_acl = (-3isize) as *mut bindings::posix_acl;
-            (*ptr).i_default_acl = (-3isize) as *mut bindings::posix_acl;
-            (*ptr).i_op = tables.inode;
-            match tables.file {
-                Some(fops) => (*ptr).__bindgen_anon_3.i_fop = fops,
-                None if mode.is_special() => bindings::init_special_inode(ptr, mode.0, rdev),
-                None => {}
-            }
+        calls::rovl_inode_lockdep(&self.inode, mode.is_dir(), depth);
+        set!(self, i_mode = mode.0);
+        set!(self, i_flags = self.inode.flags() | bindings::S_NOCMTIME);
+        // ACLs are asked from the layer each time: `ACL_DONT_CACHE`.
+        set!(self, i_acl = (-3isize) as *mut bindings::posix_acl);
+        set!(self, i_default_acl = (-3isize) as *mut bindings::posix_acl);
+        set!(self, i_op = tables.inode);
+        match tables.file {
+            Some(fops) => set!(self, __bindgen_anon_3.i_fop = fops),
+            // SAFETY: charter 3, and by the type invariant nobody else uses the inode yet.
+            None if mode.is_special() => unsafe { bindings::init_special_inode(ptr, mode.0, rdev) },
+            None => {}
         }
     }
 
     /// Sets the inode number.
     pub(crate) fn set_ino(&mut self, ino: u64) {
-        // SAFETY: by the type invariant nobody else uses the inode yet.
-        unsafe { (*self.raw()).i_ino = ino }
+        set!(self, i_ino = ino)
     }
 
     /// Sets the link count.

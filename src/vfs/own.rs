@@ -6,6 +6,7 @@ use super::{
     backing::{Backing, LayerMounts, LowerPaths, UPPER},
     calls,
     fs::{FileSystem, InodeData},
+    inode::read_field,
     mount::{IdMap, PathRef},
     refs::{Counted, Ref},
     super_ops::SuperBox,
@@ -157,9 +158,8 @@ impl<F: FileSystem> OwnSuper<F> {
 
     /// The root directory; `EIO` before there is one.
     pub(crate) fn root(&self) -> Result<&OwnDentry<F>> {
-        // SAFETY: charter 1: the field is written once, while the super block is filled.
-        let root = unsafe { (*self.as_ptr()).s_root };
-        let root = NonNull::new(root).ok_or(EIO)?;
+        // Written once, while the super block is filled.
+        let root = NonNull::new(read_field!(self, s_root)).ok_or(EIO)?;
         // SAFETY: charter 1 and 3: a super block references its root while it is mounted.
         Ok(unsafe { OwnDentry::from_raw(root.as_ptr()) })
     }

@@ -185,9 +185,7 @@ impl SuperBlock {
     /// each file that is open (Documentation/core-api/errseq.rst). Two callers at a time may both record it. Does
     /// nothing at the last unmount, where nobody is left to hear of it here.
     pub(crate) fn pass_on_errors(&self, from: &Self, known: &KnownErrors) {
-        // SAFETY: charter 1; the counter is atomic.
-        let active = unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).s_active.counter) };
-        if active.load(Relaxed) == 0 {
+        if read_field!(self, s_active.counter) == 0 {
             return;
         }
         let mut seen = known.0.load(Relaxed);
@@ -274,6 +272,16 @@ pub(crate) fn random_uuid() -> [u8; 16] {
     uuid.b
 }
 
+/// Changes a field of the super block `sb`, by `=` or `|=`. For the types below alone, each the only one of its super block.
+macro_rules! field {
+    ($sb:expr, $name:ident $op:tt $value:expr) => {{
+        let (sb, value) = ($sb.as_ptr(), $value);
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else, though others may look, and has
+        // nothing yet that its fields are the operations of.
+        unsafe { (*sb).$name $op value }
+    }};
+}
+
 /// A super block of ours that is being filled: without data yet, but with memory for it.
 pub(crate) struct NewSuper<'a, F: FileSystem> {
     sb: &'a SuperBlock,
@@ -303,48 +311,41 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
             SbFlag::ReadOnly => bindings::ROVL_SB_RDONLY as usize,
             SbFlag::NoSec => bindings::ROVL_SB_NOSEC as usize,
         };
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else, though others may look.
-        unsafe { (*self.sb.as_ptr()).s_flags |= flag }
+        field!(self.sb, s_flags |= flag)
     }
 
     /// Sets how many stacked filesystems are below, itself included.
     pub(crate) fn set_stack_depth(&mut self, depth: i32) {
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else.
-        unsafe { (*self.sb.as_ptr()).s_stack_depth = depth }
+        field!(self.sb, s_stack_depth = depth)
     }
 
     /// Shows the block size of `sb`.
     pub(crate) fn set_block_size_of(&mut self, sb: &SuperBlock) {
-        let (ours, theirs) = (self.sb.as_ptr(), sb.as_ptr());
-        // SAFETY: charter 1 for `sb`, whose block size stays as it is while it is mounted.
-        let (size, bits) = unsafe { ((*theirs).s_blocksize, (*theirs).s_blocksize_bits) };
-        // SAFETY: `self.sb` is being filled: nobody else uses it.
-        unsafe { ((*ours).s_blocksize, (*ours).s_blocksize_bits) = (size, bits) };
+        field!(self.sb, s_blocksize = read_field!(sb, s_blocksize));
+        field!(
+            self.sb,
+            s_blocksize_bits = read_field!(sb, s_blocksize_bits)
+        );
     }
 
     pub(crate) fn set_time_gran(&mut self, gran: u32) {
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else.
-        unsafe { (*self.sb.as_ptr()).s_time_gran = gran }
+        field!(self.sb, s_time_gran = gran)
     }
 
     /// Sets the UUID.
     pub(crate) fn set_uuid(&mut self, uuid: &[u8; 16]) {
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else.
-        unsafe { bindings::rovl_sb_set_uuid(self.sb.as_ptr(), uuid.as_ptr()) }
+        calls::rovl_sb_set_uuid(self.sb, uuid)
     }
 
     /// Sets who answers for extended attributes; without, there are none.
     pub(crate) fn set_xattrs<H: Handlers<F>>(&mut self) {
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else, and it has no inode yet whose
-        // attributes somebody could ask for. The list is a constant, and one of handlers of `F`.
-        unsafe { (*self.sb.as_ptr()).s_xattr = H::LIST.as_ptr() }
+        field!(self.sb, s_xattr = H::LIST.as_ptr())
     }
 
     /// Sets how file handles are made; without, an identifier is number and generation of the inode.
     pub(crate) fn set_export(&mut self, table: ExportTable<F>) {
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else. The kernel crate knows the
-        // type of the table as a stub alone.
-        unsafe { (*self.sb.as_ptr()).s_export_op = core::ptr::from_ref(table.0).cast() }
+        // The kernel crate knows the type of the table as a stub alone.
+        field!(self.sb, s_export_op = core::ptr::from_ref(table.0).cast())
     }
 
     /// Installs the filesystem's data, and the mounts of its layers, which outlive it and all inodes. Nothing can fail here,
@@ -384,8 +385,7 @@ impl<'a, F: FileSystem> FilledSuper<'a, F> {
         // SAFETY: charter 1; the call takes the reference over, also where it fails.
         let dentry = unsafe { bindings::d_make_root(inode.as_ptr().cast()) };
         let dentry = NonNull::new(dentry).ok_or(ENOMEM)?;
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else; `self` is the one that may set it.
-        unsafe { (*self.0.as_ptr()).s_root = dentry.as_ptr() };
+        field!(self.0, s_root = dentry.as_ptr());
         // SAFETY: charter 1 and 3: the super block references its root, which was made of one of its inodes.
         Ok(Rooted(unsafe { OwnDentry::from_raw(dentry.as_ptr()) }))
     }

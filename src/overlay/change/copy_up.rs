@@ -30,11 +30,11 @@ use crate::{
         file::{self, LayerFile},
         log::warn_limited,
         mount::{MountAccess, PathRef, WritePath, Writing},
-        sync::OnceRef,
+        sync::Once,
         CBuf, Mode, NameSnapshot, OpGuard, Ref,
     },
 };
-use kernel::{fs::File, prelude::*};
+use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
 /// Bytes copied between two looks for a fatal signal.
 const CHUNK: i64 = 1 << 20;
@@ -204,8 +204,8 @@ impl<'a> Source<'a> {
 /// The files that a copy-up opens, which are closed when no lock is held any more: to close a file of a layer may mean to
 /// wait for a daemon, and that one for a freeze.
 struct Files {
-    from: OnceRef<LayerFile>,
-    to: OnceRef<LayerFile>,
+    from: Once<ARef<LayerFile>>,
+    to: Once<ARef<LayerFile>>,
 }
 
 fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
@@ -215,8 +215,8 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
     let (mnt, work) = fs.work()?;
     let source = Source::read(inode, parent, want)?;
     let files = Files {
-        from: OnceRef::new(),
-        to: OnceRef::new(),
+        from: Once::new(),
+        to: Once::new(),
     };
 
     // One copy-up of an object at a time; others wait and find it done.

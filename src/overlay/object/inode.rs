@@ -21,7 +21,7 @@ use crate::{
         log::warn_limited,
         mount::{PathRef, Writing},
         new_inode::Found,
-        sync::{Flags, OnceArc},
+        sync::{Flags, Once},
         Mode, OpGuard, Ref,
     },
 };
@@ -29,7 +29,10 @@ use core::ops::Deref;
 use kernel::{
     impl_flags,
     prelude::*,
-    sync::atomic::{Atomic, Full, Relaxed},
+    sync::{
+        atomic::{Atomic, Full, Relaxed},
+        Arc,
+    },
 };
 
 impl_flags!(
@@ -98,7 +101,7 @@ pub(crate) struct Directory {
     /// Lower layers asked in vain since its names were last learnt.
     pub(crate) asked: Atomic<u32>,
     /// What it remembers of its layers.
-    pub(crate) cache: OnceArc<DirCache>,
+    pub(crate) cache: Once<Arc<DirCache>>,
 }
 
 impl Data {
@@ -576,7 +579,7 @@ impl<'o> Object<'o> {
                 flags,
                 version: Atomic::new(0),
                 asked: Atomic::new(0),
-                cache: OnceArc::new(),
+                cache: Once::new(),
             })
         } else {
             Data::Other(identity)
