@@ -12,6 +12,16 @@ use kernel::{cred::Credential, error::to_result, prelude::*, sync::aref::ARef};
 /// Runs `f` with `cred` as the task's effective credentials; `f` gets those replaced.
 ///
 /// A closure, not a guard: a forgotten guard would leave the credentials on the task.
+///
+/// # Examples
+///
+/// ```ignore
+/// // As who mounted it; `original` is the caller.
+/// cred::scope(fs.creds(), |original| {
+///     let creator = cred::creator(original, NewEntry::Named(child), owner, mode)?;
+///     cred::scope(&creator, |_| create(child))
+/// })
+/// ```
 #[inline]
 pub(crate) fn scope<R>(cred: &Credential, f: impl FnOnce(&Credential) -> R) -> R {
     // SAFETY: charter 1 and 9: `cred` is referenced until the old value is put back below; the kernel never unwinds.

@@ -94,6 +94,17 @@ impl<'a> Started<'a> {
 /// # Invariants
 ///
 /// `dir` is the inode of the parent of `child`.
+///
+/// # Examples
+///
+/// ```ignore
+/// let write = mnt.want_write()?;
+/// let creating = Creating::start(write.writing(), dir, b"log")?;
+/// if creating.dentry().is_negative() {
+///     let made = creating.create(New::Node(Mode(Mode::DIR | 0o755), 0))?;
+///     Acl::remove(write.writing().path(&made)?, AclType::Default)?;
+/// }
+/// ```
 pub(crate) struct Creating<'a> {
     writing: Writing<'a>,
     dir: &'a Inode,
@@ -288,6 +299,12 @@ pub(crate) mod rename_flags {
 /// # Invariants
 ///
 /// The `start_renaming*` call of this task that filled `rd` was not ended yet.
+///
+/// # Examples
+///
+/// ```ignore
+/// Renaming::start(writing, (from, b"a"), (to, b"b"), rename_flags::NOREPLACE)?.rename()?;
+/// ```
 pub(crate) struct Renaming<'a> {
     rd: bindings::renamedata,
     _dirs: PhantomData<&'a Dentry>,

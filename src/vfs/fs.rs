@@ -109,6 +109,28 @@ fn flag(set: bool, flag: u32) -> usize {
 }
 
 /// A filesystem; a value of the type is the super block's own data.
+///
+/// # Examples
+///
+/// ```ignore
+/// impl FileSystem for Overlay {
+///     const NAME: &'static CStr = c"rovl";
+///     type Directory = OnDirectory; // operations, by the kind of inode
+///     type DirectoryFile = OpenDir; // operations of open files, and what is kept with one
+///     // …
+///     fn fill_super<'a>(
+///         sb: NewSuper<'a, Self>,
+///         fc: &FsContext,
+///         context: &mut Self::Context,
+///     ) -> Result<Rooted<'a, Self>> {
+///         let (data, mounts) = context.open_layers(fc)?;
+///         let sb = sb.set_data(data, mounts);
+///         let root = NewInode::unhashed(sb.sb())?;
+///         // …
+///         sb.set_root(root)
+///     }
+/// }
+/// ```
 pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     /// Name of the type.
     const NAME: &'static CStr;

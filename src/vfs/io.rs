@@ -13,6 +13,15 @@ use kernel::{cred::Credential, error::to_result, fs::File, prelude::*};
 pub(super) type RawIo = (*mut bindings::kiocb, *mut bindings::iov_iter, bool);
 
 /// A read or write request on a regular file of `F`, to be passed on to a file of a layer.
+///
+/// # Examples
+///
+/// ```ignore
+/// fn write(open: OpenFile<'_, Overlay>, io: Io<'_, Overlay>, real: &File) -> Result<usize> {
+///     let lock = open.inode().lock();
+///     io.pass::<Hooks>(real, open.inode().fs().creds(), Some(&lock))
+/// }
+/// ```
 pub(crate) struct Io<'a, F: FileSystem> {
     iocb: *mut bindings::kiocb,
     iter: *mut bindings::iov_iter,

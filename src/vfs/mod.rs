@@ -68,6 +68,7 @@ pub(crate) mod file;
 pub(crate) mod file_ops;
 pub(crate) mod fs;
 pub(crate) mod handle;
+mod idmap;
 pub(crate) mod inode;
 pub(crate) mod inode_ops;
 pub(crate) mod io;

@@ -4,6 +4,7 @@
 //!
 //! C headers: `include/linux/mount.h`, `include/linux/path.h`.
 
+pub(crate) use super::idmap::IdMap;
 use super::{attr::Stat, calls, refs::Ref, Dentry, Inode, SuperBlock};
 use crate::bindings;
 use core::{mem::offset_of, ptr::NonNull};
@@ -24,68 +25,6 @@ pub(super) fn task_has_fs() -> Result {
     match calls::rovl_task_has_fs() {
         true => Ok(()),
         false => Err(ESRCH),
-    }
-}
-
-/// How a mount maps owner ids.
-#[repr(transparent)]
-pub(crate) struct IdMap(Opaque<bindings::mnt_idmap>);
-
-impl IdMap {
-    /// # Safety
-    ///
-    /// `ptr` is a valid id mapping for `'a`.
-    pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::mnt_idmap) -> &'a Self {
-        // SAFETY: by the contract; the type is transparent.
-        unsafe { &*ptr.cast() }
-    }
-
-    /// The mapping that leaves all ids as they are.
-    #[inline]
-    pub(crate) fn nop() -> &'static Self {
-        // SAFETY: a static of the kernel; only its address is taken.
-        unsafe { Self::from_raw(&raw mut bindings::nop_mnt_idmap) }
-    }
-
-    #[inline]
-    pub(super) fn as_ptr(&self) -> *mut bindings::mnt_idmap {
-        self.0.get()
-    }
-
-    /// Whether all ids stay as they are: what nearly every mount has, so it is asked before a call is made.
-    #[inline]
-    pub(super) fn is_nop(&self) -> bool {
-        core::ptr::eq(self, Self::nop())
-    }
-
-    /// As whom the mount shows the user `uid` of `inode`'s filesystem; no user (`-1`) where it has no place for it.
-    #[inline]
-    pub(super) fn show_uid(&self, inode: &Inode, uid: bindings::kuid_t) -> bindings::kuid_t {
-        if self.is_nop() {
-            return uid;
-        }
-        let shown = calls::make_vfsuid(self, inode.sb().user_ns(), uid);
-        bindings::kuid_t { val: shown.val }
-    }
-
-    /// As [`show_uid`](Self::show_uid), of a group.
-    #[inline]
-    pub(super) fn show_gid(&self, inode: &Inode, gid: bindings::kgid_t) -> bindings::kgid_t {
-        if self.is_nop() {
-            return gid;
-        }
-        let shown = calls::make_vfsgid(self, inode.sb().user_ns(), gid);
-        bindings::kgid_t { val: shown.val }
-    }
-
-    /// Who on `inode`'s filesystem the user `uid` is that the mount shows; no user where there is none.
-    pub(super) fn stored_uid(&self, inode: &Inode, uid: bindings::vfsuid_t) -> bindings::kuid_t {
-        calls::from_vfsuid(self, inode.sb().user_ns(), uid)
-    }
-
-    /// As [`stored_uid`](Self::stored_uid), of a group.
-    pub(super) fn stored_gid(&self, inode: &Inode, gid: bindings::vfsgid_t) -> bindings::kgid_t {
-        calls::from_vfsgid(self, inode.sb().user_ns(), gid)
     }
 }
 
@@ -316,6 +255,14 @@ impl<'a> Writing<'a> {
 }
 
 /// A path whose object may be changed: it is seen through a mount that its holder has leave to write to.
+///
+/// # Examples
+///
+/// ```ignore
+/// let write = mnt.want_write()?;
+/// let path = write.writing().path(dentry)?;
+/// xattr::set(path, c"user.origin", b"rovl", SetFlags::ANY)?;
+/// ```
 #[derive(Clone, Copy)]
 pub(crate) struct WritePath<'a>(PathRef<'a>, NotThreadSafe);
 
@@ -504,6 +451,15 @@ impl<'a> PathRef<'a> {
 /// # Invariants
 ///
 /// As for [`PathRef`]; the lifetime of `dentry`'s reference is that of `mnt`.
+///
+/// # Examples
+///
+/// ```ignore
+/// let path = Path::resolve(c"/srv/layer")?;
+/// let mnt = Mount::clone_private(path.as_ref(), true)?;
+/// drop(path); // `mnt` keeps what it shows.
+/// let found = mnt.root().dentry().lookup(&mnt, b"etc")?;
+/// ```
 pub(crate) struct Path {
     /// First, as it is dropped before the mount, which keeps its super block.
     dentry: Ref<'static, Dentry>,

@@ -28,6 +28,19 @@ pub(crate) enum Found<'a, F: FileSystem> {
 /// # Invariants
 ///
 /// Owns a reference, and nobody else uses the inode; where `locked`, the inode has `I_NEW`.
+///
+/// # Examples
+///
+/// ```ignore
+/// let inode = match NewInode::get(sb, key)? {
+///     Found::Old(inode) => inode,
+///     Found::New(mut new) => {
+///         new.set_kind(mode, rdev);
+///         new.set_backing(Some(upper), Lowers::Empty)?;
+///         new.publish()
+///     }
+/// };
+/// ```
 pub(crate) struct NewInode<'a, F: FileSystem> {
     inode: Ref<'a, OwnInode<F>>,
     locked: bool,

@@ -44,6 +44,17 @@ impl RcuError {
 /// # Invariants
 ///
 /// Charter 3 and 6 hold for the inode during `'a`.
+///
+/// # Examples
+///
+/// ```ignore
+/// fn permission_rcu(idmap: &IdMap, inode: RcuInode<'_, Overlay>, mask: u32) -> Result<(), RcuError> {
+///     inode.generic_permission(idmap, mask)?;
+///     let upper = inode.upper().ok_or(RcuError::WouldBlock)?;
+///     let creds = inode.creds()?;
+///     cred::scope(creds, |_| upper.inode()?.permission(upper.idmap(), mask))
+/// }
+/// ```
 pub(crate) struct RcuInode<'a, F: FileSystem>(*mut bindings::inode, PhantomData<&'a OwnInode<F>>);
 
 impl<F: FileSystem> Clone for RcuInode<'_, F> {

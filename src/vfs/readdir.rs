@@ -230,6 +230,16 @@ fn iterate<E: FnMut(Entry<'_>) -> ControlFlow<(), i32>>(
 /// # Errors
 ///
 /// What the filesystem or `each` returns; `EINTR` and the like.
+///
+/// # Examples
+///
+/// ```ignore
+/// let mut subdirectories = 0;
+/// readdir::read_all(&*file::open_checked(path, false)?, |entry| {
+///     subdirectories += usize::from(entry.kind == dt::DIR);
+///     Ok(())
+/// })?;
+/// ```
 pub(crate) fn read_all(file: &File, mut each: impl FnMut(Entry<'_>) -> Result) -> Result {
     let mut pos = 0;
     loop {

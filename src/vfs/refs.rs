@@ -29,6 +29,13 @@ pub(crate) unsafe trait Counted {
 /// # Invariants
 ///
 /// Owns a reference; the object's super block is kept for `'a` by somebody else.
+///
+/// # Examples
+///
+/// ```ignore
+/// let found: Ref<'_, Dentry> = dir.lookup(&mnt, b"etc")?; // no longer than `mnt`
+/// let parent = found.up();
+/// ```
 #[repr(transparent)]
 pub(crate) struct Ref<'a, T: Counted>(NonNull<T>, PhantomData<&'a T>);
 

@@ -102,6 +102,17 @@ impl OwnError {
 /// # Invariants
 ///
 /// Null, or what `P::into_foreign()` returned for a value that this one owns.
+///
+/// # Examples
+///
+/// ```ignore
+/// let file: Once<ARef<LayerFile>> = Once::new();
+/// if file.get().is_none() {
+///     // Where another task was quicker its file is used, and this one closed.
+///     drop(file.set(open()?));
+/// }
+/// let file = file.get().ok_or(EIO)?;
+/// ```
 pub(crate) struct Once<P: ForeignOwnable>(Atomic<*mut c_void>, PhantomData<P>);
 
 // SAFETY: the value owns a `P` that is set once, atomically.

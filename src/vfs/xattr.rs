@@ -165,6 +165,27 @@ pub(crate) fn copy_up_wanted(source: &Dentry, name: &CStr) -> Result<bool> {
 }
 
 /// A handler for the names with one prefix.
+///
+/// # Examples
+///
+/// ```ignore
+/// struct Trusted;
+///
+/// impl Handler<Overlay> for Trusted {
+///     const PREFIX: &'static CStr = c"trusted.";
+///     fn get(dentry: &Dentry, inode: &Inode, suffix: &CStr, out: &mut OutBuf<'_>) -> Result { /* … */ }
+///     fn set(
+///         dentry: &Dentry,
+///         inode: &Inode,
+///         suffix: &CStr,
+///         value: Option<&[u8]>,
+///         flags: SetFlags,
+///     ) -> Result { /* … */ }
+/// }
+///
+/// // The second gets the names that the first does not take.
+/// sb.set_xattrs::<(Trusted, Other)>();
+/// ```
 pub(crate) trait Handler<F: FileSystem>: 'static {
     /// The prefix, with its dot; empty for all names that no earlier handler takes.
     const PREFIX: &'static CStr;
