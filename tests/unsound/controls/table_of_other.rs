@@ -6,12 +6,12 @@ use crate::{
     overlay::Overlay,
     vfs::{
         context::{Context, FsContext, Value},
+        dentry::WalkFlags,
         file::{Range, Transfer},
         file_ops::{
             DirectoryOperations, Flush, Generation, Io, Mapping, OpenFile, Opening,
             RegularOperations, Splice,
         },
-        dentry::WalkFlags,
         fs::{FileSystem, InodeData, Policy},
         inode_ops::InodeOperations,
         outbuf::OutBuf,
