@@ -285,8 +285,7 @@ impl Dentry {
         if !self.can_lookup() {
             return Err(ENOTDIR);
         }
-        // SAFETY: as was just seen; a directory is none no more when its inode goes, which it keeps (charter 2). The type is
-        // transparent.
+        // SAFETY: as was just seen; a dentry of a directory keeps its inode, and so its kind (charter 2). The type is transparent.
         Ok(unsafe { &*core::ptr::from_ref(self).cast() })
     }
 
