@@ -61,6 +61,14 @@ impl<F: FileSystem> Io<'_, F> {
         self.flags() & bindings::ROVL_IOCB_NOWAIT as i32 != 0
     }
 
+    /// The file that it was made on.
+    fn open(&self) -> OpenFile<'_, F> {
+        // SAFETY: the request is the callback's for its duration.
+        let file = unsafe { (*self.iocb).ki_filp };
+        // SAFETY: charter 1 and 3: the request references its file, one of `F`.
+        unsafe { OpenFile::from_raw(file) }
+    }
+
     fn flags(&self) -> i32 {
         // SAFETY: the request is the callback's for its duration.
         unsafe { (*self.iocb).ki_flags }
@@ -87,11 +95,7 @@ impl<F: FileSystem> Io<'_, F> {
         lock: Option<&InodeGuard<'_>>,
     ) -> Result<usize> {
         let mut ctx = hooks::<F, H>(cred);
-        // SAFETY: the request is the callback's for its duration.
-        let file = unsafe { (*self.iocb).ki_filp };
-        // SAFETY: charter 1 and 3: the request references its file, one of `F`.
-        let open: OpenFile<'_, F> = unsafe { OpenFile::from_raw(file) };
-        if self.write && !holds(lock, open) {
+        if self.write && !holds(lock, self.open()) {
             return Err(EINVAL);
         }
         if self.is_nowait() && !file::serves_nowait(real) {
