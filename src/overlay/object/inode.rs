@@ -15,7 +15,7 @@ use crate::{
     },
     vfs::{
         self,
-        backing::{LowerPaths, Lowers},
+        backing::{LowerPath, LowerPaths, Lowers},
         dentry::REVALIDATE,
         fs::InodeData,
         log::warn_limited,
@@ -81,12 +81,42 @@ pub(crate) enum Identity {
     None,
 }
 
+impl_flags!(
+    /// States of anything but a directory.
+    #[derive(Clone, Copy)]
+    pub(crate) struct LeafFlags(u32);
+
+    /// A state of anything but a directory.
+    #[derive(Clone, Copy)]
+    pub(crate) enum LeafFlag {
+        /// Upper, if it has the file, has it without its data, which is that of the lowest of the lower objects.
+        Bare = 1,
+    }
+);
+
 /// What the union keeps with an inode.
 pub(crate) enum Data {
     /// With a directory.
     Directory(Directory),
-    /// With anything else: by what it is hashed.
-    Other(Identity),
+    /// With anything else.
+    Other(Leaf),
+}
+
+/// What anything but a directory has.
+pub(crate) struct Leaf {
+    identity: Identity,
+    /// Changed while the operation lock is held: set before the object in upper is, if at all, and cleared once.
+    flags: Flags<LeafFlags>,
+}
+
+impl Leaf {
+    fn new(identity: Identity, is_bare: bool) -> Self {
+        let flags = Flags::new();
+        if is_bare {
+            flags.set(LeafFlag::Bare);
+        }
+        Self { identity, flags }
+    }
 }
 
 /// What a directory has.
@@ -106,14 +136,23 @@ impl Data {
     fn identity(&self) -> Identity {
         match self {
             Self::Directory(dir) => dir.identity,
-            Self::Other(identity) => *identity,
+            Self::Other(leaf) => leaf.identity,
+        }
+    }
+
+    /// Whether upper, which has the object, has all of it; once it has, it has for good.
+    #[inline]
+    fn is_whole(&self) -> bool {
+        match self {
+            Self::Directory(_) => true,
+            Self::Other(leaf) => !leaf.flags.test(LeafFlag::Bare),
         }
     }
 }
 
 impl InodeData for Data {
     fn empty() -> Self {
-        Self::Other(Identity::None)
+        Self::Other(Leaf::new(Identity::None, false))
     }
 
     fn evicted(&self) {
@@ -134,7 +173,14 @@ pub(crate) struct Real<'a> {
     pub(crate) layer: u16,
 }
 
-impl Real<'_> {
+impl<'a> Real<'a> {
+    fn of_lower(lower: LowerPath<'a>) -> Self {
+        Self {
+            path: lower.path(),
+            layer: lower.layer(),
+        }
+    }
+
     /// Whether it is in upper.
     #[inline]
     pub(crate) fn is_upper(self) -> bool {
@@ -147,17 +193,16 @@ impl Real<'_> {
 pub(crate) struct Reals<'a> {
     upper: Option<PathRef<'a>>,
     lowers: LowerPaths<'a>,
-    identity: Identity,
-    is_dir: bool,
+    data: &'a Data,
 }
 
 impl<'a> Reals<'a> {
     fn topmost_lower(self) -> Option<Real<'a>> {
-        let lower = self.lowers.first()?;
-        Some(Real {
-            path: lower.path(),
-            layer: lower.layer(),
-        })
+        self.lowers.first().map(Real::of_lower)
+    }
+
+    fn is_dir(self) -> bool {
+        matches!(self.data, Data::Directory(_))
     }
 
     /// The one that answers for the attributes: upper, else the topmost lower one; `ESTALE` where there is none.
@@ -169,10 +214,30 @@ impl<'a> Reals<'a> {
         }
     }
 
+    /// The one that has the content: of a file the data, of a directory the entries of the topmost layer, of a symlink the
+    /// target; `ESTALE` where there is none. Of a file that upper, or the topmost lower layer, has without its data it is
+    /// the lowest.
+    #[inline]
+    pub(crate) fn content(self) -> Result<Real<'a>> {
+        match self.upper {
+            Some(path) if self.data.is_whole() => Ok(Real { path, layer: UPPER }),
+            _ => self.lower_content().ok_or(ESTALE),
+        }
+    }
+
+    /// The lower one that has the content, or had it before it was copied up.
+    #[inline]
+    fn lower_content(self) -> Option<Real<'a>> {
+        match self.data {
+            Data::Directory(_) => self.topmost_lower(),
+            Data::Other(_) => self.lowers.last().map(Real::of_lower),
+        }
+    }
+
     /// The lower one that a copied-up object came from, where the inode number is its.
     pub(crate) fn origin(self) -> Option<Real<'a>> {
         match self.upper {
-            Some(_) if self.identity == Identity::Lower => self.topmost_lower(),
+            Some(_) if self.data.identity() == Identity::Lower => self.topmost_lower(),
             _ => None,
         }
     }
@@ -187,7 +252,7 @@ impl<'a> Reals<'a> {
 
     /// Whether it is a directory of several layers.
     pub(crate) fn is_merged(self) -> bool {
-        self.is_dir && self.lowers.len() > usize::from(self.upper.is_none())
+        self.is_dir() && self.lowers.len() > usize::from(self.upper.is_none())
     }
 }
 
@@ -198,8 +263,7 @@ impl Inode {
         Reals {
             upper: self.upper_path(),
             lowers: self.lowers(),
-            identity: self.data().identity(),
-            is_dir: matches!(self.data(), Data::Directory(_)),
+            data: self.data(),
         }
     }
 
@@ -209,10 +273,26 @@ impl Inode {
         Ok(self.reals().attributes()?.path)
     }
 
-    /// The path of the real object that has its content.
+    /// The real object that has its content.
     #[inline]
     pub(crate) fn content(&self) -> Result<Real<'_>> {
-        self.reals().attributes()
+        self.reals().content()
+    }
+
+    /// The one of its lower objects that has its content, or had it before it was copied up.
+    pub(crate) fn lower_content(&self) -> Option<PathRef<'_>> {
+        Some(self.reals().lower_content()?.path)
+    }
+
+    /// Its path in upper, where upper has its content.
+    #[inline]
+    pub(crate) fn content_in_upper(&self) -> Option<PathRef<'_>> {
+        self.upper_path().filter(|_| self.data().is_whole())
+    }
+
+    /// Whether upper has it without its data.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.upper_path().is_some() && !self.data().is_whole()
     }
 
     /// Its dentry in upper.
@@ -230,6 +310,12 @@ impl Inode {
     #[inline]
     pub(crate) fn lower_path(&self) -> Option<PathRef<'_>> {
         Some(self.lowers().first()?.path())
+    }
+
+    /// Whether the topmost of its lower objects has several names.
+    pub(crate) fn has_lower_links(&self) -> bool {
+        let lower = self.lower_path().and_then(|path| path.dentry().inode());
+        lower.is_some_and(|lower| lower.nlink() > 1)
     }
 
     /// It as a directory.
@@ -394,12 +480,22 @@ impl<'a> Dir<'a> {
     }
 }
 
-/// Sets what a copy-up made as the object in upper of the inode whose operation lock is held.
+/// Sets what a copy-up made as the object in upper of the inode whose operation lock is held; `is_bare` where it has no
+/// data.
 ///
 /// # Errors
 ///
 /// `EIO` where it has one, `ESTALE` where `upper` is negative.
-pub(crate) fn set_upper(held: &OpGuard<'_, Overlay>, upper: Ref<'_, vfs::Dentry>) -> Result {
+pub(crate) fn set_upper(
+    held: &OpGuard<'_, Overlay>,
+    upper: Ref<'_, vfs::Dentry>,
+    is_bare: bool,
+) -> Result {
+    // Before the object: who sees that sees this.
+    match held.inode().data() {
+        Data::Other(leaf) if is_bare => leaf.flags.set(LeafFlag::Bare),
+        _ => set_whole(held),
+    }
     let (is_link, flags) = {
         let real = upper.positive()?;
         (real.mode().file_type() == Mode::LNK, real.flags())
@@ -414,12 +510,21 @@ pub(crate) fn set_upper(held: &OpGuard<'_, Overlay>, upper: Ref<'_, vfs::Dentry>
     Ok(())
 }
 
+/// Notes that the object in upper of the inode whose operation lock is held has its data now.
+pub(crate) fn set_whole(held: &OpGuard<'_, Overlay>) {
+    if let Data::Other(leaf) = held.inode().data() {
+        leaf.flags.clear(LeafFlag::Bare);
+    }
+}
+
 /// The real objects under a name: what a lookup finds, what a creation makes, what an inode is made of.
 pub(crate) struct Object<'a> {
     /// The one in upper.
     pub(crate) upper: Option<Ref<'a, vfs::Dentry>>,
-    /// Those in lower layers; of a copied-up file, its origin.
+    /// Those in lower layers. Of a copied-up file, its origin; of one without data, that which has it, too, as the last.
     pub(crate) lower: Lowers<'a>,
+    /// The one in upper is a file without its data.
+    pub(crate) is_bare: bool,
 }
 
 impl<'o> Object<'o> {
@@ -428,6 +533,7 @@ impl<'o> Object<'o> {
         Self {
             upper: Some(upper),
             lower: Lowers::Empty,
+            is_bare: false,
         }
     }
 
@@ -576,7 +682,7 @@ impl<'o> Object<'o> {
                 cache: OnceArc::new(),
             })
         } else {
-            Data::Other(identity)
+            Data::Other(Leaf::new(identity, self.is_bare))
         };
         new.set_data(data);
         new.copy_attr(real, path.idmap());
