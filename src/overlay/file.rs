@@ -78,9 +78,7 @@ impl RegularFile {
     #[cold]
     fn take_flags(&self, open: OpenFile<'_>) -> Result<&File> {
         // Whether and how direct I/O is possible is a question to the file that will be written.
-        if open.flags() & file::flags::O_DIRECT != 0
-            && file::is_writable(open.file())
-        {
+        if open.flags() & file::flags::O_DIRECT != 0 && file::is_writable(open.file()) {
             copy_up_for_write(open)?;
         }
         let real = self.current(open)?;

@@ -288,7 +288,10 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         Some(upper) => {
             // Two names are one lower file, and this is the second.
             plan.link_up(upper.dentry())?;
-            inode.is_bare().then(|| plan.stage_again(upper)).transpose()?
+            inode
+                .is_bare()
+                .then(|| plan.stage_again(upper))
+                .transpose()?
         }
         None => Some(plan.stage()?),
     };
@@ -359,12 +362,9 @@ impl<'a> Planned<'a> {
         self.source.stat.mode().is_reg()
     }
 
-    /// Whether the copy is left without the data that there is.
+    /// Whether the copy is left without data.
     fn is_bare(&self) -> bool {
-        self.want == Want::Attributes
-            && self.fs.has_metacopy()
-            && self.is_file()
-            && self.source.stat.size() != 0
+        self.want == Want::Attributes && self.fs.has_metacopy() && self.is_file()
     }
 
     /// Whether the copy is synced after `step`, before anybody can see it: the one place that decides it.

@@ -124,9 +124,7 @@ pub(crate) fn record(dentry: &Dentry, upper: PathRef<'_>, how: How<'_>) -> Resul
     let fs = dentry.fs();
     let set = |value: &[u8]| marks::set_own(fs, upper, Mark::Redirect, value, Err(EXDEV));
     let record = || match (read(fs.namespace(), upper)?, how) {
-        (Some(known), How::Path) if !known.is_path() => {
-            set(Backwards::path_of(dentry)?.as_bytes())
-        }
+        (Some(known), How::Path) if !known.is_path() => set(Backwards::path_of(dentry)?.as_bytes()),
         (Some(_), _) => Ok(()),
         (None, How::Name(name)) => set(name),
         (None, How::Path) => set(Backwards::path_of(dentry)?.as_bytes()),

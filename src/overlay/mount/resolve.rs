@@ -102,10 +102,7 @@ fn metacopy(settings: &mut Settings, messages: &mut Messages) -> Result<(), Refu
     if settings.metacopy.value == Switch::Off || redirects.value == RedirectDir::On {
         return Ok(());
     }
-    match (
-        settings.metacopy.is_asked_for(),
-        redirects.is_asked_for(),
-    ) {
+    match (settings.metacopy.is_asked_for(), redirects.is_asked_for()) {
         (true, true) => {
             return Err(Refusal::Conflict(
                 settings.spelled("metacopy"),
@@ -734,7 +731,10 @@ mod tests {
         for (parameters, choices, can, expected, said) in cases {
             let seen = resolve(&asked(parameters, choices), &can).map(|(effective, messages)| {
                 assert_eq!(messages.iter().count(), said);
-                assert_eq!(effective.has_metacopy(), effective.metacopy.value == Switch::On);
+                assert_eq!(
+                    effective.has_metacopy(),
+                    effective.metacopy.value == Switch::On
+                );
                 (effective.metacopy.value, effective.redirect_dir.value)
             });
             assert_eq!(seen.map_err(|refusal| refusal.error()), expected);
