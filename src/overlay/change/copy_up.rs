@@ -10,7 +10,10 @@
 //! staged removes itself unless published, or stays as it was. No lock of upper is held and no freeze is held off while data is copied, and files are
 //! closed when no lock is held at all.
 
-use super::metadata::{self, copy_xattrs, file_flags, set_attributes, set_file_flags};
+use super::{
+    data::{self, Bare, Copying},
+    metadata::{copy_xattrs, file_flags, set_attributes, set_file_flags},
+};
 use crate::{
     overlay::{
         layer::{
@@ -37,12 +40,6 @@ use crate::{
     },
 };
 use kernel::{fs::File, prelude::*};
-
-/// Bytes copied between two looks for a fatal signal.
-const CHUNK: i64 = 1 << 20;
-
-/// The longest file whose holes are not looked for where nothing says that it has any.
-const SMALL: i64 = 16 << 10;
 
 /// How much of an object is wanted in upper.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -288,10 +285,10 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         Some(upper) => {
             // Two names are one lower file, and this is the second.
             plan.link_up(upper.dentry())?;
-            inode
-                .is_bare()
-                .then(|| plan.stage_again(upper))
-                .transpose()?
+            match want {
+                Want::Attributes => None,
+                _ => Some(plan.stage_again(upper)?),
+            }
         }
         None => Some(plan.stage()?),
     };
@@ -330,15 +327,6 @@ enum Unseen<'a, Entry> {
     Entry(Entry),
     /// What upper has without data.
     Bare(Bare<'a>),
-}
-
-/// A file of upper that is marked to have no data, and what writing that takes away. Nobody changes its attributes
-/// while the operation lock is held.
-struct Bare<'a> {
-    upper: PathRef<'a>,
-    /// Set-id bits and times.
-    stat: Stat,
-    capability: Option<KVVec<u8>>,
 }
 
 /// A copy without data.
@@ -399,15 +387,9 @@ impl<'a> Planned<'a> {
 
     /// Takes `upper`, which has no data, for the object that gets it.
     fn stage_again(self, upper: PathRef<'a>) -> Result<Staged<'a>> {
-        let mut stat = Stat::zeroed();
-        upper.stat(&mut stat, statx::BASIC)?;
         Ok(Staged {
             plan: self,
-            object: Unseen::Bare(Bare {
-                upper,
-                stat,
-                capability: metadata::capability(upper)?,
-            }),
+            object: Unseen::Bare(Bare::read(upper)?),
         })
     }
 
@@ -428,13 +410,10 @@ impl<'a> Planned<'a> {
     }
 
     fn copy_file(&self, from: &File, to: &File, len: i64) -> Result {
-        // Sharing of extents, where the filesystem can; else it fails and data is copied.
-        if file::clone_range(from, to, len) == Ok(len) {
-            return Ok(());
+        match data::copy(from, to, len, self.source.stat.occupied())? {
+            Copying::Shared => Ok(()),
+            Copying::Written => self.sync_after(Step::Data),
         }
-        let dense = len <= SMALL && self.source.stat.occupied() >= len;
-        copy_bytes(from, to, len, dense)?;
-        self.sync_after(Step::Data)
     }
 
     /// Links `object`, which is in upper, under the dentry's name in `dir`.
@@ -480,37 +459,6 @@ impl<'a> Planned<'a> {
     }
 }
 
-impl Bare<'_> {
-    /// Gives it back what writing its data took away.
-    fn restore(&self) -> Result {
-        {
-            let lock = self.upper.positive()?.lock();
-            metadata::set_attributes(self.upper, &self.stat, &lock)?;
-        }
-        match &self.capability {
-            Some(value) => metadata::set_capability(self.upper, value),
-            None => Ok(()),
-        }
-    }
-
-    fn set_size(&self, size: i64) -> Result {
-        let lock = self.upper.positive()?.lock();
-        Iattr::size(size).apply(self.upper, &lock)
-    }
-
-    /// Takes the mark away; `truncate` where the data is no more.
-    fn complete(&self, fs: &Overlay, truncate: bool) -> Result {
-        if truncate {
-            self.set_size(0)?;
-        }
-        marks::clear_metacopy(fs, self.upper).inspect_err(|_| {
-            if truncate {
-                let _ = self.set_size(self.stat.size());
-            }
-        })
-    }
-}
-
 /// What a copy can be synced after; once, as a sync costs more than all the rest.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -534,7 +482,7 @@ impl<'a> Staged<'a> {
                 drop(files.to.set(file::open_checked(entry.path()?, has_data)?));
             }
             Unseen::Bare(bare) if is_used => {
-                drop(files.to.set(file::open_checked(bare.upper, has_data)?));
+                drop(files.to.set(file::open_checked(bare.path(), has_data)?));
             }
             _ => {}
         }
@@ -555,38 +503,6 @@ impl<'a> Staged<'a> {
             }
         }
     }
-}
-
-/// Copies `len` bytes; holes stay some, unless the file is known to be `dense`.
-fn copy_bytes(from: &File, to: &File, len: i64, dense: bool) -> Result {
-    file::verify_area(from, false, 0, len)?;
-    file::verify_area(to, true, 0, len)?;
-    let mut seek = !dense && file::can_seek(from);
-    let (mut pos, mut data) = (0, -1);
-    while pos < len {
-        if file::fatal_signal_pending() {
-            return Err(EINTR);
-        }
-        if seek && data < pos {
-            match file::seek_data(from, pos) {
-                Ok(next) if next > pos => {
-                    // The final size is set with the attributes.
-                    (pos, data) = (next, next);
-                    continue;
-                }
-                Ok(next) => data = next,
-                Err(e) if file::is_no_data(e) => break,
-                Err(_) => seek = false,
-            }
-        }
-        let part = usize::try_from((len - pos).min(CHUNK))?;
-        match file::copy(from, to, pos, part)? {
-            // The lower file was truncated underneath: what is missing stays a hole.
-            0 => break,
-            copied => pos += i64::try_from(copied)?,
-        }
-    }
-    Ok(())
 }
 
 impl<'a> Copied<'a> {
@@ -621,7 +537,7 @@ impl Filled<'_> {
         match &self.object {
             Unseen::Unnamed(file) => Ok(PathRef::of_file(file)),
             Unseen::Entry(temp) => temp.path(),
-            Unseen::Bare(bare) => Ok(bare.upper),
+            Unseen::Bare(bare) => Ok(bare.path()),
         }
     }
 

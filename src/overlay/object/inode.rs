@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The overlay inode: what stands behind it, what it keeps by its kind, how it is hashed.
-//!
-//! Three questions are asked of an inode, and each has its answer by name: which real object answers for its
-//! [attributes](Inode::attributes), which one has its [content](Inode::content), and which one gives its
-//! [number](Reals::number).
 
-use super::protected::{self, COPIED_FLAGS};
+use super::{
+    protected::{self, COPIED_FLAGS},
+    reals::{Identity, Leaf, Real, Reals},
+};
 use crate::{
     overlay::{
         dir::cache::DirCache,
-        layer::{marks, Layout, UPPER},
+        layer::{marks, Layout},
         union::{Child, Dentry, Inode, NewInode, Overlay, Super},
     },
     vfs::{
         self,
-        backing::{LowerPath, LowerPaths, Lowers},
+        backing::Lowers,
         dentry::REVALIDATE,
         fs::InodeData,
         log::warn_limited,
@@ -70,53 +69,12 @@ impl_flags!(
     }
 );
 
-/// By which real object the inode hash knows an inode.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Identity {
-    /// The lower one: the inode, and its number, stay the same over copy-up.
-    Lower,
-    /// The upper one.
-    Upper,
-    /// None: a link of a lower file is an inode of its own until it is copied up; the root.
-    None,
-}
-
-impl_flags!(
-    /// States of anything but a directory.
-    #[derive(Clone, Copy)]
-    pub(crate) struct LeafFlags(u32);
-
-    /// A state of anything but a directory.
-    #[derive(Clone, Copy)]
-    pub(crate) enum LeafFlag {
-        /// Upper, if it has the file, has it without its data, which is that of the lowest of the lower objects.
-        Bare = 1,
-    }
-);
-
 /// What the union keeps with an inode.
 pub(crate) enum Data {
     /// With a directory.
     Directory(Directory),
     /// With anything else.
     Other(Leaf),
-}
-
-/// What anything but a directory has.
-pub(crate) struct Leaf {
-    identity: Identity,
-    /// Changed while the operation lock is held: set before the object in upper is, if at all, and cleared once.
-    flags: Flags<LeafFlags>,
-}
-
-impl Leaf {
-    fn new(identity: Identity, is_bare: bool) -> Self {
-        let flags = Flags::new();
-        if is_bare {
-            flags.set(LeafFlag::Bare);
-        }
-        Self { identity, flags }
-    }
 }
 
 /// What a directory has.
@@ -136,16 +94,7 @@ impl Data {
     fn identity(&self) -> Identity {
         match self {
             Self::Directory(dir) => dir.identity,
-            Self::Other(leaf) => leaf.identity,
-        }
-    }
-
-    /// Whether upper, which has the object, has all of it; once it has, it has for good.
-    #[inline]
-    fn is_whole(&self) -> bool {
-        match self {
-            Self::Directory(_) => true,
-            Self::Other(leaf) => !leaf.flags.test(LeafFlag::Bare),
+            Self::Other(leaf) => leaf.identity(),
         }
     }
 }
@@ -164,107 +113,17 @@ impl InodeData for Data {
     }
 }
 
-/// A real object and the layer that it is in.
-#[derive(Clone, Copy)]
-pub(crate) struct Real<'a> {
-    /// Its path.
-    pub(crate) path: PathRef<'a>,
-    /// The layer's index; [`UPPER`] for upper.
-    pub(crate) layer: u16,
-}
-
-impl<'a> Real<'a> {
-    fn of_lower(lower: LowerPath<'a>) -> Self {
-        Self {
-            path: lower.path(),
-            layer: lower.layer(),
-        }
-    }
-
-    /// Whether it is in upper.
-    #[inline]
-    pub(crate) fn is_upper(self) -> bool {
-        self.layer == UPPER
-    }
-}
-
-/// The real objects behind an inode, looked at once: a copy-up may set the upper one meanwhile.
-#[derive(Clone, Copy)]
-pub(crate) struct Reals<'a> {
-    upper: Option<PathRef<'a>>,
-    lowers: LowerPaths<'a>,
-    data: &'a Data,
-}
-
-impl<'a> Reals<'a> {
-    fn topmost_lower(self) -> Option<Real<'a>> {
-        self.lowers.first().map(Real::of_lower)
-    }
-
-    fn is_dir(self) -> bool {
-        matches!(self.data, Data::Directory(_))
-    }
-
-    /// The one that answers for the attributes: upper, else the topmost lower one; `ESTALE` where there is none.
-    #[inline]
-    pub(crate) fn attributes(self) -> Result<Real<'a>> {
-        match self.upper {
-            Some(path) => Ok(Real { path, layer: UPPER }),
-            None => self.topmost_lower().ok_or(ESTALE),
-        }
-    }
-
-    /// The one that has the content: of a file the data, of a directory the entries of the topmost layer, of a symlink the
-    /// target; `ESTALE` where there is none. Of a file that upper, or the topmost lower layer, has without its data it is
-    /// the lowest.
-    #[inline]
-    pub(crate) fn content(self) -> Result<Real<'a>> {
-        match self.upper {
-            Some(path) if self.data.is_whole() => Ok(Real { path, layer: UPPER }),
-            _ => self.lower_content().ok_or(ESTALE),
-        }
-    }
-
-    /// The lower one that has the content, or had it before it was copied up.
-    #[inline]
-    fn lower_content(self) -> Option<Real<'a>> {
-        match self.data {
-            Data::Directory(_) => self.topmost_lower(),
-            Data::Other(_) => self.lowers.last().map(Real::of_lower),
-        }
-    }
-
-    /// The lower one that a copied-up object came from, where the inode number is its.
-    pub(crate) fn origin(self) -> Option<Real<'a>> {
-        match self.upper {
-            Some(_) if self.data.identity() == Identity::Lower => self.topmost_lower(),
-            _ => None,
-        }
-    }
-
-    /// The one whose number is shown.
-    pub(crate) fn number(self) -> Result<Real<'a>> {
-        match self.origin() {
-            Some(origin) => Ok(origin),
-            None => self.attributes(),
-        }
-    }
-
-    /// Whether it is a directory of several layers.
-    pub(crate) fn is_merged(self) -> bool {
-        self.is_dir() && self.lowers.len() > usize::from(self.upper.is_none())
-    }
-}
-
 impl Inode {
     /// The real objects behind it now.
     #[inline]
     pub(crate) fn reals(&self) -> Reals<'_> {
-        Reals {
-            upper: self.upper_path(),
-            lowers: self.lowers(),
-            data: self.data(),
-        }
+        // In this order: what is known of the object in upper was known before it was there.
+        let (upper, data) = (self.upper_path(), self.data());
+        let leaf = match data {
+            Data::Directory(_) => None,
+            Data::Other(leaf) => Some(leaf),
+        };
+        Reals::new(upper, self.lowers(), data.identity(), leaf)
     }
 
     /// The path of the real object that answers for its attributes; `ESTALE` where there is none.
@@ -287,12 +146,21 @@ impl Inode {
     /// Its path in upper, where upper has its content.
     #[inline]
     pub(crate) fn content_in_upper(&self) -> Option<PathRef<'_>> {
-        self.upper_path().filter(|_| self.data().is_whole())
+        self.upper_path().filter(|_| self.is_whole())
     }
 
     /// Whether upper has it without its data.
     pub(crate) fn is_bare(&self) -> bool {
-        self.upper_path().is_some() && !self.data().is_whole()
+        self.upper_path().is_some() && !self.is_whole()
+    }
+
+    /// Whether upper, if it has it, has all of it.
+    #[inline]
+    fn is_whole(&self) -> bool {
+        match self.data() {
+            Data::Directory(_) => true,
+            Data::Other(leaf) => leaf.is_whole(),
+        }
     }
 
     /// Its dentry in upper.
@@ -493,7 +361,7 @@ pub(crate) fn set_upper(
 ) -> Result {
     // Before the object: who sees that sees this.
     match held.inode().data() {
-        Data::Other(leaf) if is_bare => leaf.flags.set(LeafFlag::Bare),
+        Data::Other(leaf) if is_bare => leaf.set_bare(),
         _ => set_whole(held),
     }
     let (is_link, flags) = {
@@ -513,7 +381,7 @@ pub(crate) fn set_upper(
 /// Notes that the object in upper of the inode whose operation lock is held has its data now.
 pub(crate) fn set_whole(held: &OpGuard<'_, Overlay>) {
     if let Data::Other(leaf) = held.inode().data() {
-        leaf.flags.clear(LeafFlag::Bare);
+        leaf.set_whole();
     }
 }
 
