@@ -495,8 +495,9 @@ impl<'a> Staged<'a> {
             Ok(()) => Ok(Copied(self)),
             Err(e) => {
                 if let Unseen::Bare(bare) = &self.object {
+                    // Its data is still below; what was written here needs no room.
+                    let _ = file::punch(to, len);
                     let _section = plan.access.start_write();
-                    // Its data is still below, whatever was written here.
                     let _ = bare.restore();
                 }
                 Err(e)

@@ -66,8 +66,11 @@ fn mapped_for_writing(ctx: &Ctx) -> Res {
     check(m.get(0, 8192) == pattern(8192), "the mapped bytes")?;
     m.put(5000, b"MAPPED");
     same(sys::pread(&before, 6, 5000)?, b"MAPPED", "an old reader")?;
-    let mapped = Map::new(&before, 8192, ProtFlags::READ, MapFlags::SHARED)?;
-    same(mapped.get(5000, 6), b"MAPPED", "mapped by an old reader")?;
+    if !is_overlayfs() {
+        // overlayfs maps what was open.
+        let mapped = Map::new(&before, 8192, ProtFlags::READ, MapFlags::SHARED)?;
+        same(mapped.get(5000, 6), b"MAPPED", "mapped by an old reader")?;
+    }
     m.sync()?;
     same(&sys::read(&u.u("f"))?[5000..5006], b"MAPPED", "the copy")?;
     check(sys::read(&u.l("f"))? == pattern(8192), "the lower file")
@@ -278,6 +281,7 @@ fn read_meanwhile(ctx: &Ctx) -> Res {
             Ok(())
         })?;
         is_whole(&u, "a write")?;
+        drop(old);
         u.umount()?;
         std::fs::remove_dir_all(&u.mnt)?;
         for dir in [&u.lowers[0], &u.u(""), &u.work] {
@@ -306,6 +310,7 @@ fn on_another_filesystem(ctx: &Ctx) -> Res {
         sys::read(&u.u("f"))?[..99_999] == pattern(100_000)[..99_999],
         "the copy",
     )?;
+    drop(fd);
     u.again()?;
     same(
         sys::stx(&u.m("f"))?.stx_ino,
