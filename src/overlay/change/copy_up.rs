@@ -7,8 +7,8 @@
 //! copied, to which place; both settled under the operation lock) `-> ` [`Staged`] (an object whose data nobody sees yet:
 //! an empty one that no name leads to, or one of upper that is marked to have none) `-> ` [`Copied`] (with its data, or with
 //! none on purpose) `-> ` [`Filled`] (with its attributes) `-> ` published: at its place, or by taking the mark away. What is
-//! staged removes itself unless published, or stays as it was. No lock of upper is held and no freeze is held off while data is copied, and files are
-//! closed when no lock is held at all.
+//! staged removes itself unless published, or stays as it was. No lock of upper is held and no freeze is held off while
+//! data is copied, and files are closed when no lock is held at all.
 
 use super::{
     data::{self, Bare, Copying},
