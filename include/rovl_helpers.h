@@ -18,6 +18,7 @@ struct seq_file;
 /* module parameters */
 bool rovl_param_redirect_dir(void);
 bool rovl_param_redirect_always_follow(void);
+bool rovl_param_metacopy(void);
 unsigned short rovl_param_redirect_max(void);
 
 /* dentries */

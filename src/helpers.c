@@ -64,8 +64,6 @@ module_param_cb(index, &rovl_off_ops, NULL, 0644);
 MODULE_PARM_DESC(index, "Default of index; off");
 module_param_cb(nfs_export, &rovl_off_ops, NULL, 0644);
 MODULE_PARM_DESC(nfs_export, "Default of nfs_export; off");
-module_param_cb(metacopy, &rovl_off_ops, NULL, 0644);
-MODULE_PARM_DESC(metacopy, "Default of metacopy; off");
 module_param_cb(check_copy_up, &rovl_off_ops, NULL, 0644);
 MODULE_PARM_DESC(check_copy_up, "Obsolete; does nothing");
 #else
@@ -81,6 +79,10 @@ static bool redirect_always_follow = IS_ENABLED(CONFIG_OVERLAY_FS_REDIRECT_ALWAY
 module_param(redirect_always_follow, bool, 0644);
 MODULE_PARM_DESC(redirect_always_follow, "Follow redirects with redirect_dir=off");
 
+static bool metacopy = IS_ENABLED(CONFIG_OVERLAY_FS_METACOPY);
+module_param(metacopy, bool, 0644);
+MODULE_PARM_DESC(metacopy, "Default of the mount option metacopy");
+
 static unsigned short redirect_max = 256;
 module_param(redirect_max, ushort, 0644);
 MODULE_PARM_DESC(redirect_max, "Longest redirect that is a path, in bytes");
@@ -93,6 +95,11 @@ bool rovl_param_redirect_dir(void)
 bool rovl_param_redirect_always_follow(void)
 {
 	return READ_ONCE(redirect_always_follow);
+}
+
+bool rovl_param_metacopy(void)
+{
+	return READ_ONCE(metacopy);
 }
 
 unsigned short rovl_param_redirect_max(void)

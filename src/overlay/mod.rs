@@ -132,8 +132,13 @@ impl FileSystem for Overlay {
         lookup::revalidate(dentry, flags, weak)
     }
 
-    fn real<'a>(dentry: &'a Dentry, _metadata: bool) -> Option<&'a vfs::Dentry> {
-        Some(dentry.own_inode()?.content().ok()?.path.dentry())
+    fn real<'a>(dentry: &'a Dentry, metadata: bool) -> Option<&'a vfs::Dentry> {
+        let reals = dentry.own_inode()?.reals();
+        let real = match metadata {
+            true => reals.attributes(),
+            false => reals.content(),
+        };
+        Some(real.ok()?.path.dentry())
     }
 }
 

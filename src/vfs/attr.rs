@@ -39,6 +39,10 @@ impl Stat {
     pub(crate) fn occupied(&self) -> i64 {
         (self.0.blocks as i64).saturating_mul(512)
     }
+    /// Takes the room that the data occupies from `other`.
+    pub(crate) fn set_occupied_as(&mut self, other: &Self) {
+        self.0.blocks = other.0.blocks;
+    }
     pub(crate) fn set_size(&mut self, size: i64) {
         self.0.size = size;
     }
@@ -258,6 +262,7 @@ pub(crate) mod statx {
     use crate::bindings;
     pub(crate) const INO: u32 = bindings::STATX_INO;
     pub(crate) const NLINK: u32 = bindings::STATX_NLINK;
+    pub(crate) const BLOCKS: u32 = bindings::STATX_BLOCKS;
     pub(crate) const TIMES: u32 = bindings::STATX_ATIME | bindings::STATX_MTIME;
     pub(crate) const BASIC: u32 = bindings::STATX_BASIC_STATS;
 }

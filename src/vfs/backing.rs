@@ -382,6 +382,12 @@ impl<'a> LowerPaths<'a> {
         self.path(self.all.first()?)
     }
 
+    /// The lowest.
+    #[inline]
+    pub(crate) fn last(self) -> Option<LowerPath<'a>> {
+        self.path(self.all.last()?)
+    }
+
     /// How many are not below layer `layer`.
     pub(crate) fn down_to(self, layer: u16) -> usize {
         self.all.partition_point(|one| one.layer <= layer)

@@ -435,6 +435,11 @@ pub(crate) fn fallocate(file: &File, mode: i32, offset: i64, len: i64) -> Result
     to_result(calls::vfs_fallocate(file, mode, offset, len))
 }
 
+/// Frees the first `len` bytes of `file`, whose size stays.
+pub(crate) fn punch(file: &File, len: i64) -> Result {
+    fallocate(file, bindings::ROVL_FALLOC_PUNCH as i32, 0, len)
+}
+
 /// `posix_fadvise()`.
 pub(crate) fn fadvise(file: &File, offset: i64, len: i64, advice: i32) -> Result {
     to_result(calls::vfs_fadvise(file, offset, len, advice))

@@ -6,6 +6,7 @@ use crate::overlay::{
     change::copy_up,
     file::RegularFile,
     layer::{
+        redirect::{self, How},
         temp::{self, Temp},
         whiteout,
     },
@@ -93,6 +94,10 @@ pub(crate) fn link(old: &Dentry, new: Child<'_>) -> Result {
     cred::scope(fs.creds(), |_| {
         if inode.reals().origin().is_some() {
             new.parent_dir()?.set_impure(write.writing())?;
+        }
+        if inode.is_bare() {
+            let upper = write.writing().path(inode.expect_upper()?.dentry())?;
+            redirect::record(old, upper, How::Path)?;
         }
         create_entry(write.writing(), new, Entry::Link(&held))
     })

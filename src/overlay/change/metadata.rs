@@ -42,6 +42,26 @@ pub(crate) fn set_attributes(to: WritePath<'_>, stat: &Stat, lock: &InodeGuard<'
     Ok(())
 }
 
+const CAPABILITY: &CStr = c"security.capability";
+
+/// The file capabilities of `path`, which writing to it takes away; `None` where it has none.
+pub(crate) fn capability(path: PathRef<'_>) -> Result<Option<KVVec<u8>>> {
+    match xattr::get_all(path, CAPABILITY) {
+        Err(e) if e == ENODATA || is_empty_capability(e) => Ok(None),
+        other => other.map(|value| Some(value).filter(|value| !value.is_empty())),
+    }
+}
+
+/// Whether `e` says of file capabilities that they are none: an empty value grants nothing and cannot be read.
+fn is_empty_capability(e: Error) -> bool {
+    e == EINVAL || e == EOPNOTSUPP
+}
+
+/// Gives `path` file capabilities that it had.
+pub(crate) fn set_capability(path: WritePath<'_>, value: &[u8]) -> Result {
+    xattr::set(path, CAPABILITY, value, SetFlags::ANY)
+}
+
 /// Whether a copy without this attribute would be another file.
 fn must_copy(name: &[u8]) -> bool {
     name.starts_with(b"security.")
@@ -88,10 +108,7 @@ fn copy_xattr(from: PathRef<'_>, to: WritePath<'_>, name: &CStr) -> Result {
     let value = match xattr::get_all(from, name) {
         // Removed since it was listed.
         Err(e) if e == ENODATA => return Ok(()),
-        // An empty value grants nothing and cannot be read.
-        Err(e) if name == c"security.capability" && (e == EINVAL || e == EOPNOTSUPP) => {
-            return Ok(());
-        }
+        Err(e) if name == CAPABILITY && is_empty_capability(e) => return Ok(()),
         other => other?,
     };
     match xattr::set(to, name, &value, SetFlags::ANY) {

@@ -8,7 +8,10 @@ use crate::overlay::{
         remove::{clear_empty, drop_link, is_upper_of},
     },
     dir::merge,
-    layer::{redirect, temp, whiteout},
+    layer::{
+        redirect::{self, How},
+        temp, whiteout,
+    },
     object::{inode::NameMark, lookup},
     union::{Child, Inode, Overlay},
 };
@@ -40,8 +43,8 @@ fn can_move(inode: &Inode) -> bool {
     !inode.mode().is_dir() || is_pure() || inode.fs().makes_redirects()
 }
 
-/// Makes the directory `child` in upper ready for its move to `to`, which is where it is if `within`: what it is merged
-/// with goes with it, and nothing else comes to it. Other objects need nothing.
+/// Makes `child` in upper ready for its move to `to`, which is where it is if `within`: what a directory is merged with, and
+/// the data of a file that has none in upper, goes with it, and nothing else comes to it. Other objects need nothing.
 fn keep_lower_part(
     child: Child<'_>,
     inode: &Inode,
@@ -49,11 +52,17 @@ fn keep_lower_part(
     to: &Inode,
     within: bool,
 ) -> Result {
+    if inode.reals().is_merged() || inode.is_bare() {
+        // The links of a file may be in several directories.
+        let is_link = !inode.mode().is_dir() && inode.has_lower_links();
+        let how = match within && !is_link {
+            true => How::Name(child.name()),
+            false => How::Path,
+        };
+        return redirect::record(child.dentry(), upper, how);
+    }
     if !inode.mode().is_dir() {
         return Ok(());
-    }
-    if inode.reals().is_merged() {
-        return redirect::record(child, upper, within);
     }
     if !child.marks().test(NameMark::Opaque) && to.reals().is_merged() {
         whiteout::set_opaque(child.dentry(), upper, EXDEV)?;

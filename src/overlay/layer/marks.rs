@@ -88,6 +88,20 @@ pub(crate) fn has_metacopy(own: Namespace, path: PathRef<'_>) -> Result<bool> {
     Ok(true)
 }
 
+/// Marks a file in upper whose data is in a layer below.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` where upper has no such attributes any more.
+pub(crate) fn set_metacopy(fs: &Overlay, path: WritePath<'_>) -> Result {
+    set_own(fs, path, Mark::Metacopy, b"", Err(EOPNOTSUPP))
+}
+
+/// Takes that mark away.
+pub(crate) fn clear_metacopy(fs: &Overlay, path: WritePath<'_>) -> Result {
+    xattr::remove(path, fs.namespace().name(Mark::Metacopy))
+}
+
 /// Finds out whether the union's own attributes can be set on an object in upper.
 ///
 /// # Errors

@@ -319,6 +319,7 @@ fn make_root(sb: FilledSuper<'_, Overlay>) -> Result<Rooted<'_, Overlay>> {
     let object = Object {
         upper,
         lower: Lowers::from_vec(lower)?,
+        is_bare: false,
     };
     let inode = object.root(sb.sb())?;
     let rooted = sb.set_root(inode)?;
