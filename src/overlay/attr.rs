@@ -95,18 +95,18 @@ pub(crate) fn getattr(
     stat.map_owner(idmap, inode);
 
     let mut layer = real.layer;
-    let origin = reals.number()?;
-    if origin.layer != layer && (!is_dir || layout == Layout::OneFs) {
-        if let Some(ino) = number::of_origin(inode, origin.path, flags)? {
-            stat.set_ino(ino);
-            layer = origin.layer;
+    if let Some(origin) = reals.origin() {
+        if !is_dir || layout == Layout::OneFs {
+            if let Some(ino) = number::of_origin(inode, origin.path, flags)? {
+                stat.set_ino(ino);
+                layer = origin.layer;
+            }
         }
     }
-    let content = reals.content()?;
-    if content.layer != real.layer {
+    if let Some(data) = reals.data_elsewhere() {
         let mut of_data = Stat::zeroed();
         cred::scope(fs.creds(), |_| {
-            content.path.stat_into(&mut of_data, statx::BLOCKS, flags)
+            data.path.stat_into(&mut of_data, statx::BLOCKS, flags)
         })?;
         stat.set_occupied_as(&of_data);
     }

@@ -83,6 +83,9 @@ impl Stat {
     /// Maps owner and group of `inode` as a mount with `idmap` shows them.
     #[inline]
     pub(crate) fn map_owner(&mut self, idmap: &IdMap, inode: &Inode) {
+        if idmap.is_nop() {
+            return;
+        }
         self.0.uid = idmap.show_uid(inode, self.0.uid);
         self.0.gid = idmap.show_gid(inode, self.0.gid);
     }

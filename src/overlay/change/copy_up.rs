@@ -326,7 +326,7 @@ enum Unseen<'a, Entry> {
     /// An entry of the work directory.
     Entry(Entry),
     /// What upper has without data.
-    Bare(Bare<'a>),
+    Bare(KBox<Bare<'a>>),
 }
 
 /// A copy without data.
@@ -389,7 +389,7 @@ impl<'a> Planned<'a> {
     fn stage_again(self, upper: PathRef<'a>) -> Result<Staged<'a>> {
         Ok(Staged {
             plan: self,
-            object: Unseen::Bare(Bare::read(upper)?),
+            object: Unseen::Bare(KBox::new(Bare::read(upper)?, GFP_KERNEL)?),
         })
     }
 
