@@ -11,7 +11,7 @@ use super::{
     inode::Mode,
     mount::{PathRef, Writing},
     refs::Ref,
-    Dentry, Inode,
+    Dentry, Inode, NameSnapshot,
 };
 use crate::bindings;
 use core::{marker::PhantomData, mem::ManuallyDrop, ptr};
@@ -37,6 +37,7 @@ pub(crate) enum New<'a> {
 /// `child` is referenced by the guard, its parent, whose inode `dir` is, is locked by the current task.
 pub(crate) struct Creating<'a> {
     writing: Writing<'a>,
+    parent: &'a Dentry,
     dir: &'a Inode,
     child: ManuallyDrop<Ref<'a, Dentry>>,
 }
@@ -74,6 +75,7 @@ impl<'a> Creating<'a> {
         // INVARIANT: as `start_creating()` left them.
         Ok(Self {
             writing,
+            parent,
             dir,
             child: ManuallyDrop::new(child),
         })
@@ -122,20 +124,34 @@ impl<'a> Creating<'a> {
             New::Node(..) => EPERM.to_errno(),
         };
         to_result(ret)?;
-        let made = (*self.child).clone();
+        let mut made = (*self.child).clone();
+        if made.is_unhashed() {
+            made = self.find_again(made)?;
+        }
         drop(self);
-        if made.is_negative() || made.is_unhashed() {
-            // A filesystem that leaves the dentry unhashed (kernfs, case folding) is not fit to be
-            // written through a stacked filesystem.
+        if made.is_negative() {
             return Err(EIO);
         }
         Ok(made)
     }
 
+    /// The hashed dentry of what was made with the dentry `made`, which is none: where case is folded a name that is missing
+    /// is not cached. Another filesystem that leaves it unhashed (kernfs) is not fit to be written through a stacked one.
+    #[cold]
+    fn find_again(&self, made: Ref<'a, Dentry>) -> Result<Ref<'a, Dentry>> {
+        let name = NameSnapshot::take(&made);
+        let idmap = self.writing.mnt().idmap();
+        let found = self.parent.lookup_locked(idmap, name.as_bytes())?;
+        if found.is_unhashed() || found.inode() != made.inode() {
+            return Err(EIO);
+        }
+        Ok(found)
+    }
+
     /// `vfs_mkdir()`, which consumes the dentry, returns the one to go on with, and ends the guard where it fails.
     fn mkdir(self, mode: Mode) -> Result<Self> {
         let mut this = ManuallyDrop::new(self);
-        let (writing, dir) = (this.writing, this.dir);
+        let (writing, parent, dir) = (this.writing, this.parent, this.dir);
         // SAFETY: `this` is not used again and not dropped.
         let child = unsafe { ManuallyDrop::take(&mut this.child) };
         let idmap = writing.mnt().idmap().as_ptr();
@@ -148,6 +164,7 @@ impl<'a> Creating<'a> {
         // INVARIANT: where it succeeds `vfs_mkdir()` leaves the parent locked.
         Ok(Self {
             writing,
+            parent,
             dir,
             child: ManuallyDrop::new(child),
         })

@@ -4,7 +4,6 @@
 //!
 //! C header: `struct dir_context` in `include/linux/fs.h`.
 
-use super::calls;
 use crate::bindings;
 use core::{marker::PhantomData, ops::ControlFlow};
 use kernel::{error::to_result, fs::File, prelude::*};
@@ -28,29 +27,6 @@ pub(crate) mod dt {
     pub(crate) const UNKNOWN: u32 = bindings::DT_UNKNOWN;
     pub(crate) const CHR: u32 = bindings::DT_CHR;
     pub(crate) const REG: u32 = bindings::DT_REG;
-}
-
-/// A random key for hashes of names.
-#[derive(Clone, Copy)]
-pub(crate) struct NameSalt(usize);
-
-impl NameSalt {
-    /// A new key.
-    pub(crate) fn random() -> Self {
-        Self(calls::get_random_u64() as usize)
-    }
-
-    /// The keyed hash of `name`: the dcache's `full_name_hash()`.
-    pub(crate) fn hash(self, name: &[u8]) -> usize {
-        // SAFETY: the name has the given length; the salt is hashed as a number, never followed.
-        unsafe {
-            bindings::full_name_hash(
-                self.0 as *const kernel::ffi::c_void,
-                name.as_ptr().cast(),
-                name.len() as u32,
-            ) as usize
-        }
-    }
 }
 
 /// The caller's listing: where it is, and room for entries.
