@@ -6,6 +6,7 @@ use crate::harness::Test;
 mod acl;
 mod aio;
 mod cached;
+mod creds;
 mod data;
 mod exec;
 mod fileattr;
@@ -72,6 +73,7 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("exec", exec::TESTS),
     ("limits", limits::TESTS),
     ("userns", userns::TESTS),
+    ("creds", creds::TESTS),
     ("idmap", idmap::TESTS),
     ("idmapacl", idmapacl::TESTS),
 ];
