@@ -9,6 +9,7 @@
 #include <linux/backing-file.h>
 #include <linux/cred.h>
 #include <linux/exportfs.h>
+#include <linux/falloc.h>
 #include <linux/file.h>
 #include <linux/fileattr.h>
 #include <linux/filelock.h>
@@ -45,6 +46,7 @@ enum rovl_const {
 	ROVL_FMODE_OPENED = FMODE_OPENED,
 	ROVL_FMODE_BACKING = FMODE_BACKING,
 	ROVL_FMODE_NOWAIT = FMODE_NOWAIT,
+	ROVL_FALLOC_PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 	ROVL_LOOKUP_FOLLOW = LOOKUP_FOLLOW,
 	ROVL_LOOKUP_RCU = LOOKUP_RCU,
 	ROVL_LOOKUP_CREATE = LOOKUP_CREATE,

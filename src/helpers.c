@@ -65,8 +65,6 @@ module_param_cb(index, &rovl_off_ops, NULL, 0644);
 MODULE_PARM_DESC(index, "Default of index; off");
 module_param_cb(nfs_export, &rovl_off_ops, NULL, 0644);
 MODULE_PARM_DESC(nfs_export, "Default of nfs_export; off");
-module_param_cb(metacopy, &rovl_off_ops, NULL, 0644);
-MODULE_PARM_DESC(metacopy, "Default of metacopy; off");
 module_param_cb(check_copy_up, &rovl_off_ops, NULL, 0644);
 MODULE_PARM_DESC(check_copy_up, "Obsolete; does nothing");
 #else
@@ -82,6 +80,10 @@ static bool redirect_always_follow = IS_ENABLED(CONFIG_OVERLAY_FS_REDIRECT_ALWAY
 module_param(redirect_always_follow, bool, 0644);
 MODULE_PARM_DESC(redirect_always_follow, "Follow redirects with redirect_dir=off");
 
+static bool metacopy = IS_ENABLED(CONFIG_OVERLAY_FS_METACOPY);
+module_param(metacopy, bool, 0644);
+MODULE_PARM_DESC(metacopy, "Default of the mount option metacopy");
+
 static unsigned short redirect_max = 256;
 module_param(redirect_max, ushort, 0644);
 MODULE_PARM_DESC(redirect_max, "Longest redirect that is a path, in bytes");
@@ -94,6 +96,11 @@ bool rovl_param_redirect_dir(void)
 bool rovl_param_redirect_always_follow(void)
 {
 	return READ_ONCE(redirect_always_follow);
+}
+
+bool rovl_param_metacopy(void)
+{
+	return READ_ONCE(metacopy);
 }
 
 unsigned short rovl_param_redirect_max(void)
@@ -392,7 +399,9 @@ rovl_inline bool rovl_can_fold_case(struct super_block *sb)
 
 rovl_inline bool rovl_casefolded(struct dentry *dentry)
 {
-	return sb_has_encoding(dentry->d_sb) && IS_CASEFOLDED(d_inode(dentry));
+	const struct inode *inode = READ_ONCE(dentry->d_inode);
+
+	return sb_has_encoding(dentry->d_sb) && inode && IS_CASEFOLDED(inode);
 }
 
 bool rovl_folds_strictly(struct super_block *sb)
@@ -577,6 +586,38 @@ rovl_inline void rovl_file_set_flags(struct file *file, unsigned int mask, unsig
 	spin_unlock(&file->f_lock);
 }
 
+/*
+ * What a filesystem keeps with an open directory is used by one call at a time: the VFS sees to that by f_pos_lock. Our
+ * callers may hold that of a file of the union, which is higher in the stack.
+ */
+static void rovl_lock_pos(struct file *file)
+{
+	mutex_lock_nested(&file->f_pos_lock,
+			  FILESYSTEM_MAX_STACK_DEPTH - file_inode(file)->i_sb->s_stack_depth);
+}
+
+int rovl_iterate_dir(struct file *file, struct dir_context *ctx)
+{
+	int err;
+
+	rovl_lock_pos(file);
+	err = iterate_dir(file, ctx);
+	mutex_unlock(&file->f_pos_lock);
+	return err;
+}
+
+loff_t rovl_llseek(struct file *file, loff_t offset, int whence)
+{
+	loff_t pos;
+
+	if (!S_ISDIR(file_inode(file)->i_mode))
+		return vfs_llseek(file, offset, whence);
+	rovl_lock_pos(file);
+	pos = vfs_llseek(file, offset, whence);
+	mutex_unlock(&file->f_pos_lock);
+	return pos;
+}
+
 rovl_inline bool rovl_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
@@ -595,6 +636,11 @@ void rovl_acl_show(struct posix_acl *acl, struct vfsmount *mnt)
 		else if (entry->e_tag == ACL_GROUP)
 			entry->e_gid = vfsgid_into_kgid(make_vfsgid(idmap, ns, entry->e_gid));
 	}
+}
+
+bool rovl_task_has_fs(void)
+{
+	return current->fs && current->nsproxy;
 }
 
 bool rovl_in_execve(void)

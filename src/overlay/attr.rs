@@ -15,12 +15,12 @@ use crate::{
     },
     vfs::{
         self,
-        attr::{fl, FileAttr, Iattr, Stat},
+        attr::{fl, statx, FileAttr, Iattr, Stat},
         cred,
         file::may,
         file_ops::Generation,
         inode_ops::FiemapRequest,
-        mount::{IdMap, PathRef},
+        mount::{IdMap, PathRef, WritePath},
         rcu::{RcuError, RcuInode, RcuLayerInode},
         Mode,
     },
@@ -102,6 +102,14 @@ pub(crate) fn getattr(
             layer = origin.layer;
         }
     }
+    let content = reals.content()?;
+    if content.layer != real.layer {
+        let mut of_data = Stat::zeroed();
+        cred::scope(fs.creds(), |_| {
+            content.path.stat_into(&mut of_data, statx::BLOCKS, flags)
+        })?;
+        stat.set_occupied_as(&of_data);
+    }
     let (dev, number) = number::stat_numbers(layout, is_dir);
     if !real.is_upper() && dentry.marks().test(NameMark::Removed) {
         // Removed while it was open; the layer's object has its name still.
@@ -123,11 +131,17 @@ pub(crate) fn getattr(
 
 /// Changes attributes in upper, where the object is copied up to: `change` is called with the mounter's credentials and
 /// write access. The overlay inode is up to date afterwards.
-pub(crate) fn modify(dentry: &Dentry, change: impl FnOnce(PathRef<'_>) -> Result) -> Result {
+pub(crate) fn modify(dentry: &Dentry, change: impl FnOnce(WritePath<'_>) -> Result) -> Result {
     let inode = dentry.own_positive()?;
     copy_up::copy_up(dentry)?;
     let upper = inode.expect_upper()?;
-    let _write = upper.mnt().want_write()?;
+    // Who brings the data puts back what writing it takes away: it must not undo a change.
+    let _held = match inode.is_bare() {
+        true => Some(inode.lock_op_killable()?),
+        false => None,
+    };
+    let write = upper.mnt().want_write()?;
+    let upper = write.writing().path(upper.dentry())?;
     let result = cred::scope(dentry.fs().creds(), |_| change(upper));
     inode.refresh();
     result
@@ -151,6 +165,9 @@ pub(crate) fn must_have<T>(inode: &Inode, read: impl FnOnce(PathRef<'_>) -> Resu
 pub(crate) fn setattr(idmap: &IdMap, dentry: &Dentry, attr: &mut Iattr) -> Result {
     attr.prepare(idmap, dentry)?;
     attr.rebase(idmap, dentry.own_positive()?);
+    if attr.changes_size() {
+        copy_up::copy_up_data(dentry)?;
+    }
     modify(dentry, |upper| {
         let inode = upper.positive()?;
         let _access = match attr.changes_size() {
@@ -173,9 +190,9 @@ pub(crate) fn update_atime(inode: &Inode, nowait: bool) -> Result {
     Ok(())
 }
 
-/// Extents of the real file.
+/// Extents of the real file that has the data.
 pub(crate) fn fiemap(inode: &Inode, request: FiemapRequest<'_>) -> Result {
-    let real = inode.attributes()?.positive()?;
+    let real = inode.content()?.path.positive()?;
     cred::scope(inode.fs().creds(), |_| request.pass(real))
 }
 

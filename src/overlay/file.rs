@@ -6,7 +6,7 @@ use crate::overlay::{
     attr,
     change::copy_up,
     layer::opened::{self, Opened},
-    union::{OpenFile, Overlay},
+    union::{Inode, OpenFile, Overlay},
 };
 use crate::vfs::{
     cred,
@@ -15,7 +15,7 @@ use crate::vfs::{
         Flush, Generation, Io, IoHooks, Mapping, OpenTmpfile, Opening, RegularOperations, Splice,
     },
     inode::InodeGuard,
-    mount::{Path, PathRef},
+    mount::{Path, PathRef, WritePath},
     sync::OwnError,
     Dentry, Mode,
 };
@@ -51,23 +51,35 @@ impl RegularFile {
     /// As [`real`](Self::real), with the flags that it has.
     #[inline]
     fn current(&self, open: OpenFile<'_>) -> Result<&File> {
-        let Some(path) = open.inode().upper_path() else {
-            return Ok(self.files.first());
-        };
+        match open.inode().content_in_upper() {
+            Some(path) => self.in_upper(open, path),
+            None => Ok(self.files.first()),
+        }
+    }
+
+    /// The file of upper at `path`.
+    #[inline]
+    fn in_upper(&self, open: OpenFile<'_>, path: PathRef<'_>) -> Result<&File> {
         self.files.follow(path.positive()?, || {
             opened::for_user(open, path, open.flags(), file::open_late)
         })
+    }
+
+    /// What is open of the data; it may be elsewhere by now.
+    #[inline]
+    fn opened(&self, inode: &Inode) -> &File {
+        match inode.content_in_upper() {
+            Some(_) => self.files.last(),
+            None => self.files.first(),
+        }
     }
 
     /// Gives the file of the layer the flags that `fcntl(2)` gave the descriptor.
     #[cold]
     fn take_flags(&self, open: OpenFile<'_>) -> Result<&File> {
         // Whether and how direct I/O is possible is a question to the file that will be written.
-        if open.flags() & file::flags::O_DIRECT != 0
-            && file::is_writable(open.file())
-            && open.inode().upper().is_none()
-        {
-            copy_up::copy_up(open.dentry())?;
+        if open.flags() & file::flags::O_DIRECT != 0 && file::is_writable(open.file()) {
+            copy_up_for_write(open)?;
         }
         let real = self.current(open)?;
         file::take_flags(open.file(), real)?;
@@ -76,16 +88,17 @@ impl RegularFile {
 
     /// Whether a request needs no copy-up, and no file to be opened or changed first.
     fn is_ready(&self, open: OpenFile<'_>, write: bool) -> bool {
-        let (real, upper) = (self.files.last(), open.inode().upper());
+        let upper = open.inode().content_in_upper();
+        let real = self.opened(open.inode());
         upper
-            .and_then(Dentry::inode)
+            .and_then(|upper| upper.dentry().inode())
             .is_none_or(|upper| file::inode_of(real) == upper)
             && file::same_flags(open.file(), real)
-            && (!write || copy_up::is_done(open.dentry()))
+            && (!write || copy_up::has_data(open.dentry()))
     }
 
-    /// Passes a request on to the real file; for a write with the inode locked and its mode up to date,
-    /// as the layer's filesystem strips set-id bits by it.
+    /// Passes a request on to the real file; for a write with the inode locked, by the guard that `pass` gets, and its mode
+    /// up to date, as the layer's filesystem strips set-id bits by it.
     ///
     /// # Errors
     ///
@@ -96,7 +109,7 @@ impl RegularFile {
         open: OpenFile<'_>,
         write: bool,
         wait: bool,
-        pass: impl FnOnce(&File, &Credential) -> Result<usize>,
+        pass: impl FnOnce(&File, &Credential, Option<&InodeGuard<'_>>) -> Result<usize>,
     ) -> Result<usize> {
         let inode = open.inode();
         let creds = inode.fs().creds();
@@ -104,23 +117,23 @@ impl RegularFile {
             return Err(EAGAIN);
         }
         if !write {
-            return pass(self.real(open)?, creds);
+            return pass(self.real(open)?, creds, None);
         }
         copy_up_for_write(open)?;
-        let _lock = if wait {
+        let lock = if wait {
             inode.lock()
         } else {
             inode.try_lock().ok_or(EAGAIN)?
         };
         inode.refresh_mode();
-        pass(self.real(open)?, creds)
+        pass(self.real(open)?, creds, Some(&lock))
     }
 
     /// Opens an unnamed file in the upper directory `parent`, with the current credentials; returns
     /// its dentry too.
     pub(crate) fn open_unnamed(
         new: &mut OpenTmpfile<'_, Overlay>,
-        parent: PathRef<'_>,
+        parent: WritePath<'_>,
         mode: Mode,
     ) -> Result<(KBox<Self>, Path)> {
         let mut flags = (new.flags() | file::flags::O_NOATIME) & !file::flags::O_APPEND;
@@ -154,13 +167,13 @@ impl IoHooks<Overlay> for Hooks {
     }
 }
 
-/// The first write to a file that is not in upper copies it up.
+/// The first write to a file whose data is not in upper copies it up.
 #[inline]
 fn copy_up_for_write(open: OpenFile<'_>) -> Result {
-    if copy_up::is_done(open.dentry()) {
+    if copy_up::has_data(open.dentry()) {
         return Ok(());
     }
-    copy_up::copy_up(open.dentry())
+    copy_up::copy_up_data(open.dentry())
 }
 
 /// Runs `f` on the real file as the mounter, with the inode copied up, locked and up to date before and
@@ -206,8 +219,8 @@ impl RegularOperations<Overlay> for RegularFile {
         if write && open.inode().fs().is_volatile() {
             io.forget_sync();
         }
-        data.pass(open, write, wait, |real, creds| {
-            io.pass::<Hooks>(real, creds)
+        data.pass(open, write, wait, |real, creds, lock| {
+            io.pass::<Hooks>(real, creds, lock)
         })
     }
 
@@ -217,18 +230,19 @@ impl RegularOperations<Overlay> for RegularFile {
         io: Splice<'_, Overlay>,
         write: bool,
     ) -> Result<usize> {
-        data.pass(open, write, true, |real, creds| {
-            io.pass::<Hooks>(real, creds)
+        data.pass(open, write, true, |real, creds, lock| {
+            io.pass::<Hooks>(real, creds, lock)
         })
     }
 
     fn is_mappable(open: OpenFile<'_>, data: &Self, shared: bool) -> Result<bool> {
         let inode = open.inode();
-        let upper = inode.upper().and_then(Dentry::inode);
+        let upper = inode.content_in_upper();
+        let upper = upper.and_then(|upper| upper.dentry().inode());
         let ready = match upper {
             Some(upper) => {
                 file::inode_of(data.files.last()) == upper
-                    && (!shared || copy_up::is_done(open.dentry()))
+                    && (!shared || copy_up::has_data(open.dentry()))
             }
             // A mapping is of one file for good: where somebody may write it is that of upper.
             None => !inode.is_open_for_write(),
@@ -246,7 +260,7 @@ impl RegularOperations<Overlay> for RegularFile {
 
     fn make_mappable(open: OpenFile<'_>, data: &Self, shared: bool) {
         let ready = || {
-            if shared || open.inode().upper_path().is_none() {
+            if shared || open.inode().content_in_upper().is_none() {
                 copy_up_for_write(open)?;
             }
             data.current(open)
@@ -260,7 +274,7 @@ impl RegularOperations<Overlay> for RegularFile {
     }
 
     fn mmap(open: OpenFile<'_>, data: &Self, mapping: Mapping<'_, Overlay>) -> Result {
-        let real = data.files.last();
+        let real = data.opened(open.inode());
         // No mapping gets here without `is_mappable`, unless a driver makes it.
         if mapping.is_shared_writable() && !file::is_writable(real) {
             return Err(ENODEV);
@@ -292,10 +306,18 @@ impl RegularOperations<Overlay> for RegularFile {
             return result;
         }
         // Lower layers have nothing to be written back, and may refuse.
-        if open.inode().upper().is_none() {
+        let Some(upper) = open.inode().upper_path() else {
+            return Ok(());
+        };
+        // Without its data upper has attributes alone.
+        let is_bare = open.inode().content_in_upper().is_none();
+        if is_bare && datasync {
             return Ok(());
         }
-        let real = data.real(open)?;
+        let real = match is_bare {
+            true => data.in_upper(open, upper)?,
+            false => data.real(open)?,
+        };
         cred::scope(open.inode().fs().creds(), |_| {
             file::fsync(real, start, end, datasync)
         })
@@ -337,7 +359,8 @@ impl RegularOperations<Overlay> for RegularFile {
         // Copying up to share extents would do the opposite.
         let writable = file::is_writable(to.file());
         if how == Transfer::Dedupe
-            && (source.upper().is_none() || (target.upper().is_none() && !writable))
+            && (source.content_in_upper().is_none()
+                || (target.content_in_upper().is_none() && !writable))
         {
             return Err(EPERM);
         }

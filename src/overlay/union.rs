@@ -288,6 +288,11 @@ impl Overlay {
         self.config.redirect_dir.value == RedirectDir::On
     }
 
+    /// Whether attributes are copied up without data, and files without data are looked for below.
+    pub(crate) fn has_metacopy(&self) -> bool {
+        self.config.has_metacopy()
+    }
+
     /// Whether nothing is written back for the mount.
     #[inline]
     pub(crate) fn is_volatile(&self) -> bool {

@@ -22,6 +22,8 @@ parameters! {
     fn redirect_dir() -> bool = rovl_param_redirect_dir;
     /// Whether redirects are followed where they are not made.
     fn redirect_always_follow() -> bool = rovl_param_redirect_always_follow;
+    /// Whether attributes are copied up without data where no mount option says so.
+    fn metacopy() -> bool = rovl_param_metacopy;
     /// The longest redirect that is a path, in bytes.
     fn redirect_max() -> u16 = rovl_param_redirect_max;
 }

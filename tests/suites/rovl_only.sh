@@ -37,7 +37,7 @@ mkdir upper/sub work/sub lower1/in otherfs ro
 BASIC=(lowerdir=lower1 upperdir=upper workdir=work)
 
 # ---- options of what is not there yet: refused by name
-for o in index=on nfs_export=on metacopy=on xino=on xino=auto \
+for o in index=on nfs_export=on xino=on xino=auto \
 	verity=on verity=require uuid=off datadir+=lower2; do
 	says "refused: $o" EINVAL "'${o%%+*}['+]" "${BASIC[@]}" "$o"
 done

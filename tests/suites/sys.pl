@@ -16,9 +16,10 @@
 #   sys.pl tmpfile DIR MODE [NAME]    open(O_TMPFILE), write "tmpfile\n", link
 #   sys.pl socket PATH                bind an AF_UNIX socket
 #   sys.pl open FLAGS PATH            open with the named flags, e.g. WRONLY|TRUNC
+#   sys.pl map PATH                   mmap for writing, shared; nothing is written
 use strict; # and nothing else: each module costs the guest a tenth of a second
 
-sub OPEN() { 2 } sub LINKAT() { 265 } sub MOUNT() { 165 } sub UMOUNT2() { 166 }
+sub OPEN() { 2 } sub MMAP() { 9 } sub LINKAT() { 265 } sub MOUNT() { 165 } sub UMOUNT2() { 166 }
 sub RENAMEAT2() { 316 } sub MOVE_MOUNT() { 429 } sub FSOPEN() { 430 }
 sub FSCONFIG() { 431 } sub FSMOUNT() { 432 } sub FSPICK() { 433 }
 
@@ -115,6 +116,10 @@ if ($command eq 'mount') {
 	my $n = 0;
 	$n |= $open_flag{$_} // die "no flag $_" for split /\|/, $flags;
 	call('open', OPEN, $path, $n, 0666);
+} elsif ($command eq 'map') {
+	my ($path) = @a;
+	my $fd = call('open', OPEN, $path, O_RDWR, 0);
+	call('mmap', MMAP, 0, 4096, 3, 1, $fd, 0); # PROT_READ | PROT_WRITE, MAP_SHARED
 } else {
 	die "unknown command: $command\n";
 }

@@ -30,7 +30,9 @@ for o in on follow; do
 	fails "redirect_dir=$o before it" EINVAL sys mount "$FSTYPE" mnt redirect_dir=$o "${BASIC[@]}"
 	fails "redirect_dir=$o without upper" EINVAL sys mount "$FSTYPE" mnt lowerdir=lower1:lower2 userxattr redirect_dir=$o
 done
+log_from
 fails 'metacopy=on with it' EINVAL sys mount "$FSTYPE" mnt "${BASIC[@]}" metacopy=on
+is 'and the reason' 1 "$(logged 'conflicting options: userxattr,metacopy=on')"
 fails 'a value' EINVAL sys mount "$FSTYPE" mnt lowerdir=lower1:lower2 userxattr=on
 mnt userxattr redirect_dir=nofollow
 umnt
@@ -42,6 +44,18 @@ if [ -w "$parameter" ]; then
 	mnt userxattr
 	fails 'a default of redirect_dir=on is off' EXDEV sys rename 0 mnt/dir mnt/dir2
 	is 'and shown so' 1 "$(grep -c " $D/mnt .*redirect_dir=nofollow.*,userxattr" /proc/mounts)"
+	umnt
+	echo "$was" >"$parameter"
+fi
+parameter=/sys/module/$FSTYPE/parameters/metacopy
+if [ -w "$parameter" ]; then
+	was=$(<"$parameter")
+	echo Y >"$parameter"
+	put lower1/whole w
+	mnt userxattr
+	chmod 600 mnt/whole
+	is 'a default of metacopy=on is off' w "$(<upper/whole)"
+	is 'and is shown so' 1 "$(grep -c " $D/mnt .*userxattr" <(grep metacopy=off /proc/mounts))"
 	umnt
 	echo "$was" >"$parameter"
 fi

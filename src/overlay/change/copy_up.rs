@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Copy-up: an object of a lower layer gets its copy in upper, whole or not at all.
+//! Copy-up: an object of a lower layer gets its copy in upper, whole or not at all; with metacopy a file may get it in two
+//! steps, its attributes first and its data later.
 //!
 //! A pipeline of states that consume each other, so that no step can be left out or done twice: [`Planned`] (what is to be
-//! copied, to which place; both settled under the operation lock) `-> ` [`Staged`] (an empty object that no name leads to
-//! yet) `-> ` [`Copied`] (with its data) `-> ` [`Filled`] (with its attributes) `-> ` published at its place. A staged object
-//! removes itself unless published. No lock of upper is held and no freeze is held off while data is copied, and files are
-//! closed when no lock is held at all.
+//! copied, to which place; both settled under the operation lock) `-> ` [`Staged`] (an object whose data nobody sees yet:
+//! an empty one that no name leads to, or one of upper that is marked to have none) `-> ` [`Copied`] (with its data, or with
+//! none on purpose) `-> ` [`Filled`] (with its attributes) `-> ` published: at its place, or by taking the mark away. What is
+//! staged removes itself unless published, or stays as it was. No lock of upper is held and no freeze is held off while
+//! data is copied, and files are closed when no lock is held at all.
 
-use super::metadata::{copy_xattrs, file_flags, set_attributes, set_file_flags};
+use super::{
+    data::{self, Bare, Copying},
+    metadata::{copy_xattrs, file_flags, set_attributes, set_file_flags},
+};
 use crate::{
     overlay::{
         layer::{
-            handle,
+            handle, marks,
             temp::{Parked, Temp},
         },
         mount::options::Fsync,
@@ -29,30 +34,31 @@ use crate::{
         dirop::{self, Creating, New, Renaming},
         file::{self, LayerFile},
         log::warn_limited,
-        mount::{MountAccess, PathRef, Writing},
-        sync::OnceRef,
+        mount::{MountAccess, PathRef, WritePath, Writing},
+        sync::Once,
         CBuf, Mode, NameSnapshot, OpGuard, Ref,
     },
 };
-use kernel::{fs::File, prelude::*};
-
-/// Bytes copied between two looks for a fatal signal.
-const CHUNK: i64 = 1 << 20;
-
-/// The longest file whose holes are not looked for where nothing says that it has any.
-const SMALL: i64 = 16 << 10;
+use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
 /// How much of an object is wanted in upper.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Want {
+    /// Its attributes; with metacopy the data of a file stays where it is.
+    Attributes,
     /// All of it.
     Data,
-    /// All but the data: it will be truncated to nothing at once.
+    /// All but the data, which is no more: it will be truncated to nothing at once.
     Nothing,
 }
 
-/// Copies `dentry` up, its parents first.
+/// Copies `dentry` up, its parents first, so that its attributes can be changed.
 pub(crate) fn copy_up(dentry: &Dentry) -> Result {
+    copy_up_want(dentry, Want::Attributes)
+}
+
+/// As [`copy_up`], so that its data can be changed, too.
+pub(crate) fn copy_up_data(dentry: &Dentry) -> Result {
     copy_up_want(dentry, Want::Data)
 }
 
@@ -64,7 +70,7 @@ pub(crate) fn copy_up(dentry: &Dentry) -> Result {
 /// `EROFS` where upper can't be written, so that nobody learns it only after the work is done.
 pub(crate) fn copy_up_for_open(open: OpenFile<'_>) -> Result {
     let (dentry, flags) = (open.dentry(), open.flags());
-    if !file::open_writes(flags) || is_done(dentry) {
+    if !file::open_writes(flags) || has_data(dentry) {
         return Ok(());
     }
     let fs = dentry.fs();
@@ -72,32 +78,44 @@ pub(crate) fn copy_up_for_open(open: OpenFile<'_>) -> Result {
         return copy_up_want(dentry, Want::Nothing);
     }
     // Whether direct I/O is possible is a question to the file that will be written. A driver that opens
-    // the file for a file of its own maps it without asking where. What shows another number afterwards must not
-    // do so while it is open.
+    // the file for a file of its own maps it without asking where. What shows another number afterwards, or is in upper
+    // under another name alone, must not change so while it is open.
     if fs.copies_up_at_open()
         || flags & file::flags::O_DIRECT != 0
         || file::is_backing(open.file())
         || dentry.is_unhashed()
-        || !open.inode().keeps_number()
-        || open.inode().upper_path().is_some()
+        || match open.inode().upper_path() {
+            Some(_) => !is_done(dentry, Want::Attributes),
+            None => !open.inode().keeps_number(),
+        }
     {
-        return copy_up(dentry);
+        return copy_up_data(dentry);
     }
     let _write = fs.work()?.0.want_write()?;
     Ok(())
 }
 
-/// Whether nothing is left to do: the object is in upper, under this dentry's name too.
+/// Whether nothing is left to do before data is changed: the object is in upper, under this dentry's name too, and has its
+/// data.
 #[inline]
-pub(crate) fn is_done(dentry: &Dentry) -> bool {
-    dentry
-        .own_inode()
-        .is_some_and(|inode| inode.upper_path().is_some())
-        && (dentry.marks().test(NameMark::UpperAlias) || dentry.is_disconnected())
+pub(crate) fn has_data(dentry: &Dentry) -> bool {
+    is_done(dentry, Want::Data)
+}
+
+/// Whether what is wanted of the object is in upper, under this dentry's name too.
+#[inline]
+fn is_done(dentry: &Dentry, want: Want) -> bool {
+    dentry.own_inode().is_some_and(|inode| {
+        let upper = match want {
+            Want::Attributes => inode.upper_path(),
+            Want::Data | Want::Nothing => inode.content_in_upper(),
+        };
+        upper.is_some()
+    }) && (dentry.marks().test(NameMark::UpperAlias) || dentry.is_disconnected())
 }
 
 fn copy_up_want(dentry: &Dentry, want: Want) -> Result {
-    while !is_done(dentry) {
+    while !is_done(dentry, want) {
         if dentry.marks().test(NameMark::Removed) {
             // What is still seen under another name is copied up under that.
             if let Some(other) = dentry.hashed_alias() {
@@ -111,7 +129,7 @@ fn copy_up_want(dentry: &Dentry, want: Want) -> Result {
 
 /// Copies up the topmost ancestor that is not in upper yet, and so on, down to `dentry` itself.
 fn copy_up_hashed(dentry: &Dentry, want: Want) -> Result {
-    while !is_done(dentry) {
+    while !is_done(dentry, want) {
         let mut next: Ref<'_, Dentry> = dentry.into();
         let mut parent = next.up();
         while parent.own_positive()?.upper_path().is_none() {
@@ -138,12 +156,17 @@ enum Place<'a> {
     Name(Dir<'a>),
     /// To no name: it was removed while the file was open.
     Nowhere,
+    /// To where it is: upper has it under this name.
+    There,
 }
 
-/// What is known of the lower object.
+/// What is known of the lower objects.
 struct Source<'a> {
     inode: &'a Inode,
+    /// That which has the attributes.
     lower: PathRef<'a>,
+    /// That which has the data.
+    data: PathRef<'a>,
     stat: Stat,
     /// Times of the parent, which creating an entry in it changes.
     parent_stat: Stat,
@@ -162,6 +185,7 @@ impl<'a> Source<'a> {
     /// union (CVE-2023-0386), or in the upper layer's mount.
     fn read(inode: &'a Inode, parent: Dir<'_>, want: Want) -> Result<Self> {
         let lower = inode.lower_path().ok_or(ESTALE)?;
+        let data = inode.lower_content().ok_or(ESTALE)?;
         let (mut stat, mut parent_stat) = (Stat::zeroed(), Stat::zeroed());
         lower.stat(&mut stat, statx::BASIC)?;
         if !stat.ids_mapped() {
@@ -193,6 +217,7 @@ impl<'a> Source<'a> {
         Ok(Self {
             inode,
             lower,
+            data,
             stat,
             parent_stat,
             link,
@@ -204,8 +229,8 @@ impl<'a> Source<'a> {
 /// The files that a copy-up opens, which are closed when no lock is held any more: to close a file of a layer may mean to
 /// wait for a daemon, and that one for a freeze.
 struct Files {
-    from: OnceRef<LayerFile>,
-    to: OnceRef<LayerFile>,
+    from: Once<ARef<LayerFile>>,
+    to: Once<ARef<LayerFile>>,
 }
 
 fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
@@ -215,16 +240,18 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
     let (mnt, work) = fs.work()?;
     let source = Source::read(inode, parent, want)?;
     let files = Files {
-        from: OnceRef::new(),
-        to: OnceRef::new(),
+        from: Once::new(),
+        to: Once::new(),
     };
 
     // One copy-up of an object at a time; others wait and find it done.
     let held = inode.lock_op_killable()?;
-    if is_done(dentry) {
+    if is_done(dentry, want) {
         return Ok(());
     }
-    let place = if !dentry.marks().test(NameMark::Removed) {
+    let place = if is_done(dentry, Want::Attributes) {
+        Place::There
+    } else if !dentry.marks().test(NameMark::Removed) {
         if dentry.is_unhashed() {
             // Not the dentry of its name any more.
             return Err(ENOENT);
@@ -237,10 +264,16 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         }
         Place::Nowhere
     };
+    let want = match place {
+        // What leads from the one name of two to the data below does not from the other.
+        Place::Name(_) if want == Want::Attributes && inode.is_bare() => Want::Data,
+        _ => want,
+    };
     let access = mnt.write_access()?;
     let plan = Planned {
         fs,
         dentry,
+        want,
         source: &source,
         files: &files,
         held: &held,
@@ -248,14 +281,21 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         work,
         place,
     };
-    match inode.upper_path() {
-        // Two names are one lower file, and this is the second.
-        Some(upper) => plan.link_up(upper.dentry())?,
-        None => {
-            let copied = plan.stage()?.copy_data()?;
-            let section = access.start_write();
-            copied.fill(section.writing())?.publish()?;
+    let staged = match inode.upper_path() {
+        Some(upper) => {
+            // Two names are one lower file, and this is the second.
+            plan.link_up(upper.dentry())?;
+            match want {
+                Want::Attributes => None,
+                _ => Some(plan.stage_again(upper)?),
+            }
         }
+        None => Some(plan.stage()?),
+    };
+    if let Some(staged) = staged {
+        let copied = staged.copy_data()?;
+        let section = access.start_write();
+        copied.fill(section.writing())?.publish()?;
     }
     dentry.marks().set(NameMark::UpperAlias);
     if let Some(upper) = inode.upper() {
@@ -269,6 +309,7 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
 struct Planned<'a> {
     fs: &'a Overlay,
     dentry: &'a Dentry,
+    want: Want,
     source: &'a Source<'a>,
     files: &'a Files,
     held: &'a OpGuard<'a, Overlay>,
@@ -277,33 +318,41 @@ struct Planned<'a> {
     place: Place<'a>,
 }
 
-/// An object in upper that no name of the union leads to; removes itself when dropped.
-enum Unseen<File, Entry> {
+/// An object in upper that no name of the union leads to, or whose data is not looked at; what there was not before removes
+/// itself when dropped.
+enum Unseen<'a, Entry> {
     /// An unnamed file.
-    Unnamed(File),
+    Unnamed(&'a LayerFile),
     /// An entry of the work directory.
     Entry(Entry),
+    /// What upper has without data.
+    Bare(Bare<'a>),
 }
 
-/// An empty copy.
+/// A copy without data.
 struct Staged<'a> {
     plan: Planned<'a>,
-    object: Unseen<&'a LayerFile, Parked<'a>>,
+    object: Unseen<'a, Parked<'a>>,
 }
 
-/// A copy with its data.
+/// A copy with as much of its data as it gets.
 struct Copied<'a>(Staged<'a>);
 
 /// A complete copy.
 struct Filled<'a> {
     plan: Planned<'a>,
     writing: Writing<'a>,
-    object: Unseen<&'a LayerFile, Temp<'a>>,
+    object: Unseen<'a, Temp<'a>>,
 }
 
 impl<'a> Planned<'a> {
     fn is_file(&self) -> bool {
         self.source.stat.mode().is_reg()
+    }
+
+    /// Whether the copy is left without data.
+    fn is_bare(&self) -> bool {
+        self.want == Want::Attributes && self.fs.has_metacopy() && self.is_file()
     }
 
     /// Whether the copy is synced after `step`, before anybody can see it: the one place that decides it.
@@ -329,14 +378,22 @@ impl<'a> Planned<'a> {
     /// Creates the empty object.
     fn stage(self) -> Result<Staged<'a>> {
         if let Place::Name(parent) = self.place {
-            let _section = self.access.start_write();
-            parent.set_impure()?;
+            let section = self.access.start_write();
+            parent.set_impure(section.writing())?;
         }
         let object = cred::scope_copy_up(self.dentry, || self.create())?;
         Ok(Staged { plan: self, object })
     }
 
-    fn create(&self) -> Result<Unseen<&'a LayerFile, Parked<'a>>> {
+    /// Takes `upper`, which has no data, for the object that gets it.
+    fn stage_again(self, upper: PathRef<'a>) -> Result<Staged<'a>> {
+        Ok(Staged {
+            plan: self,
+            object: Unseen::Bare(Bare::read(upper)?),
+        })
+    }
+
+    fn create(&self) -> Result<Unseen<'a, Parked<'a>>> {
         let stat = &self.source.stat;
         if self.is_file() && self.fs.has_tmpfile() {
             let section = self.access.start_write();
@@ -354,11 +411,18 @@ impl<'a> Planned<'a> {
         Ok(Unseen::Entry(made))
     }
 
+    fn copy_file(&self, from: &File, to: &File, len: i64) -> Result {
+        match data::copy(from, to, len, self.source.stat.occupied())? {
+            Copying::Shared => Ok(()),
+            Copying::Written => self.sync_after(Step::Data),
+        }
+    }
+
     /// Links `object`, which is in upper, under the dentry's name in `dir`.
     fn link<'w>(
         &self,
         writing: Writing<'w>,
-        dir: PathRef<'w>,
+        dir: WritePath<'w>,
         object: &vfs::Dentry,
     ) -> Result<Ref<'w, vfs::Dentry>> {
         let name = NameSnapshot::take(self.dentry);
@@ -375,15 +439,15 @@ impl<'a> Planned<'a> {
             return Ok(());
         };
         let section = self.access.start_write();
-        parent.set_impure()?;
-        let dir = parent.expect_upper()?;
+        parent.set_impure(section.writing())?;
+        let dir = section.writing().path(parent.expect_upper()?.dentry())?;
         self.link(section.writing(), dir, upper)?;
         self.restore_times(dir);
         Ok(())
     }
 
     /// Copy-up is no change of the directory that users should see; best effort.
-    fn restore_times(&self, dir: PathRef<'_>) {
+    fn restore_times(&self, dir: WritePath<'_>) {
         if let Some(inode) = dir.dentry().inode() {
             let lock = inode.lock();
             if let Err(e) = Iattr::times(&self.source.parent_stat).apply(dir, &lock) {
@@ -411,63 +475,37 @@ impl<'a> Staged<'a> {
     fn copy_data(self) -> Result<Copied<'a>> {
         let plan = &self.plan;
         let len = plan.source.stat.size();
-        let has_data = plan.is_file() && len != 0;
+        let has_data = plan.is_file() && len != 0 && !plan.is_bare();
         let files = plan.files;
-        if let Unseen::Entry(entry) = &self.object {
-            // What is synced with its attributes is opened while the mounter may still open it.
-            if has_data || plan.is_synced_after(Step::Attributes) {
+        // What is synced with its attributes is opened while the mounter may still open it.
+        let is_used = has_data || plan.is_synced_after(Step::Attributes);
+        match &self.object {
+            Unseen::Entry(entry) if is_used => {
                 drop(files.to.set(file::open_checked(entry.path()?, has_data)?));
             }
+            Unseen::Bare(bare) if is_used => {
+                drop(files.to.set(file::open_checked(bare.path(), has_data)?));
+            }
+            _ => {}
         }
         if !has_data {
             return Ok(Copied(self));
         }
-        drop(
-            files
-                .from
-                .set(file::open_checked(plan.source.lower, false)?),
-        );
+        drop(files.from.set(file::open_checked(plan.source.data, false)?));
         let (from, to) = (files.from.get().ok_or(EIO)?, files.to.get().ok_or(EIO)?);
-        // Sharing of extents, where the filesystem can; else it fails and data is copied.
-        if file::clone_range(from, to, len) != Ok(len) {
-            let dense = len <= SMALL && plan.source.stat.occupied() >= len;
-            copy_bytes(from, to, len, dense)?;
-            plan.sync_after(Step::Data)?;
-        }
-        Ok(Copied(self))
-    }
-}
-
-/// Copies `len` bytes; holes stay some, unless the file is known to be `dense`.
-fn copy_bytes(from: &File, to: &File, len: i64, dense: bool) -> Result {
-    file::verify_area(from, false, 0, len)?;
-    file::verify_area(to, true, 0, len)?;
-    let mut seek = !dense && file::can_seek(from);
-    let (mut pos, mut data) = (0, -1);
-    while pos < len {
-        if file::fatal_signal_pending() {
-            return Err(EINTR);
-        }
-        if seek && data < pos {
-            match file::seek_data(from, pos) {
-                Ok(next) if next > pos => {
-                    // The final size is set with the attributes.
-                    (pos, data) = (next, next);
-                    continue;
+        match plan.copy_file(from, to, len) {
+            Ok(()) => Ok(Copied(self)),
+            Err(e) => {
+                if let Unseen::Bare(bare) = &self.object {
+                    // Its data is still below; what was written here needs no room.
+                    let _ = file::punch(to, len);
+                    let section = plan.access.start_write();
+                    let _ = bare.restore(section.writing());
                 }
-                Ok(next) => data = next,
-                Err(e) if file::is_no_data(e) => break,
-                Err(_) => seek = false,
+                Err(e)
             }
         }
-        let part = usize::try_from((len - pos).min(CHUNK))?;
-        match file::copy(from, to, pos, part)? {
-            // The lower file was truncated underneath: what is missing stays a hole.
-            0 => break,
-            copied => pos += i64::try_from(copied)?,
-        }
     }
-    Ok(())
 }
 
 impl<'a> Copied<'a> {
@@ -480,23 +518,29 @@ impl<'a> Copied<'a> {
         let object = match object {
             Unseen::Unnamed(file) => Unseen::Unnamed(file),
             Unseen::Entry(entry) => Unseen::Entry(entry.take_up(writing)?),
+            Unseen::Bare(bare) => Unseen::Bare(bare),
         };
         let filled = Filled {
             plan,
             writing,
             object,
         };
-        filled.copy_metadata()?;
+        match &filled.object {
+            Unseen::Bare(bare) if plan.want == Want::Data => bare.restore(writing)?,
+            Unseen::Bare(_) => {}
+            _ => filled.copy_metadata()?,
+        }
         filled.plan.sync_after(Step::Attributes)?;
         Ok(filled)
     }
 }
 
 impl Filled<'_> {
-    fn path(&self) -> Result<PathRef<'_>> {
+    fn path(&self) -> Result<WritePath<'_>> {
         match &self.object {
-            Unseen::Unnamed(file) => Ok(PathRef::of_file(file)),
+            Unseen::Unnamed(file) => self.writing.path(PathRef::of_file(file).dentry()),
             Unseen::Entry(temp) => temp.path(),
+            Unseen::Bare(bare) => self.writing.path(bare.path().dentry()),
         }
     }
 
@@ -512,6 +556,9 @@ impl Filled<'_> {
             let value = handle::origin(source.lower.positive()?)?;
             handle::record(self.plan.fs, to, value.as_bytes())?;
         }
+        if self.plan.is_bare() {
+            marks::set_metacopy(self.plan.fs, to)?;
+        }
         let inode = to.positive()?;
         let lock = inode.lock();
         if mode.is_reg() && inode.size() != source.stat.size() {
@@ -523,14 +570,21 @@ impl Filled<'_> {
     /// Puts the copy at its place and makes it the inode's upper object.
     fn publish(self) -> Result {
         let plan = self.plan;
+        if let Unseen::Bare(bare) = &self.object {
+            bare.complete(self.writing, plan.fs, plan.want == Want::Nothing)?;
+            inode::set_whole(plan.held);
+            plan.source.inode.refresh();
+            return Ok(());
+        }
+        let is_bare = plan.is_bare();
         let Place::Name(parent) = plan.place else {
             // Like any file that is removed while it is open. The work directory's entry removes itself.
-            inode::set_upper(plan.held, self.path()?.dentry().get())?;
+            inode::set_upper(plan.held, self.path()?.dentry().get(), is_bare)?;
             // A name that is the same lower file has not lost it.
             plan.held.unhash();
             return Ok(());
         };
-        let dir = parent.expect_upper()?;
+        let dir = self.writing.path(parent.expect_upper()?.dentry())?;
         let upper = match self.object {
             // The linked dentry counts, not that of the unnamed file: it has name and parent.
             Unseen::Unnamed(file) => {
@@ -550,11 +604,12 @@ impl Filled<'_> {
                 renaming.rename()?;
                 temp.keep()?
             }
+            Unseen::Bare(_) => return Err(EIO),
         };
         if let Some(copied) = plan.source.inode.as_dir() {
             copied.flags().set(DirFlag::Whiteouts);
         }
-        inode::set_upper(plan.held, upper)?;
+        inode::set_upper(plan.held, upper, is_bare)?;
         plan.restore_times(dir);
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::{
         attr::{fl, FileAttr, Iattr, Stat},
         inode::InodeGuard,
         log::warn_limited,
-        mount::PathRef,
+        mount::{PathRef, WritePath},
         xattr::{self, SetFlags},
         Mode,
     },
@@ -21,7 +21,7 @@ use crate::{
 use kernel::prelude::*;
 
 /// Gives an upper object mode, owner and times of `stat`.
-pub(crate) fn set_attributes(to: PathRef<'_>, stat: &Stat, lock: &InodeGuard<'_>) -> Result {
+pub(crate) fn set_attributes(to: WritePath<'_>, stat: &Stat, lock: &InodeGuard<'_>) -> Result {
     let mut all = Iattr::owner(stat).and(Iattr::times(stat));
     if !stat.mode().is_lnk() {
         all = all.and(Iattr::mode(stat.mode()));
@@ -42,13 +42,33 @@ pub(crate) fn set_attributes(to: PathRef<'_>, stat: &Stat, lock: &InodeGuard<'_>
     Ok(())
 }
 
+const CAPABILITY: &CStr = c"security.capability";
+
+/// The file capabilities of `path`, which writing to it takes away; `None` where it has none.
+pub(crate) fn capability(path: PathRef<'_>) -> Result<Option<KVVec<u8>>> {
+    match xattr::get_all(path, CAPABILITY) {
+        Err(e) if e == ENODATA || is_empty_capability(e) => Ok(None),
+        other => other.map(|value| Some(value).filter(|value| !value.is_empty())),
+    }
+}
+
+/// Whether `e` says of file capabilities that they are none: an empty value grants nothing and cannot be read.
+fn is_empty_capability(e: Error) -> bool {
+    e == EINVAL || e == EOPNOTSUPP
+}
+
+/// Gives `path` file capabilities that it had.
+pub(crate) fn set_capability(path: WritePath<'_>, value: &[u8]) -> Result {
+    xattr::set(path, CAPABILITY, value, SetFlags::ANY)
+}
+
 /// Whether a copy without this attribute would be another file.
 fn must_copy(name: &[u8]) -> bool {
     name.starts_with(b"security.")
 }
 
 /// Copies the extended attributes of `from` that users see to `to`.
-pub(crate) fn copy_xattrs(own: Namespace, from: PathRef<'_>, to: PathRef<'_>) -> Result {
+pub(crate) fn copy_xattrs(own: Namespace, from: PathRef<'_>, to: WritePath<'_>) -> Result {
     if !from.dentry().positive()?.has_listxattr() || !to.dentry().positive()?.has_listxattr() {
         return Ok(());
     }
@@ -76,7 +96,7 @@ pub(crate) fn copy_xattrs(own: Namespace, from: PathRef<'_>, to: PathRef<'_>) ->
     Ok(())
 }
 
-fn copy_xattr(from: PathRef<'_>, to: PathRef<'_>, name: &CStr) -> Result {
+fn copy_xattr(from: PathRef<'_>, to: WritePath<'_>, name: &CStr) -> Result {
     if let Some(kind) = AclType::of_xattr(name) {
         return match Acl::read(from, kind) {
             Err(e) if e == ENODATA || e == EOPNOTSUPP => Ok(()),
@@ -88,10 +108,7 @@ fn copy_xattr(from: PathRef<'_>, to: PathRef<'_>, name: &CStr) -> Result {
     let value = match xattr::get_all(from, name) {
         // Removed since it was listed.
         Err(e) if e == ENODATA => return Ok(()),
-        // An empty value grants nothing and cannot be read.
-        Err(e) if name == c"security.capability" && (e == EINVAL || e == EOPNOTSUPP) => {
-            return Ok(());
-        }
+        Err(e) if name == CAPABILITY && is_empty_capability(e) => return Ok(()),
         other => other?,
     };
     match xattr::set(to, name, &value, SetFlags::ANY) {
@@ -116,7 +133,7 @@ fn is_unsupported(e: Error) -> bool {
 
 /// Gives `to` the `chattr` flags `old` of an object behind `inode`; append-only and immutable go into an attribute, as they
 /// would keep a staged object from being linked.
-pub(crate) fn set_file_flags(inode: &Inode, old: &FileAttr, to: PathRef<'_>) -> Result {
+pub(crate) fn set_file_flags(inode: &Inode, old: &FileAttr, to: WritePath<'_>) -> Result {
     let copied = old.flags() & (fl::SYNC | fl::NOATIME);
     if old.flags() & (fl::APPEND | fl::IMMUTABLE) != 0 {
         match protected::store(inode, to, old) {
@@ -128,7 +145,7 @@ pub(crate) fn set_file_flags(inode: &Inode, old: &FileAttr, to: PathRef<'_>) -> 
         return Ok(());
     }
     let mut new = FileAttr::common();
-    match new.read(to) {
+    match new.read(*to) {
         Err(e) if is_unsupported(e) => {
             warn_limited!("copying fileattr: no support on upper\n");
             return Ok(());

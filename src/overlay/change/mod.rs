@@ -4,6 +4,7 @@
 
 pub(super) mod copy_up;
 pub(super) mod create;
+mod data;
 pub(super) mod metadata;
 pub(super) mod remove;
 pub(super) mod rename;

@@ -8,14 +8,17 @@ use crate::overlay::{
         remove::{clear_empty, drop_link, is_upper_of},
     },
     dir::merge,
-    layer::{redirect, temp, whiteout},
+    layer::{
+        redirect::{self, How},
+        temp, whiteout,
+    },
     object::{inode::NameMark, lookup},
     union::{Child, Inode, Overlay},
 };
 use crate::vfs::{
     cred,
     dirop::{rename_flags, Renaming},
-    mount::{PathRef, Writing},
+    mount::{WritePath, Writing},
     CBuf, OpGuard,
 };
 use kernel::prelude::*;
@@ -40,20 +43,26 @@ fn can_move(inode: &Inode) -> bool {
     !inode.mode().is_dir() || is_pure() || inode.fs().makes_redirects()
 }
 
-/// Makes the directory `child` in upper ready for its move to `to`, which is where it is if `within`: what it is merged
-/// with goes with it, and nothing else comes to it. Other objects need nothing.
+/// Makes `child` in upper ready for its move to `to`, which is where it is if `within`: what a directory is merged with, and
+/// the data of a file that has none in upper, goes with it, and nothing else comes to it. Other objects need nothing.
 fn keep_lower_part(
     child: Child<'_>,
     inode: &Inode,
-    upper: PathRef<'_>,
+    upper: WritePath<'_>,
     to: &Inode,
     within: bool,
 ) -> Result {
+    if inode.reals().is_merged() || inode.is_bare() {
+        // The links of a file may be in several directories.
+        let is_link = !inode.mode().is_dir() && inode.has_lower_links();
+        let how = match within && !is_link {
+            true => How::Name(child.name()),
+            false => How::Path,
+        };
+        return redirect::record(child.dentry(), upper, how);
+    }
     if !inode.mode().is_dir() {
         return Ok(());
-    }
-    if inode.reals().is_merged() {
-        return redirect::record(child, upper, within);
     }
     if !child.marks().test(NameMark::Opaque) && to.reals().is_merged() {
         whiteout::set_opaque(child.dentry(), upper, EXDEV)?;
@@ -133,10 +142,10 @@ impl Plan<'_> {
         let (old_origin, new_origin) = (origin(old_inode), new_inode.is_some_and(origin));
         if !same_dir {
             if old_origin {
-                new_dir.set_impure()?;
+                new_dir.set_impure(writing)?;
             }
             if !self.overwrite && new_origin {
-                old_dir.set_impure()?;
+                old_dir.set_impure(writing)?;
             }
         }
 
@@ -150,8 +159,7 @@ impl Plan<'_> {
         if !is_upper_of(old_inode, renaming.old()) {
             return Err(ESTALE);
         }
-        let mnt = writing.mnt();
-        let target = mnt.path(renaming.new())?;
+        let target = writing.path(renaming.new())?;
         let as_expected = match (
             new_inode.filter(|_| new.marks().test(NameMark::UpperAlias)),
             &replaced,
@@ -161,7 +169,7 @@ impl Plan<'_> {
             (None, _) if target.dentry().is_negative() => self.flags & rename_flags::EXCHANGE == 0,
             (None, _) => {
                 new.marks().test(NameMark::Whiteout)
-                    && whiteout::is_whiteout(new.fs().namespace(), target, true)
+                    && whiteout::is_whiteout(new.fs().namespace(), *target, true)
             }
         };
         if !as_expected || renaming.old().inode() == target.dentry().inode() {
@@ -171,7 +179,7 @@ impl Plan<'_> {
         keep_lower_part(
             old,
             old_inode,
-            mnt.path(renaming.old())?,
+            writing.path(renaming.old())?,
             &new_dir,
             same_dir,
         )?;

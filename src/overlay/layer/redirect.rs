@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Redirects: where the lower part of a renamed directory is.
+//! Redirects: where the lower part of a renamed directory is, or the data of a renamed file that was copied up without.
 //!
-//! On disk (`overlay.redirect`): a name, for a directory that stayed where it was, or a path from the roots
-//! of the layers.
+//! On disk (`overlay.redirect`): a name, for what stayed in its directory, or a path from the roots of the layers.
 
 use crate::overlay::{
     layer::{
         marks,
         xattr_names::{Mark, Namespace},
     },
-    union::{Child, Dentry},
+    union::Dentry,
 };
-use crate::vfs::{log::warn_limited, module, mount::PathRef, xattr, NameSnapshot, Ref};
+use crate::vfs::{
+    log::warn_limited,
+    module,
+    mount::{PathRef, WritePath},
+    xattr, NameSnapshot, Ref,
+};
 use kernel::prelude::*;
 
 /// A name, or a path from the roots of the layers.
@@ -107,22 +111,28 @@ impl Trail {
     }
 }
 
-/// Records on `upper`, the object in upper of the merged directory `child`, where its lower part is, before it is
-/// renamed, within its directory or not. Both directories are locked; where they differ, `s_vfs_rename_mutex` is held.
+/// How a redirect says where something is.
+#[derive(Clone, Copy)]
+pub(crate) enum How<'a> {
+    /// By this name, which it has: it stays in its directory.
+    Name(&'a [u8]),
+    /// By its path.
+    Path,
+}
+
+/// Records on `upper`, the object in upper of `dentry`, where its lower part is, before it gets another name.
 ///
 /// # Errors
 ///
-/// `EXDEV` where it can't be recorded: the directory is to be copied by the user; `ENOMEM`.
-pub(crate) fn record(child: Child<'_>, upper: PathRef<'_>, within: bool) -> Result {
-    let set = |value: &[u8]| marks::set_own(child.fs(), upper, Mark::Redirect, value, Err(EXDEV));
-    let record = || {
-        if read(child.fs().namespace(), upper)?.is_some_and(|known| within || known.is_path()) {
-            return Ok(());
-        }
-        if within {
-            return set(child.name());
-        }
-        set(Backwards::path_of(child.dentry())?.as_bytes())
+/// `EXDEV` where it can't be recorded: the object is to be copied by the user; `ENOMEM`.
+pub(crate) fn record(dentry: &Dentry, upper: WritePath<'_>, how: How<'_>) -> Result {
+    let fs = dentry.fs();
+    let set = |value: &[u8]| marks::set_own(fs, upper, Mark::Redirect, value, Err(EXDEV));
+    let record = || match (read(fs.namespace(), *upper)?, how) {
+        (Some(known), How::Path) if !known.is_path() => set(Backwards::path_of(dentry)?.as_bytes()),
+        (Some(_), _) => Ok(()),
+        (None, How::Name(name)) => set(name),
+        (None, How::Path) => set(Backwards::path_of(dentry)?.as_bytes()),
     };
     record().map_err(|e| {
         if e == ENOMEM || e == EXDEV {
@@ -160,16 +170,21 @@ impl Backwards {
         self.buf.get(self.start..).unwrap_or_default()
     }
 
-    /// The path of the lower part of a directory.
+    /// The path of the lower part of what is under `dentry`.
     fn path_of(dentry: &Dentry) -> Result<Self> {
         let own = dentry.fs().namespace();
         let mut path = Self::new(usize::from(module::redirect_max()))?;
         let mut at: Ref<'_, Dentry> = dentry.into();
         while !at.is_root() {
-            // In this order: a directory that is renamed meanwhile has its redirect before its new name.
+            let parent = at.up();
+            // In this order: what is renamed meanwhile has its redirect before its new name.
             let name = NameSnapshot::take(&at);
             let upper = at.own_positive()?.upper_path();
             let redirect = upper.map(|upper| read(own, upper)).transpose()?.flatten();
+            if *at.up() != *parent {
+                // The name may be one of the other directory.
+                continue;
+            }
             match &redirect {
                 Some(redirect) => path.push(redirect.as_bytes())?,
                 None => path.push(name.as_bytes())?,
@@ -178,7 +193,7 @@ impl Backwards {
                 break;
             }
             path.push(b"/")?;
-            at = at.up();
+            at = parent;
         }
         Ok(path)
     }

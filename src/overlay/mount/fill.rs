@@ -195,7 +195,11 @@ fn upper_uuid(own: Namespace, path: PathRef<'_>, how: Uuid, uuid: &mut [u8; 16])
         }
     }
     *uuid = super_block::random_uuid();
-    match xattr::set(path, name, uuid, xattr::SetFlags::ANY) {
+    let write = path.mnt().want_write().and_then(|write| {
+        let path = write.writing().path(path.dentry())?;
+        xattr::set(path, name, uuid, xattr::SetFlags::ANY)
+    });
+    match write {
         Ok(()) => Identity::Made,
         Err(e) => Identity::Unwritable(e),
     }
@@ -330,6 +334,7 @@ fn make_root(sb: FilledSuper<'_, Overlay>) -> Result<Rooted<'_, Overlay>> {
     let object = Object {
         upper,
         lower: Lowers::from_vec(lower)?,
+        is_bare: false,
     };
     let inode = object.root(sb.sb())?;
     let rooted = sb.set_root(inode)?;

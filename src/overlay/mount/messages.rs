@@ -31,8 +31,8 @@ pub(crate) enum Message {
     VolatileWithoutUpper,
     /// `uuid=on` without upper.
     UuidWithoutUpper,
-    /// Upper was perhaps written with options that are the kernel's defaults for its own overlayfs.
-    OtherDefaults,
+    /// `metacopy` cannot be with this `redirect_dir`, which was asked for.
+    MetacopyDisabled(Spelled),
     /// Upper does not list the types of entries.
     NoTypes,
     /// Upper has no unnamed files.
@@ -43,6 +43,8 @@ pub(crate) enum Message {
     NoMarks,
     /// Which turns redirects off.
     RedirectsOff,
+    /// As it does metacopy.
+    MetacopyOff,
     /// Which means no UUID.
     UuidOff,
     /// It is the mounter who may not set them.
@@ -57,7 +59,10 @@ impl Message {
     /// How grave it is.
     pub(crate) fn level(&self) -> Level {
         match self {
-            Self::VolatileWithoutUpper | Self::UuidWithoutUpper | Self::NotPermitted => Level::Info,
+            Self::VolatileWithoutUpper
+            | Self::UuidWithoutUpper
+            | Self::MetacopyDisabled(_)
+            | Self::NotPermitted => Level::Info,
             _ => Level::Warning,
         }
     }
@@ -78,15 +83,15 @@ impl fmt::Display for Message {
             Self::UuidWithoutUpper => {
                 "option \"uuid=on\" requires an upper fs, falling back to uuid=null."
             }
-            Self::OtherDefaults => {
-                "overlayfs of this kernel has metacopy=on and redirect_dir=on by default: what it left in upper \
-                 without data is refused (EPERM), and what it renamed without redirect_dir=on or follow"
+            Self::MetacopyDisabled(redirects) => {
+                return f.write_fmt(fmt!("disabling metacopy due to {redirects}"))
             }
             Self::NoTypes => "upper fs needs to support d_type.",
             Self::NoTmpfile => "upper fs does not support tmpfile.",
             Self::NoWhiteouts => "upper fs does not support RENAME_WHITEOUT.",
             Self::NoMarks => "failed to set xattr on upper",
             Self::RedirectsOff => "...falling back to redirect_dir=nofollow.",
+            Self::MetacopyOff => "...falling back to metacopy=off.",
             Self::UuidOff => "...falling back to uuid=null.",
             Self::NotPermitted => {
                 "without trusted xattrs, directories of lower layers cannot be removed once they were changed, nor \
@@ -130,8 +135,8 @@ pub(crate) enum Refusal {
     NotYet(Spelled),
     /// Options that exclude each other.
     Conflict(Spelled, Spelled),
-    /// Redirects are asked for by a mounter who cannot use `trusted.*` attributes.
-    RedirectsNotPermitted,
+    /// This option is asked for by a mounter who cannot use `trusted.*` attributes.
+    NotPermitted(Spelled),
     /// A remote upper without these.
     RemoteUpper(Features),
 }
@@ -140,7 +145,7 @@ impl Refusal {
     /// The error to return.
     pub(crate) fn error(&self) -> Error {
         match self {
-            Self::RedirectsNotPermitted => EPERM,
+            Self::NotPermitted(_) => EPERM,
             Self::NotYet(_) | Self::Conflict(..) | Self::RemoteUpper(_) => EINVAL,
         }
     }
@@ -151,9 +156,9 @@ impl fmt::Display for Refusal {
         match self {
             Self::NotYet(option) => f.write_fmt(fmt!("option '{option}' is not supported yet")),
             Self::Conflict(one, other) => f.write_fmt(fmt!("conflicting options: {one},{other}")),
-            Self::RedirectsNotPermitted => {
-                f.write_str("redirect_dir requires permission to access trusted xattrs")
-            }
+            Self::NotPermitted(option) => f.write_fmt(fmt!(
+                "{option} requires permission to access trusted xattrs"
+            )),
             Self::RemoteUpper(features) => {
                 let (types, whiteouts) = (features.types, features.whiteouts);
                 let xattrs = features.marks == OwnMarks::Work;

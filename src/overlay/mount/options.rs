@@ -196,7 +196,7 @@ pub(crate) struct Settings {
     pub(crate) nfs_export: Setting<Switch>,
     /// See [`Xino`].
     pub(crate) xino: Setting<Xino>,
-    /// Attributes are copied up without data.
+    /// Attributes are copied up without data, which is found in the layers below.
     pub(crate) metacopy: Setting<Switch>,
     /// See [`Fsync`].
     pub(crate) fsync: Setting<Fsync>,
@@ -268,7 +268,7 @@ const OPTIONS: &[Entry] = options! {
     "uuid" (Form::Value) sets uuid, shown: true, not yet: ["off"];
     "nfs_export" (Form::Value) sets nfs_export, shown: true, not yet: ["on"];
     "xino" (Form::Value) sets xino, shown: true, not yet: ["auto", "on"];
-    "metacopy" (Form::Value) sets metacopy, shown: true, not yet: ["on"];
+    "metacopy" (Form::Value) sets metacopy, shown: true, not yet: [];
     "volatile" (Form::Flag("volatile")) sets fsync, shown: false, not yet: [];
     "fsync" (Form::Value) sets fsync, shown: true, not yet: [];
     "userxattr" (Form::Flag("on")) sets userxattr, shown: true, not yet: [];
@@ -380,15 +380,14 @@ impl Settings {
     }
 }
 
-/// The module parameters and what the kernel was configured to, which say what a mount does whose
-/// options do not.
+/// The module parameters, which say what a mount does whose options do not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Parameters {
     /// Redirects are made.
     pub(crate) redirect_dir: bool,
     /// Redirects are followed where they are not made.
     pub(crate) redirect_always_follow: bool,
-    /// The kernel's own overlayfs copies metadata without data.
+    /// Attributes are copied up without data.
     pub(crate) metacopy: bool,
 }
 
@@ -412,6 +411,12 @@ impl Requested {
                 } else {
                     RedirectDir::Follow
                 },
+                by: By::Parameter,
+            };
+        }
+        if parameters.metacopy {
+            settings.metacopy = Setting {
+                value: Switch::On,
                 by: By::Parameter,
             };
         }
@@ -495,6 +500,14 @@ mod tests {
         assert_eq!(requested.take(b"redirect_dir", Some(b"off")), Ok(()));
         assert_eq!(by(&requested), By::Option);
         assert_eq!(requested.settings.redirect_dir.value, RedirectDir::Follow);
+        let mut requested = Requested::new(Parameters {
+            metacopy: true,
+            ..OFF
+        });
+        assert_eq!(requested.settings.metacopy.value, Switch::On);
+        assert!(!requested.settings.metacopy.is_asked_for());
+        assert_eq!(requested.take(b"metacopy", Some(b"on")), Ok(()));
+        assert!(requested.settings.metacopy.is_asked_for());
     }
 
     #[test]
@@ -507,11 +520,8 @@ mod tests {
                 .not_yet()
                 .map(|option| (option.name, option.value))
         };
-        assert_eq!(asks(b"metacopy", Some(b"off")), None);
-        assert_eq!(
-            asks(b"metacopy", Some(b"on")),
-            Some(("metacopy", Some("on")))
-        );
+        assert_eq!(asks(b"index", Some(b"off")), None);
+        assert_eq!(asks(b"index", Some(b"on")), Some(("index", Some("on"))));
     }
 
     #[test]

@@ -34,12 +34,12 @@ pub(crate) struct Params {
     repeated: Repeated,
 }
 
-/// The module's parameters as they are now, and what the kernel was configured to.
+/// The module's parameters as they are now.
 pub(crate) fn parameters() -> Parameters {
     Parameters {
         redirect_dir: module::redirect_dir(),
         redirect_always_follow: module::redirect_always_follow(),
-        metacopy: cfg!(CONFIG_OVERLAY_FS_METACOPY),
+        metacopy: module::metacopy(),
     }
 }
 
@@ -338,7 +338,7 @@ impl Context<Overlay> for Params {
         }
         if read_only && !sb.is_readonly() {
             if let Some(upper) = fs.upper().filter(|_| !fs.is_volatile()) {
-                return upper.mnt().sb().sync();
+                return upper.mnt().sync();
             }
         }
         Ok(())

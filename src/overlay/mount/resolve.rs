@@ -5,7 +5,7 @@
 use super::{
     capability::{Capabilities, Features, Identity, OwnMarks},
     messages::{Message, Messages, Refusal},
-    options::{Fsync, Parameters, RedirectDir, Requested, Settings, Uuid},
+    options::{Fsync, RedirectDir, Requested, Settings, Switch, Uuid},
 };
 use crate::overlay::layer::xattr_names::Namespace;
 use core::ops::Deref;
@@ -39,6 +39,11 @@ impl Effective {
     pub(crate) fn needs_origins(&self) -> bool {
         self.redirect_dir.value == RedirectDir::On
     }
+
+    /// Whether attributes are copied up without data, and files without data are looked for below.
+    pub(crate) fn has_metacopy(&self) -> bool {
+        self.metacopy.value == Switch::On
+    }
 }
 
 /// What becomes of `requested` with `can`.
@@ -58,10 +63,10 @@ pub(crate) fn resolve(
     }
     let mut settings = requested.settings;
     let mut messages = Messages::default();
-    match can.upper {
-        None => without_upper(&mut settings, &mut messages),
-        Some(_) => other_defaults(&settings, &requested.parameters, &mut messages),
+    if can.upper.is_none() {
+        without_upper(&mut settings, &mut messages);
     }
+    metacopy(&mut settings, &mut messages)?;
     match settings.namespace() {
         Namespace::User => user_marks(&mut settings)?,
         Namespace::Trusted => mounter(&settings, can.sysadmin)?,
@@ -91,13 +96,26 @@ fn without_upper(settings: &mut Settings, messages: &mut Messages) {
     }
 }
 
-/// An upper of overlayfs was written with that one's defaults, unless somebody said otherwise.
-fn other_defaults(settings: &Settings, parameters: &Parameters, messages: &mut Messages) {
-    // With `userxattr` they are not.
-    let trusted = settings.namespace() == Namespace::Trusted;
-    if trusted && parameters.metacopy && !settings.metacopy.is_asked_for() {
-        messages.push(Message::OtherDefaults);
+/// What was copied without its data may be renamed, so a redirect says where that is.
+fn metacopy(settings: &mut Settings, messages: &mut Messages) -> Result<(), Refusal> {
+    let redirects = settings.redirect_dir;
+    if settings.metacopy.value == Switch::Off || redirects.value == RedirectDir::On {
+        return Ok(());
     }
+    match (settings.metacopy.is_asked_for(), redirects.is_asked_for()) {
+        (true, true) => {
+            return Err(Refusal::Conflict(
+                settings.spelled("metacopy"),
+                settings.spelled("redirect_dir"),
+            ))
+        }
+        (false, true) => {
+            settings.metacopy.value = Switch::Off;
+            messages.push(Message::MetacopyDisabled(settings.spelled("redirect_dir")));
+        }
+        (_, false) => settings.redirect_dir.value = RedirectDir::On,
+    }
+    Ok(())
 }
 
 /// Whoever may write to an object of a layer sets `user.*` marks: one that leads elsewhere is neither made nor followed.
@@ -110,6 +128,13 @@ fn user_marks(settings: &mut Settings) -> Result<(), Refusal> {
         ));
     }
     redirects.value = RedirectDir::NoFollow;
+    if settings.metacopy.is_asked_for() && settings.metacopy.value == Switch::On {
+        return Err(Refusal::Conflict(
+            settings.spelled("userxattr"),
+            settings.spelled("metacopy"),
+        ));
+    }
+    settings.metacopy.value = Switch::Off;
     Ok(())
 }
 
@@ -117,7 +142,11 @@ fn user_marks(settings: &mut Settings) -> Result<(), Refusal> {
 fn mounter(settings: &Settings, sysadmin: bool) -> Result<(), Refusal> {
     let redirects = &settings.redirect_dir;
     if !sysadmin && redirects.is_asked_for() && redirects.value != RedirectDir::NoFollow {
-        return Err(Refusal::RedirectsNotPermitted);
+        return Err(Refusal::NotPermitted(settings.spelled("redirect_dir")));
+    }
+    let metacopy = &settings.metacopy;
+    if !sysadmin && metacopy.is_asked_for() && metacopy.value == Switch::On {
+        return Err(Refusal::NotPermitted(settings.spelled("metacopy")));
     }
     Ok(())
 }
@@ -142,6 +171,10 @@ fn upper_features(
         if settings.redirect_dir.value != RedirectDir::NoFollow {
             settings.redirect_dir.value = RedirectDir::NoFollow;
             messages.push(Message::RedirectsOff);
+        }
+        if settings.metacopy.value == Switch::On {
+            settings.metacopy.value = Switch::Off;
+            messages.push(Message::MetacopyOff);
         }
         if settings.uuid.value != Uuid::Null {
             settings.uuid.value = Uuid::Null;
@@ -186,7 +219,7 @@ mod tests {
     use super::{
         super::{
             capability::Upper,
-            options::{CopyUp, Switch},
+            options::{CopyUp, Parameters},
         },
         *,
     };
@@ -238,6 +271,11 @@ mod tests {
     const DEPENDENT: &[(Choice, Choice)] = &[
         (("userxattr", None), ("redirect_dir", Some("follow"))),
         (("userxattr", None), ("redirect_dir", Some("on"))),
+        (("userxattr", None), ("metacopy", Some("on"))),
+        (("metacopy", Some("on")), ("redirect_dir", Some("off"))),
+        (("metacopy", Some("on")), ("redirect_dir", Some("follow"))),
+        (("metacopy", Some("on")), ("redirect_dir", Some("nofollow"))),
+        (("metacopy", Some("on")), ("redirect_dir", Some("on"))),
     ];
 
     const WHOLE: Features = Features {
@@ -343,8 +381,8 @@ mod tests {
         let refused = CHOICES
             .iter()
             .filter(|choice| outcome(&[**choice], &best).is_err());
-        // index, uuid=off, nfs_export, xino twice, metacopy, verity twice.
-        assert_eq!(refused.count(), 8);
+        // index, uuid=off, nfs_export, xino twice, verity twice.
+        assert_eq!(refused.count(), 7);
         for choice in CHOICES {
             if let Err(refusal) = outcome(&[*choice], &best) {
                 assert!(matches!(refusal, Refusal::NotYet(_)));
@@ -376,8 +414,8 @@ mod tests {
             redirect_always_follow: true,
             ..PARAMETERS
         };
-        type Effect = Result<(RedirectDir, Option<RedirectDir>), Refusal>;
-        let refused = Err(Refusal::RedirectsNotPermitted);
+        type Effect = Result<(RedirectDir, Option<RedirectDir>), Error>;
+        let refused = Err(EPERM);
         // By a mounter with CAP_SYS_ADMIN and by one without; then what is shown.
         let cases: [(Parameters, Option<&'static str>, Effect, Effect); 9] = {
             use RedirectDir::{Follow, NoFollow, On};
@@ -422,7 +460,7 @@ mod tests {
                     let value = effective.redirect_dir.value;
                     (value, shown.then_some(value))
                 });
-                assert_eq!(seen, expected);
+                assert_eq!(seen.map_err(|refusal| refusal.error()), expected);
             }
         }
         let no_upper = Capabilities::best(true, false);
@@ -619,20 +657,87 @@ mod tests {
         assert_eq!(messages(&[], remote), list(&[NoTmpfile]));
     }
 
+    /// What becomes of metacopy and of redirects, asked for or not, or the error.
     #[test]
-    fn other_defaults() {
-        let metacopy = Parameters {
+    fn metacopies() {
+        use RedirectDir::{Follow, NoFollow, On};
+        let default = Parameters {
             metacopy: true,
             ..PARAMETERS
         };
-        let warned = |choices: &[Choice], has_upper| {
-            let can = Capabilities::best(true, has_upper);
-            resolve(&asked(metacopy, choices), &can)
-                .is_ok_and(|(_, messages)| messages.iter().any(|m| *m == Message::OtherDefaults))
-        };
-        assert!(warned(&[], true));
-        assert!(!warned(&[("metacopy", Some("off"))], true));
-        assert!(!warned(&[("userxattr", None)], true));
-        assert!(!warned(&[], false));
+        let best = Capabilities::best(true, true);
+        let user = Capabilities::best(false, true);
+        let lower = Capabilities::best(true, false);
+        let poor = upper(
+            Some(Features {
+                marks: OwnMarks::Missing,
+                ..WHOLE
+            }),
+            Identity::Known,
+        );
+        type Case<'a> = (
+            Parameters,
+            &'a [Choice],
+            Capabilities,
+            Result<(Switch, RedirectDir), Error>,
+            usize,
+        );
+        let (off, no) = (Switch::Off, NoFollow);
+        let on: Choice = ("metacopy", Some("on"));
+        let follow: Choice = ("redirect_dir", Some("follow"));
+        let nofollow: Choice = ("redirect_dir", Some("nofollow"));
+        let user_marks: Choice = ("userxattr", None);
+        let cases: [Case<'_>; 20] = [
+            (PARAMETERS, &[], best, Ok((off, no)), 0),
+            (PARAMETERS, &[on], best, Ok((Switch::On, On)), 0),
+            (
+                PARAMETERS,
+                &[on, ("redirect_dir", Some("on"))],
+                best,
+                Ok((Switch::On, On)),
+                0,
+            ),
+            (PARAMETERS, &[on, nofollow], best, Err(EINVAL), 0),
+            (PARAMETERS, &[on, follow], best, Err(EINVAL), 0),
+            (
+                PARAMETERS,
+                &[on, ("redirect_dir", Some("off"))],
+                best,
+                Err(EINVAL),
+                0,
+            ),
+            (PARAMETERS, &[on, follow], lower, Ok((Switch::On, On)), 0),
+            (PARAMETERS, &[on, nofollow], lower, Err(EINVAL), 0),
+            (PARAMETERS, &[on, user_marks], best, Err(EINVAL), 0),
+            (PARAMETERS, &[on], user, Err(EPERM), 0),
+            (PARAMETERS, &[on, user_marks], user, Err(EINVAL), 0),
+            // Marks, redirects, metacopy, UUID.
+            (PARAMETERS, &[on], poor, Ok((off, no)), 4),
+            (default, &[], best, Ok((Switch::On, On)), 0),
+            (default, &[], user, Ok((Switch::On, On)), 0),
+            (
+                default,
+                &[("metacopy", Some("off"))],
+                best,
+                Ok((off, no)),
+                0,
+            ),
+            (default, &[nofollow], best, Ok((off, no)), 1),
+            (default, &[follow], best, Ok((off, Follow)), 1),
+            (default, &[nofollow], lower, Ok((off, no)), 1),
+            (default, &[user_marks], best, Ok((off, no)), 0),
+            (default, &[user_marks, nofollow], best, Ok((off, no)), 1),
+        ];
+        for (parameters, choices, can, expected, said) in cases {
+            let seen = resolve(&asked(parameters, choices), &can).map(|(effective, messages)| {
+                assert_eq!(messages.iter().count(), said);
+                assert_eq!(
+                    effective.has_metacopy(),
+                    effective.metacopy.value == Switch::On
+                );
+                (effective.metacopy.value, effective.redirect_dir.value)
+            });
+            assert_eq!(seen.map_err(|refusal| refusal.error()), expected);
+        }
     }
 }

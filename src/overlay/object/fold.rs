@@ -14,6 +14,10 @@ pub(crate) enum Step {
     Opaque,
     /// A directory.
     Dir,
+    /// A regular file without its data, which is that of a regular file below it.
+    Bare,
+    /// A regular file with its data.
+    File,
     /// Anything else.
     Leaf,
 }
@@ -36,6 +40,8 @@ pub(crate) struct Merge {
     stop: bool,
     /// Upper hides the lower layers: a whiteout or an opaque directory.
     opaque: bool,
+    /// The data of a file is still to be found.
+    wants_data: bool,
 }
 
 impl Merge {
@@ -47,10 +53,16 @@ impl Merge {
                 (self.stop, self.opaque) = (true, true);
                 return Take::No;
             }
-            Step::Leaf if self.is_dir => {
+            Step::Bare | Step::File | Step::Leaf if self.is_dir => {
                 self.stop = true;
                 return Take::No;
             }
+            Step::Opaque | Step::Dir | Step::Leaf if self.wants_data => {
+                self.stop = true;
+                return Take::No;
+            }
+            Step::Bare => self.wants_data = true,
+            Step::File => (self.stop, self.wants_data) = (true, false),
             Step::Leaf => self.stop = true,
             Step::Opaque => (self.is_dir, self.stop, self.opaque) = (true, true, true),
             Step::Dir => self.is_dir = true,
@@ -61,6 +73,16 @@ impl Merge {
     /// Whether no further layer counts.
     pub(crate) fn is_done(&self) -> bool {
         self.stop
+    }
+
+    /// Whether a directory was taken.
+    pub(crate) fn is_dir(&self) -> bool {
+        self.is_dir
+    }
+
+    /// Whether a file was taken whose data was not found so far.
+    pub(crate) fn wants_data(&self) -> bool {
+        self.wants_data
     }
 
     /// Whether what was folded so far hides what is below.
@@ -89,7 +111,7 @@ mod tests {
 
     #[test]
     fn table() {
-        let cases: [(&[Step], usize, bool, bool); 12] = [
+        let cases: [(&[Step], usize, bool, bool); 16] = [
             // steps, entries taken, opaque, directory
             (&[], 0, false, false),
             (&[Miss, Miss], 0, false, false),
@@ -103,12 +125,39 @@ mod tests {
             (&[Opaque, Dir], 1, true, true),
             (&[Whiteout, Leaf], 0, true, false),
             (&[Leaf, Dir], 1, false, false),
+            (&[File, File], 1, false, false),
+            (&[Dir, File, Dir], 1, false, true),
+            (&[Dir, Bare, File], 1, false, true),
+            (&[Dir, Bare, Dir], 1, false, true),
         ];
         for (steps, taken, opaque, dir) in cases {
             let (n, merge) = fold(steps);
             assert_eq!(n, taken);
             assert_eq!(merge.is_opaque(), opaque);
             assert_eq!(merge.is_dir, dir);
+        }
+    }
+
+    #[test]
+    fn data() {
+        let cases: [(&[Step], usize, bool); 10] = [
+            // steps, entries taken, data still wanted
+            (&[File], 1, false),
+            (&[Bare], 1, true),
+            (&[Bare, File, File], 2, false),
+            (&[Bare, Miss, File], 2, false),
+            (&[Bare, Bare, File], 3, false),
+            (&[Bare, Bare], 2, true),
+            (&[Bare, Whiteout, File], 1, true),
+            (&[Bare, Leaf, File], 1, true),
+            (&[Bare, Dir, File], 1, true),
+            (&[Bare, Opaque, File], 1, true),
+        ];
+        for (steps, taken, wanted) in cases {
+            let (n, merge) = fold(steps);
+            assert_eq!(n, taken);
+            assert_eq!(merge.wants_data(), wanted);
+            assert!(!merge.is_dir());
         }
     }
 }

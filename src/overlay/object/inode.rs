@@ -1,28 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The overlay inode: what stands behind it, what it keeps by its kind, how it is hashed.
-//!
-//! Three questions are asked of an inode, and each has its answer by name: which real object answers for its
-//! [attributes](Inode::attributes), which one has its [content](Inode::content), and which one gives its
-//! [number](Reals::number).
 
-use super::protected::{self, COPIED_FLAGS};
+use super::{
+    protected::{self, COPIED_FLAGS},
+    reals::{Identity, Leaf, Real, Reals},
+};
 use crate::{
     overlay::{
         dir::cache::DirCache,
-        layer::{marks, Layout, UPPER},
+        layer::{marks, Layout},
         union::{Child, Dentry, Inode, NewInode, Overlay, Super},
     },
     vfs::{
         self,
-        backing::{LowerPaths, Lowers},
+        backing::Lowers,
         dentry::REVALIDATE,
         folding::Folding,
         fs::InodeData,
         log::warn_limited,
-        mount::PathRef,
+        mount::{PathRef, Writing},
         new_inode::Found,
-        sync::{Flags, OnceArc},
+        sync::{Flags, Once},
         Mode, OpGuard, Ref,
     },
 };
@@ -30,7 +29,10 @@ use core::ops::Deref;
 use kernel::{
     impl_flags,
     prelude::*,
-    sync::atomic::{Atomic, Full, Relaxed},
+    sync::{
+        atomic::{Atomic, Full, Relaxed},
+        Arc,
+    },
 };
 
 impl_flags!(
@@ -71,23 +73,12 @@ impl_flags!(
     }
 );
 
-/// By which real object the inode hash knows an inode.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Identity {
-    /// The lower one: the inode, and its number, stay the same over copy-up.
-    Lower,
-    /// The upper one.
-    Upper,
-    /// None: a link of a lower file is an inode of its own until it is copied up; the root.
-    None,
-}
-
 /// What the union keeps with an inode.
 pub(crate) enum Data {
     /// With a directory.
     Directory(Directory),
-    /// With anything else: by what it is hashed.
-    Other(Identity),
+    /// With anything else.
+    Other(Leaf),
 }
 
 /// What a directory has.
@@ -99,7 +90,7 @@ pub(crate) struct Directory {
     /// Lower layers asked in vain since its names were last learnt.
     pub(crate) asked: Atomic<u32>,
     /// What it remembers of its layers.
-    pub(crate) cache: OnceArc<DirCache>,
+    pub(crate) cache: Once<Arc<DirCache>>,
 }
 
 impl Data {
@@ -107,88 +98,22 @@ impl Data {
     fn identity(&self) -> Identity {
         match self {
             Self::Directory(dir) => dir.identity,
-            Self::Other(identity) => *identity,
+            Self::Other(leaf) => leaf.identity(),
+        }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Some(cache) = self.cache.get() {
+            cache.retire();
         }
     }
 }
 
 impl InodeData for Data {
     fn empty() -> Self {
-        Self::Other(Identity::None)
-    }
-
-    fn evicted(&self) {
-        if let Self::Directory(dir) = self {
-            if let Some(cache) = dir.cache.get() {
-                cache.retire();
-            }
-        }
-    }
-}
-
-/// A real object and the layer that it is in.
-#[derive(Clone, Copy)]
-pub(crate) struct Real<'a> {
-    /// Its path.
-    pub(crate) path: PathRef<'a>,
-    /// The layer's index; [`UPPER`] for upper.
-    pub(crate) layer: u16,
-}
-
-impl Real<'_> {
-    /// Whether it is in upper.
-    #[inline]
-    pub(crate) fn is_upper(self) -> bool {
-        self.layer == UPPER
-    }
-}
-
-/// The real objects behind an inode, looked at once: a copy-up may set the upper one meanwhile.
-#[derive(Clone, Copy)]
-pub(crate) struct Reals<'a> {
-    upper: Option<PathRef<'a>>,
-    lowers: LowerPaths<'a>,
-    identity: Identity,
-    is_dir: bool,
-}
-
-impl<'a> Reals<'a> {
-    fn topmost_lower(self) -> Option<Real<'a>> {
-        let lower = self.lowers.first()?;
-        Some(Real {
-            path: lower.path(),
-            layer: lower.layer(),
-        })
-    }
-
-    /// The one that answers for the attributes: upper, else the topmost lower one; `ESTALE` where there is none.
-    #[inline]
-    pub(crate) fn attributes(self) -> Result<Real<'a>> {
-        match self.upper {
-            Some(path) => Ok(Real { path, layer: UPPER }),
-            None => self.topmost_lower().ok_or(ESTALE),
-        }
-    }
-
-    /// The lower one that a copied-up object came from, where the inode number is its.
-    pub(crate) fn origin(self) -> Option<Real<'a>> {
-        match self.upper {
-            Some(_) if self.identity == Identity::Lower => self.topmost_lower(),
-            _ => None,
-        }
-    }
-
-    /// The one whose number is shown.
-    pub(crate) fn number(self) -> Result<Real<'a>> {
-        match self.origin() {
-            Some(origin) => Ok(origin),
-            None => self.attributes(),
-        }
-    }
-
-    /// Whether it is a directory of several layers.
-    pub(crate) fn is_merged(self) -> bool {
-        self.is_dir && self.lowers.len() > usize::from(self.upper.is_none())
+        Self::Other(Leaf::new(Identity::None, false))
     }
 }
 
@@ -196,12 +121,13 @@ impl Inode {
     /// The real objects behind it now.
     #[inline]
     pub(crate) fn reals(&self) -> Reals<'_> {
-        Reals {
-            upper: self.upper_path(),
-            lowers: self.lowers(),
-            identity: self.data().identity(),
-            is_dir: matches!(self.data(), Data::Directory(_)),
-        }
+        // In this order: what is known of the object in upper was known before it was there.
+        let (upper, data) = (self.upper_path(), self.data());
+        let leaf = match data {
+            Data::Directory(_) => None,
+            Data::Other(leaf) => Some(leaf),
+        };
+        Reals::new(upper, self.lowers(), data.identity(), leaf)
     }
 
     /// The path of the real object that answers for its attributes; `ESTALE` where there is none.
@@ -210,10 +136,35 @@ impl Inode {
         Ok(self.reals().attributes()?.path)
     }
 
-    /// The path of the real object that has its content.
+    /// The real object that has its content.
     #[inline]
     pub(crate) fn content(&self) -> Result<Real<'_>> {
-        self.reals().attributes()
+        self.reals().content()
+    }
+
+    /// The one of its lower objects that has its content, or had it before it was copied up.
+    pub(crate) fn lower_content(&self) -> Option<PathRef<'_>> {
+        Some(self.reals().lower_content()?.path)
+    }
+
+    /// Its path in upper, where upper has its content.
+    #[inline]
+    pub(crate) fn content_in_upper(&self) -> Option<PathRef<'_>> {
+        self.upper_path().filter(|_| self.is_whole())
+    }
+
+    /// Whether upper has it without its data.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.upper_path().is_some() && !self.is_whole()
+    }
+
+    /// Whether upper, if it has it, has all of it.
+    #[inline]
+    fn is_whole(&self) -> bool {
+        match self.data() {
+            Data::Directory(_) => true,
+            Data::Other(leaf) => leaf.is_whole(),
+        }
     }
 
     /// Its dentry in upper.
@@ -231,6 +182,12 @@ impl Inode {
     #[inline]
     pub(crate) fn lower_path(&self) -> Option<PathRef<'_>> {
         Some(self.lowers().first()?.path())
+    }
+
+    /// Whether the topmost of its lower objects has several names.
+    pub(crate) fn has_lower_links(&self) -> bool {
+        let lower = self.lower_path().and_then(|path| path.dentry().inode());
+        lower.is_some_and(|lower| lower.nlink() > 1)
     }
 
     /// It as a directory.
@@ -358,12 +315,12 @@ impl<'a> Dir<'a> {
     }
 
     /// Marks its upper directory as one that may hold copied-up entries.
-    pub(crate) fn set_impure(self) -> Result {
+    pub(crate) fn set_impure(self, writing: Writing<'_>) -> Result {
         let flags = &self.data.flags;
         if flags.test(DirFlag::Impure) {
             return Ok(());
         }
-        let upper = self.expect_upper()?;
+        let upper = writing.path(self.expect_upper()?.dentry())?;
         // The flag comes first: `clear_impure` leaves the attribute of a flag that it sees.
         flags.set(DirFlag::Impure);
         marks::set_impure(self.fs(), upper).inspect_err(|_| flags.clear(DirFlag::Impure))
@@ -371,9 +328,9 @@ impl<'a> Dir<'a> {
 
     /// Notes that an entry of its upper directory has got an origin with the directory locked shared: what others
     /// have listed does not count, nor does a mark that one of them takes away.
-    pub(crate) fn entry_got_origin(self) -> Result {
+    pub(crate) fn entry_got_origin(self, writing: Writing<'_>) -> Result {
         self.forget_listing();
-        self.set_impure()
+        self.set_impure(writing)
     }
 
     /// Takes the mark away from a directory that had no such entries at `version`; best effort: a mark costs the next
@@ -390,7 +347,10 @@ impl<'a> Dir<'a> {
         let Ok(upper) = self.expect_upper() else {
             return;
         };
-        if let Ok(_write) = upper.mnt().want_write() {
+        let Ok(write) = upper.mnt().want_write() else {
+            return;
+        };
+        if let Ok(upper) = write.writing().path(upper.dentry()) {
             marks::clear_impure(self.fs(), upper);
             // Set again since: its attribute may be the one that was just removed.
             if flags.test(DirFlag::Impure) {
@@ -400,12 +360,22 @@ impl<'a> Dir<'a> {
     }
 }
 
-/// Sets what a copy-up made as the object in upper of the inode whose operation lock is held.
+/// Sets what a copy-up made as the object in upper of the inode whose operation lock is held; `is_bare` where it has no
+/// data.
 ///
 /// # Errors
 ///
 /// `EIO` where it has one, `ESTALE` where `upper` is negative.
-pub(crate) fn set_upper(held: &OpGuard<'_, Overlay>, upper: Ref<'_, vfs::Dentry>) -> Result {
+pub(crate) fn set_upper(
+    held: &OpGuard<'_, Overlay>,
+    upper: Ref<'_, vfs::Dentry>,
+    is_bare: bool,
+) -> Result {
+    // Before the object: who sees that sees this.
+    match held.inode().data() {
+        Data::Other(leaf) if is_bare => leaf.set_bare(),
+        _ => set_whole(held),
+    }
     let (is_link, flags) = {
         let real = upper.positive()?;
         (real.mode().file_type() == Mode::LNK, real.flags())
@@ -420,12 +390,21 @@ pub(crate) fn set_upper(held: &OpGuard<'_, Overlay>, upper: Ref<'_, vfs::Dentry>
     Ok(())
 }
 
+/// Notes that the object in upper of the inode whose operation lock is held has its data now.
+pub(crate) fn set_whole(held: &OpGuard<'_, Overlay>) {
+    if let Data::Other(leaf) = held.inode().data() {
+        leaf.set_whole();
+    }
+}
+
 /// The real objects under a name: what a lookup finds, what a creation makes, what an inode is made of.
 pub(crate) struct Object<'a> {
     /// The one in upper.
     pub(crate) upper: Option<Ref<'a, vfs::Dentry>>,
-    /// Those in lower layers; of a copied-up file, its origin.
+    /// Those in lower layers. Of a copied-up file, its origin; of one without data, that which has it, too, as the last.
     pub(crate) lower: Lowers<'a>,
+    /// The one in upper is a file without its data.
+    pub(crate) is_bare: bool,
 }
 
 impl<'o> Object<'o> {
@@ -434,6 +413,7 @@ impl<'o> Object<'o> {
         Self {
             upper: Some(upper),
             lower: Lowers::Empty,
+            is_bare: false,
         }
     }
 
@@ -579,10 +559,10 @@ impl<'o> Object<'o> {
                 flags,
                 version: Atomic::new(0),
                 asked: Atomic::new(0),
-                cache: OnceArc::new(),
+                cache: Once::new(),
             })
         } else {
-            Data::Other(identity)
+            Data::Other(Leaf::new(identity, self.is_bare))
         };
         new.set_data(data);
         new.copy_attr(real, path.idmap());

@@ -12,7 +12,7 @@ use crate::{
             handle, marks,
             redirect::{self, Redirect, Trail},
             whiteout,
-            xattr_names::{Mark, Namespace},
+            xattr_names::Mark,
             Layer, UPPER,
         },
         union::{Child, Dentry, Overlay},
@@ -21,7 +21,7 @@ use crate::{
         self,
         backing::{InLayer, LowerPath, Lowers},
         cred,
-        dentry::{REVALIDATE, STRONG_REVALIDATE},
+        dentry::{WalkFlags, REVALIDATE, STRONG_REVALIDATE},
         inode_ops::LookedUp,
         log::{warn_limited, Text},
         mount::PathRef,
@@ -38,8 +38,6 @@ struct Answer<'a> {
     xwhiteouts: bool,
     /// What the layers below are asked for instead.
     redirect: Option<Redirect>,
-    /// A file that may say that its data is elsewhere; of interest if it is not hidden.
-    marked: bool,
 }
 
 impl<'a> Answer<'a> {
@@ -49,22 +47,32 @@ impl<'a> Answer<'a> {
             dentry,
             xwhiteouts: false,
             redirect: None,
-            marked: false,
         }
     }
 }
 
-/// Asks one layer for `path`: a name in `base`, or a path from `base`, the layer's root. `last` as for [`ask_name`].
+/// How a layer is asked.
+#[derive(Clone, Copy)]
+struct How {
+    /// It is upper.
+    upper: bool,
+    /// There is none below it: what its directories would hide, and where its files would have their data, is not looked
+    /// at.
+    last: bool,
+    /// Only directories count.
+    dirs: bool,
+}
+
+/// Asks one layer for `path`: a name in `base`, or a path from `base`, the layer's root.
 fn ask<'a>(
     fs: &Overlay,
     layer: &'a Layer,
     base: &vfs::Dentry,
     path: &[u8],
-    is_upper: bool,
-    last: bool,
+    how: How,
 ) -> Result<Answer<'a>> {
     let Some(path) = path.strip_prefix(b"/") else {
-        return ask_name(fs, layer, base, path, is_upper, last);
+        return ask_name(fs, layer, base, path, how);
     };
     let mut dir = base.get();
     let mut trail = Trail::default();
@@ -74,7 +82,8 @@ fn ask<'a>(
     loop {
         let name = names.next().unwrap_or_default();
         let is_end = names.peek().is_none();
-        let mut answer = ask_name(fs, layer, &dir, name, is_upper, last)?;
+        let dirs = how.dirs || !is_end;
+        let mut answer = ask_name(fs, layer, &dir, name, How { dirs, ..how })?;
         opaque |= answer.step == Step::Opaque;
         opaque &= !answer.redirect.as_ref().is_some_and(Redirect::is_path);
         trail.push(name, answer.redirect.take())?;
@@ -85,7 +94,7 @@ fn ask<'a>(
             }
             Step::Dir if opaque => Step::Opaque,
             Step::Miss if opaque => Step::Whiteout,
-            Step::Leaf if !is_end => Step::Whiteout,
+            Step::Bare | Step::File | Step::Leaf if !is_end => Step::Whiteout,
             step => step,
         };
         for name in names {
@@ -96,20 +105,18 @@ fn ask<'a>(
     }
 }
 
-/// Asks one layer for `name` in `base`. `last` is the layer below which there is none: what its
-/// directories would hide is not looked at.
+/// Asks one layer for `name` in `base`.
 fn ask_name<'a>(
     fs: &Overlay,
     layer: &'a Layer,
     base: &vfs::Dentry,
     name: &[u8],
-    is_upper: bool,
-    last: bool,
+    how: How,
 ) -> Result<Answer<'a>> {
     let refuse = |err: Error, why: &str| {
         warn_limited!(
             "failed lookup in {} ({base}, name='{}', err={}): {why}\n",
-            if is_upper { "upper" } else { "lower" },
+            if how.upper { "upper" } else { "lower" },
             Text(name),
             err.to_errno()
         );
@@ -118,7 +125,7 @@ fn ask_name<'a>(
     if base.is_casefolded() != fs.folds {
         return refuse(ESTALE, "parent wrong casefold");
     }
-    let Some(found) = base.lookup_positive(layer.mnt(), name, is_upper)? else {
+    let Some(found) = base.lookup_positive(layer.mnt(), name, how.upper)? else {
         return Ok(Answer::new(Step::Miss, None));
     };
     if fs.is_misfolded(&found) {
@@ -131,30 +138,38 @@ fn ask_name<'a>(
     if is_dir && fs.is_root(&found) {
         return refuse(ELOOP, "overlapping layers");
     }
-    if is_dir && last {
+    if is_dir && how.last {
         return Ok(Answer::new(Step::Dir, Some(found)));
     }
     let own = fs.namespace();
-    let marked = (is_dir || found.is_reg()) && marks::may_have_own(own, layer, &found);
+    let is_file = found.is_reg();
+    let marked = (is_dir || is_file) && marks::may_have_own(own, layer, &found);
     let path = layer.path(&found)?;
     if whiteout::is_whiteout(own, path, marked) {
         return Ok(Answer::new(Step::Whiteout, None));
     }
+    if is_file {
+        if !marked || how.dirs || !marks::has_metacopy(own, path)? {
+            return Ok(Answer::new(Step::File, Some(found)));
+        }
+        let redirect = match how.last {
+            true => None,
+            false => redirect::read(own, path)?,
+        };
+        let mut answer = Answer::new(Step::Bare, Some(found));
+        answer.redirect = redirect;
+        return Ok(answer);
+    }
     if !marked {
         let step = if is_dir { Step::Dir } else { Step::Leaf };
         return Ok(Answer::new(step, Some(found)));
-    }
-    if !is_dir {
-        let mut answer = Answer::new(Step::Leaf, Some(found));
-        answer.marked = true;
-        return Ok(answer);
     }
     let mark = marks::dir_mark(own, path, Mark::Opaque);
     if mark == Some(b'y') {
         return Ok(Answer::new(Step::Opaque, Some(found)));
     }
     let redirect = redirect::read(own, path)?;
-    let xwhiteouts = mark == Some(b'x') && !is_upper;
+    let xwhiteouts = mark == Some(b'x') && !how.upper;
     if xwhiteouts {
         layer.set_xwhiteouts();
     }
@@ -172,21 +187,13 @@ struct Found<'a> {
     /// Upper hides what the lower layers have.
     hides: bool,
     xwhiteouts: bool,
+    /// Upper has a file without its data.
+    is_bare: bool,
 }
 
 fn refuse_feature(dentry: &Dentry) -> Error {
     warn_limited!("refusing to follow redirect or metacopy origin for ({dentry})\n");
     EPERM
-}
-
-/// Whether a file is marked as a copy without data; unless nothing is below it (`last`), its redirect has to be a
-/// valid one then.
-fn is_metacopy(own: Namespace, path: PathRef<'_>, last: bool) -> Result<bool> {
-    let marked = marks::has_metacopy(own, path)?;
-    if marked && !last {
-        redirect::read(own, path)?;
-    }
-    Ok(marked)
 }
 
 /// A lookup under way, from layer to layer.
@@ -197,9 +204,8 @@ struct Search<'a> {
     merge: Merge,
     /// What the layers below are asked for, where it is not the child's name.
     redirect: Option<Redirect>,
-    /// There was a redirect that is not to be followed, or a copy without data, which is not supported. As a symlink
-    /// into the layers that is followed without a check of permissions, a redirect of a layer that is not trusted could
-    /// show what is not to be seen.
+    /// There was a redirect, or a file without data, that is not to be followed. As a symlink into the layers that is
+    /// followed without a check of permissions, one of a layer that is not trusted could show what is not to be seen.
     refused: bool,
 }
 
@@ -225,6 +231,13 @@ fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
     }
     if search.refused {
         return Err(refuse_feature(child.dentry()));
+    }
+    if search.merge.wants_data() {
+        warn_limited!(
+            "metacopy with no lower data found - abort lookup ({})\n",
+            child.dentry()
+        );
+        return Err(EIO);
     }
     let mut found = search.found;
     if let Some(origin) = origin {
@@ -257,23 +270,28 @@ impl<'a> Search<'a> {
             return Ok(None);
         };
         let last = self.is_last(UPPER, 0, dir.lowers().len());
-        let answer = ask(fs, layer, base, child.name(), true, last)?;
+        let how = How {
+            upper: true,
+            last,
+            dirs: false,
+        };
+        let answer = ask(fs, layer, base, child.name(), how)?;
         let mut origin = None;
         if self.merge.push(answer.step) == Take::Yes {
             if let Some(upper) = answer.dentry {
                 if upper.is_union() {
                     return Err(EREMOTE);
                 }
-                if answer.step == Step::Leaf {
-                    let path = layer.path(&upper)?;
-                    self.refused = answer.marked && is_metacopy(fs.namespace(), path, last)?;
-                    origin = handle::find(fs, path)?;
+                // A file without data is found with its origin.
+                if matches!(answer.step, Step::File | Step::Leaf) {
+                    origin = handle::find(fs, layer.path(&upper)?)?;
                 }
                 self.found.upper = Some(upper);
             }
         }
+        self.found.is_bare = answer.step == Step::Bare;
         self.found.hides = self.merge.is_opaque();
-        self.follow(answer.redirect);
+        self.follow(answer.step, answer.redirect);
         Ok(origin)
     }
 
@@ -303,18 +321,24 @@ impl<'a> Search<'a> {
             };
             let layer = fs.layer(base.layer()).ok_or(EIO)?;
             let last = self.is_last(base.layer(), index + 1, lowers.len());
-            let answer = ask(fs, layer, base.dentry(), path, false, last)?;
+            let how = How {
+                upper: false,
+                last,
+                dirs: self.merge.is_dir(),
+            };
+            let answer = ask(fs, layer, base.dentry(), path, how)?;
             self.found.xwhiteouts |= answer.xwhiteouts;
             match self.merge.push(answer.step) {
                 Take::No => missed += usize::from(answer.step == Step::Miss),
+                // Between that with the attributes and that with the data none counts.
+                Take::Yes if answer.step == Step::Bare && !self.found.lower.is_empty() => {}
                 Take::Yes => {
                     if let Some(lower) = answer.dentry {
-                        if answer.marked {
-                            self.refused |= is_metacopy(fs.namespace(), layer.path(&lower)?, last)?;
-                        }
-                        if let (Some(upper), true) =
-                            (&self.found.upper, self.found.lower.is_empty())
-                        {
+                        if let (Some(upper), true, true) = (
+                            &self.found.upper,
+                            self.found.lower.is_empty(),
+                            self.merge.is_dir(),
+                        ) {
                             let upper = fs.upper().ok_or(EIO)?.path(upper)?;
                             record_origin(self.child, fs, upper, &lower)?;
                         }
@@ -323,8 +347,9 @@ impl<'a> Search<'a> {
                     }
                 }
             }
-            if answer.redirect.is_some() {
-                self.follow(answer.redirect);
+            let redirected = answer.redirect.is_some();
+            self.follow(answer.step, answer.redirect);
+            if redirected {
                 next = Some(base.layer());
                 break;
             }
@@ -339,10 +364,13 @@ impl<'a> Search<'a> {
         Ok(next)
     }
 
-    /// Asks the layers below for `redirect`, where there is one.
-    fn follow(&mut self, redirect: Option<Redirect>) {
+    /// Asks the layers below after an answer of `step` for `redirect`, where there is one.
+    fn follow(&mut self, step: Step, redirect: Option<Redirect>) {
         self.refused |= redirect.is_some() && !self.fs.follows_redirects();
-        self.redirect = redirect;
+        self.refused |= step == Step::Bare && !self.fs.has_metacopy();
+        if redirect.is_some() {
+            self.redirect = redirect;
+        }
     }
 }
 
@@ -353,9 +381,10 @@ fn record_origin(child: Child<'_>, fs: &Overlay, path: PathRef<'_>, lower: &vfs:
         return Ok(());
     }
     let value = handle::origin(lower.positive()?)?;
-    let _write = path.mnt().want_write()?;
-    handle::record(fs, path, value.as_bytes())?;
-    child.parent_dir()?.entry_got_origin()
+    let write = path.mnt().want_write()?;
+    let writing = write.writing();
+    handle::record(fs, writing.path(path.dentry())?, value.as_bytes())?;
+    child.parent_dir()?.entry_got_origin(writing)
 }
 
 /// The `lookup` operation.
@@ -388,6 +417,7 @@ pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<'_, Overlay>> {
         let object = Object {
             upper: found.upper,
             lower: Lowers::from_vec(found.lower)?,
+            is_bare: found.is_bare,
         };
         object.inode(sb, None).map(Some)
     })?;
@@ -443,7 +473,7 @@ pub(crate) fn lower_shows(child: Child<'_>) -> bool {
 }
 
 /// Asks the layers of a dentry that revalidate theirs.
-pub(crate) fn revalidate(dentry: &Dentry, flags: u32, weak: bool) -> Result<bool> {
+pub(crate) fn revalidate(dentry: &Dentry, flags: WalkFlags, weak: bool) -> Result<bool> {
     let inode = dentry.own_inode().ok_or(ESTALE)?;
     let lower = inode.lowers().iter().map(LowerPath::dentry);
     for real in Iterator::chain(inode.upper().into_iter(), lower) {

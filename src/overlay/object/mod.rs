@@ -8,3 +8,4 @@ pub(super) mod inode;
 pub(super) mod lookup;
 pub(super) mod number;
 pub(super) mod protected;
+pub(super) mod reals;

@@ -128,6 +128,8 @@ pub struct Op {
     pub repeats: usize,
     /// Not with more layers: it would take too long to set up.
     pub max_layers: usize,
+    /// Mount options, a comma between them.
+    pub options: &'static str,
     /// The path of the object with this number.
     pub path: Box<dyn Fn(usize) -> String>,
     /// Before the mount: puts something into the upper layer, or into raw.
@@ -159,6 +161,7 @@ impl Op {
             rounds: 1,
             repeats: 5,
             max_layers: usize::MAX,
+            options: "",
             path,
             stage: None,
             prepare: Box::new(|_, _| Ok(())),
@@ -248,6 +251,10 @@ impl Op {
 
     pub fn max_layers(self, max_layers: usize) -> Op {
         Op { max_layers, ..self }
+    }
+
+    pub fn options(self, options: &'static str) -> Op {
+        Op { options, ..self }
     }
 
     pub fn stage(self, stage: impl Fn(&Path) -> Result<()> + 'static) -> Op {

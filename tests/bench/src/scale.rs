@@ -103,7 +103,7 @@ pub const OPS: [Parallel; 7] = [
 
 /// How long the threads take, in nanoseconds.
 fn run(op: &Parallel, world: &World, fs: Fs, threads: usize) -> Result<f64> {
-    let site = world.open(fs, true, None)?;
+    let site = world.open(fs, true, None, "")?;
     let objects = |thread| {
         (0..op.count)
             .map(|n| Object::new(&(op.path)(thread, n)))

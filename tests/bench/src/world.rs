@@ -256,7 +256,13 @@ impl World {
 
     /// The filesystem, with nothing in its upper layer but what `stage` puts there. Enters its root. Raw is the lower
     /// layers' content on their filesystem, or with `changes` a copy of it on the upper layer's.
-    pub fn open(&self, fs: Fs, changes: bool, stage: Option<&Stage>) -> Result<Site<'_>> {
+    pub fn open(
+        &self,
+        fs: Fs,
+        changes: bool,
+        stage: Option<&Stage>,
+        options: &str,
+    ) -> Result<Site<'_>> {
         let scratch = self.upper.join(fs.name());
         if scratch.exists() {
             // An operation failed before.
@@ -281,7 +287,7 @@ impl World {
             if let Some(stage) = stage {
                 stage(&scratch.join("upper"))?;
             }
-            self.mount(fs, &scratch, &root)?;
+            self.mount(fs, &scratch, &root, options)?;
         }
         env::set_current_dir(&root)?;
         let buffer = RefCell::new(vec![b'x'; MIB as usize]);
@@ -296,8 +302,8 @@ impl World {
         })
     }
 
-    /// Mounts a union with the upper and work directories in `dir`.
-    pub fn mount(&self, fs: Fs, dir: &Path, at: &Path) -> Result<()> {
+    /// Mounts a union with the upper and work directories in `dir`; `options` as in [`Op`](crate::op::Op).
+    pub fn mount(&self, fs: Fs, dir: &Path, at: &Path, options: &str) -> Result<()> {
         let context = fsopen(fs.name(), FsOpenFlags::FSOPEN_CLOEXEC)
             .with_context(|| format!("no filesystem {}", fs.name()))?;
         let mount = || -> Result<()> {
@@ -306,6 +312,9 @@ impl World {
             }
             fsconfig_set_string(&context, "upperdir", dir.join("upper"))?;
             fsconfig_set_string(&context, "workdir", dir.join("work"))?;
+            for (key, value) in options.split(',').filter_map(|o| o.split_once('=')) {
+                fsconfig_set_string(&context, key, value)?;
+            }
             fsconfig_create(&context)?;
             let mount = fsmount(
                 &context,

@@ -50,6 +50,9 @@ pub struct Case {
     /// Mounted with `userxattr`.
     #[serde(default)]
     pub userxattr: bool,
+    /// Mounted with `metacopy=on`, which needs redirects; with `off` otherwise.
+    #[serde(default)]
+    pub metacopy: bool,
     /// Mounted with `volatile`.
     #[serde(default)]
     pub volatile: bool,

@@ -86,6 +86,7 @@ fn steps(mnt: String) -> Result<()> {
         copy_up_open: false,
         redirects: false,
         userxattr: false,
+        metacopy: false,
         volatile: false,
         root_mode: 0o755,
         umask: 0o022,

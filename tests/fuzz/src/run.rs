@@ -80,16 +80,17 @@ const NAMES: [&str; 2] = ["a", "b"];
 /// The options that make a type do what the other one does.
 pub fn type_of(name: &str, case: &Case) -> Type {
     let redirects = if case.redirects { "on" } else { "nofollow" };
+    let metacopy = if case.metacopy { "on" } else { "off" };
     let user = if case.userxattr { ",userxattr" } else { "" };
     let volatile = if case.volatile { ",volatile" } else { "" };
     let other = match name {
         "rovl" if case.copy_up_open => ",copy_up=open",
-        "overlay" => ",index=off,metacopy=off,nfs_export=off,xino=off",
+        "overlay" => ",index=off,nfs_export=off,xino=off",
         _ => "",
     };
     Type {
         name: name.to_owned(),
-        options: format!(",redirect_dir={redirects}{user}{volatile}{other}"),
+        options: format!(",redirect_dir={redirects},metacopy={metacopy}{user}{volatile}{other}"),
     }
 }
 

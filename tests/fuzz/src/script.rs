@@ -285,11 +285,12 @@ pub fn script(case: &Case) -> String {
         ""
     };
     let redirects = if case.redirects { "on" } else { "nofollow" };
+    let metacopy = if case.metacopy { "on" } else { "off" };
     let user = if case.userxattr { ",userxattr" } else { "" };
     let volatile = if case.volatile { ",volatile" } else { "" };
     let _ = writeln!(
         out,
-        "o=lowerdir={},upperdir=u,workdir=w,redirect_dir={redirects}{user}{volatile}{option}",
+        "o=lowerdir={},upperdir=u,workdir=w,redirect_dir={redirects},metacopy={metacopy}{user}{volatile}{option}",
         lowers.join(":")
     );
     out.push_str("mnt() { rm -rf w/work/incompat/volatile; mount -t $fs -o $o none m; }\n");

@@ -110,10 +110,11 @@ impl Shrink<'_> {
     }
 
     fn simplify(&mut self) -> Result<()> {
-        let changes: [fn(&mut Case); 9] = [
+        let changes: [fn(&mut Case); 10] = [
             |c| c.split = false,
             |c| c.volatile = false,
-            |c| c.redirects = false,
+            |c| c.metacopy = false,
+            |c| (c.redirects, c.metacopy) = (false, false),
             |c| {
                 if c.userxattr {
                     c.swap_namespace();

@@ -4,10 +4,10 @@
 
 use anyhow::{ensure, Result};
 use rustix::fs::{chmod, open, rename, Mode, OFlags};
-use rustix::io::pwrite;
+use rustix::io::{pread, pwrite};
 
 use super::{look, RW};
-use crate::op::{Object, Op};
+use crate::op::{Object, Op, Site};
 use crate::tree::{Tree, KIB, MIB};
 
 const GROUP: &str = "copyup";
@@ -46,6 +46,27 @@ fn write(o: &Object) -> Result<()> {
     Ok(())
 }
 
+fn without_data(site: &mut Site, o: &Object) -> Result<()> {
+    look(site, o)?;
+    Ok(chmod(&o.path, Mode::RUSR | Mode::WUSR)?)
+}
+
+/// With attributes and data copied up at different times.
+fn metacopy(size: u64) -> [Op; 3] {
+    let op = |name, body| op(name, size, 2, body).options("metacopy=on");
+    [
+        op("metacopy-chmod", |o| Ok(chmod(&o.path, Mode::RWXU)?)),
+        op("metacopy-read", |o| {
+            let mut buf = [0; 4096];
+            let file = open(&o.path, OFlags::RDONLY, RW)?;
+            ensure!(pread(file, &mut buf[..], 0)? == 4096, "nothing read");
+            Ok(())
+        })
+        .prepare(without_data),
+        op("metacopy-write", write).prepare(without_data),
+    ]
+}
+
 pub fn ops() -> Vec<Op> {
     let mut ops = Vec::new();
     for size in [4 * KIB, MIB, 64 * MIB] {
@@ -58,6 +79,7 @@ pub fn ops() -> Vec<Op> {
                 Ok(rename(&o.path, &o.other)?)
             }));
         }
+        ops.extend(metacopy(size));
         ops.push(op("open-rdonly", size, 2, |o| {
             Ok(open(&o.path, OFlags::RDONLY, RW).map(drop)?)
         }));

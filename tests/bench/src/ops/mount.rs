@@ -26,7 +26,7 @@ pub fn make_dirs(s: &mut Site, o: &Object) -> Result<()> {
 
 pub fn mount(s: &Site, o: &Object) -> Result<()> {
     let dir = dir(s, o)?;
-    s.world.mount(s.fs, &dir, &dir.join("mnt"))
+    s.world.mount(s.fs, &dir, &dir.join("mnt"), "")
 }
 
 pub fn umount(s: &Site, o: &Object) -> Result<()> {

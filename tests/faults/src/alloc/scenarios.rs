@@ -125,6 +125,30 @@ fn known_twice() -> Result<(), Errno> {
         .try_for_each(|name| fs::stat(name).map(drop))
 }
 
+/// A mount that copies attributes alone.
+const fn metacopy(
+    name: &'static str,
+    warm: Option<fn() -> Result<(), Errno>>,
+    call: Call,
+) -> Scenario {
+    Scenario {
+        options: ",metacopy=on",
+        warm,
+        ..plain(name, call)
+    }
+}
+
+/// The file is in upper without its data.
+const BARE: Option<fn() -> Result<(), Errno>> = Some(|| fs::chmod("m/file", Mode::RUSR));
+
+/// A file without data was renamed to another directory.
+fn renamed_bare(union: &Union) -> Result<()> {
+    union.mount()?;
+    let moved = std::fs::rename(union.mnt.join("file"), union.mnt.join("merged/new"));
+    union.umount()?;
+    Ok(moved?)
+}
+
 const RW: OFlags = OFlags::RDWR;
 const NONE: RenameFlags = RenameFlags::empty();
 
@@ -392,6 +416,32 @@ pub const SCENARIOS: &[Scenario] = &[
         options: ",redirect_dir=on",
         ..plain("rename: a lower directory, to another", |a| {
             rename(a, "m/dir/deep", "m/merged/deep", NONE)
+        })
+    },
+    metacopy("metacopy: chmod", None, |a| chmod(a, "m/file")),
+    metacopy("metacopy: link", None, |a| link(a, "m/file", "m/new")),
+    metacopy("metacopy: rename", None, |a| {
+        rename(a, "m/file", "m/new", NONE)
+    }),
+    metacopy("metacopy: rename, to another directory", BARE, |a| {
+        rename(a, "m/file", "m/merged/new", NONE)
+    }),
+    metacopy("metacopy: chmod again", BARE, |a| chmod(a, "m/file")),
+    metacopy("metacopy: read", BARE, |a| read(a, "m/file")),
+    metacopy("metacopy: the first write", BARE, |a| {
+        write(a, "m/file", RW, 3)
+    }),
+    metacopy("metacopy: O_TRUNC", BARE, |a| {
+        write(a, "m/file", RW | OFlags::TRUNC, 0)
+    }),
+    metacopy("metacopy: truncate", BARE, |a| {
+        a.run(|| fs::ftruncate(open("m/file", RW)?, 3)).map(done)
+    }),
+    Scenario {
+        options: ",metacopy=on",
+        prepare: Some(renamed_bare),
+        ..plain("metacopy: stat behind a redirect", |a| {
+            stat(a, "m/merged/new")
         })
     },
     plain("rename: an upper file", |a| {

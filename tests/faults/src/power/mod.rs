@@ -233,7 +233,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let lower = settings.dir("power-lower")?;
     workload::make_lower(&lower)?;
     for fstype in settings.filesystems(&["ext4", "xfs"]) {
-        for options in ["", ",fsync=strict"] {
+        for options in ["", ",fsync=strict", ",metacopy=on"] {
             let name = format!(
                 "{fstype}{options}: cut at flushes and between, seed {}",
                 settings.seed

@@ -70,6 +70,7 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         copy_up_open,
         redirects: false,
         userxattr: false,
+        metacopy: false,
         volatile: false,
         root_mode: g.pick(&[0o755, 0o777, 0o777, 0o1777]),
         umask: g.pick(&[0o022, 0o022, 0, 0o077]),
@@ -89,6 +90,7 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         case.swap_namespace();
     }
     case.volatile = g.chance(20);
+    case.metacopy = case.redirects && g.chance(50);
     case
 }
 

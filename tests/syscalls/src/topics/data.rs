@@ -484,7 +484,7 @@ fn seek_data_and_hole(ctx: &Ctx) -> Res {
 const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
 
 /// The number of extents of a file.
-fn extents(fd: &OwnedFd) -> Sys<u32> {
+pub fn extents(fd: &OwnedFd) -> Sys<u32> {
     // struct fiemap without room for extents only counts them.
     let mut arg = [0u64; 4];
     arg[1] = u64::MAX;

@@ -5,6 +5,7 @@ use crate::harness::Test;
 
 mod acl;
 mod aio;
+mod bare;
 mod cached;
 mod creds;
 mod data;
@@ -53,6 +54,7 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("mmap", mmap::TESTS),
     ("data", data::TESTS),
     ("aio", aio::TESTS),
+    ("bare", bare::TESTS),
     ("locks", locks::TESTS),
     ("fileattr", fileattr::TESTS),
     ("readdir", readdir::TESTS),

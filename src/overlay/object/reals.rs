@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The real objects behind an inode.
+//!
+//! Three questions are asked of an inode, and each has its answer by name: which real object answers for its
+//! [attributes](Reals::attributes), which one has its [content](Reals::content), and which one gives its
+//! [number](Reals::number).
+
+use crate::{
+    overlay::layer::UPPER,
+    vfs::{
+        backing::{LowerPath, LowerPaths},
+        mount::PathRef,
+        sync::Flags,
+    },
+};
+use kernel::{impl_flags, prelude::*};
+
+/// By which real object the inode hash knows an inode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// The lower one: the inode, and its number, stay the same over copy-up.
+    Lower,
+    /// The upper one.
+    Upper,
+    /// None: a link of a lower file is an inode of its own until it is copied up; the root.
+    None,
+}
+
+impl_flags!(
+    /// States of anything but a directory.
+    #[derive(Clone, Copy)]
+    pub(crate) struct LeafFlags(u32);
+
+    /// A state of anything but a directory.
+    #[derive(Clone, Copy)]
+    pub(crate) enum LeafFlag {
+        /// Upper, if it has the file, has it without its data, which is that of the lowest of the lower objects.
+        Bare = 1,
+    }
+);
+
+/// What anything but a directory has.
+pub(crate) struct Leaf {
+    identity: Identity,
+    /// Changed while the operation lock is held: set before the object in upper is, if at all, and cleared once.
+    flags: Flags<LeafFlags>,
+}
+
+impl Leaf {
+    /// What is hashed by `identity`; `is_bare` where upper has it without its data.
+    pub(super) fn new(identity: Identity, is_bare: bool) -> Self {
+        let flags = Flags::new();
+        if is_bare {
+            flags.set(LeafFlag::Bare);
+        }
+        Self { identity, flags }
+    }
+
+    /// By what the inode is hashed.
+    #[inline]
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Whether upper, if it has the object, has all of it; once it has, it has for good.
+    #[inline]
+    pub(super) fn is_whole(&self) -> bool {
+        !self.flags.test(LeafFlag::Bare)
+    }
+
+    /// Notes that what upper will have lacks its data. The operation lock is held.
+    pub(super) fn set_bare(&self) {
+        self.flags.set(LeafFlag::Bare);
+    }
+
+    /// Notes that what upper has, or will have, has its data. The operation lock is held.
+    pub(super) fn set_whole(&self) {
+        if !self.is_whole() {
+            self.flags.clear(LeafFlag::Bare);
+        }
+    }
+}
+
+/// A real object and the layer that it is in.
+#[derive(Clone, Copy)]
+pub(crate) struct Real<'a> {
+    /// Its path.
+    pub(crate) path: PathRef<'a>,
+    /// The layer's index; [`UPPER`] for upper.
+    pub(crate) layer: u16,
+}
+
+impl<'a> Real<'a> {
+    fn of_lower(lower: LowerPath<'a>) -> Self {
+        Self {
+            path: lower.path(),
+            layer: lower.layer(),
+        }
+    }
+
+    /// Whether it is in upper.
+    #[inline]
+    pub(crate) fn is_upper(self) -> bool {
+        self.layer == UPPER
+    }
+}
+
+/// The real objects behind an inode, looked at once: a copy-up may set the upper one meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct Reals<'a> {
+    upper: Option<PathRef<'a>>,
+    lowers: LowerPaths<'a>,
+    identity: Identity,
+    /// None of a directory.
+    leaf: Option<&'a Leaf>,
+}
+
+impl<'a> Reals<'a> {
+    /// What is behind an inode that is hashed by `identity`; `leaf` of anything but a directory.
+    #[inline]
+    pub(super) fn new(
+        upper: Option<PathRef<'a>>,
+        lowers: LowerPaths<'a>,
+        identity: Identity,
+        leaf: Option<&'a Leaf>,
+    ) -> Self {
+        Self {
+            upper,
+            lowers,
+            identity,
+            leaf,
+        }
+    }
+
+    fn topmost_lower(self) -> Option<Real<'a>> {
+        self.lowers.first().map(Real::of_lower)
+    }
+
+    fn is_dir(self) -> bool {
+        self.leaf.is_none()
+    }
+
+    /// The one that answers for the attributes: upper, else the topmost lower one; `ESTALE` where there is none.
+    #[inline]
+    pub(crate) fn attributes(self) -> Result<Real<'a>> {
+        match self.upper {
+            Some(path) => Ok(Real { path, layer: UPPER }),
+            None => self.topmost_lower().ok_or(ESTALE),
+        }
+    }
+
+    /// The one that has the content: of a file the data, of a directory the entries of the topmost layer, of a symlink the
+    /// target; `ESTALE` where there is none. Of a file that upper, or the topmost lower layer, has without its data it is
+    /// the lowest.
+    #[inline]
+    pub(crate) fn content(self) -> Result<Real<'a>> {
+        match self.upper {
+            Some(path) if self.leaf.is_none_or(Leaf::is_whole) => Ok(Real { path, layer: UPPER }),
+            _ => self.lower_content().ok_or(ESTALE),
+        }
+    }
+
+    /// The lower one that has the content, or had it before it was copied up.
+    #[inline]
+    pub(super) fn lower_content(self) -> Option<Real<'a>> {
+        match self.is_dir() {
+            true => self.topmost_lower(),
+            false => self.lowers.last().map(Real::of_lower),
+        }
+    }
+
+    /// The lower one that a copied-up object came from, where the inode number is its.
+    pub(crate) fn origin(self) -> Option<Real<'a>> {
+        match self.upper {
+            Some(_) if self.identity == Identity::Lower => self.topmost_lower(),
+            _ => None,
+        }
+    }
+
+    /// The one whose number is shown.
+    pub(crate) fn number(self) -> Result<Real<'a>> {
+        match self.origin() {
+            Some(origin) => Ok(origin),
+            None => self.attributes(),
+        }
+    }
+
+    /// Whether it is a directory of several layers.
+    pub(crate) fn is_merged(self) -> bool {
+        self.is_dir() && self.lowers.len() > usize::from(self.upper.is_none())
+    }
+}
