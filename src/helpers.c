@@ -18,6 +18,7 @@
 #include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/statfs.h>
+#include <linux/unicode.h>
 #include <linux/user_namespace.h>
 #include <linux/uuid.h>
 
@@ -401,6 +402,47 @@ rovl_inline bool rovl_casefolded(struct dentry *dentry)
 	const struct inode *inode = READ_ONCE(dentry->d_inode);
 
 	return sb_has_encoding(dentry->d_sb) && inode && IS_CASEFOLDED(inode);
+}
+
+bool rovl_folds_strictly(struct super_block *sb)
+{
+	return sb_has_encoding(sb) && sb_has_strict_encoding(sb);
+}
+
+bool rovl_folds_alike(struct super_block *sb, struct super_block *other)
+{
+	return sb_same_encoding(sb, other);
+}
+
+void rovl_fold_case_as(struct super_block *sb, struct super_block *layer)
+{
+#if IS_ENABLED(CONFIG_UNICODE)
+	sb->s_encoding = layer->s_encoding;
+	sb->s_encoding_flags = layer->s_encoding_flags;
+#endif
+}
+
+/* What is no text is not folded: only the same bytes are the same name. */
+u32 rovl_folded_hash(struct super_block *sb, const void *salt, const char *name, u32 len)
+{
+#if IS_ENABLED(CONFIG_UNICODE)
+	struct qstr q = QSTR_INIT(name, len);
+
+	if (!utf8_casefold_hash(sb->s_encoding, salt, &q))
+		return q.hash;
+#endif
+	return full_name_hash(salt, name, len);
+}
+
+bool rovl_folded_same(struct super_block *sb, const char *a, u32 a_len, const char *b, u32 b_len)
+{
+#if IS_ENABLED(CONFIG_UNICODE)
+	const struct qstr one = QSTR_INIT(a, a_len), other = QSTR_INIT(b, b_len);
+
+	return utf8_strncasecmp(sb->s_encoding, &one, &other) == 0;
+#else
+	return false;
+#endif
 }
 
 /*

@@ -283,6 +283,8 @@ unsafe extern "C" {
     pub(super) safe fn mnt_want_write(mnt: &Mount) -> i32;
     pub(super) safe fn rovl_can_fold_case(sb: &SuperBlock) -> bool;
     pub(super) safe fn rovl_fh_kind(sb: &SuperBlock) -> i32;
+    pub(super) safe fn rovl_folds_alike(sb: &SuperBlock, other: &SuperBlock) -> bool;
+    pub(super) safe fn rovl_folds_strictly(sb: &SuperBlock) -> bool;
     pub(super) safe fn rovl_is_ordinary(sb: &SuperBlock) -> bool;
     pub(super) safe fn rovl_sb_asks_listeners(sb: &SuperBlock) -> bool;
     pub(super) safe fn rovl_sync_upper(sb: &SuperBlock) -> i32;

@@ -116,6 +116,26 @@ impl core::ops::Deref for LookupDir {
     }
 }
 
+/// The name that the VFS looks up.
+pub(super) struct LookupName<'a>(&'a [u8]);
+
+impl<'a> LookupName<'a> {
+    /// # Safety
+    ///
+    /// `name` and its bytes are constant during `'a`.
+    pub(super) unsafe fn from_raw(name: *const bindings::qstr) -> Self {
+        // SAFETY: by the contract.
+        let (at, len) = unsafe { ((*name).name, (*name).__bindgen_anon_1.__bindgen_anon_1.len) };
+        // SAFETY: by the contract: a name has as many bytes as it says.
+        Self(unsafe { core::slice::from_raw_parts(at, len as usize) })
+    }
+
+    /// Its bytes.
+    pub(super) fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+}
+
 impl Dentry {
     /// # Safety
     ///
@@ -155,6 +175,11 @@ impl Dentry {
 
     pub(crate) fn is_negative(&self) -> bool {
         self.inode().is_none()
+    }
+
+    /// As [`is_negative`](Self::is_negative), by the flags alone, which may be looked at in RCU-walk.
+    pub(super) fn is_missing(&self) -> bool {
+        calls::rovl_d_negative_acquire(self)
     }
 
     #[inline]
@@ -207,12 +232,12 @@ impl Dentry {
     }
 
     /// Whether [`Watch`](super::watch::Watch) sees all changes of the names in this directory, and a listing
-    /// shows them all. Not so for a union: what changes below it is no event of its own.
-    pub(crate) fn is_watchable(&self) -> bool {
+    /// shows them all to who `folds` case, or does not. Not so for a union: what changes below it is no event of its own.
+    pub(crate) fn is_watchable(&self, folds: bool) -> bool {
         self.revalidate_flags() == 0
             && !self.is_union()
             && self.sb().is_ordinary()
-            && !FileAttr::ignores_case(self)
+            && FileAttr::ignores_case(self) == folds
             && self.inode().is_some_and(|inode| !inode.is_encrypted())
     }
 
@@ -331,7 +356,7 @@ impl Dentry {
             Err(e) if e == ENOENT || e == ENAMETOOLONG => return Ok(None),
             other => other?,
         };
-        if !calls::rovl_d_negative_acquire(&found) {
+        if !found.is_missing() {
             return Ok(Some(found));
         }
         if forget {
@@ -434,6 +459,8 @@ impl WalkFlags {
 /// Both revalidation flags.
 pub(crate) const REVALIDATE: u32 =
     bindings::ROVL_DCACHE_OP_REVALIDATE | bindings::ROVL_DCACHE_OP_WEAK_REVALIDATE;
+/// `d_revalidate` alone.
+pub(crate) const STRONG_REVALIDATE: u32 = bindings::ROVL_DCACHE_OP_REVALIDATE;
 /// `d_weak_revalidate` alone.
 pub(crate) const WEAK_REVALIDATE: u32 = bindings::ROVL_DCACHE_OP_WEAK_REVALIDATE;
 

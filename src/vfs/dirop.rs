@@ -13,7 +13,7 @@ use super::{
     inode::Mode,
     mount::{task_has_fs, Writing},
     refs::Ref,
-    Dentry, Inode,
+    Dentry, Inode, NameSnapshot,
 };
 use crate::bindings;
 use core::{
@@ -93,7 +93,7 @@ impl<'a> Started<'a> {
 ///
 /// # Invariants
 ///
-/// `dir` is the inode of the parent of `child`.
+/// `parent` is the parent of `child`, and `dir` its inode.
 ///
 /// # Examples
 ///
@@ -107,6 +107,7 @@ impl<'a> Started<'a> {
 /// ```
 pub(crate) struct Creating<'a> {
     writing: Writing<'a>,
+    parent: &'a LookupDir,
     dir: &'a Inode,
     child: Started<'a>,
 }
@@ -131,6 +132,7 @@ impl<'a> Creating<'a> {
         // INVARIANT: the call looked in `parent`.
         Ok(Self {
             writing,
+            parent,
             dir,
             child,
         })
@@ -179,20 +181,35 @@ impl<'a> Creating<'a> {
             New::Node(..) => EPERM.to_errno(),
         };
         to_result(ret)?;
-        let made = self.child.child();
+        let mut made = self.child.child();
+        if made.is_unhashed() {
+            made = self.find_again(made)?;
+        }
         drop(self);
-        if made.is_negative() || made.is_unhashed() {
-            // A filesystem that leaves the dentry unhashed (kernfs, case folding) is not fit to be
-            // written through a stacked filesystem.
+        if made.is_negative() {
             return Err(EIO);
         }
         Ok(made)
+    }
+
+    /// The hashed dentry of what was made with the dentry `made`, which is none: where case is folded a name that is missing
+    /// is not cached. Another filesystem that leaves it unhashed (kernfs) is not fit to be written through a stacked one.
+    #[cold]
+    fn find_again(&self, made: Ref<'a, Dentry>) -> Result<Ref<'a, Dentry>> {
+        let name = NameSnapshot::take(&made);
+        let idmap = self.writing.mnt().idmap();
+        let found = self.parent.lookup_locked(idmap, name.as_bytes())?;
+        if found.is_unhashed() || found.inode() != made.inode() {
+            return Err(EIO);
+        }
+        Ok(found)
     }
 
     /// `vfs_mkdir()`, which consumes the dentry, returns the one to go on with, and ends the guard where it fails.
     fn mkdir(self, mode: Mode) -> Result<Self> {
         let Self {
             writing,
+            parent,
             dir,
             child,
         } = self;
@@ -205,6 +222,7 @@ impl<'a> Creating<'a> {
         let child = MayStart(made, PhantomData).get()?;
         Ok(Self {
             writing,
+            parent,
             dir,
             child,
         })

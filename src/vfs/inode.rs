@@ -74,6 +74,7 @@ pub(crate) mod flags {
     pub(crate) const NOATIME: u32 = bindings::S_NOATIME;
     pub(crate) const APPEND: u32 = bindings::S_APPEND;
     pub(crate) const IMMUTABLE: u32 = bindings::S_IMMUTABLE;
+    pub(crate) const CASEFOLD: u32 = bindings::S_CASEFOLD;
 }
 
 /// An inode of any filesystem.
@@ -156,9 +157,13 @@ impl Inode {
     }
 
     /// Replaces the `S_*` flags in `mask` by those in `flags`: of those that [`flags`] names. Others tell the VFS of
-    /// what an inode must have (a key, a case folding).
+    /// what an inode must have (a key). That it folds case says no inode of a filesystem that cannot.
     pub(crate) fn set_flags(&self, flags: u32, mask: u32) {
-        let mask = mask & (flags::SYNC | flags::NOATIME | flags::APPEND | flags::IMMUTABLE);
+        let mut known = flags::SYNC | flags::NOATIME | flags::APPEND | flags::IMMUTABLE;
+        if self.sb().can_fold_case() {
+            known |= flags::CASEFOLD;
+        }
+        let mask = mask & known;
         calls::inode_set_flags(self, flags & mask, mask)
     }
 

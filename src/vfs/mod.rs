@@ -66,6 +66,7 @@ pub(crate) mod dirop;
 pub(crate) mod export;
 pub(crate) mod file;
 pub(crate) mod file_ops;
+pub(crate) mod folding;
 pub(crate) mod fs;
 pub(crate) mod handle;
 mod idmap;

@@ -30,29 +30,6 @@ pub(crate) mod dt {
     pub(crate) const REG: u32 = bindings::DT_REG;
 }
 
-/// A random key for hashes of names.
-#[derive(Clone, Copy)]
-pub(crate) struct NameSalt(usize);
-
-impl NameSalt {
-    /// A new key.
-    pub(crate) fn random() -> Self {
-        Self(calls::get_random_u64() as usize)
-    }
-
-    /// The keyed hash of `name`: the dcache's `full_name_hash()`.
-    pub(crate) fn hash(self, name: &[u8]) -> usize {
-        // SAFETY: the name has the given length; the salt is hashed as a number, never followed.
-        unsafe {
-            bindings::full_name_hash(
-                self.0 as *const kernel::ffi::c_void,
-                name.as_ptr().cast(),
-                name.len() as u32,
-            ) as usize
-        }
-    }
-}
-
 /// The caller's listing: where it is, and room for entries.
 ///
 /// C code holds the structure inside one of its own and changes it in each call of the actor, so that it is never

@@ -11,7 +11,7 @@ use super::{
     mount::PathRef,
     new_inode::NewInode,
     own::{OwnDentry, OwnSuper},
-    super_ops::SuperBox,
+    super_ops::{SuperBox, SuperTable},
     xattr::Handlers,
 };
 use crate::bindings;
@@ -123,11 +123,6 @@ impl SuperBlock {
     /// attributes that it has, and whose changes fsnotify sees.
     pub(crate) fn is_ordinary(&self) -> bool {
         calls::rovl_is_ordinary(self)
-    }
-
-    /// Whether directories of the filesystem can fold case.
-    pub(crate) fn can_fold_case(&self) -> bool {
-        calls::rovl_can_fold_case(self)
     }
 
     /// How many stacked filesystems are below, itself included.
@@ -366,6 +361,19 @@ impl<'a, F: FileSystem> FilledSuper<'a, F> {
     /// The super block.
     pub(crate) fn sb(&self) -> &'a OwnSuper<F> {
         self.0
+    }
+
+    /// Has directories that fold case do so as in layer `layer`, whose mount outlives ours. `EINVAL` where there is no such
+    /// layer.
+    pub(crate) fn fold_case_as(&mut self, layer: u16) -> Result {
+        let (sb, mnt) = (self.0.as_ptr(), self.0.mounts().get(layer).ok_or(EINVAL)?);
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else. Our names are compared as long as
+        // there are dentries of ours, while the mount keeps the encoding, and by walks that began before: a filesystem frees
+        // its encoding a grace period after it has gone (`utf8_unload()`).
+        unsafe { bindings::rovl_fold_case_as(sb, mnt.sb().as_ptr()) };
+        // SAFETY: charter 1; as above, and the super block has no dentry yet.
+        unsafe { bindings::set_default_d_op(sb, &SuperTable::<F>::FOLDING) };
+        Ok(())
     }
 
     /// Makes `root` the root directory: what filling ends with.

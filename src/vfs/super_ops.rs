@@ -7,7 +7,7 @@ use super::{
     callback::{c_callback, c_table, FromC, RawDentry, RawInode, RawSuper},
     calls,
     context::{FsContext, Private},
-    dentry::WalkFlags,
+    dentry::{LookupName, NameSnapshot, WalkFlags},
     fs::FileSystem,
     own::{InodeBox, OwnDentry},
     rcu::RcuError,
@@ -54,14 +54,23 @@ impl<F: FileSystem> SuperTable<F> {
             => Self::real(d, kind);
         fn d_revalidate(
             _dir: RawInode,
-            _name: *const bindings::qstr,
+            name: *const bindings::qstr,
             d: RawDentry,
             flags: u32,
         ) -> i32
-            => Self::revalidate(d, flags);
+            => Self::revalidate(name, d, flags);
         fn d_weak_revalidate(d: RawDentry, flags: u32) -> i32
             => Self::weak_revalidate(d, flags);
     }
+
+    /// As [`DENTRY`](Self::DENTRY), of a super block some of whose directories fold case.
+    pub(super) const FOLDING: bindings::dentry_operations = bindings::dentry_operations {
+        #[cfg(CONFIG_UNICODE)]
+        d_hash: Some(bindings::generic_ci_d_hash),
+        #[cfg(CONFIG_UNICODE)]
+        d_compare: Some(bindings::generic_ci_d_compare),
+        ..Self::DENTRY
+    };
 
     /// # Safety
     ///
@@ -162,8 +171,31 @@ impl<F: FileSystem> SuperTable<F> {
         }
     }
 
-    fn revalidate(dentry: &OwnDentry<F>, flags: u32) -> Result<bool, RcuError> {
+    fn revalidate(
+        name: LookupName<'_>,
+        dentry: &OwnDentry<F>,
+        flags: u32,
+    ) -> Result<bool, RcuError> {
+        if dentry.is_missing() {
+            return Self::revalidate_missing(name, dentry, flags);
+        }
         Self::do_revalidate(dentry, flags, false)
+    }
+
+    /// A name that was not there. It was looked up in a directory that folds case, or would not be asked about here: what is
+    /// created now gets the name that its creator gave it, not that of an earlier lookup.
+    fn revalidate_missing(
+        name: LookupName<'_>,
+        dentry: &OwnDentry<F>,
+        flags: u32,
+    ) -> Result<bool, RcuError> {
+        if flags & (bindings::ROVL_LOOKUP_CREATE | bindings::ROVL_LOOKUP_RENAME_TARGET) == 0 {
+            return Ok(true);
+        }
+        if flags & bindings::ROVL_LOOKUP_RCU != 0 {
+            return Err(RcuError::WouldBlock);
+        }
+        Ok(NameSnapshot::take(dentry).as_bytes() == name.as_bytes())
     }
 
     fn weak_revalidate(dentry: &OwnDentry<F>, flags: u32) -> Result<bool, RcuError> {

@@ -23,7 +23,7 @@ use crate::{
         mount::options::Fsync,
         object::{
             inode::{self, Dir, DirFlag, NameMark},
-            protected::COPIED_FLAGS,
+            protected::KEPT_FLAGS,
         },
         union::{Dentry, Inode, OpenFile, Overlay},
     },
@@ -209,7 +209,7 @@ impl<'a> Source<'a> {
             None
         };
         let mode = stat.mode();
-        let flags = if inode.flags() & COPIED_FLAGS != 0 && (mode.is_reg() || mode.is_dir()) {
+        let flags = if inode.flags() & KEPT_FLAGS != 0 && (mode.is_reg() || mode.is_dir()) {
             file_flags(lower)?
         } else {
             None
@@ -406,7 +406,9 @@ impl<'a> Planned<'a> {
             // Permissions come later: the umask would mutilate them here.
             None => New::Node(Mode(stat.mode().file_type()), stat.rdev()),
         };
-        Ok(Unseen::Entry(Parked::create(self.access, self.work, new)?))
+        let made = Parked::create(self.access, self.work, new)?;
+        self.fs.check_folding(made.path()?.dentry())?;
+        Ok(Unseen::Entry(made))
     }
 
     fn copy_file(&self, from: &File, to: &File, len: i64) -> Result {

@@ -114,6 +114,8 @@ fn create_entry(writing: Writing<'_>, child: Child<'_>, entry: Entry<'_>) -> Res
             Entry::Link(held) => New::Link(held.inode().expect_upper()?.dentry()),
         };
         let upper = Creating::start(writing, dir, child.name())?.create(new)?;
+        let checked = child.fs().check_folding(&upper);
+        checked.inspect_err(|_| temp::discard(writing, dir, &upper))?;
         let path = writing.path(&upper)?;
         // Where redirects are made the layers below grow no names while they are not mounted.
         if path.dentry().is_dir() && parent.reals().is_merged() && child.fs().makes_redirects() {
@@ -178,6 +180,7 @@ fn create_over_whiteout<'a>(
     let is_dir = matches!(new, New::Node(mode, _) if mode.is_dir());
     let temp = Temp::create(writing, work, new)?;
     let made = temp.path()?;
+    child.fs().check_folding(made.dentry())?;
     let flags = if is_dir { rename_flags::EXCHANGE } else { 0 };
     let renaming = Renaming::start_two(writing, (work, made.dentry()), (dir, &whiteout), flags)?;
     if let Some((mode, default, access)) = inherited {

@@ -56,7 +56,7 @@ impl Dir<'_> {
             known.names.clone().filter(|_| !known.changed())
         });
         let range = match &names {
-            Some(names) => names.find(name),
+            Some(names) => names.find(name, self.folding()),
             None => 0..self.lowers().len(),
         };
         Holders { names, range }
@@ -100,8 +100,8 @@ impl Dir<'_> {
         if about > i64::try_from(budget)? {
             return Err(E2BIG);
         }
-        let watch = cache.watch(self.lower_dentries())?;
-        let mut names = Names::new();
+        let watch = cache.watch(self.lower_dentries(), self.fs().folds)?;
+        let (mut names, folding) = (Names::new(), self.folding());
         for (position, lower) in self.lowers().iter().enumerate() {
             let path = lower.path();
             // A lookup waits for nobody's leave to open a directory.
@@ -116,7 +116,7 @@ impl Dir<'_> {
                 }
                 match entry.name {
                     b"." | b".." => Ok(()),
-                    name => names.push(name, position),
+                    name => names.push(name, position, folding),
                 }
             })?;
         }
@@ -180,9 +180,9 @@ impl Dir<'_> {
 
     fn watch_all(&self) -> Result<(ArcBorrow<'_, DirCache>, Arc<Watch>, Option<Watch>)> {
         let cache = self.make_cache()?;
-        let lowers = cache.watch(self.lower_dentries())?;
+        let lowers = cache.watch(self.lower_dentries(), self.fs().folds)?;
         let upper = match self.upper() {
-            Some(dentry) if dentry.is_watchable() => {
+            Some(dentry) if dentry.is_watchable(self.fs().folds) => {
                 Some(Watch::new(core::iter::once(dentry.positive()))?)
             }
             Some(_) => return Err(EOPNOTSUPP),

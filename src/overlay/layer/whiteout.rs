@@ -16,7 +16,7 @@ use crate::{
         self,
         dirop::{rename_flags, New, Renaming},
         mount::{Path, PathRef, WritePath, Writing},
-        xattr, Mode,
+        xattr, Mode, NameSnapshot,
     },
 };
 use kernel::prelude::*;
@@ -89,7 +89,20 @@ pub(crate) fn cover(
     let is_dir = dentry.is_dir();
     let flags = if is_dir { rename_flags::EXCHANGE } else { 0 };
     let whiteout = temp.path()?.dentry();
-    Renaming::start_two(writing, (work, whiteout), (dir, dentry), flags)?.rename()?;
+    let renaming = if dentry.is_unhashed() {
+        // Where case is folded a name that is missing is not cached.
+        let name = NameSnapshot::take(dentry);
+        Renaming::start_dentry(
+            writing,
+            (work, whiteout),
+            (dir, name.as_bytes()),
+            true,
+            flags,
+        )?
+    } else {
+        Renaming::start_two(writing, (work, whiteout), (dir, dentry), flags)?
+    };
+    renaming.rename()?;
     temp.keep()?;
     if is_dir {
         temp::discard(writing, work, dentry);

@@ -231,7 +231,14 @@ pub(crate) fn prepare(
             return Ok(None);
         }
     };
-    let features = probe(own, writing, base, work.as_ref())?;
+    let features = probe(own, writing, base, work.as_ref()).or_else(|e| {
+        let (name, errno) = (Text(name), e.to_errno().wrapping_neg());
+        refuse(
+            fc,
+            e,
+            fmt!("directory {name}/work cannot be used (errno: {errno})"),
+        )
+    })?;
     Ok(Some((work, features)))
 }
 

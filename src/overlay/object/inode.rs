@@ -16,6 +16,7 @@ use crate::{
         self,
         backing::Lowers,
         dentry::REVALIDATE,
+        folding::Folding,
         fs::InodeData,
         log::warn_limited,
         mount::{PathRef, Writing},
@@ -279,6 +280,11 @@ impl<'a> Dir<'a> {
     /// Whether listing it means merging: several layers, or whiteouts to hide.
     pub(crate) fn lists_merged(self) -> bool {
         self.reals().is_merged() || self.data.flags.test(DirFlag::Whiteouts)
+    }
+
+    /// Which names in it are one.
+    pub(crate) fn folding(&self) -> Folding<'_> {
+        self.sb().folding()
     }
 
     /// Whether nothing but upper makes it up, whiteouts included.
