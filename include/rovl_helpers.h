@@ -94,6 +94,9 @@ void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file);
 void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags);
 bool rovl_fatal_signal_pending(void);
 bool rovl_in_execve(void);
+bool rovl_task_has_fs(void);
+int rovl_iterate_dir(struct file *file, struct dir_context *ctx);
+loff_t rovl_llseek(struct file *file, loff_t offset, int whence);
 void rovl_acl_show(struct posix_acl *acl, struct vfsmount *mnt);
 void rovl_posix_acl_release(struct posix_acl *acl);
 

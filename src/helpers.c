@@ -391,7 +391,9 @@ rovl_inline bool rovl_can_fold_case(struct super_block *sb)
 
 rovl_inline bool rovl_casefolded(struct dentry *dentry)
 {
-	return sb_has_encoding(dentry->d_sb) && IS_CASEFOLDED(d_inode(dentry));
+	const struct inode *inode = READ_ONCE(dentry->d_inode);
+
+	return sb_has_encoding(dentry->d_sb) && inode && IS_CASEFOLDED(inode);
 }
 
 /*
@@ -535,6 +537,38 @@ rovl_inline void rovl_file_set_flags(struct file *file, unsigned int mask, unsig
 	spin_unlock(&file->f_lock);
 }
 
+/*
+ * What a filesystem keeps with an open directory is used by one call at a time: the VFS sees to that by f_pos_lock. Our
+ * callers may hold that of a file of the union, which is higher in the stack.
+ */
+static void rovl_lock_pos(struct file *file)
+{
+	mutex_lock_nested(&file->f_pos_lock,
+			  FILESYSTEM_MAX_STACK_DEPTH - file_inode(file)->i_sb->s_stack_depth);
+}
+
+int rovl_iterate_dir(struct file *file, struct dir_context *ctx)
+{
+	int err;
+
+	rovl_lock_pos(file);
+	err = iterate_dir(file, ctx);
+	mutex_unlock(&file->f_pos_lock);
+	return err;
+}
+
+loff_t rovl_llseek(struct file *file, loff_t offset, int whence)
+{
+	loff_t pos;
+
+	if (!S_ISDIR(file_inode(file)->i_mode))
+		return vfs_llseek(file, offset, whence);
+	rovl_lock_pos(file);
+	pos = vfs_llseek(file, offset, whence);
+	mutex_unlock(&file->f_pos_lock);
+	return pos;
+}
+
 rovl_inline bool rovl_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
@@ -553,6 +587,11 @@ void rovl_acl_show(struct posix_acl *acl, struct vfsmount *mnt)
 		else if (entry->e_tag == ACL_GROUP)
 			entry->e_gid = vfsgid_into_kgid(make_vfsgid(idmap, ns, entry->e_gid));
 	}
+}
+
+bool rovl_task_has_fs(void)
+{
+	return current->fs && current->nsproxy;
 }
 
 bool rovl_in_execve(void)

@@ -20,7 +20,7 @@ use crate::{
         file::may,
         file_ops::Generation,
         inode_ops::FiemapRequest,
-        mount::{IdMap, PathRef},
+        mount::{IdMap, PathRef, WritePath},
         rcu::{RcuError, RcuInode, RcuLayerInode},
         Mode,
     },
@@ -128,11 +128,12 @@ pub(crate) fn getattr(
 
 /// Changes attributes in upper, where the object is copied up to: `change` is called with the mounter's credentials and
 /// write access. The overlay inode is up to date afterwards.
-pub(crate) fn modify(dentry: &Dentry, change: impl FnOnce(PathRef<'_>) -> Result) -> Result {
+pub(crate) fn modify(dentry: &Dentry, change: impl FnOnce(WritePath<'_>) -> Result) -> Result {
     let inode = dentry.own_positive()?;
     copy_up::copy_up(dentry)?;
     let upper = inode.expect_upper()?;
-    let _write = upper.mnt().want_write()?;
+    let write = upper.mnt().want_write()?;
+    let upper = write.writing().path(upper.dentry())?;
     let result = cred::scope(dentry.fs().creds(), |_| change(upper));
     inode.refresh();
     result

@@ -29,12 +29,12 @@ use crate::{
         dirop::{self, Creating, New, Renaming},
         file::{self, LayerFile},
         log::warn_limited,
-        mount::{MountAccess, PathRef, Writing},
-        sync::OnceRef,
+        mount::{MountAccess, PathRef, WritePath, Writing},
+        sync::Once,
         CBuf, Mode, NameSnapshot, OpGuard, Ref,
     },
 };
-use kernel::{fs::File, prelude::*};
+use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
 /// Bytes copied between two looks for a fatal signal.
 const CHUNK: i64 = 1 << 20;
@@ -204,8 +204,8 @@ impl<'a> Source<'a> {
 /// The files that a copy-up opens, which are closed when no lock is held any more: to close a file of a layer may mean to
 /// wait for a daemon, and that one for a freeze.
 struct Files {
-    from: OnceRef<LayerFile>,
-    to: OnceRef<LayerFile>,
+    from: Once<ARef<LayerFile>>,
+    to: Once<ARef<LayerFile>>,
 }
 
 fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
@@ -215,8 +215,8 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
     let (mnt, work) = fs.work()?;
     let source = Source::read(inode, parent, want)?;
     let files = Files {
-        from: OnceRef::new(),
-        to: OnceRef::new(),
+        from: Once::new(),
+        to: Once::new(),
     };
 
     // One copy-up of an object at a time; others wait and find it done.
@@ -329,8 +329,8 @@ impl<'a> Planned<'a> {
     /// Creates the empty object.
     fn stage(self) -> Result<Staged<'a>> {
         if let Place::Name(parent) = self.place {
-            let _section = self.access.start_write();
-            parent.set_impure()?;
+            let section = self.access.start_write();
+            parent.set_impure(section.writing())?;
         }
         let object = cred::scope_copy_up(self.dentry, || self.create())?;
         Ok(Staged { plan: self, object })
@@ -356,7 +356,7 @@ impl<'a> Planned<'a> {
     fn link<'w>(
         &self,
         writing: Writing<'w>,
-        dir: PathRef<'w>,
+        dir: WritePath<'w>,
         object: &vfs::Dentry,
     ) -> Result<Ref<'w, vfs::Dentry>> {
         let name = NameSnapshot::take(self.dentry);
@@ -373,15 +373,15 @@ impl<'a> Planned<'a> {
             return Ok(());
         };
         let section = self.access.start_write();
-        parent.set_impure()?;
-        let dir = parent.expect_upper()?;
+        parent.set_impure(section.writing())?;
+        let dir = section.writing().path(parent.expect_upper()?.dentry())?;
         self.link(section.writing(), dir, upper)?;
         self.restore_times(dir);
         Ok(())
     }
 
     /// Copy-up is no change of the directory that users should see; best effort.
-    fn restore_times(&self, dir: PathRef<'_>) {
+    fn restore_times(&self, dir: WritePath<'_>) {
         if let Some(inode) = dir.dentry().inode() {
             let lock = inode.lock();
             if let Err(e) = Iattr::times(&self.source.parent_stat).apply(dir, &lock) {
@@ -491,9 +491,9 @@ impl<'a> Copied<'a> {
 }
 
 impl Filled<'_> {
-    fn path(&self) -> Result<PathRef<'_>> {
+    fn path(&self) -> Result<WritePath<'_>> {
         match &self.object {
-            Unseen::Unnamed(file) => Ok(PathRef::of_file(file)),
+            Unseen::Unnamed(file) => self.writing.path(PathRef::of_file(file).dentry()),
             Unseen::Entry(temp) => temp.path(),
         }
     }
@@ -528,7 +528,7 @@ impl Filled<'_> {
             plan.held.unhash();
             return Ok(());
         };
-        let dir = parent.expect_upper()?;
+        let dir = self.writing.path(parent.expect_upper()?.dentry())?;
         let upper = match self.object {
             // The linked dentry counts, not that of the unnamed file: it has name and parent.
             Unseen::Unnamed(file) => {

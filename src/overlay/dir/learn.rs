@@ -39,9 +39,8 @@ impl Dir<'_> {
     fn make_cache(&self) -> Result<ArcBorrow<'_, DirCache>> {
         if self.cache().is_none() {
             // Where another task is quicker its cache is used, and this one dropped.
-            self.data()
-                .cache
-                .set(DirCache::new(self.fs().dir_caches())?);
+            let new = DirCache::new(self.fs().dir_caches())?;
+            drop(self.data().cache.set(new));
         }
         self.cache().ok_or(ENOMEM)
     }

@@ -11,7 +11,7 @@ use crate::{
     vfs::{
         self,
         log::warn_limited,
-        mount::PathRef,
+        mount::{PathRef, WritePath},
         xattr::{self, SetFlags},
     },
 };
@@ -93,7 +93,7 @@ pub(crate) fn has_metacopy(own: Namespace, path: PathRef<'_>) -> Result<bool> {
 /// # Errors
 ///
 /// `ENOMEM`, which is no answer. A full filesystem is none either: it counts as one that can.
-pub(crate) fn probe(own: Namespace, path: PathRef<'_>) -> Result<OwnMarks> {
+pub(crate) fn probe(own: Namespace, path: WritePath<'_>) -> Result<OwnMarks> {
     let name = own.name(Mark::Opaque);
     match xattr::set(path, name, b"0", SetFlags::ANY) {
         Ok(()) => {
@@ -111,7 +111,7 @@ pub(crate) fn probe(own: Namespace, path: PathRef<'_>) -> Result<OwnMarks> {
 /// Sets one of the union's own attributes in upper; `missing` where upper has no such attributes.
 pub(crate) fn set_own(
     fs: &Overlay,
-    path: PathRef<'_>,
+    path: WritePath<'_>,
     mark: Mark,
     value: &[u8],
     missing: Result,
@@ -134,11 +134,11 @@ pub(crate) fn set_own(
 }
 
 /// Marks an upper directory as one that may hold copied-up entries.
-pub(crate) fn set_impure(fs: &Overlay, path: PathRef<'_>) -> Result {
+pub(crate) fn set_impure(fs: &Overlay, path: WritePath<'_>) -> Result {
     set_own(fs, path, Mark::Impure, b"y", Ok(()))
 }
 
 /// Takes that mark away; best effort.
-pub(crate) fn clear_impure(fs: &Overlay, path: PathRef<'_>) {
+pub(crate) fn clear_impure(fs: &Overlay, path: WritePath<'_>) {
     let _ = xattr::remove(path, fs.namespace().name(Mark::Impure));
 }

@@ -12,7 +12,12 @@ use crate::overlay::{
     },
     union::{Child, Dentry},
 };
-use crate::vfs::{log::warn_limited, module, mount::PathRef, xattr, NameSnapshot, Ref};
+use crate::vfs::{
+    log::warn_limited,
+    module,
+    mount::{PathRef, WritePath},
+    xattr, NameSnapshot, Ref,
+};
 use kernel::prelude::*;
 
 /// A name, or a path from the roots of the layers.
@@ -113,10 +118,10 @@ impl Trail {
 /// # Errors
 ///
 /// `EXDEV` where it can't be recorded: the directory is to be copied by the user; `ENOMEM`.
-pub(crate) fn record(child: Child<'_>, upper: PathRef<'_>, within: bool) -> Result {
+pub(crate) fn record(child: Child<'_>, upper: WritePath<'_>, within: bool) -> Result {
     let set = |value: &[u8]| marks::set_own(child.fs(), upper, Mark::Redirect, value, Err(EXDEV));
     let record = || {
-        if read(child.fs().namespace(), upper)?.is_some_and(|known| within || known.is_path()) {
+        if read(child.fs().namespace(), *upper)?.is_some_and(|known| within || known.is_path()) {
             return Ok(());
         }
         if within {

@@ -15,7 +15,7 @@ use crate::{
     vfs::{
         self,
         dirop::{rename_flags, New, Renaming},
-        mount::{Path, PathRef, Writing},
+        mount::{Path, PathRef, WritePath, Writing},
         xattr, Mode,
     },
 };
@@ -40,7 +40,7 @@ pub(crate) fn is_covered(dentry: &Dentry) -> bool {
 
 /// Marks an upper directory (and its dentry) as one that hides the lower layers; `missing` where
 /// upper has no attributes.
-pub(crate) fn set_opaque(dentry: &Dentry, upper: PathRef<'_>, missing: Error) -> Result {
+pub(crate) fn set_opaque(dentry: &Dentry, upper: WritePath<'_>, missing: Error) -> Result {
     marks::set_own(dentry.fs(), upper, Mark::Opaque, b"y", Err(missing))?;
     dentry.marks().set(NameMark::Opaque);
     Ok(())

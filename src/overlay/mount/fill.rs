@@ -182,7 +182,11 @@ fn upper_uuid(own: Namespace, path: PathRef<'_>, how: Uuid, uuid: &mut [u8; 16])
         }
     }
     *uuid = super_block::random_uuid();
-    match xattr::set(path, name, uuid, xattr::SetFlags::ANY) {
+    let write = path.mnt().want_write().and_then(|write| {
+        let path = write.writing().path(path.dentry())?;
+        xattr::set(path, name, uuid, xattr::SetFlags::ANY)
+    });
+    match write {
         Ok(()) => Identity::Made,
         Err(e) => Identity::Unwritable(e),
     }

@@ -335,7 +335,7 @@ impl Context<Overlay> for Params {
         }
         if read_only && !sb.is_readonly() {
             if let Some(upper) = fs.upper().filter(|_| !fs.is_volatile()) {
-                return upper.mnt().sb().sync();
+                return upper.mnt().sync();
             }
         }
         Ok(())

@@ -118,7 +118,7 @@ fn make(fc: &FsContext, writing: Writing<'_>, base: &Dentry) -> Result<Path, NoW
         if creating.dentry().is_negative() {
             let work = creating.create(New::Node(Mode(Mode::DIR), 0))?;
             let work = Path::new(writing.mnt(), work)?;
-            let path = work.as_ref();
+            let path = writing.path(work.as_ref().dentry())?;
             for kind in [AclType::Default, AclType::Access] {
                 match Acl::remove(path, kind) {
                     Err(e) if e != ENODATA && e != EOPNOTSUPP => return Err(e.into()),
@@ -201,7 +201,7 @@ fn probe(
         tmpfile,
         direct_io,
         whiteouts: renames_with_whiteout(own, writing, work.dentry())?,
-        marks: marks::probe(own, work)?,
+        marks: marks::probe(own, writing.path(work.dentry())?)?,
         remote: base.dentry().revalidate_flags() != 0,
     })
 }

@@ -21,7 +21,7 @@ use crate::{
         self,
         backing::{InLayer, LowerPath, Lowers},
         cred,
-        dentry::REVALIDATE,
+        dentry::{WalkFlags, REVALIDATE},
         inode_ops::LookedUp,
         log::{warn_limited, Text},
         mount::PathRef,
@@ -353,9 +353,10 @@ fn record_origin(child: Child<'_>, fs: &Overlay, path: PathRef<'_>, lower: &vfs:
         return Ok(());
     }
     let value = handle::origin(lower.positive()?)?;
-    let _write = path.mnt().want_write()?;
-    handle::record(fs, path, value.as_bytes())?;
-    child.parent_dir()?.entry_got_origin()
+    let write = path.mnt().want_write()?;
+    let writing = write.writing();
+    handle::record(fs, writing.path(path.dentry())?, value.as_bytes())?;
+    child.parent_dir()?.entry_got_origin(writing)
 }
 
 /// The `lookup` operation.
@@ -438,7 +439,7 @@ pub(crate) fn lower_shows(child: Child<'_>) -> bool {
 }
 
 /// Asks the layers of a dentry that revalidate theirs.
-pub(crate) fn revalidate(dentry: &Dentry, flags: u32, weak: bool) -> Result<bool> {
+pub(crate) fn revalidate(dentry: &Dentry, flags: WalkFlags, weak: bool) -> Result<bool> {
     let inode = dentry.own_inode().ok_or(ESTALE)?;
     let lower = inode.lowers().iter().map(LowerPath::dentry);
     for real in Iterator::chain(inode.upper().into_iter(), lower) {

@@ -14,7 +14,7 @@ use crate::{
     vfs::{
         attr::{fl, FileAttr},
         log::warn_limited,
-        mount::PathRef,
+        mount::{PathRef, WritePath},
         xattr,
     },
 };
@@ -60,7 +60,7 @@ pub(crate) fn load(own: Namespace, path: PathRef<'_>) -> u32 {
 /// # Errors
 ///
 /// `EPERM` where upper has no attributes.
-pub(crate) fn store(inode: &Inode, path: PathRef<'_>, fa: &FileAttr) -> Result {
+pub(crate) fn store(inode: &Inode, path: WritePath<'_>, fa: &FileAttr) -> Result {
     let mut value: [u8; 2] = [0; 2];
     let (mut len, mut flags) = (0, 0);
     for (flag, letter, bit) in [

@@ -132,10 +132,13 @@ struct Session<'a> {
     shrink: Duration,
 }
 
+/// Lines that rovl logs in five seconds, at most.
+const LOG_BURST: usize = 10;
+
 impl Session<'_> {
     /// Runs a case; a new failure is shown.
     fn case(&mut self, case: &Case, name: &str) -> Result<()> {
-        // The log is limited to ten lines in five seconds, so it is looked at now and then.
+        // The log is limited, so it is looked at now and then, and not where the case alone filled it.
         let look = case.hostile && self.totals.cases % 50 == 1;
         if look {
             std::thread::sleep(Duration::from_secs(6));
@@ -143,12 +146,11 @@ impl Session<'_> {
         let mut report = isolated(case, &self.setup, false)?;
         let mut trouble = self.kmsg.lines()?;
         if look && self.setup.types[0] == "rovl" {
-            let said = |name: &String| {
-                trouble
-                    .iter()
-                    .any(|line| line.starts_with("rovl") && line.contains(name))
-            };
-            if let Some(name) = report.refused.first().filter(|name| !said(name)) {
+            let lines = || trouble.iter().filter(|line| line.starts_with("rovl"));
+            let said = |name: &&String| lines().any(|line| line.contains(*name));
+            let full = lines().count() >= LOG_BURST;
+            let first = report.refused.first();
+            if let Some(name) = first.filter(|name| !full && !said(name)) {
                 let text = trouble.join("\n");
                 let what = "says nothing of a refusal".to_owned();
                 let text = format!("nothing about {name:?}, but:\n{text}");
@@ -159,7 +161,7 @@ impl Session<'_> {
                     text,
                 });
             }
-            self.totals.refusals += report.refused.len().min(1) as u64;
+            self.totals.refusals += u64::from(first.is_some_and(|name| !full || said(&name)));
         }
         self.kmsg.keep_trouble(&mut trouble);
         if let Some(first) = trouble.first() {

@@ -118,7 +118,7 @@ impl Gen {
         } else {
             None
         };
-        // RWF_HIPRI, DSYNC, SYNC, APPEND; NOWAIT is a wanted difference.
+        // RWF_HIPRI, DSYNC, SYNC, APPEND, NOAPPEND; NOWAIT is a wanted difference.
         let rwf = if self.chance(12) {
             self.pick(&[1, 2, 4, 0x10, 0x20])
         } else {
