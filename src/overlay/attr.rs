@@ -96,6 +96,11 @@ pub(crate) fn getattr(
 
     let mut layer = real.layer;
     if let Some(origin) = reals.origin() {
+        if !is_dir {
+            // Who asked before the copy-up has that of the lower file, and would take an equal one for "not changed": IMA
+            // when a file that was copied up by a write is closed.
+            stat.forget_change_cookie();
+        }
         if !is_dir || layout == Layout::OneFs {
             if let Some(ino) = number::of_origin(inode, origin.path, flags)? {
                 stat.set_ino(ino);

@@ -55,6 +55,10 @@ impl Stat {
     pub(crate) fn set_ino(&mut self, ino: u64) {
         self.0.ino = ino;
     }
+    /// Takes back that the answer has a change cookie: it is one of another object than an earlier answer's.
+    pub(crate) fn forget_change_cookie(&mut self) {
+        self.0.result_mask &= !bindings::STATX_CHANGE_COOKIE;
+    }
     pub(crate) fn set_dev(&mut self, dev: u32) {
         self.0.dev = dev;
     }

@@ -201,13 +201,7 @@ impl<'a> Opening<'a> {
         let mnt = self.layers.upper().ok_or(EIO)?.mnt();
         let prepared = {
             let write = mnt.want_write()?;
-            workdir::prepare(
-                self.fc,
-                own,
-                write.writing(),
-                base.dentry(),
-                work.name.as_bytes(),
-            )?
+            workdir::prepare(self.fc, own, write.writing(), base, work.name.as_bytes())?
         };
         let Some((dir, features)) = prepared else {
             return Ok(None);

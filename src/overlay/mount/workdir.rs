@@ -186,7 +186,7 @@ fn renames_with_whiteout(own: Namespace, writing: Writing<'_>, work: &Dentry) ->
 fn probe(
     own: Namespace,
     writing: Writing<'_>,
-    base: &Dentry,
+    base: PathRef<'_>,
     work: PathRef<'_>,
 ) -> Result<Features> {
     let (tmpfile, direct_io) = match dirop::tmpfile(writing, work.dentry(), Mode(Mode::REG)) {
@@ -196,16 +196,17 @@ fn probe(
         Ok(file) => (true, file::can_direct_io(&file)),
     };
     Ok(Features {
-        types: tells_types(writing.mnt().path(base)?)?,
+        // By the path that the mounter gave: security modules that go by paths know no other.
+        types: tells_types(base)?,
         tmpfile,
         direct_io,
         whiteouts: renames_with_whiteout(own, writing, work.dentry())?,
         marks: marks::probe(own, writing.path(work.dentry())?)?,
-        remote: base.revalidate_flags() != 0,
+        remote: base.dentry().revalidate_flags() != 0,
     })
 }
 
-/// Makes the work directory in `base` and finds out what the filesystem can do. `None`, with a
+/// Makes the work directory in `base`, as the mounter named it, and finds out what the filesystem can do. `None`, with a
 /// message, where the directory cannot be made: the mount is read-only then.
 ///
 /// # Errors
@@ -216,10 +217,10 @@ pub(crate) fn prepare(
     fc: &FsContext,
     own: Namespace,
     writing: Writing<'_>,
-    base: &Dentry,
+    base: PathRef<'_>,
     name: &[u8],
 ) -> Result<Option<(Path, Features)>> {
-    let work = match make(fc, writing, base) {
+    let work = match make(fc, writing, base.dentry()) {
         Ok(work) => work,
         Err(NoWork::Refuse(e)) => return Err(e),
         Err(NoWork::Failed(e)) => {
