@@ -285,9 +285,9 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         Some(upper) => {
             // Two names are one lower file, and this is the second.
             plan.link_up(upper.dentry())?;
-            match want {
-                Want::Attributes => None,
-                _ => Some(plan.stage_again(upper)?),
+            match inode.is_bare() && want != Want::Attributes {
+                true => Some(plan.stage_again(upper)?),
+                false => None,
             }
         }
         None => Some(plan.stage()?),
