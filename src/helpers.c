@@ -18,6 +18,7 @@
 #include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/statfs.h>
+#include <linux/unicode.h>
 #include <linux/user_namespace.h>
 #include <linux/uuid.h>
 
@@ -398,7 +399,50 @@ rovl_inline bool rovl_can_fold_case(struct super_block *sb)
 
 rovl_inline bool rovl_casefolded(struct dentry *dentry)
 {
-	return sb_has_encoding(dentry->d_sb) && IS_CASEFOLDED(d_inode(dentry));
+	const struct inode *inode = READ_ONCE(dentry->d_inode);
+
+	return sb_has_encoding(dentry->d_sb) && inode && IS_CASEFOLDED(inode);
+}
+
+bool rovl_folds_strictly(struct super_block *sb)
+{
+	return sb_has_encoding(sb) && sb_has_strict_encoding(sb);
+}
+
+bool rovl_folds_alike(struct super_block *sb, struct super_block *other)
+{
+	return sb_same_encoding(sb, other);
+}
+
+void rovl_fold_case_as(struct super_block *sb, struct super_block *layer)
+{
+#if IS_ENABLED(CONFIG_UNICODE)
+	sb->s_encoding = layer->s_encoding;
+	sb->s_encoding_flags = layer->s_encoding_flags;
+#endif
+}
+
+/* What is no text is not folded: only the same bytes are the same name. */
+u32 rovl_folded_hash(struct super_block *sb, const void *salt, const char *name, u32 len)
+{
+#if IS_ENABLED(CONFIG_UNICODE)
+	struct qstr q = QSTR_INIT(name, len);
+
+	if (!utf8_casefold_hash(sb->s_encoding, salt, &q))
+		return q.hash;
+#endif
+	return full_name_hash(salt, name, len);
+}
+
+bool rovl_folded_same(struct super_block *sb, const char *a, u32 a_len, const char *b, u32 b_len)
+{
+#if IS_ENABLED(CONFIG_UNICODE)
+	const struct qstr one = QSTR_INIT(a, a_len), other = QSTR_INIT(b, b_len);
+
+	return utf8_strncasecmp(sb->s_encoding, &one, &other) == 0;
+#else
+	return false;
+#endif
 }
 
 /*
@@ -542,6 +586,38 @@ rovl_inline void rovl_file_set_flags(struct file *file, unsigned int mask, unsig
 	spin_unlock(&file->f_lock);
 }
 
+/*
+ * What a filesystem keeps with an open directory is used by one call at a time: the VFS sees to that by f_pos_lock. Our
+ * callers may hold that of a file of the union, which is higher in the stack.
+ */
+static void rovl_lock_pos(struct file *file)
+{
+	mutex_lock_nested(&file->f_pos_lock,
+			  FILESYSTEM_MAX_STACK_DEPTH - file_inode(file)->i_sb->s_stack_depth);
+}
+
+int rovl_iterate_dir(struct file *file, struct dir_context *ctx)
+{
+	int err;
+
+	rovl_lock_pos(file);
+	err = iterate_dir(file, ctx);
+	mutex_unlock(&file->f_pos_lock);
+	return err;
+}
+
+loff_t rovl_llseek(struct file *file, loff_t offset, int whence)
+{
+	loff_t pos;
+
+	if (!S_ISDIR(file_inode(file)->i_mode))
+		return vfs_llseek(file, offset, whence);
+	rovl_lock_pos(file);
+	pos = vfs_llseek(file, offset, whence);
+	mutex_unlock(&file->f_pos_lock);
+	return pos;
+}
+
 rovl_inline bool rovl_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
@@ -560,6 +636,11 @@ void rovl_acl_show(struct posix_acl *acl, struct vfsmount *mnt)
 		else if (entry->e_tag == ACL_GROUP)
 			entry->e_gid = vfsgid_into_kgid(make_vfsgid(idmap, ns, entry->e_gid));
 	}
+}
+
+bool rovl_task_has_fs(void)
+{
+	return current->fs && current->nsproxy;
 }
 
 bool rovl_in_execve(void)

@@ -20,7 +20,7 @@ use crate::{
         file::may,
         file_ops::Generation,
         inode_ops::FiemapRequest,
-        mount::{IdMap, PathRef},
+        mount::{IdMap, PathRef, WritePath},
         rcu::{RcuError, RcuInode, RcuLayerInode},
         Mode,
     },
@@ -95,18 +95,23 @@ pub(crate) fn getattr(
     stat.map_owner(idmap, inode);
 
     let mut layer = real.layer;
-    let origin = reals.number()?;
-    if origin.layer != layer && (!is_dir || layout == Layout::OneFs) {
-        if let Some(ino) = number::of_origin(inode, origin.path, flags)? {
-            stat.set_ino(ino);
-            layer = origin.layer;
+    if let Some(origin) = reals.origin() {
+        if !is_dir {
+            // Who asked before the copy-up has that of the lower file, and would take an equal one for "not changed": IMA
+            // when a file that was copied up by a write is closed.
+            stat.forget_change_cookie();
+        }
+        if !is_dir || layout == Layout::OneFs {
+            if let Some(ino) = number::of_origin(inode, origin.path, flags)? {
+                stat.set_ino(ino);
+                layer = origin.layer;
+            }
         }
     }
-    let content = reals.content()?;
-    if content.layer != real.layer {
+    if let Some(data) = reals.data_elsewhere() {
         let mut of_data = Stat::zeroed();
         cred::scope(fs.creds(), |_| {
-            content.path.stat_into(&mut of_data, statx::BLOCKS, flags)
+            data.path.stat_into(&mut of_data, statx::BLOCKS, flags)
         })?;
         stat.set_occupied_as(&of_data);
     }
@@ -131,7 +136,7 @@ pub(crate) fn getattr(
 
 /// Changes attributes in upper, where the object is copied up to: `change` is called with the mounter's credentials and
 /// write access. The overlay inode is up to date afterwards.
-pub(crate) fn modify(dentry: &Dentry, change: impl FnOnce(PathRef<'_>) -> Result) -> Result {
+pub(crate) fn modify(dentry: &Dentry, change: impl FnOnce(WritePath<'_>) -> Result) -> Result {
     let inode = dentry.own_positive()?;
     copy_up::copy_up(dentry)?;
     let upper = inode.expect_upper()?;
@@ -140,7 +145,8 @@ pub(crate) fn modify(dentry: &Dentry, change: impl FnOnce(PathRef<'_>) -> Result
         true => Some(inode.lock_op_killable()?),
         false => None,
     };
-    let _write = upper.mnt().want_write()?;
+    let write = upper.mnt().want_write()?;
+    let upper = write.writing().path(upper.dentry())?;
     let result = cred::scope(dentry.fs().creds(), |_| change(upper));
     inode.refresh();
     result

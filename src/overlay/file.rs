@@ -15,7 +15,7 @@ use crate::vfs::{
         Flush, Generation, Io, IoHooks, Mapping, OpenTmpfile, Opening, RegularOperations, Splice,
     },
     inode::InodeGuard,
-    mount::{Path, PathRef},
+    mount::{Path, PathRef, WritePath},
     sync::OwnError,
     Dentry, Mode,
 };
@@ -97,8 +97,8 @@ impl RegularFile {
             && (!write || copy_up::has_data(open.dentry()))
     }
 
-    /// Passes a request on to the real file; for a write with the inode locked and its mode up to date,
-    /// as the layer's filesystem strips set-id bits by it.
+    /// Passes a request on to the real file; for a write with the inode locked, by the guard that `pass` gets, and its mode
+    /// up to date, as the layer's filesystem strips set-id bits by it.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl RegularFile {
         open: OpenFile<'_>,
         write: bool,
         wait: bool,
-        pass: impl FnOnce(&File, &Credential) -> Result<usize>,
+        pass: impl FnOnce(&File, &Credential, Option<&InodeGuard<'_>>) -> Result<usize>,
     ) -> Result<usize> {
         let inode = open.inode();
         let creds = inode.fs().creds();
@@ -117,23 +117,23 @@ impl RegularFile {
             return Err(EAGAIN);
         }
         if !write {
-            return pass(self.real(open)?, creds);
+            return pass(self.real(open)?, creds, None);
         }
         copy_up_for_write(open)?;
-        let _lock = if wait {
+        let lock = if wait {
             inode.lock()
         } else {
             inode.try_lock().ok_or(EAGAIN)?
         };
         inode.refresh_mode();
-        pass(self.real(open)?, creds)
+        pass(self.real(open)?, creds, Some(&lock))
     }
 
     /// Opens an unnamed file in the upper directory `parent`, with the current credentials; returns
     /// its dentry too.
     pub(crate) fn open_unnamed(
         new: &mut OpenTmpfile<'_, Overlay>,
-        parent: PathRef<'_>,
+        parent: WritePath<'_>,
         mode: Mode,
     ) -> Result<(KBox<Self>, Path)> {
         let mut flags = (new.flags() | file::flags::O_NOATIME) & !file::flags::O_APPEND;
@@ -219,8 +219,8 @@ impl RegularOperations<Overlay> for RegularFile {
         if write && open.inode().fs().is_volatile() {
             io.forget_sync();
         }
-        data.pass(open, write, wait, |real, creds| {
-            io.pass::<Hooks>(real, creds)
+        data.pass(open, write, wait, |real, creds, lock| {
+            io.pass::<Hooks>(real, creds, lock)
         })
     }
 
@@ -230,8 +230,8 @@ impl RegularOperations<Overlay> for RegularFile {
         io: Splice<'_, Overlay>,
         write: bool,
     ) -> Result<usize> {
-        data.pass(open, write, true, |real, creds| {
-            io.pass::<Hooks>(real, creds)
+        data.pass(open, write, true, |real, creds, lock| {
+            io.pass::<Hooks>(real, creds, lock)
         })
     }
 

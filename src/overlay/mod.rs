@@ -45,6 +45,7 @@ use crate::vfs::{
     self,
     acl::{Acl, AclRef, AclType, RcuAcl},
     attr::{FileAttr, Iattr, Stat},
+    dentry::WalkFlags,
     file_ops::{Instantiated, OpenTmpfile},
     fs::{FileSystem, Policy},
     inode_ops::{FiemapRequest, InodeOperations, LookedUp},
@@ -108,10 +109,10 @@ impl FileSystem for Overlay {
         let Some((upper, known)) = self.upper().zip(self.known_errors.as_ref()) else {
             return Ok(());
         };
-        let upper = upper.mnt().sb();
+        let upper = upper.mnt();
         let result = upper.sync();
         // What was written through the mount is upper's to write back.
-        sb.pass_on_errors(upper, known);
+        sb.pass_on_errors(upper.sb(), known);
         result
     }
 
@@ -127,7 +128,7 @@ impl FileSystem for Overlay {
         self.dir_caches().shrink(wanted)
     }
 
-    fn revalidate(dentry: &Dentry, flags: u32, weak: bool) -> Result<bool> {
+    fn revalidate(dentry: &Dentry, flags: WalkFlags, weak: bool) -> Result<bool> {
         lookup::revalidate(dentry, flags, weak)
     }
 

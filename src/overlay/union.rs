@@ -15,6 +15,7 @@ use crate::vfs::{
     self,
     claim::Claim,
     inode::InodeId,
+    log::warn_limited,
     mount::Path,
     super_block::{AnonDev, KnownErrors, SbId},
     Mount,
@@ -123,6 +124,8 @@ pub(crate) struct Overlay {
     pub(crate) layers: Layers,
     pub(crate) layout: Layout,
     pub(crate) creds: ARef<Credential>,
+    /// Its directories, and those of all layers, fold case.
+    pub(crate) folds: bool,
     pub(crate) config: Effective,
     pub(crate) given: Given,
     pub(crate) name_len: i64,
@@ -159,6 +162,27 @@ impl Overlay {
     #[inline]
     pub(crate) fn creds(&self) -> &Credential {
         &self.creds
+    }
+
+    /// Whether `dentry`, of a layer, is a directory that folds case and should not, or the other way round: somebody changed
+    /// it underneath.
+    #[inline]
+    pub(crate) fn is_misfolded(&self, dentry: &vfs::Dentry) -> bool {
+        dentry.is_dir() && dentry.is_casefolded() != self.folds
+    }
+
+    /// That a new object in upper is not [misfolded](Self::is_misfolded): directories are made as those that they are made in
+    /// are.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`.
+    pub(crate) fn check_folding(&self, made: &vfs::Dentry) -> Result {
+        if self.is_misfolded(made) {
+            warn_limited!("wrong inherited casefold ({made})\n");
+            return Err(EINVAL);
+        }
+        Ok(())
     }
 
     /// Whether all layers are on one filesystem.

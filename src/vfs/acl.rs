@@ -7,7 +7,7 @@
 use super::{
     calls,
     inode::Mode,
-    mount::PathRef,
+    mount::{task_has_fs, PathRef, WritePath},
     rcu::{RcuError, RcuPath},
     Inode,
 };
@@ -63,6 +63,18 @@ impl AclType {
     }
 }
 
+/// What a C function returned that looked for an ACL: an errno, nothing, or one with a reference to give away.
+#[must_use]
+#[repr(transparent)]
+pub(super) struct FoundAcl(*mut bindings::posix_acl);
+
+impl FoundAcl {
+    fn get(self) -> Result<Option<Acl>> {
+        // INVARIANT: by the type's meaning.
+        Ok(NonNull::new(from_err_ptr(self.0)?).map(Acl))
+    }
+}
+
 /// An ACL. Others may have it, too: nobody changes it.
 ///
 /// # Invariants
@@ -71,16 +83,6 @@ impl AclType {
 pub(crate) struct Acl(NonNull<bindings::posix_acl>);
 
 impl Acl {
-    /// Takes over what a C function returned: an error, nothing, or an ACL.
-    ///
-    /// # Safety
-    ///
-    /// An ACL comes with a reference that is the caller's.
-    unsafe fn from_ret(acl: *mut bindings::posix_acl) -> Result<Option<Self>> {
-        // INVARIANT: by the contract.
-        Ok(NonNull::new(from_err_ptr(acl)?).map(Self))
-    }
-
     pub(super) fn into_raw(this: Option<Self>) -> *mut bindings::posix_acl {
         this.map_or(ptr::null_mut(), |acl| ManuallyDrop::new(acl).0.as_ptr())
     }
@@ -91,13 +93,8 @@ impl Acl {
     ///
     /// `ENODATA` or `None` where there is none, `EOPNOTSUPP` where the filesystem has no ACLs, `ENOMEM`.
     pub(crate) fn read(path: PathRef<'_>, kind: AclType) -> Result<Option<Self>> {
-        path.dentry().positive()?;
-        let name = kind.xattr_name().as_char_ptr();
-        // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string.
-        let acl =
-            unsafe { bindings::vfs_get_acl(path.idmap().as_ptr(), path.dentry().as_ptr(), name) };
-        // SAFETY: `vfs_get_acl()` returns a reference.
-        let acl = unsafe { Self::from_ret(acl) }?;
+        let dentry = path.dentry().as_positive()?;
+        let acl = calls::vfs_get_acl(path.idmap(), dentry, kind.xattr_name().into()).get()?;
         acl.map(|acl| acl.shown_by(path)).transpose()
     }
 
@@ -107,9 +104,7 @@ impl Acl {
     ///
     /// `ENOMEM`; what the filesystem returns.
     pub(crate) fn of_object(path: PathRef<'_>, kind: AclType) -> Result<Option<Self>> {
-        let acl = calls::get_inode_acl(path.positive()?, kind.raw());
-        // SAFETY: `get_inode_acl()` returns a reference.
-        let acl = unsafe { Self::from_ret(acl) }?;
+        let acl = calls::get_inode_acl(path.positive()?, kind.raw()).get()?;
         acl.map(|acl| acl.shown_by(path)).transpose()
     }
 
@@ -138,7 +133,7 @@ impl Acl {
     /// # Errors
     ///
     /// `ENOMEM`; what the filesystem or a security module returns.
-    pub(crate) fn write(&self, path: PathRef<'_>, kind: AclType) -> Result {
+    pub(crate) fn write(&self, path: WritePath<'_>, kind: AclType) -> Result {
         path.dentry().positive()?;
         // The VFS writes into what it is given.
         let copy = self.copy()?;
@@ -155,26 +150,25 @@ impl Acl {
     }
 
     /// Removes the ACL of `path`.
-    pub(crate) fn remove(path: PathRef<'_>, kind: AclType) -> Result {
-        path.dentry().positive()?;
-        // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string.
-        to_result(unsafe {
-            bindings::vfs_remove_acl(
-                path.idmap().as_ptr(),
-                path.dentry().as_ptr(),
-                kind.xattr_name().as_char_ptr(),
-            )
-        })
+    pub(crate) fn remove(path: WritePath<'_>, kind: AclType) -> Result {
+        let (dentry, name) = (path.dentry().as_positive()?, kind.xattr_name());
+        to_result(calls::vfs_remove_acl(path.idmap(), dentry, name.into()))
     }
 
     /// `posix_acl_create()`: what a new entry of `dir` with `mode` inherits: its mode, default ACL and
     /// access ACL.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; what the filesystem returns; `ESRCH` in a task that is exiting, which has no umask.
     pub(crate) fn inherit(dir: &Inode, mode: Mode) -> Result<(Mode, Option<Self>, Option<Self>)> {
+        task_has_fs()?;
         let (mut mode, mut default, mut access) = (mode.0, ptr::null_mut(), ptr::null_mut());
-        // SAFETY: charter 1 and 10: the inode is referenced, the three values are ours; those that are set are references.
+        // SAFETY: charter 1 and 10: the inode is referenced, the three values are ours; the task has a umask, as was just seen.
         to_result(unsafe {
             bindings::posix_acl_create(dir.as_ptr(), &mut mode, &mut default, &mut access)
         })?;
+        // INVARIANT: those that the call set come with a reference.
         Ok((
             Mode(mode),
             NonNull::new(default).map(Self),

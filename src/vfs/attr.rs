@@ -5,7 +5,7 @@
 use super::{
     calls,
     inode::{read_field, Inode, InodeGuard, Mode},
-    mount::{IdMap, PathRef},
+    mount::{IdMap, PathRef, WritePath},
     Dentry,
 };
 use crate::bindings;
@@ -19,10 +19,6 @@ impl Stat {
     /// All fields zero.
     pub(crate) fn zeroed() -> Self {
         Self(pin_init::zeroed())
-    }
-
-    pub(super) fn as_ptr(&mut self) -> *mut bindings::kstat {
-        &mut self.0
     }
 
     /// # Safety
@@ -59,6 +55,10 @@ impl Stat {
     pub(crate) fn set_ino(&mut self, ino: u64) {
         self.0.ino = ino;
     }
+    /// Takes back that the answer has a change cookie: it is one of another object than an earlier answer's.
+    pub(crate) fn forget_change_cookie(&mut self) {
+        self.0.result_mask &= !bindings::STATX_CHANGE_COOKIE;
+    }
     pub(crate) fn set_dev(&mut self, dev: u32) {
         self.0.dev = dev;
     }
@@ -81,13 +81,15 @@ impl Stat {
 
     /// Whether the mount that `path` is on, and its filesystem, have a place for owner and group.
     pub(crate) fn ids_fit(&self, path: PathRef<'_>) -> bool {
-        // SAFETY: charter 1: the mount is referenced; the structure is ours.
-        unsafe { bindings::rovl_ids_fit(&self.0, path.mnt().as_ptr()) }
+        calls::rovl_ids_fit(self, path.mnt())
     }
 
     /// Maps owner and group of `inode` as a mount with `idmap` shows them.
     #[inline]
     pub(crate) fn map_owner(&mut self, idmap: &IdMap, inode: &Inode) {
+        if idmap.is_nop() {
+            return;
+        }
         self.0.uid = idmap.show_uid(inode, self.0.uid);
         self.0.gid = idmap.show_gid(inode, self.0.gid);
     }
@@ -179,16 +181,22 @@ impl Iattr {
         Self::new(bindings::ATTR_KILL_SGID)
     }
 
+    /// The numbers of the new owner and group, of the filesystem or of a mount of it; of no meaning where they stay.
+    fn owner_ids(&self) -> (u32, u32) {
+        // SAFETY: both members of the union are one number.
+        let uid = unsafe { self.0.__bindgen_anon_1.ia_uid };
+        // SAFETY: both members of the union are one number.
+        let gid = unsafe { self.0.__bindgen_anon_2.ia_gid };
+        (uid.val, gid.val)
+    }
+
     /// Takes out what the inode that `lock` holds has already, as a mount with `idmap` shows it.
     pub(crate) fn without_known(mut self, idmap: &IdMap, lock: &InodeGuard<'_>) -> Self {
         let inode = lock.inode();
         let mode = read_field!(inode, i_mode);
         let uid = idmap.show_uid(inode, read_field!(inode, i_uid)).val;
         let gid = idmap.show_gid(inode, read_field!(inode, i_gid)).val;
-        // SAFETY: both members of the union are one number.
-        let new_uid = unsafe { self.0.__bindgen_anon_1.ia_uid.val };
-        // SAFETY: both members of the union are one number.
-        let new_gid = unsafe { self.0.__bindgen_anon_2.ia_gid.val };
+        let (new_uid, new_gid) = self.owner_ids();
         if self.0.ia_valid & bindings::ATTR_MODE != 0 && self.0.ia_mode == mode {
             self.0.ia_valid &= !bindings::ATTR_MODE;
         }
@@ -206,14 +214,13 @@ impl Iattr {
     /// Prepares a caller's request, on `inode` through a mount with `idmap`, to be passed on to another filesystem: its
     /// owners become those of `inode`'s filesystem, and the mode that killing set-id bits asked for is computed anew there.
     pub(crate) fn rebase(&mut self, idmap: &IdMap, inode: &Inode) {
+        let (new_uid, new_gid) = self.owner_ids();
         if self.0.ia_valid & bindings::ATTR_UID != 0 {
-            // SAFETY: both members of the union are one number.
-            let shown = unsafe { self.0.__bindgen_anon_1.ia_vfsuid };
+            let shown = bindings::vfsuid_t { val: new_uid };
             self.0.__bindgen_anon_1.ia_uid = idmap.stored_uid(inode, shown);
         }
         if self.0.ia_valid & bindings::ATTR_GID != 0 {
-            // SAFETY: both members of the union are one number.
-            let shown = unsafe { self.0.__bindgen_anon_2.ia_vfsgid };
+            let shown = bindings::vfsgid_t { val: new_gid };
             self.0.__bindgen_anon_2.ia_gid = idmap.stored_gid(inode, shown);
         }
         if self.0.ia_valid & (bindings::ATTR_KILL_SUID | bindings::ATTR_KILL_SGID) != 0 {
@@ -224,12 +231,7 @@ impl Iattr {
     /// `setattr_prepare()`: checks the request against `dentry`'s inode with the caller's
     /// credentials.
     pub(crate) fn prepare(&mut self, idmap: &IdMap, dentry: &Dentry) -> Result {
-        dentry.positive()?;
-        // SAFETY: charter 1, 2 and 10: the dentry is referenced and positive, the structure ours; what the call reads of the
-        // inode are words, which the lock of the inode, where the VFS holds it, keeps from changing.
-        to_result(unsafe {
-            bindings::setattr_prepare(idmap.as_ptr(), dentry.as_ptr(), &mut self.0)
-        })
+        to_result(calls::setattr_prepare(idmap, dentry.as_positive()?, self))
     }
 
     /// `notify_change()` on a dentry whose inode `lock` holds.
@@ -238,7 +240,7 @@ impl Iattr {
     ///
     /// `EINVAL` for the lock of another inode, or a request both for a mode and to kill set-id bits, which the VFS takes
     /// for a bug (see [`rebase`](Self::rebase)); what the filesystem or a security module returns.
-    pub(crate) fn apply(&mut self, path: PathRef<'_>, lock: &InodeGuard<'_>) -> Result {
+    pub(crate) fn apply(&mut self, path: WritePath<'_>, lock: &InodeGuard<'_>) -> Result {
         let kill = bindings::ATTR_KILL_SUID | bindings::ATTR_KILL_SGID;
         let both = self.0.ia_valid & kill != 0 && self.0.ia_valid & bindings::ATTR_MODE != 0;
         if both || path.dentry().positive()? != lock.inode() {
@@ -304,11 +306,10 @@ impl FileAttr {
     /// Whether `dentry` is a directory that finds names whatever their case. A filesystem that has no such flags does not.
     pub(super) fn ignores_case(dentry: &Dentry) -> bool {
         let mut fa = Self::common();
-        if dentry.is_negative() {
+        let Ok(dentry) = dentry.as_positive() else {
             return false;
-        }
-        // SAFETY: charter 1, 2 and 10: the dentry is referenced and positive, the structure ours.
-        match to_result(unsafe { bindings::vfs_fileattr_get(dentry.as_ptr(), &mut fa.0) }) {
+        };
+        match to_result(calls::vfs_fileattr_get(dentry, &mut fa)) {
             Ok(()) => fa.0.fsx_xflags & bindings::FS_XFLAG_CASEFOLD != 0,
             Err(e) => e.to_errno() != -(bindings::ENOIOCTLCMD as i32),
         }
@@ -329,7 +330,9 @@ impl FileAttr {
 
     /// The security hook that an ioctl on the file would have passed.
     fn security(&self, path: PathRef<'_>, set: bool) -> Result {
+        // The caller may hold locks: it is closed once the task has let them go.
         let file = super::file::open(path, bindings::O_RDONLY | bindings::O_LARGEFILE)?;
+        let file = super::file::closed_later(file);
         let cmd = match (set, self.0.fsx_valid()) {
             (true, true) => bindings::ROVL_FS_IOC_FSSETXATTR,
             (true, false) => bindings::ROVL_FS_IOC_SETFLAGS,
@@ -342,22 +345,16 @@ impl FileAttr {
     /// Reads the flags of `path`; `ENOTTY` where the filesystem has none.
     pub(crate) fn read(&mut self, path: PathRef<'_>) -> Result {
         self.security(path, false)?;
-        // SAFETY: charter 1, 2 and 10: the dentry is referenced, and `security` has opened it, so it is positive; the structure
-        // is ours.
-        let ret = unsafe { bindings::vfs_fileattr_get(path.dentry().as_ptr(), &mut self.0) };
-        match to_result(ret) {
+        match to_result(calls::vfs_fileattr_get(path.dentry().as_positive()?, self)) {
             Err(e) if e.to_errno() == -(bindings::ENOIOCTLCMD as i32) => Err(ENOTTY),
             other => other,
         }
     }
 
     /// Writes the flags to `path`.
-    pub(crate) fn write(&mut self, path: PathRef<'_>) -> Result {
-        self.security(path, true)?;
-        // SAFETY: charter 1, 2 and 10: the dentry is referenced, and `security` has opened it, so it is positive; the structure
-        // is ours.
-        to_result(unsafe {
-            bindings::vfs_fileattr_set(path.idmap().as_ptr(), path.dentry().as_ptr(), &mut self.0)
-        })
+    pub(crate) fn write(&mut self, path: WritePath<'_>) -> Result {
+        self.security(*path, true)?;
+        let dentry = path.dentry().as_positive()?;
+        to_result(calls::vfs_fileattr_set(path.idmap(), dentry, self))
     }
 }

@@ -328,6 +328,10 @@ impl<'a> LowerPath<'a> {
 }
 
 /// The objects behind an inode in lower layers, topmost first.
+///
+/// # Invariants
+///
+/// Each is on the super block of its layer's mount.
 #[derive(Clone, Copy)]
 pub(crate) struct LowerPaths<'a> {
     all: &'a [InLayer<'a>],
@@ -335,15 +339,21 @@ pub(crate) struct LowerPaths<'a> {
 }
 
 impl<'a> LowerPaths<'a> {
+    /// # Safety
+    ///
+    /// Each dentry is on the super block of the mount that `mounts` has for its layer.
     #[inline]
-    pub(super) fn new(all: &'a [InLayer<'a>], mounts: &'a LayerMounts) -> Self {
+    pub(super) unsafe fn new(all: &'a [InLayer<'a>], mounts: &'a LayerMounts) -> Self {
+        // INVARIANT: by the contract.
         Self { all, mounts }
     }
 
     #[inline]
     fn path(self, one: &'a InLayer<'a>) -> Option<LowerPath<'a>> {
+        let mnt = self.mounts.get(one.layer)?;
         Some(LowerPath {
-            path: PathRef::new(self.mounts.get(one.layer)?, &one.dentry),
+            // SAFETY: by the type invariant.
+            path: unsafe { PathRef::new(mnt, &one.dentry) },
             layer: one.layer,
         })
     }

@@ -9,6 +9,7 @@ use super::{
     acl::{Acl, AclRef, AclType, RcuAcl},
     attr::{FileAttr, Iattr, Stat},
     context::{FsContext, NewContext},
+    dentry::LookupName,
     export::{RawRoom, Room},
     file,
     file_ops::{OpenFile, OpenTmpfile, Opening},
@@ -167,6 +168,7 @@ by_constructor! {
     ['a] *mut bindings::iattr => &'a mut Iattr = Iattr::from_raw;
     ['a] *mut bindings::dir_context => DirContext<'a> = DirContext::from_raw;
     [] *mut bindings::fs_context => FsContext = FsContext::from_raw;
+    ['a] *const bindings::qstr => LookupName<'a> = LookupName::from_raw;
     ['a] *mut bindings::shrink_control => Shrink<'a> = Shrink::from_raw;
     ['a] RawIdmap => &'a IdMap = IdMap::from_raw;
     ['a] RawAcl => Option<AclRef<'a>> = AclRef::from_raw;

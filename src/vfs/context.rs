@@ -155,15 +155,12 @@ impl<F: FileSystem> Table<F> {
         }
         // SAFETY: the rest of the string, which ends with a NUL; it is not written to before the result is known.
         let text = unsafe { CStr::from_char_ptr(start) }.to_bytes();
-        let (end, len) = (F::Context::split_option(text), text.len());
-        let next = match end {
-            Some(end) if end < len => {
-                // SAFETY: inside the string.
-                let comma = unsafe { start.add(end) };
-                // SAFETY: the string is the caller's own, to be taken apart.
-                unsafe { comma.write(0) };
-                // SAFETY: inside the string, whose NUL may be the next.
-                unsafe { comma.add(1) }
+        let next = match F::Context::split_option(text) {
+            Some(end) if end < text.len() => {
+                // SAFETY: inside the string, which is the caller's own, to be taken apart.
+                unsafe { start.add(end).write(0) };
+                // SAFETY: inside the string, whose NUL may be there.
+                unsafe { start.add(end + 1) }
             }
             _ => ptr::null_mut(),
         };
@@ -264,13 +261,12 @@ unsafe impl<'a, F: FileSystem> FromC<RawContext> for Option<Mounted<'a, F>> {
         if root.is_null() {
             return None;
         }
-        // SAFETY: charter 1: the context references its root.
-        let sb = unsafe { (*root).d_sb };
+        // SAFETY: charter 1: the context references its root, which keeps its super block.
+        let sb = unsafe { super::Dentry::from_raw(root) }.sb();
         Some(Mounted {
-            // SAFETY: charter 1: the root that the context references keeps it.
-            sb: unsafe { SuperBlock::from_raw(sb) },
+            sb,
             // SAFETY: it is one of `F`, as the context's table is, and mounted.
-            fs: unsafe { FromC::from_c(sb) },
+            fs: unsafe { FromC::from_c(sb.as_ptr()) },
             // SAFETY: the context is the callback's for its duration.
             read_only: unsafe { (*fc).sb_flags } & bindings::ROVL_SB_RDONLY != 0,
         })

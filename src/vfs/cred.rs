@@ -12,6 +12,16 @@ use kernel::{cred::Credential, error::to_result, prelude::*, sync::aref::ARef};
 /// Runs `f` with `cred` as the task's effective credentials; `f` gets those replaced.
 ///
 /// A closure, not a guard: a forgotten guard would leave the credentials on the task.
+///
+/// # Examples
+///
+/// ```ignore
+/// // As who mounted it; `original` is the caller.
+/// cred::scope(fs.creds(), |original| {
+///     let creator = cred::creator(original, NewEntry::Named(child), owner, mode)?;
+///     cred::scope(&creator, |_| create(child))
+/// })
+/// ```
 #[inline]
 pub(crate) fn scope<R>(cred: &Credential, f: impl FnOnce(&Credential) -> R) -> R {
     // SAFETY: charter 1 and 9: `cred` is referenced until the old value is put back below; the kernel never unwinds.
@@ -33,6 +43,7 @@ pub(crate) fn scope_real<R>(f: impl FnOnce() -> R) -> R {
 
 /// A capability.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub(crate) struct Capability(i32);
 
 impl Capability {
@@ -42,8 +53,7 @@ impl Capability {
 
 /// Whether the current credentials have a capability in the initial user namespace (audited).
 pub(crate) fn capable(cap: Capability) -> bool {
-    // SAFETY: the number is that of a capability: the call does not go on for another one.
-    unsafe { bindings::capable(cap.0) }
+    calls::capable(cap)
 }
 
 /// Whether the current credentials have `CAP_SYS_ADMIN` in the initial user namespace (silent).
@@ -89,19 +99,21 @@ impl NewCred {
     /// As [`prepare`](Self::prepare), without `CAP_SYS_RESOURCE`: no quota override, no reserved
     /// blocks.
     pub(crate) fn prepare_restricted() -> Result<Self> {
-        let cred = Self::prepare()?;
-        // SAFETY: by the type invariant nobody else reads the credentials.
-        unsafe { bindings::rovl_cred_drop_sys_resource(cred.0.as_ptr()) };
+        let mut cred = Self::prepare()?;
+        calls::rovl_cred_drop_sys_resource(cred.fields());
         Ok(cred)
     }
 
     /// Sets fsuid and fsgid.
     pub(crate) fn set_fs_ids(&mut self, owner: Owner) {
-        let cred = self.0.as_ptr();
-        // SAFETY: by the type invariant nobody else reads the credentials.
-        unsafe { (*cred).fsuid = owner.uid };
-        // SAFETY: by the type invariant nobody else reads the credentials.
-        unsafe { (*cred).fsgid = owner.gid };
+        let cred = self.fields();
+        cred.fsuid = owner.uid;
+        cred.fsgid = owner.gid;
+    }
+
+    fn fields(&mut self) -> &mut bindings::cred {
+        // SAFETY: by the type invariant nobody else uses the credentials.
+        unsafe { self.0.as_mut() }
     }
 
     /// The raw pointer, for the security hooks.
@@ -137,12 +149,13 @@ pub(crate) fn current() -> ARef<Credential> {
 ///
 /// # Errors
 ///
-/// `ENOENT` for a negative dentry; what a security module or `f` returns.
+/// `ESTALE` for a negative dentry; what a security module or `f` returns.
 pub(crate) fn scope_copy_up<R>(source: &super::Dentry, f: impl FnOnce() -> Result<R>) -> Result<R> {
-    source.positive()?;
     let mut new = core::ptr::null_mut();
-    // SAFETY: charter 1, 2 and 10: the dentry is referenced and positive, the pointer to be set ours.
-    to_result(unsafe { bindings::rovl_security_inode_copy_up(source.as_ptr(), &mut new) })?;
+    to_result(calls::rovl_security_inode_copy_up(
+        source.as_positive()?,
+        &mut new,
+    ))?;
     match NonNull::new(new) {
         None => f(),
         Some(new) => {

@@ -15,7 +15,7 @@ use super::{
     SuperBlock,
 };
 use crate::bindings;
-use core::{mem::MaybeUninit, ptr::NonNull};
+use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
 use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
 
 /// A dentry of any filesystem.
@@ -30,8 +30,7 @@ unsafe impl Sync for Dentry {}
 // SAFETY: `dget`/`dput` count references in `d_lockref`.
 unsafe impl Counted for Dentry {
     fn inc(&self) {
-        // SAFETY: charter 1: the count is not zero.
-        unsafe { bindings::rovl_dget(self.as_ptr()) };
+        calls::rovl_dget(self);
     }
 
     unsafe fn dec(obj: NonNull<Self>) {
@@ -47,15 +46,93 @@ impl PartialEq for Dentry {
 }
 
 /// A `struct qstr` for a name of any bytes, for those that hash it or go by the bytes.
-pub(super) fn qstr(name: &[u8]) -> bindings::qstr {
-    bindings::qstr {
-        __bindgen_anon_1: bindings::qstr__bindgen_ty_1 {
-            __bindgen_anon_1: bindings::qstr__bindgen_ty_1__bindgen_ty_1 {
-                hash: 0,
-                len: name.len() as u32,
+///
+/// # Invariants
+///
+/// Pointer and length are those of a name that is borrowed for `'a`.
+#[repr(transparent)]
+pub(super) struct QStr<'a>(bindings::qstr, PhantomData<&'a [u8]>);
+
+impl<'a> QStr<'a> {
+    pub(super) fn new(name: &'a [u8]) -> Self {
+        let qstr = bindings::qstr {
+            __bindgen_anon_1: bindings::qstr__bindgen_ty_1 {
+                __bindgen_anon_1: bindings::qstr__bindgen_ty_1__bindgen_ty_1 {
+                    hash: 0,
+                    len: name.len() as u32,
+                },
             },
-        },
-        name: name.as_ptr(),
+            name: name.as_ptr(),
+        };
+        // INVARIANT: as was just set.
+        Self(qstr, PhantomData)
+    }
+
+    pub(super) fn as_ptr(&mut self) -> *mut bindings::qstr {
+        &mut self.0
+    }
+}
+
+/// What a C function returned that looked for a dentry: null, an errno, or one with a reference to give away.
+///
+/// # Invariants
+///
+/// The super block of a dentry lives for `'a`.
+#[must_use]
+#[repr(transparent)]
+pub(super) struct FoundDentry<'a>(*mut bindings::dentry, PhantomData<&'a Dentry>);
+
+impl<'a> FoundDentry<'a> {
+    /// # Safety
+    ///
+    /// `ret` is as the type says.
+    pub(super) unsafe fn new(ret: *mut bindings::dentry) -> Self {
+        // INVARIANT: by the contract.
+        Self(ret, PhantomData)
+    }
+
+    /// The dentry; `ENOENT` for null.
+    #[inline]
+    pub(super) fn get(self) -> Result<Ref<'a, Dentry>> {
+        let ptr = NonNull::new(from_err_ptr(self.0)?).ok_or(ENOENT)?;
+        // SAFETY: by the type invariant; the reference is taken over.
+        Ok(unsafe { Ref::from_raw(ptr.cast()) })
+    }
+}
+
+/// A dentry that has an inode (charter 2): what most C functions that take a dentry ask for.
+#[repr(transparent)]
+pub(super) struct PositiveDentry(Dentry);
+
+/// A dentry that names can be looked up in: a directory with the operation.
+#[repr(transparent)]
+pub(super) struct LookupDir(Dentry);
+
+impl core::ops::Deref for LookupDir {
+    type Target = Dentry;
+    #[inline]
+    fn deref(&self) -> &Dentry {
+        &self.0
+    }
+}
+
+/// The name that the VFS looks up.
+pub(super) struct LookupName<'a>(&'a [u8]);
+
+impl<'a> LookupName<'a> {
+    /// # Safety
+    ///
+    /// `name` and its bytes are constant during `'a`.
+    pub(super) unsafe fn from_raw(name: *const bindings::qstr) -> Self {
+        // SAFETY: by the contract.
+        let (at, len) = unsafe { ((*name).name, (*name).__bindgen_anon_1.__bindgen_anon_1.len) };
+        // SAFETY: by the contract: a name has as many bytes as it says.
+        Self(unsafe { core::slice::from_raw_parts(at, len as usize) })
+    }
+
+    /// Its bytes.
+    pub(super) fn as_bytes(&self) -> &'a [u8] {
+        self.0
     }
 }
 
@@ -74,17 +151,6 @@ impl Dentry {
         self.0.get()
     }
 
-    /// Takes over a reference that a C function returned, or its errno.
-    ///
-    /// # Safety
-    ///
-    /// `ptr` is null, an error pointer or a dentry with a reference to give away, whose super block lives for `'a`.
-    pub(super) unsafe fn from_ret<'a>(ptr: *mut bindings::dentry) -> Result<Ref<'a, Self>> {
-        let ptr = NonNull::new(from_err_ptr(ptr)?).ok_or(ENOENT)?;
-        // SAFETY: by the contract.
-        Ok(unsafe { Ref::from_raw(ptr.cast()) })
-    }
-
     /// The inode of a positive dentry (charter 2).
     #[inline]
     pub(crate) fn inode(&self) -> Option<&Inode> {
@@ -99,8 +165,21 @@ impl Dentry {
         self.inode().ok_or(ESTALE)
     }
 
+    /// The dentry as one that has an inode; `ESTALE` where it has none.
+    #[inline]
+    pub(super) fn as_positive(&self) -> Result<&PositiveDentry> {
+        self.positive()?;
+        // SAFETY: as was just seen; charter 2: it stays positive. The type is transparent.
+        Ok(unsafe { &*core::ptr::from_ref(self).cast() })
+    }
+
     pub(crate) fn is_negative(&self) -> bool {
         self.inode().is_none()
+    }
+
+    /// As [`is_negative`](Self::is_negative), by the flags alone, which may be looked at in RCU-walk.
+    pub(super) fn is_missing(&self) -> bool {
+        calls::rovl_d_negative_acquire(self)
     }
 
     #[inline]
@@ -153,19 +232,18 @@ impl Dentry {
     }
 
     /// Whether [`Watch`](super::watch::Watch) sees all changes of the names in this directory, and a listing
-    /// shows them all. Not so for a union: what changes below it is no event of its own.
-    pub(crate) fn is_watchable(&self) -> bool {
+    /// shows them all to who `folds` case, or does not. Not so for a union: what changes below it is no event of its own.
+    pub(crate) fn is_watchable(&self, folds: bool) -> bool {
         self.revalidate_flags() == 0
             && !self.is_union()
             && self.sb().is_ordinary()
-            && !FileAttr::ignores_case(self)
+            && FileAttr::ignores_case(self) == folds
             && self.inode().is_some_and(|inode| !inode.is_encrypted())
     }
 
     /// Whether the directory folds case.
     pub(crate) fn is_casefolded(&self) -> bool {
-        // SAFETY: charter 1; callers pass positive dentries.
-        !self.is_negative() && unsafe { bindings::rovl_casefolded(self.as_ptr()) }
+        calls::rovl_casefolded(self)
     }
 
     /// Which of the revalidation operations the dentry has, as a mask.
@@ -189,23 +267,13 @@ impl Dentry {
 
     /// Whether another hashed dentry of the inode exists.
     pub(crate) fn has_hashed_alias(&self) -> bool {
-        match self.inode() {
-            // SAFETY: charter 1; the helper takes `i_lock`.
-            Some(inode) => unsafe {
-                bindings::rovl_has_hashed_alias(inode.as_ptr(), self.as_ptr())
-            },
-            None => false,
-        }
+        self.inode()
+            .is_some_and(|inode| calls::rovl_has_hashed_alias(inode, self))
     }
 
     /// The parent as of now, referenced.
     pub(crate) fn parent(&self) -> Ref<'_, Self> {
-        // SAFETY: charter 1: the dentry, and so its parent, is referenced.
-        let parent = unsafe { bindings::dget_parent(self.as_ptr()) };
-        // SAFETY: a dentry has a parent, if only itself.
-        let parent = unsafe { NonNull::new_unchecked(parent) };
-        // SAFETY: the call returned a reference; the parent is on our super block, which `self` keeps.
-        unsafe { Ref::from_raw(parent.cast()) }
+        calls::dget_parent(self)
     }
 
     /// Whether it is the root of its filesystem (or of no tree yet).
@@ -225,27 +293,42 @@ impl Dentry {
         unsafe { SuperBlock::from_raw((*self.as_ptr()).d_sb) }
     }
 
+    /// The operations of its filesystem, where it has any.
+    pub(super) fn operations(&self) -> Option<&bindings::dentry_operations> {
+        let ops = read_field!(self, d_op);
+        // SAFETY: charter 1: null or a table, which does not change and is a constant of a module that the super block keeps.
+        unsafe { ops.as_ref() }
+    }
+
     /// One more reference.
     pub(crate) fn get(&self) -> Ref<'_, Self> {
         self.into()
     }
 
     /// `ENOTDIR` where names cannot be looked up: the VFS would call an operation that is not there.
-    pub(super) fn must_be_dir(&self) -> Result {
-        if self.can_lookup() {
-            Ok(())
-        } else {
-            Err(ENOTDIR)
+    pub(super) fn as_dir(&self) -> Result<&LookupDir> {
+        if !self.can_lookup() {
+            return Err(ENOTDIR);
         }
+        // SAFETY: as was just seen; a dentry of a directory keeps its inode, and so its kind (charter 2). The type is transparent.
+        Ok(unsafe { &*core::ptr::from_ref(self).cast() })
     }
 
-    /// That a name can be looked up in this directory through `mnt`.
-    fn lookup_through<'m>(&self, mnt: &'m Mount) -> Result<&'m IdMap> {
-        self.must_be_dir()?;
+    /// Looks `name` up in this directory of `mnt`, by `look_up`.
+    #[inline]
+    fn lookup_by<'m>(
+        &self,
+        mnt: &'m Mount,
+        name: &[u8],
+        look_up: impl for<'x> FnOnce(&IdMap, &mut QStr<'_>, &'x LookupDir) -> FoundDentry<'x>,
+    ) -> Result<Ref<'m, Dentry>> {
+        let dir = self.as_dir()?;
         if self.sb() != mnt.sb() {
             return Err(EXDEV);
         }
-        Ok(mnt.idmap())
+        let found = look_up(mnt.idmap(), &mut QStr::new(name), dir).get()?;
+        // SAFETY: the dentry is on the super block of the directory, which `mnt` keeps, as was just seen.
+        Ok(unsafe { found.kept_for() })
     }
 
     /// Looks `name` up in this directory of `mnt`, which keeps what is found, with the current credentials; may sleep,
@@ -256,12 +339,9 @@ impl Dentry {
     /// What the filesystem returns, `EACCES` where the directory cannot be searched, `EXDEV` where it is not one of
     /// `mnt`.
     pub(crate) fn lookup<'m>(&self, mnt: &'m Mount, name: &[u8]) -> Result<Ref<'m, Dentry>> {
-        let idmap = self.lookup_through(mnt)?;
-        let mut q = qstr(name);
-        // SAFETY: charter 1: a directory with a lookup operation; `q` outlives the call.
-        let found = unsafe { bindings::lookup_one_unlocked(idmap.as_ptr(), &mut q, self.as_ptr()) };
-        // SAFETY: the call returned a reference or an error; `mnt` keeps the super block.
-        unsafe { Self::from_ret(found) }
+        self.lookup_by(mnt, name, |idmap, name, dir| {
+            calls::lookup_one_unlocked(idmap, name, dir)
+        })
     }
 
     /// As [`lookup`](Self::lookup), but a missing name is `None`. With `forget` the negative dentry
@@ -276,7 +356,7 @@ impl Dentry {
             Err(e) if e == ENOENT || e == ENAMETOOLONG => return Ok(None),
             other => other?,
         };
-        if !calls::rovl_d_negative_acquire(&found) {
+        if !found.is_missing() {
             return Ok(Some(found));
         }
         if forget {
@@ -292,29 +372,19 @@ impl Dentry {
         mnt: &'m Mount,
         name: &[u8],
     ) -> Result<Ref<'m, Dentry>> {
-        let idmap = self.lookup_through(mnt)?;
-        let mut q = qstr(name);
-        // SAFETY: charter 1: a directory with a lookup operation; `q` outlives the call.
-        let found = unsafe {
-            bindings::lookup_one_positive_killable(idmap.as_ptr(), &mut q, self.as_ptr())
-        };
-        // SAFETY: the call returned a reference or an error; `mnt` keeps the super block.
-        unsafe { Self::from_ret(found) }
+        self.lookup_by(mnt, name, |idmap, name, dir| {
+            calls::lookup_one_positive_killable(idmap, name, dir)
+        })
     }
 
     /// As [`lookup`](Self::lookup), by a caller that holds this directory's lock.
     pub(super) fn lookup_locked(&self, idmap: &IdMap, name: &[u8]) -> Result<Ref<'_, Dentry>> {
-        self.must_be_dir()?;
-        let mut q = qstr(name);
-        // SAFETY: charter 1: a directory with a lookup operation; `q` outlives the call.
-        let found = unsafe { bindings::lookup_one(idmap.as_ptr(), &mut q, self.as_ptr()) };
-        // SAFETY: the call returned a reference or an error; `self` keeps the super block.
-        unsafe { Self::from_ret(found) }
+        calls::lookup_one(idmap, &mut QStr::new(name), self.as_dir()?).get()
     }
 
     /// Asks the filesystem whether the dentry is still what its name stands for (`weak`: whether its
     /// inode is still there); `Ok(true)` where it has no opinion.
-    pub(crate) fn revalidate(&self, flags: u32, weak: bool) -> Result<bool> {
+    pub(crate) fn revalidate(&self, flags: WalkFlags, weak: bool) -> Result<bool> {
         let wanted = if weak {
             bindings::ROVL_DCACHE_OP_WEAK_REVALIDATE
         } else {
@@ -323,21 +393,20 @@ impl Dentry {
         if self.flags() & wanted == 0 {
             return Ok(true);
         }
-        // SAFETY: charter 1; a dentry with the flag has the operation; name and parent are copied and
-        // referenced for the call.
-        let ret = unsafe {
-            let ops = &*(*self.as_ptr()).d_op;
-            if weak {
-                let op = ops.d_weak_revalidate.ok_or(EIO)?;
-                op(self.as_ptr(), flags)
-            } else {
-                let op = ops.d_revalidate.ok_or(EIO)?;
-                let parent = self.parent();
-                let dir = parent.positive()?;
-                let snapshot = NameSnapshot::take(self);
-                let q = qstr(snapshot.as_bytes());
-                op(dir.as_ptr(), &q, self.as_ptr(), flags)
-            }
+        let ops = self.operations().ok_or(EIO)?;
+        let ret = if weak {
+            let op = ops.d_weak_revalidate.ok_or(EIO)?;
+            // SAFETY: charter 1: the dentry is referenced, and the flags are those of a walk with references.
+            unsafe { op(self.as_ptr(), flags.0) }
+        } else {
+            let op = ops.d_revalidate.ok_or(EIO)?;
+            let parent = self.parent();
+            let dir = parent.positive()?;
+            let snapshot = NameSnapshot::take(self);
+            let mut q = QStr::new(snapshot.as_bytes());
+            // SAFETY: charter 1: dentry and directory are referenced, the name is a copy, and the flags are those of a walk
+            // with references.
+            unsafe { op(dir.as_ptr(), q.as_ptr(), self.as_ptr(), flags.0) }
         };
         if ret < 0 {
             return Err(Error::from_errno(ret));
@@ -353,8 +422,7 @@ impl Dentry {
     /// Reads a symlink's target and passes it to `f`.
     pub(crate) fn with_link<R>(&self, f: impl FnOnce(&CStr) -> Result<R>) -> Result<R> {
         let mut done = bindings::delayed_call::default();
-        // SAFETY: charter 1 and 10.
-        let link = unsafe { bindings::vfs_get_link(self.as_ptr(), &mut done) };
+        let link = calls::vfs_get_link(self.as_positive()?, &mut done);
         let link = from_err_ptr(link.cast_mut())?;
         if link.is_null() {
             return Err(EINVAL);
@@ -377,9 +445,22 @@ impl<'a> Ref<'a, Dentry> {
     }
 }
 
+/// How a path is walked (`LOOKUP_*`), with references: not in RCU-walk, where operations expect the lock of it.
+#[derive(Clone, Copy)]
+pub(crate) struct WalkFlags(u32);
+
+impl WalkFlags {
+    /// What an operation of ours was told; `None` in RCU-walk.
+    pub(super) fn with_references(flags: u32) -> Option<Self> {
+        (flags & bindings::ROVL_LOOKUP_RCU == 0).then_some(Self(flags))
+    }
+}
+
 /// Both revalidation flags.
 pub(crate) const REVALIDATE: u32 =
     bindings::ROVL_DCACHE_OP_REVALIDATE | bindings::ROVL_DCACHE_OP_WEAK_REVALIDATE;
+/// `d_revalidate` alone.
+pub(crate) const STRONG_REVALIDATE: u32 = bindings::ROVL_DCACHE_OP_REVALIDATE;
 /// `d_weak_revalidate` alone.
 pub(crate) const WEAK_REVALIDATE: u32 = bindings::ROVL_DCACHE_OP_WEAK_REVALIDATE;
 

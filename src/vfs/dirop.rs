@@ -7,15 +7,26 @@
 //! contract is in `Documentation/filesystems/porting.rst`.
 
 use super::{
-    dentry::qstr,
+    calls,
+    dentry::{LookupDir, QStr},
+    file::{LayerFile, NewFile},
     inode::Mode,
-    mount::{PathRef, Writing},
+    mount::{task_has_fs, Writing},
     refs::Ref,
-    Dentry, Inode,
+    Dentry, Inode, NameSnapshot,
 };
 use crate::bindings;
-use core::{marker::PhantomData, mem::ManuallyDrop, ptr};
-use kernel::{error::to_result, prelude::*, sync::aref::ARef, types::NotThreadSafe};
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ptr::{self, NonNull},
+};
+use kernel::{
+    error::{from_err_ptr, to_result},
+    prelude::*,
+    sync::aref::ARef,
+    types::NotThreadSafe,
+};
 
 const NO_DELEGATION: *mut bindings::delegated_inode = ptr::null_mut();
 
@@ -30,31 +41,80 @@ pub(crate) enum New<'a> {
     Link(&'a Dentry),
 }
 
+/// What a `start_*` call returned: an errno, or what it started.
+///
+/// # Invariants
+///
+/// It is an error pointer or null, or a dentry as for [`Started`].
+#[must_use]
+#[repr(transparent)]
+pub(super) struct MayStart<'a>(*mut bindings::dentry, PhantomData<&'a Dentry>);
+
+impl<'a> MayStart<'a> {
+    fn get(self) -> Result<Started<'a>> {
+        let child = NonNull::new(from_err_ptr(self.0)?).ok_or(ENOENT)?;
+        // INVARIANT: by that of the type.
+        Ok(Started(child.cast(), PhantomData, NotThreadSafe))
+    }
+}
+
+/// What a `start_*` call started: a name in a directory; ended when dropped.
+///
+/// # Invariants
+///
+/// The dentry is referenced, and its parent locked, by a call of this task that was not ended yet; its super block lives for
+/// `'a`.
+struct Started<'a>(NonNull<Dentry>, PhantomData<&'a Dentry>, NotThreadSafe);
+
+impl core::ops::Deref for Started<'_> {
+    type Target = Dentry;
+    fn deref(&self) -> &Dentry {
+        // SAFETY: by the type invariant.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Started<'_> {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariant; the lock and the reference are given back.
+        unsafe { bindings::end_dirop(self.as_ptr()) }
+    }
+}
+
+impl<'a> Started<'a> {
+    /// The dentry, which the guard that is about to end does not keep.
+    fn child(&self) -> Ref<'a, Dentry> {
+        // SAFETY: by the type invariant.
+        unsafe { Dentry::get(self).kept_for() }
+    }
+}
+
 /// A name in a locked directory, about to be created.
 ///
 /// # Invariants
 ///
-/// `child` is referenced by the guard, its parent, whose inode `dir` is, is locked by the current task.
+/// `parent` is the parent of `child`, and `dir` its inode.
+///
+/// # Examples
+///
+/// ```ignore
+/// let write = mnt.want_write()?;
+/// let creating = Creating::start(write.writing(), dir, b"log")?;
+/// if creating.dentry().is_negative() {
+///     let made = creating.create(New::Node(Mode(Mode::DIR | 0o755), 0))?;
+///     Acl::remove(write.writing().path(&made)?, AclType::Default)?;
+/// }
+/// ```
 pub(crate) struct Creating<'a> {
     writing: Writing<'a>,
+    parent: &'a LookupDir,
     dir: &'a Inode,
-    child: ManuallyDrop<Ref<'a, Dentry>>,
+    child: Started<'a>,
 }
 
-/// Unlocks the parent of `child` and gives the reference of the `start_*` call back.
-///
-/// # Safety
-///
-/// `child` comes from a `start_*` call of this task that was not ended yet.
-unsafe fn end(child: Ref<'_, Dentry>) {
-    // SAFETY: by the contract; the reference is given away.
-    unsafe { bindings::end_dirop(child.into_raw().as_ptr().cast()) }
-}
-
-/// That `parent` is a directory on the mount that is written to; its inode.
-fn dir_of<'a>(writing: Writing<'a>, parent: &'a Dentry) -> Result<&'a Inode> {
-    parent.must_be_dir()?;
-    writing.mnt().path(parent)?.positive()
+/// `parent` as a directory on the mount that is written to, and its inode.
+fn dir_of<'a>(writing: Writing<'a>, parent: &'a Dentry) -> Result<(&'a LookupDir, &'a Inode)> {
+    Ok((parent.as_dir()?, writing.path(parent)?.positive()?))
 }
 
 impl<'a> Creating<'a> {
@@ -62,20 +122,19 @@ impl<'a> Creating<'a> {
     ///
     /// # Errors
     ///
-    /// Those of a lookup; `EXDEV` where `parent` is not on the mount that is written to.
+    /// Those of a lookup; `EXDEV` where `parent` is not on the mount that is written to, `ESRCH` in a task that is exiting,
+    /// which has no umask.
     pub(crate) fn start(writing: Writing<'a>, parent: &'a Dentry, name: &[u8]) -> Result<Self> {
-        let dir = dir_of(writing, parent)?;
-        let idmap = writing.mnt().idmap().as_ptr();
-        let mut q = qstr(name);
-        // SAFETY: charter 1: `parent` is a directory; `q` outlives the call.
-        let child = unsafe { bindings::start_creating(idmap, parent.as_ptr(), &mut q) };
-        // SAFETY: the call returned a reference or an error; the mount keeps the super block for `'a`.
-        let child = unsafe { Dentry::from_ret(child)? };
-        // INVARIANT: as `start_creating()` left them.
+        let (parent, dir) = dir_of(writing, parent)?;
+        task_has_fs()?;
+        let idmap = writing.mnt().idmap();
+        let child = calls::start_creating(idmap, parent, &mut QStr::new(name)).get()?;
+        // INVARIANT: the call looked in `parent`.
         Ok(Self {
             writing,
+            parent,
             dir,
-            child: ManuallyDrop::new(child),
+            child,
         })
     }
 
@@ -103,68 +162,75 @@ impl<'a> Creating<'a> {
             }
             New::Link(old) => {
                 old.positive()?;
-                // SAFETY: charter 1: `old` is positive; by the type invariant the parent is locked.
+                // SAFETY: charter 1: `old` is positive; by the invariants the parent, of which `dir` is the inode, is locked.
                 unsafe { bindings::vfs_link(old.as_ptr(), idmap, dir, at, NO_DELEGATION) }
             }
             New::Symlink(to) => {
                 let to = to.as_char_ptr();
-                // SAFETY: charter 1; by the type invariant the parent is locked; `to` is a C string.
+                // SAFETY: charter 1; by the invariants the parent is locked; `to` is a C string.
                 unsafe { bindings::vfs_symlink(idmap, dir, at, to, NO_DELEGATION) }
             }
             New::Node(mode, rdev) if mode.is_special() => {
-                // SAFETY: charter 1; by the type invariant the parent is locked.
+                // SAFETY: charter 1; by the invariants the parent is locked.
                 unsafe { bindings::vfs_mknod(idmap, dir, at, mode.0, rdev, NO_DELEGATION) }
             }
             New::Node(mode, _) if mode.is_reg() => {
-                // SAFETY: charter 1; by the type invariant the parent is locked.
+                // SAFETY: charter 1; by the invariants the parent is locked.
                 unsafe { bindings::vfs_create(idmap, at, mode.0, NO_DELEGATION) }
             }
             New::Node(..) => EPERM.to_errno(),
         };
         to_result(ret)?;
-        let made = (*self.child).clone();
+        let mut made = self.child.child();
+        if made.is_unhashed() {
+            made = self.find_again(made)?;
+        }
         drop(self);
-        if made.is_negative() || made.is_unhashed() {
-            // A filesystem that leaves the dentry unhashed (kernfs, case folding) is not fit to be
-            // written through a stacked filesystem.
+        if made.is_negative() {
             return Err(EIO);
         }
         Ok(made)
     }
 
+    /// The hashed dentry of what was made with the dentry `made`, which is none: where case is folded a name that is missing
+    /// is not cached. Another filesystem that leaves it unhashed (kernfs) is not fit to be written through a stacked one.
+    #[cold]
+    fn find_again(&self, made: Ref<'a, Dentry>) -> Result<Ref<'a, Dentry>> {
+        let name = NameSnapshot::take(&made);
+        let idmap = self.writing.mnt().idmap();
+        let found = self.parent.lookup_locked(idmap, name.as_bytes())?;
+        if found.is_unhashed() || found.inode() != made.inode() {
+            return Err(EIO);
+        }
+        Ok(found)
+    }
+
     /// `vfs_mkdir()`, which consumes the dentry, returns the one to go on with, and ends the guard where it fails.
     fn mkdir(self, mode: Mode) -> Result<Self> {
-        let mut this = ManuallyDrop::new(self);
-        let (writing, dir) = (this.writing, this.dir);
-        // SAFETY: `this` is not used again and not dropped.
-        let child = unsafe { ManuallyDrop::take(&mut this.child) };
+        let Self {
+            writing,
+            parent,
+            dir,
+            child,
+        } = self;
         let idmap = writing.mnt().idmap().as_ptr();
-        let child = child.into_raw().as_ptr().cast();
-        // SAFETY: charter 1; by the type invariant the parent is locked; the reference is given away.
+        let child = ManuallyDrop::new(child).as_ptr();
+        // SAFETY: charter 1; by the invariants the parent is locked; the guard is given away.
         let made =
             unsafe { bindings::vfs_mkdir(idmap, dir.as_ptr(), child, mode.0, NO_DELEGATION) };
-        // SAFETY: the call returned a reference or an error; the mount keeps the super block for `'a`.
-        let child = unsafe { Dentry::from_ret(made)? };
-        // INVARIANT: where it succeeds `vfs_mkdir()` leaves the parent locked.
+        // INVARIANT: where it succeeds `vfs_mkdir()` leaves the parent locked, and a reference; else it has ended the guard.
+        let child = MayStart(made, PhantomData).get()?;
         Ok(Self {
             writing,
+            parent,
             dir,
-            child: ManuallyDrop::new(child),
+            child,
         })
     }
 
     /// Ends the guard and keeps the dentry as it was found.
     pub(crate) fn keep(self) -> Ref<'a, Dentry> {
-        (*self.child).clone()
-    }
-}
-
-impl Drop for Creating<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the field is not used again.
-        let child = unsafe { ManuallyDrop::take(&mut self.child) };
-        // SAFETY: the guard, which did not leave its task, stands for one `start_*` call.
-        unsafe { end(child) };
+        self.child.child()
     }
 }
 
@@ -176,7 +242,7 @@ impl Drop for Creating<'_> {
 pub(crate) struct Removing<'a> {
     writing: Writing<'a>,
     dir: &'a Inode,
-    child: ManuallyDrop<Ref<'a, Dentry>>,
+    child: Started<'a>,
 }
 
 impl<'a> Removing<'a> {
@@ -186,13 +252,15 @@ impl<'a> Removing<'a> {
     ///
     /// `ENOENT` where it is missing; `EXDEV` where `parent` is not on the mount that is written to.
     pub(crate) fn start(writing: Writing<'a>, parent: &'a Dentry, name: &[u8]) -> Result<Self> {
-        let dir = dir_of(writing, parent)?;
-        let idmap = writing.mnt().idmap().as_ptr();
-        let mut q = qstr(name);
-        // SAFETY: charter 1: `parent` is a directory; `q` outlives the call.
-        let child = unsafe { bindings::start_removing(idmap, parent.as_ptr(), &mut q) };
-        // SAFETY: the call above returned it.
-        unsafe { Self::new(writing, dir, child) }
+        let (parent, dir) = dir_of(writing, parent)?;
+        let idmap = writing.mnt().idmap();
+        let child = calls::start_removing(idmap, parent, &mut QStr::new(name)).get()?;
+        // INVARIANT: the call looked in `parent`.
+        Ok(Self {
+            writing,
+            dir,
+            child,
+        })
     }
 
     /// Locks `parent` and makes sure that `child` is still in it.
@@ -205,28 +273,13 @@ impl<'a> Removing<'a> {
         parent: &'a Dentry,
         child: &Dentry,
     ) -> Result<Self> {
-        let dir = dir_of(writing, parent)?;
-        // SAFETY: charter 1: `parent` is a directory, and `child` is referenced.
-        let child = unsafe { bindings::start_removing_dentry(parent.as_ptr(), child.as_ptr()) };
-        // SAFETY: the call above returned it.
-        unsafe { Self::new(writing, dir, child) }
-    }
-
-    /// # Safety
-    ///
-    /// `ret` was returned by a `start_removing*` call for the directory `dir` of the mount.
-    unsafe fn new(
-        writing: Writing<'a>,
-        dir: &'a Inode,
-        ret: *mut bindings::dentry,
-    ) -> Result<Self> {
-        // SAFETY: it is a reference or an error; the mount keeps the super block for `'a`.
-        let child = unsafe { Dentry::from_ret(ret)? };
-        // INVARIANT: as the call left them.
+        let (parent, dir) = dir_of(writing, parent)?;
+        let child = calls::start_removing_dentry(parent, child).get()?;
+        // INVARIANT: the call found it in `parent`.
         Ok(Self {
             writing,
             dir,
-            child: ManuallyDrop::new(child),
+            child,
         })
     }
 
@@ -240,23 +293,14 @@ impl<'a> Removing<'a> {
         let idmap = self.writing.mnt().idmap().as_ptr();
         let dir = self.dir.as_ptr();
         // Charter 2: one more reference, so that the dentry does not turn negative under others.
-        let child = (*self.child).clone();
+        let child = self.child.child();
         to_result(if child.is_dir() {
-            // SAFETY: charter 1; by the type invariant the parent is locked.
+            // SAFETY: charter 1; by the invariants the parent is locked.
             unsafe { bindings::vfs_rmdir(idmap, dir, child.as_ptr(), NO_DELEGATION) }
         } else {
-            // SAFETY: charter 1; by the type invariant the parent is locked.
+            // SAFETY: charter 1; by the invariants the parent is locked.
             unsafe { bindings::vfs_unlink(idmap, dir, child.as_ptr(), NO_DELEGATION) }
         })
-    }
-}
-
-impl Drop for Removing<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the field is not used again.
-        let child = unsafe { ManuallyDrop::take(&mut self.child) };
-        // SAFETY: the guard, which did not leave its task, stands for one `start_*` call.
-        unsafe { end(child) };
     }
 }
 
@@ -273,6 +317,12 @@ pub(crate) mod rename_flags {
 /// # Invariants
 ///
 /// The `start_renaming*` call of this task that filled `rd` was not ended yet.
+///
+/// # Examples
+///
+/// ```ignore
+/// Renaming::start(writing, (from, b"a"), (to, b"b"), rename_flags::NOREPLACE)?.rename()?;
+/// ```
 pub(crate) struct Renaming<'a> {
     rd: bindings::renamedata,
     _dirs: PhantomData<&'a Dentry>,
@@ -316,10 +366,10 @@ impl<'a> Renaming<'a> {
         (new_parent, new): (&'a Dentry, &[u8]),
         flags: u32,
     ) -> Result<Self> {
-        let (mut old, mut new) = (qstr(old), qstr(new));
+        let (mut old, mut new) = (QStr::new(old), QStr::new(new));
         Self::started(writing, (old_parent, new_parent), flags, |rd| {
             // SAFETY: charter 1: `rd` has two directories; the names outlive the call.
-            unsafe { bindings::start_renaming(rd, 0, &mut old, &mut new) }
+            unsafe { bindings::start_renaming(rd, 0, old.as_ptr(), new.as_ptr()) }
         })
     }
 
@@ -332,11 +382,13 @@ impl<'a> Renaming<'a> {
         free: bool,
         flags: u32,
     ) -> Result<Self> {
-        let mut new = qstr(new);
+        let mut new = QStr::new(new);
         let lookup = if free { bindings::ROVL_LOOKUP_EXCL } else { 0 };
         Self::started(writing, (old_parent, new_parent), flags, |rd| {
             // SAFETY: charter 1: `rd` has two directories, `old` is referenced; the name outlives the call.
-            unsafe { bindings::start_renaming_dentry(rd, lookup as i32, old.as_ptr(), &mut new) }
+            unsafe {
+                bindings::start_renaming_dentry(rd, lookup as i32, old.as_ptr(), new.as_ptr())
+            }
         })
     }
 
@@ -388,27 +440,27 @@ impl Drop for Renaming<'_> {
 ///
 /// # Errors
 ///
-/// `EOPNOTSUPP` where the filesystem cannot; `EXDEV` where `parent` is not on the mount that is written to.
+/// `EOPNOTSUPP` where the filesystem cannot; as for [`Creating::start`].
 pub(crate) fn tmpfile(
     writing: Writing<'_>,
     parent: &Dentry,
     mode: Mode,
-) -> Result<ARef<super::file::LayerFile>> {
-    parent.must_be_dir()?;
-    let path: PathRef<'_> = writing.mnt().path(parent)?;
-    let raw = path.raw();
+) -> Result<ARef<LayerFile>> {
+    parent.as_dir()?;
+    task_has_fs()?;
+    let path = writing.path(parent)?;
     let cred = super::cred::current();
     let flags = (bindings::O_LARGEFILE | bindings::O_WRONLY) as i32;
-    // SAFETY: charter 1: the path is that of a directory.
+    // SAFETY: charter 1: the path is that of a directory, the type that of a regular file, and the task has a umask.
     let file = unsafe {
         bindings::kernel_tmpfile_open(
             path.idmap().as_ptr(),
-            &raw,
+            path.as_ptr(),
             mode.of_regular(),
             flags,
             cred.as_ptr(),
         )
     };
     // SAFETY: `kernel_tmpfile_open()` returns a new file or an error.
-    unsafe { super::file::take(file) }
+    unsafe { NewFile::new(file) }.get()
 }

@@ -9,8 +9,8 @@
 
 use super::{
     calls,
-    inode::{InodeGuard, Mode},
-    mount::PathRef,
+    inode::{read_field, InodeGuard, Mode},
+    mount::{task_has_fs, PathRef, PositivePath, WritePath},
     to_len, to_off, Inode,
 };
 use crate::bindings;
@@ -80,31 +80,56 @@ impl core::ops::Deref for LayerFile {
     }
 }
 
-/// Takes over a file that a C function opened, or the error that it returned.
+/// What a C function returned that opens files: an errno, or a new file that no descriptor leads to, with its one reference.
+#[must_use]
+#[repr(transparent)]
+pub(super) struct NewFile(*mut bindings::file);
+
+impl NewFile {
+    /// # Safety
+    ///
+    /// `ret` is as the type says.
+    pub(super) unsafe fn new(ret: *mut bindings::file) -> Self {
+        Self(ret)
+    }
+
+    /// The file.
+    pub(super) fn get(self) -> Result<ARef<LayerFile>> {
+        let file = NonNull::new(from_err_ptr(self.0)?).ok_or(EINVAL)?;
+        // SAFETY: the reference moves to the `ARef`. Without a descriptor there is no `fdget_pos()`, which is what `File`
+        // asks for.
+        Ok(unsafe { ARef::from_raw(file.cast()) })
+    }
+}
+
+/// `file`, with its last reference given up as that of a [`File`] is: when the task goes back to user space.
+pub(super) fn closed_later(file: ARef<LayerFile>) -> ARef<File> {
+    // SAFETY: the reference is passed on; the type is transparent.
+    unsafe { ARef::from_raw(ARef::into_raw(file).cast()) }
+}
+
+/// `path` as one that can be opened with `flags`, which the VFS leaves to who calls it.
 ///
-/// # Safety
+/// # Errors
 ///
-/// `file` is an error pointer, or a new file that no descriptor leads to, whose one reference is the caller's.
-pub(super) unsafe fn take(file: *mut bindings::file) -> Result<ARef<LayerFile>> {
-    let file = NonNull::new(from_err_ptr(file)?).ok_or(EINVAL)?;
-    // SAFETY: the caller's reference moves to the `ARef`. Without a descriptor there is no `fdget_pos()`, which is
-    // what `File` asks for.
-    Ok(unsafe { ARef::from_raw(file.cast()) })
+/// `ESTALE` where there is no object, `EISDIR` where a directory would be written to.
+#[inline]
+fn to_open(path: PathRef<'_>, flags: u32) -> Result<PositivePath<'_>> {
+    if path.positive()?.mode().is_dir() && open_writes(flags) {
+        return Err(EISDIR);
+    }
+    path.as_positive()
 }
 
 /// Opens `path` with the current credentials; no permission check.
 ///
 /// # Errors
 ///
-/// `ENOENT` for a negative dentry; what the filesystem or a security module returns.
+/// `ESTALE` for a negative dentry, `EISDIR` for a directory that is to be written to; what the filesystem or a security module
+/// returns.
 pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
-    path.dentry().positive()?;
-    let (raw, cred) = (path.raw(), super::cred::current());
-    // SAFETY: charter 1: `path` borrows what `raw` points to, and `cred` is referenced; the file takes references of
-    // its own.
-    let file = unsafe { bindings::dentry_open(&raw, flags as i32, cred.as_ptr()) };
-    // SAFETY: `dentry_open()` returns a new file or an error.
-    unsafe { take(file) }
+    let path = to_open(path, flags)?;
+    calls::dentry_open(&path, flags as i32, &super::cred::current()).get()
 }
 
 /// Opens `path` for reading or (`write`) writing after a permission check with the current
@@ -126,9 +151,9 @@ pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<LayerF
 /// The inode of an open file.
 #[inline]
 pub(crate) fn inode_of(file: &LocalFile) -> &Inode {
-    // SAFETY: charter 1: the file is referenced; `f_inode` is set before the VFS shows a file to us, and constant.
-    let inode = unsafe { (*file.as_ptr()).f_inode };
-    // SAFETY: charter 1: the file's path, which does not change, keeps the inode.
+    let inode = read_field!(file, f_inode);
+    // SAFETY: charter 1: `f_inode` is set before the VFS shows a file to us, and the file's path, which does not change, keeps
+    // it.
     unsafe { Inode::from_raw(inode) }
 }
 
@@ -143,14 +168,8 @@ pub(crate) fn open_backing(
     path: PathRef<'_>,
     flags: u32,
 ) -> Result<ARef<LayerFile>> {
-    path.dentry().positive()?;
-    let (raw, cred) = (path.raw(), super::cred::current());
-    // SAFETY: charter 1: `user` is referenced, `path` borrows what `raw` points to, `cred` is referenced; the file takes
-    // references of its own.
-    let file =
-        unsafe { bindings::backing_file_open(user.as_ptr(), flags as i32, &raw, cred.as_ptr()) };
-    // SAFETY: `backing_file_open()` returns a new file or an error.
-    unsafe { take(file) }
+    let path = to_open(path, flags)?;
+    calls::backing_file_open(user, flags as i32, &path, &super::cred::current()).get()
 }
 
 /// [`open_backing`] on behalf of a `user` who had opened the file before the layer had it: `fsync(2)` reports
@@ -171,23 +190,25 @@ pub(crate) fn open_late(
 ///
 /// # Errors
 ///
-/// `ENOTDIR`; what the filesystem or a security module returns.
+/// `ENOTDIR`; what the filesystem or a security module returns; `ESRCH` in a task that is exiting, which has no umask.
 pub(super) fn open_backing_tmpfile(
     user: &LocalFile,
-    parent: PathRef<'_>,
+    parent: WritePath<'_>,
     flags: u32,
     mode: Mode,
 ) -> Result<ARef<LayerFile>> {
-    parent.dentry().must_be_dir()?;
-    let (raw, cred) = (parent.raw(), super::cred::current());
+    parent.dentry().as_dir()?;
+    task_has_fs()?;
+    let cred = super::cred::current();
     // `vfs_tmpfile()` makes whatever type it is told.
-    let mode = mode.of_regular();
-    // SAFETY: charter 1: as in `open_backing`; the dentry is that of a directory.
+    let (mode, flags) = (mode.of_regular(), flags as i32);
+    // SAFETY: charter 1: all are borrowed; the dentry is that of a directory, the type that of a regular file, and the task has
+    // a umask.
     let file = unsafe {
-        bindings::backing_tmpfile_open(user.as_ptr(), flags as i32, &raw, mode, cred.as_ptr())
+        bindings::backing_tmpfile_open(user.as_ptr(), flags, parent.as_ptr(), mode, cred.as_ptr())
     };
     // SAFETY: `backing_tmpfile_open()` returns a new file or an error.
-    unsafe { take(file) }
+    unsafe { NewFile::new(file) }.get()
 }
 
 /// The access mask that opening with `flags` asks for.
@@ -222,9 +243,8 @@ pub(crate) fn for_reading(flags: u32) -> u32 {
 /// Whether one of the `FMODE_*` bits in `mask` is set; bits that `open` alone decides.
 #[inline]
 fn has_mode(file: &LocalFile, mask: u32) -> bool {
-    // SAFETY: charter 1: the file is referenced. While it is being opened its opener is the caller, later the bits that
-    // are asked for here do not change.
-    unsafe { (*file.as_ptr()).f_mode & mask != 0 }
+    // While the file is being opened its opener is the caller, later the bits that are asked for here do not change.
+    read_field!(file, f_mode) & mask != 0
 }
 
 /// Whether `file` is open for writing.
@@ -256,9 +276,8 @@ pub(crate) fn can_seek(file: &LocalFile) -> bool {
 /// The operations of an open file's filesystem.
 #[inline]
 fn operations(file: &File) -> &bindings::file_operations {
-    // SAFETY: charter 1: the file is referenced, and `f_op` is set while it is opened.
-    let ops = unsafe { (*file.as_ptr()).f_op };
-    // SAFETY: the file keeps the module that its operations are a constant of.
+    let ops = read_field!(file, f_op);
+    // SAFETY: `f_op` is set while a file is opened, which keeps the module that its operations are a constant of.
     unsafe { &*ops }
 }
 
@@ -289,9 +308,9 @@ pub(crate) fn take_flags(user: &LocalFile, real: &File) -> Result {
     Ok(())
 }
 
-/// `lseek()`; `whence` is `SEEK_*`.
+/// `lseek()`; `whence` is `SEEK_*`. Of a directory the call waits for others that list or seek by the same file.
 pub(crate) fn seek(file: &File, offset: i64, whence: i32) -> Result<i64> {
-    to_off(calls::vfs_llseek(file, offset, whence))
+    to_off(calls::rovl_llseek(file, offset, whence))
 }
 
 /// Seeks to the next data at or after `offset`; `ENXIO` where there is none.
@@ -476,8 +495,7 @@ pub(crate) fn transfer(how: Transfer, from: &File, to: &File, range: Range) -> R
 /// `ENOTTY` where it does not tell, `EFAULT`, or what a security module returns.
 pub(super) fn generation(real: &File, to: usize) -> Result {
     let command = bindings::ROVL_FS_IOC_GETVERSION;
-    // SAFETY: charter 1: the file is referenced.
-    to_result(unsafe { bindings::rovl_security_file_ioctl(real.as_ptr(), command) })?;
+    to_result(calls::rovl_security_file_ioctl(real, command))?;
     let ioctl = operations(real).unlocked_ioctl.ok_or(ENOTTY)?;
     // SAFETY: charter 1: the file is referenced. The argument of this command is an address that the filesystem stores
     // a number at, as it may be for any value that user space passes.
@@ -493,5 +511,21 @@ pub(super) fn flush(real: &File, owner: bindings::fl_owner_t) -> Result {
         // SAFETY: charter 1: the file is referenced; `owner` is a name that is compared, never followed.
         Some(flush) => to_result(unsafe { flush(real.as_ptr(), owner) }),
         None => Ok(()),
+    }
+}
+
+#[kernel::macros::kunit_tests(rovl_file)]
+mod tests {
+    use super::*;
+    use crate::vfs::mount::Path;
+
+    #[test]
+    fn directories_are_not_written_to() -> Result {
+        let root = Path::resolve(c"/")?;
+        let dir = root.as_ref();
+        for flags in [bindings::O_WRONLY, bindings::O_RDWR, flags::O_TRUNC] {
+            assert_eq!(open(dir, flags).err(), Some(EISDIR));
+        }
+        open(dir, bindings::O_RDONLY).map(drop)
     }
 }

@@ -7,9 +7,10 @@
 pub(crate) use super::io::{Flush, Generation, Io, IoHooks, Mapping, Splice};
 use super::{
     callback::{c_table, FromC, RawFile, RawInode, RawPipe},
-    file,
+    calls, file,
     fs::FileSystem,
-    mount::PathRef,
+    inode::read_field,
+    mount::{PathRef, WritePath},
     readdir::DirContext,
     refs::Ref,
     Mode, OwnDentry, OwnInode,
@@ -99,8 +100,7 @@ impl<'a, F: FileSystem> Opening<'a, F> {
     /// such.
     pub(crate) fn serve_nowait_as(&mut self, real: &File) {
         if file::serves_nowait(real) {
-            // SAFETY: by the type's meaning nobody else reads or writes the mode.
-            unsafe { (*self.file().as_ptr()).f_mode |= bindings::ROVL_FMODE_NOWAIT }
+            add_mode(self.file(), bindings::ROVL_FMODE_NOWAIT)
         }
     }
 
@@ -123,15 +123,17 @@ impl<'a, F: FileSystem> Deref for Opening<'a, F> {
     }
 }
 
+/// Adds bits to the mode of `file`, which is being opened by the caller.
+fn add_mode(file: &LocalFile, bits: u32) {
+    // SAFETY: charter 1: the file is referenced; until it is open nobody but its opener reads or writes the mode.
+    unsafe { (*file.as_ptr()).f_mode |= bits };
+}
+
 /// Sets the mode bit of `file`, which is being opened by the caller.
 fn set_direct_io(file: &LocalFile, possible: bool) {
-    let can = if possible {
-        bindings::ROVL_FMODE_CAN_ODIRECT
-    } else {
-        0
-    };
-    // SAFETY: charter 1: the file is referenced; until it is open nobody but its opener reads or writes the mode.
-    unsafe { (*file.as_ptr()).f_mode |= can };
+    if possible {
+        add_mode(file, bindings::ROVL_FMODE_CAN_ODIRECT);
+    }
 }
 
 /// Frees the data of an open file: its last callback.
@@ -180,7 +182,7 @@ impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
     /// `ENOTDIR`; what the filesystem or a security module returns.
     pub(crate) fn open_backing(
         &self,
-        parent: PathRef<'_>,
+        parent: WritePath<'_>,
         flags: u32,
         mode: Mode,
     ) -> Result<ARef<file::LayerFile>> {
@@ -241,14 +243,13 @@ impl<F: FileSystem> Instantiated<'_, F> {
 impl<F: FileSystem> Drop for Instantiated<'_, F> {
     fn drop(&mut self) {
         let file = self.0 .0.as_ptr();
-        // SAFETY: the file is being opened: nobody else changes its mode.
-        if unsafe { (*file).f_mode } & bindings::ROVL_FMODE_OPENED != 0 {
+        if read_field!(self.0 .0, f_mode) & bindings::ROVL_FMODE_OPENED != 0 {
             return;
         }
         // SAFETY: the file did not become open, so `release` is not called: the box that `instantiate` stored is
         // still ours.
         drop(unsafe { KBox::from_raw((*file).private_data.cast::<RegularData<F>>()) });
-        // SAFETY: as for the mode.
+        // SAFETY: the file did not become open: nobody else uses it.
         unsafe { (*file).private_data = ptr::null_mut() };
     }
 }
@@ -429,9 +430,13 @@ impl<F: FileSystem, T: RegularOperations<F>> Regular<F, T> {
         if !T::is_mappable(open, data, shared)? {
             Self::before_return(open.file(), shared)?;
         }
-        let file = open.file().as_ptr();
-        // SAFETY: charter 1; the rest are numbers, which the call checks, for the current task's own memory.
-        Ok(unsafe { bindings::mm_get_unmapped_area(file, addr, len, pgoff, flags) })
+        Ok(calls::mm_get_unmapped_area(
+            open.file(),
+            addr,
+            len,
+            pgoff,
+            flags,
+        ))
     }
 
     /// Has `make_mappable` called; returns the error that restarts the system call.

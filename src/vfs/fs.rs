@@ -4,6 +4,7 @@
 
 use super::{
     context::{Context, FsContext},
+    dentry::WalkFlags,
     file_ops::{self, DirectoryOperations, RegularOperations},
     inode_ops::{InodeOperations, Table as InodeTable},
     own::OwnDentry,
@@ -58,13 +59,11 @@ pub(super) fn tables<F: FileSystem>(kind: Kind) -> Tables {
     Tables { inode, file }
 }
 
-/// What a filesystem keeps with an inode, beside the objects of layers behind it.
+/// What a filesystem keeps with an inode, beside the objects of layers behind it. It is dropped when the inode is evicted, in
+/// a task that may sleep.
 pub(crate) trait InodeData: Send + Sync + Sized {
     /// The data of an inode that was just allocated; no allocation.
     fn empty() -> Self;
-    /// The inode is being evicted: the last time that the data may sleep. The value is dropped in a callback after
-    /// the RCU grace period, which frees memory only (charter 7).
-    fn evicted(&self);
 }
 
 /// What the VFS does with a filesystem.
@@ -110,6 +109,28 @@ fn flag(set: bool, flag: u32) -> usize {
 }
 
 /// A filesystem; a value of the type is the super block's own data.
+///
+/// # Examples
+///
+/// ```ignore
+/// impl FileSystem for Overlay {
+///     const NAME: &'static CStr = c"rovl";
+///     type Directory = OnDirectory; // operations, by the kind of inode
+///     type DirectoryFile = OpenDir; // operations of open files, and what is kept with one
+///     // …
+///     fn fill_super<'a>(
+///         sb: NewSuper<'a, Self>,
+///         fc: &FsContext,
+///         context: &mut Self::Context,
+///     ) -> Result<Rooted<'a, Self>> {
+///         let (data, mounts) = context.open_layers(fc)?;
+///         let sb = sb.set_data(data, mounts);
+///         let root = NewInode::unhashed(sb.sb())?;
+///         // …
+///         sb.set_root(root)
+///     }
+/// }
+/// ```
 pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     /// Name of the type.
     const NAME: &'static CStr;
@@ -164,7 +185,7 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
 
     /// Revalidates a dentry whose layers asked for it; `Ok(false)` drops the dentry. `weak` for a
     /// path that was reached without a name.
-    fn revalidate(dentry: &OwnDentry<Self>, flags: u32, weak: bool) -> Result<bool>;
+    fn revalidate(dentry: &OwnDentry<Self>, flags: WalkFlags, weak: bool) -> Result<bool>;
     /// The dentry of the layer that answers for `dentry`.
     fn real(dentry: &OwnDentry<Self>, metadata: bool) -> Option<&super::Dentry>;
 }

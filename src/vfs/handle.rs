@@ -4,7 +4,7 @@
 //!
 //! C header: `include/linux/exportfs.h`.
 
-use super::{mount::Mount, refs::Ref, Dentry, Inode};
+use super::{dentry::FoundDentry, mount::Mount, refs::Ref, Dentry, Inode};
 use crate::bindings;
 use core::ptr;
 use kernel::prelude::*;
@@ -95,7 +95,7 @@ impl Handle {
             )
         };
         // SAFETY: the call returned a reference or an error; `mnt` keeps the super block.
-        match unsafe { Dentry::from_ret(dentry) } {
+        match unsafe { FoundDentry::new(dentry) }.get() {
             Err(e) if e == ESTALE => Ok(None),
             other => other.map(Some),
         }

@@ -74,6 +74,7 @@ pub(crate) mod flags {
     pub(crate) const NOATIME: u32 = bindings::S_NOATIME;
     pub(crate) const APPEND: u32 = bindings::S_APPEND;
     pub(crate) const IMMUTABLE: u32 = bindings::S_IMMUTABLE;
+    pub(crate) const CASEFOLD: u32 = bindings::S_CASEFOLD;
 }
 
 /// An inode of any filesystem.
@@ -88,8 +89,7 @@ unsafe impl Sync for Inode {}
 // SAFETY: `ihold`/`iput` count references in `i_count`.
 unsafe impl Counted for Inode {
     fn inc(&self) {
-        // SAFETY: charter 1: the count is not zero.
-        unsafe { bindings::ihold(self.as_ptr()) }
+        calls::ihold(self)
     }
 
     unsafe fn dec(obj: NonNull<Self>) {
@@ -157,9 +157,13 @@ impl Inode {
     }
 
     /// Replaces the `S_*` flags in `mask` by those in `flags`: of those that [`flags`] names. Others tell the VFS of
-    /// what an inode must have (a key, a case folding).
+    /// what an inode must have (a key). That it folds case says no inode of a filesystem that cannot.
     pub(crate) fn set_flags(&self, flags: u32, mask: u32) {
-        let mask = mask & (flags::SYNC | flags::NOATIME | flags::APPEND | flags::IMMUTABLE);
+        let mut known = flags::SYNC | flags::NOATIME | flags::APPEND | flags::IMMUTABLE;
+        if self.sb().can_fold_case() {
+            known |= flags::CASEFOLD;
+        }
+        let mask = mask & known;
         calls::inode_set_flags(self, flags & mask, mask)
     }
 
@@ -175,22 +179,26 @@ impl Inode {
         calls::rovl_is_whiteout(self)
     }
 
+    /// The operations of its filesystem.
+    fn operations(&self) -> &bindings::inode_operations {
+        let ops = read_field!(self, i_op);
+        // SAFETY: charter 1: `i_op` is never null, and the super block keeps the module that the table is a constant of.
+        unsafe { &*ops }
+    }
+
     /// Whether the filesystem lists extended attributes of this inode.
     pub(crate) fn has_listxattr(&self) -> bool {
-        // SAFETY: charter 1; `i_op` is never null.
-        unsafe { (*(*self.as_ptr()).i_op).listxattr.is_some() }
+        self.operations().listxattr.is_some()
     }
 
     /// Whether ACLs of this inode can be set.
     pub(crate) fn has_set_acl(&self) -> bool {
-        // SAFETY: as above.
-        unsafe { (*(*self.as_ptr()).i_op).set_acl.is_some() }
+        self.operations().set_acl.is_some()
     }
 
     /// Whether `chattr` flags of this inode can be set.
     pub(crate) fn has_set_fileattr(&self) -> bool {
-        // SAFETY: charter 1; `i_op` is never null.
-        unsafe { (*(*self.as_ptr()).i_op).fileattr_set.is_some() }
+        self.operations().fileattr_set.is_some()
     }
 
     /// Whether somebody has it open for writing, or truncates it.
@@ -261,8 +269,7 @@ impl Inode {
         let gid = bindings::vfsgid_t {
             val: idmap.show_gid(self, read_field!(self, i_gid)).val,
         };
-        // SAFETY: charter 1.
-        unsafe { bindings::in_group_or_capable(idmap.as_ptr(), self.as_ptr(), gid) }
+        calls::in_group_or_capable(idmap, self, gid)
     }
 
     /// Keeps writers of the inode away from exec and the other way round; `ETXTBSY`.
@@ -273,20 +280,17 @@ impl Inode {
 
     /// Marks the inode as used by a union mount as upper or work directory; `None` where it is.
     pub(super) fn try_inuse(&self) -> bool {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_inuse_trylock(self.as_ptr()) }
+        calls::rovl_inuse_trylock(self)
     }
 
     /// Takes the mark of [`try_inuse`](Self::try_inuse) away again.
     pub(super) fn clear_inuse(&self) {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_inuse_unlock(self.as_ptr()) }
+        calls::rovl_inuse_unlock(self)
     }
 
     /// Whether a union mount uses the inode as upper or work directory.
     pub(crate) fn is_inuse(&self) -> bool {
-        // SAFETY: charter 1.
-        unsafe { bindings::rovl_is_inuse(self.as_ptr()) }
+        calls::rovl_is_inuse(self)
     }
 
     /// Asks the filesystem for the extents (`fiemap`).
@@ -296,8 +300,7 @@ impl Inode {
         start: u64,
         len: u64,
     ) -> Result {
-        // SAFETY: charter 1; `i_op` is never null.
-        match unsafe { (*(*self.as_ptr()).i_op).fiemap } {
+        match self.operations().fiemap {
             // SAFETY: `info` is what the VFS gave our own callback.
             Some(fiemap) => to_result(unsafe { fiemap(self.as_ptr(), info, start, len) }),
             None => Err(EOPNOTSUPP),

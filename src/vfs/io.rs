@@ -4,7 +4,7 @@
 //!
 //! C header: `include/linux/backing-file.h`.
 
-use super::{file, file_ops::OpenFile, fs::FileSystem, to_len};
+use super::{file, file_ops::OpenFile, fs::FileSystem, inode::InodeGuard, to_len};
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{cred::Credential, error::to_result, fs::File, prelude::*};
@@ -13,6 +13,15 @@ use kernel::{cred::Credential, error::to_result, fs::File, prelude::*};
 pub(super) type RawIo = (*mut bindings::kiocb, *mut bindings::iov_iter, bool);
 
 /// A read or write request on a regular file of `F`, to be passed on to a file of a layer.
+///
+/// # Examples
+///
+/// ```ignore
+/// fn write(open: OpenFile<'_, Overlay>, io: Io<'_, Overlay>, real: &File) -> Result<usize> {
+///     let lock = open.inode().lock();
+///     io.pass::<Hooks>(real, open.inode().fs().creds(), Some(&lock))
+/// }
+/// ```
 pub(crate) struct Io<'a, F: FileSystem> {
     iocb: *mut bindings::kiocb,
     iter: *mut bindings::iov_iter,
@@ -49,8 +58,20 @@ impl<F: FileSystem> Io<'_, F> {
 
     /// Whether the request must not wait.
     pub(crate) fn is_nowait(&self) -> bool {
+        self.flags() & bindings::ROVL_IOCB_NOWAIT as i32 != 0
+    }
+
+    /// The file that it was made on.
+    fn open(&self) -> OpenFile<'_, F> {
         // SAFETY: the request is the callback's for its duration.
-        unsafe { (*self.iocb).ki_flags & bindings::ROVL_IOCB_NOWAIT as i32 != 0 }
+        let file = unsafe { (*self.iocb).ki_filp };
+        // SAFETY: charter 1 and 3: the request references its file, one of `F`.
+        unsafe { OpenFile::from_raw(file) }
+    }
+
+    fn flags(&self) -> i32 {
+        // SAFETY: the request is the callback's for its duration.
+        unsafe { (*self.iocb).ki_flags }
     }
 
     /// Makes the request one that does not ask for its data to be written back.
@@ -60,22 +81,32 @@ impl<F: FileSystem> Io<'_, F> {
     }
 
     /// Passes the request on to `real` with `cred`; afterwards (for asynchronous requests: on
-    /// completion) `H` hears of it. Returns the bytes moved; `EIOCBQUEUED` for a queued request.
+    /// completion) `H` hears of it. Returns the bytes moved; `EIOCBQUEUED` for a queued request. A request to write needs
+    /// the `lock` of the inode that it was made on, whose set-id bits are stripped.
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` for a request that must not wait where `real` serves none; what the layer's filesystem returns.
-    pub(crate) fn pass<H: IoHooks<F>>(self, real: &File, cred: &Credential) -> Result<usize> {
+    /// `EOPNOTSUPP` for a request that must not wait where `real` serves none, `EINVAL` for one to write without the lock;
+    /// what the layer's filesystem returns.
+    pub(crate) fn pass<H: IoHooks<F>>(
+        self,
+        real: &File,
+        cred: &Credential,
+        lock: Option<&InodeGuard<'_>>,
+    ) -> Result<usize> {
         let mut ctx = hooks::<F, H>(cred);
-        // SAFETY: the request is the callback's for its duration.
-        let flags = unsafe { (*self.iocb).ki_flags };
-        if flags & bindings::ROVL_IOCB_NOWAIT as i32 != 0 && !file::serves_nowait(real) {
+        if self.write && !holds(lock, self.open()) {
+            return Err(EINVAL);
+        }
+        if self.is_nowait() && !file::serves_nowait(real) {
             return Err(EOPNOTSUPP);
         }
+        let flags = self.flags();
         let (real, iocb, iter) = (real.as_ptr(), self.iocb, self.iter);
         to_len(if self.write {
             // SAFETY: charter 1 for `real`, of which an asynchronous request takes a reference of its own; the request
-            // is one on a file of `F`, whose hooks are in `ctx`, which is copied where it is needed after the call.
+            // is one on a file of `F`, whose hooks are in `ctx`, which is copied where it is needed after the call, and whose
+            // inode is locked, as was just seen.
             unsafe { bindings::backing_file_write_iter(real, iter, iocb, flags, &mut ctx) }
         } else {
             // SAFETY: as for writing: charter 1 for `real`, the request is one on a file of `F`, and `ctx` is copied.
@@ -106,9 +137,28 @@ impl<F: FileSystem> Splice<'_, F> {
     }
 
     /// Passes the splice on to `real`; as [`Io::pass`].
-    pub(crate) fn pass<H: IoHooks<F>>(self, real: &File, cred: &Credential) -> Result<usize> {
+    ///
+    /// # Errors
+    ///
+    /// As there; `EBADF` for one to write where `real` is not open for that.
+    pub(crate) fn pass<H: IoHooks<F>>(
+        self,
+        real: &File,
+        cred: &Credential,
+        lock: Option<&InodeGuard<'_>>,
+    ) -> Result<usize> {
         let mut ctx = hooks::<F, H>(cred);
         let (file, pipe, pos, len, flags, write) = self.0;
+        if write {
+            // SAFETY: charter 1 and 3: the file is the callback's, one of `F`.
+            if !holds(lock, unsafe { OpenFile::<F>::from_raw(file) }) {
+                return Err(EINVAL);
+            }
+            // The splice operation is called as it is.
+            if !file::is_writable(real) {
+                return Err(EBADF);
+            }
+        }
         let real = real.as_ptr();
         let mut iocb: bindings::kiocb = pin_init::zeroed();
         // SAFETY: charter 1 and 10; `file` is the callback's.
@@ -117,7 +167,7 @@ impl<F: FileSystem> Splice<'_, F> {
         iocb.ki_pos = unsafe { *pos };
         let ret = if write {
             // SAFETY: charter 1 for `real` and the pipe, an argument of the callback; the request is synchronous, on a
-            // file of `F`, whose hooks are in `ctx`.
+            // file of `F`, whose hooks are in `ctx`, and whose inode is locked, as was just seen.
             unsafe {
                 bindings::backing_file_splice_write(pipe, real, &mut iocb, len, flags, &mut ctx)
             }
@@ -193,6 +243,12 @@ unsafe extern "C" fn end_write<F: FileSystem, H: IoHooks<F>>(
     // SAFETY: charter 1 and 3: the file that the request was made on, of `F` as `Io` and `Splice` are; the request
     // references it.
     H::wrote(unsafe { OpenFile::from_raw(file) })
+}
+
+/// Whether `lock` is that of the inode of `open`.
+#[inline]
+fn holds<F: FileSystem>(lock: Option<&InodeGuard<'_>>, open: OpenFile<'_, F>) -> bool {
+    lock.is_some_and(|lock| *lock.inode() == **open.inode())
 }
 
 fn hooks<F: FileSystem, H: IoHooks<F>>(cred: &Credential) -> bindings::backing_file_ctx {

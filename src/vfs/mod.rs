@@ -36,9 +36,9 @@
 //! 6. **RCU-walk.** Values of type `Rcu*` live inside a callback that runs under `rcu_read_lock`.
 //!    Inodes, dentries and mounts are freed after a grace period, as is our `InodeBox`: pointers found in it
 //!    can be read, but nothing may sleep or take a reference. No method of an `Rcu*` value gives out more than that.
-//! 7. **Teardown in two phases.** `destroy_inode` gives the references of a [`backing`] back and may sleep; `free_inode`
-//!    runs after the grace period and frees memory only. Nobody but RCU-walk knows an inode then: an [`OwnInode`] that
-//!    is borrowed is referenced, so it is not evicted.
+//! 7. **Teardown in two phases.** `destroy_inode` drops the filesystem's own data, gives the references of a [`backing`]
+//!    back and may sleep; `free_inode` runs after the grace period and frees memory only. Nobody but RCU-walk knows an inode
+//!    then, and of its box the [`backing`] alone: an [`OwnInode`] that is borrowed is referenced, so it is not evicted.
 //! 8. **File data.** `private_data` of an open file of ours is a `Box` of the table's `Data`, stored by
 //!    `open` (or `tmpfile`) and freed by `release`, the last call.
 //! 9. **Credentials.** `current->cred` is replaced by [`cred::scope`] only, which puts the old value
@@ -46,8 +46,12 @@
 //! 10. **Out-parameters.** A C function that fills a structure gets a pointer to a local value of the
 //!     full type that the private bindgen owns; zero is a valid value of each.
 //! 11. **Guards.** A lock or an access that a task took is given back by the same task: guards are neither `Send` nor
-//!     made by anything but the call that takes the lock. One that is forgotten (`mem::forget`) keeps the lock, as a
-//!     reference that is forgotten keeps its object: a leak, which the kernel reports at the unmount, not a misuse of memory.
+//!     made by anything but the call that takes the lock.
+//! 12. **Nothing is forgotten.** What is never dropped (`mem::forget`) is never given back. Of a counted reference or of
+//!     memory that is a leak, which the kernel reports at the unmount. But a lock that is kept names its owner, whose memory
+//!     those who wait for it look at when the task is gone; a [`NewInode`] stays in the inode hash when the mount that it was
+//!     made for failed; the module waits for a [`watch`] for ever. No type can ask for a drop, here as for the guards of the
+//!     `kernel` crate: `make check` refuses in `src/overlay` what forgets.
 
 pub(crate) mod acl;
 pub(crate) mod attr;
@@ -62,8 +66,10 @@ pub(crate) mod dirop;
 pub(crate) mod export;
 pub(crate) mod file;
 pub(crate) mod file_ops;
+pub(crate) mod folding;
 pub(crate) mod fs;
 pub(crate) mod handle;
+mod idmap;
 pub(crate) mod inode;
 pub(crate) mod inode_ops;
 pub(crate) mod io;

@@ -4,9 +4,10 @@
 //!
 //! C headers: `include/linux/mount.h`, `include/linux/path.h`.
 
+pub(crate) use super::idmap::IdMap;
 use super::{attr::Stat, calls, refs::Ref, Dentry, Inode, SuperBlock};
 use crate::bindings;
-use core::{mem::ManuallyDrop, ptr::NonNull};
+use core::{mem::offset_of, ptr::NonNull};
 use kernel::{
     error::{from_err_ptr, to_result},
     fs::LocalFile,
@@ -18,69 +19,12 @@ use kernel::{
     types::{NotThreadSafe, Opaque},
 };
 
-/// How a mount maps owner ids.
-#[repr(transparent)]
-pub(crate) struct IdMap(Opaque<bindings::mnt_idmap>);
-
-impl IdMap {
-    /// # Safety
-    ///
-    /// `ptr` is a valid id mapping for `'a`.
-    pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::mnt_idmap) -> &'a Self {
-        // SAFETY: by the contract; the type is transparent.
-        unsafe { &*ptr.cast() }
-    }
-
-    /// The mapping that leaves all ids as they are.
-    #[inline]
-    pub(crate) fn nop() -> &'static Self {
-        // SAFETY: a static of the kernel; only its address is taken.
-        unsafe { Self::from_raw(&raw mut bindings::nop_mnt_idmap) }
-    }
-
-    #[inline]
-    pub(super) fn as_ptr(&self) -> *mut bindings::mnt_idmap {
-        self.0.get()
-    }
-
-    /// Whether all ids stay as they are: what nearly every mount has, so it is asked before a call is made.
-    #[inline]
-    pub(super) fn is_nop(&self) -> bool {
-        core::ptr::eq(self, Self::nop())
-    }
-
-    /// As whom the mount shows the user `uid` of `inode`'s filesystem; no user (`-1`) where it has no place for it.
-    #[inline]
-    pub(super) fn show_uid(&self, inode: &Inode, uid: bindings::kuid_t) -> bindings::kuid_t {
-        if self.is_nop() {
-            return uid;
-        }
-        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
-        let shown = unsafe { bindings::make_vfsuid(self.as_ptr(), inode.sb().user_ns(), uid) };
-        bindings::kuid_t { val: shown.val }
-    }
-
-    /// As [`show_uid`](Self::show_uid), of a group.
-    #[inline]
-    pub(super) fn show_gid(&self, inode: &Inode, gid: bindings::kgid_t) -> bindings::kgid_t {
-        if self.is_nop() {
-            return gid;
-        }
-        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
-        let shown = unsafe { bindings::make_vfsgid(self.as_ptr(), inode.sb().user_ns(), gid) };
-        bindings::kgid_t { val: shown.val }
-    }
-
-    /// Who on `inode`'s filesystem the user `uid` is that the mount shows; no user where there is none.
-    pub(super) fn stored_uid(&self, inode: &Inode, uid: bindings::vfsuid_t) -> bindings::kuid_t {
-        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
-        unsafe { bindings::from_vfsuid(self.as_ptr(), inode.sb().user_ns(), uid) }
-    }
-
-    /// As [`stored_uid`](Self::stored_uid), of a group.
-    pub(super) fn stored_gid(&self, inode: &Inode, gid: bindings::vfsgid_t) -> bindings::kgid_t {
-        // SAFETY: the mapping is valid, as `self` is; the super block of `inode` references its user namespace.
-        unsafe { bindings::from_vfsgid(self.as_ptr(), inode.sb().user_ns(), gid) }
+/// `ESRCH` where the current task has no root directory, umask and mount namespace any more: it is exiting, and closes its
+/// files in there.
+pub(super) fn task_has_fs() -> Result {
+    match calls::rovl_task_has_fs() {
+        true => Ok(()),
+        false => Err(ESRCH),
     }
 }
 
@@ -96,8 +40,7 @@ unsafe impl Sync for Mount {}
 // SAFETY: `mntget`/`mntput` count references.
 unsafe impl AlwaysRefCounted for Mount {
     fn inc_ref(&self) {
-        // SAFETY: charter 1.
-        unsafe { bindings::mntget(self.as_ptr()) };
+        calls::mntget(self);
     }
 
     unsafe fn dec_ref(obj: NonNull<Self>) {
@@ -179,6 +122,12 @@ impl Mount {
         unsafe { SuperBlock::from_raw((*self.as_ptr()).mnt_sb) }
     }
 
+    /// Writes all dirty data of the filesystem back and waits; takes its `s_umount`, which nobody holds who has a mount of it
+    /// and is not about to give that up.
+    pub(crate) fn sync(&self) -> Result {
+        to_result(calls::rovl_sync_upper(self.sb()))
+    }
+
     /// Whether the mount or its super block is read-only now.
     pub(crate) fn is_readonly(&self) -> bool {
         calls::__mnt_is_readonly(self)
@@ -207,11 +156,13 @@ impl Mount {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a mount that may not be cloned (unbindable, locked children), `ENOMEM`.
+    /// `EINVAL` for a mount that may not be cloned (unbindable, locked children), `ENOMEM`; `ESTALE` for a negative dentry,
+    /// `ESRCH` in a task that is exiting.
     pub(crate) fn clone_private(path: PathRef<'_>, read_only: bool) -> Result<PrivateMount> {
-        let raw = path.raw();
-        // SAFETY: charter 1.
-        let mnt = from_err_ptr(unsafe { bindings::clone_private_mount(&raw) })?;
+        path.positive()?;
+        task_has_fs()?;
+        // SAFETY: charter 1 and 2: the path is borrowed and positive; the task has a mount namespace, as was just seen.
+        let mnt = from_err_ptr(unsafe { bindings::clone_private_mount(path.as_ptr()) })?;
         // SAFETY: the mount is new and not yet seen by others.
         unsafe {
             (*mnt).mnt_flags &= !(bindings::ROVL_MNT_ATIME_MASK as i32);
@@ -291,6 +242,36 @@ impl<'a> Writing<'a> {
     pub(crate) fn mnt(self) -> &'a Mount {
         self.0
     }
+
+    /// The path of `dentry` seen through the mount.
+    ///
+    /// # Errors
+    ///
+    /// `EXDEV` where it is on another super block.
+    #[inline]
+    pub(crate) fn path(self, dentry: &'a Dentry) -> Result<WritePath<'a>> {
+        Ok(WritePath(self.0.path(dentry)?, self.1))
+    }
+}
+
+/// A path whose object may be changed: it is seen through a mount that its holder has leave to write to.
+///
+/// # Examples
+///
+/// ```ignore
+/// let write = mnt.want_write()?;
+/// let path = write.writing().path(dentry)?;
+/// xattr::set(path, c"user.origin", b"rovl", SetFlags::ANY)?;
+/// ```
+#[derive(Clone, Copy)]
+pub(crate) struct WritePath<'a>(PathRef<'a>, NotThreadSafe);
+
+impl<'a> core::ops::Deref for WritePath<'a> {
+    type Target = PathRef<'a>;
+    #[inline]
+    fn deref(&self) -> &PathRef<'a> {
+        &self.0
+    }
 }
 
 /// Write access and freeze protection.
@@ -319,8 +300,7 @@ pub(crate) struct MountAccess<'a>(&'a Mount, NotThreadSafe);
 impl MountAccess<'_> {
     /// `sb_start_write()`: waits while the super block is frozen and holds a freeze off.
     pub(crate) fn start_write(&self) -> WriteSection<'_> {
-        // SAFETY: charter 1: the super block is active.
-        unsafe { bindings::rovl_sb_start_write((*self.0.as_ptr()).mnt_sb) };
+        calls::rovl_sb_start_write(self.0.sb());
         WriteSection(self.0, NotThreadSafe)
     }
 }
@@ -347,7 +327,7 @@ impl WriteSection<'_> {
 impl Drop for WriteSection<'_> {
     fn drop(&mut self) {
         // SAFETY: the guard stands for one `sb_start_write()` of this task.
-        unsafe { bindings::rovl_sb_end_write((*self.0.as_ptr()).mnt_sb) }
+        unsafe { bindings::rovl_sb_end_write(self.0.sb().as_ptr()) }
     }
 }
 
@@ -357,25 +337,44 @@ impl Drop for WriteSection<'_> {
 ///
 /// The dentry is on the mount's super block.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct PathRef<'a> {
     mnt: &'a Mount,
     dentry: &'a Dentry,
 }
 
+// C gets it as a `struct path`.
+const _: () = {
+    assert!(size_of::<PathRef<'_>>() == size_of::<bindings::path>());
+    assert!(offset_of!(PathRef<'_>, mnt) == offset_of!(bindings::path, mnt));
+    assert!(offset_of!(PathRef<'_>, dentry) == offset_of!(bindings::path, dentry));
+};
+
+/// A path whose dentry has an inode (charter 2): what C functions that take a path ask for.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct PositivePath<'a>(PathRef<'a>);
+
 impl<'a> PathRef<'a> {
-    /// Puts together what the caller knows to belong together (see the type's invariant).
+    /// # Safety
+    ///
+    /// `dentry` is on the super block of `mnt`.
     #[inline]
-    pub(super) fn new(mnt: &'a Mount, dentry: &'a Dentry) -> Self {
-        // INVARIANT: as the caller knows.
+    pub(super) unsafe fn new(mnt: &'a Mount, dentry: &'a Dentry) -> Self {
+        // INVARIANT: by the contract.
         Self { mnt, dentry }
     }
 
     #[inline]
-    pub(super) fn raw(self) -> bindings::path {
-        bindings::path {
-            mnt: self.mnt.as_ptr(),
-            dentry: self.dentry.as_ptr(),
-        }
+    pub(super) fn as_ptr(&self) -> *const bindings::path {
+        core::ptr::from_ref(self).cast()
+    }
+
+    /// The path as one whose dentry has an inode; `ESTALE` where it has none.
+    #[inline]
+    pub(super) fn as_positive(self) -> Result<PositivePath<'a>> {
+        self.positive()?;
+        Ok(PositivePath(self))
     }
 
     /// # Safety
@@ -410,10 +409,8 @@ impl<'a> PathRef<'a> {
 
     /// The path, owned.
     pub(crate) fn get(self) -> Path {
-        let mnt = ARef::into_raw(ARef::from(self.mnt)).cast();
-        let dentry = Ref::from(self.dentry).into_raw().cast();
-        // SAFETY: both references were just taken; by the type invariant the two belong together.
-        unsafe { Path::from_raw(mnt, dentry) }
+        // SAFETY: by the type invariant the two belong together.
+        unsafe { Path::join(self.mnt.into(), self.dentry.into()) }
     }
 
     /// The mount's id mapping.
@@ -430,32 +427,22 @@ impl<'a> PathRef<'a> {
 
     /// Attributes, with the permission hooks of the current credentials; `mask` of `STATX_*`.
     pub(crate) fn stat(self, stat: &mut Stat, mask: u32) -> Result {
-        self.dentry.positive()?;
-        let path = self.raw();
-        // SAFETY: charter 1 and 10.
-        to_result(unsafe {
-            bindings::vfs_getattr(&path, stat.as_ptr(), mask, bindings::AT_STATX_SYNC_AS_STAT)
-        })
+        let flags = bindings::AT_STATX_SYNC_AS_STAT;
+        to_result(calls::vfs_getattr(&self.as_positive()?, stat, mask, flags))
     }
 
     /// Attributes, without the security hook, into what a `getattr` operation was given or into zeros;
     /// `flags` of `AT_STATX_*`.
     #[inline]
     pub(crate) fn stat_into(self, stat: &mut Stat, mask: u32, flags: u32) -> Result {
-        self.dentry.positive()?;
-        let path = self.raw();
-        // SAFETY: charter 1 and 10; the dentry is positive.
-        to_result(unsafe { bindings::rovl_getattr(&path, stat.as_ptr(), mask, flags) })
+        to_result(calls::rovl_getattr(&self.as_positive()?, stat, mask, flags))
     }
 
     /// `touch_atime()`: updates the access time as the mount's atime rules say.
     pub(crate) fn touch_atime(self) {
-        if self.dentry.is_negative() {
-            return;
+        if let Ok(path) = self.as_positive() {
+            calls::touch_atime(&path)
         }
-        let path = self.raw();
-        // SAFETY: charter 1.
-        unsafe { bindings::touch_atime(&path) }
     }
 }
 
@@ -463,17 +450,20 @@ impl<'a> PathRef<'a> {
 ///
 /// # Invariants
 ///
-/// As for [`PathRef`]; the lifetime of `dentry`'s reference is that of `mnt`, which is given back after it.
+/// As for [`PathRef`]; the lifetime of `dentry`'s reference is that of `mnt`.
+///
+/// # Examples
+///
+/// ```ignore
+/// let path = Path::resolve(c"/srv/layer")?;
+/// let mnt = Mount::clone_private(path.as_ref(), true)?;
+/// drop(path); // `mnt` keeps what it shows.
+/// let found = mnt.root().dentry().lookup(&mnt, b"etc")?;
+/// ```
 pub(crate) struct Path {
+    /// First, as it is dropped before the mount, which keeps its super block.
+    dentry: Ref<'static, Dentry>,
     mnt: ARef<Mount>,
-    dentry: ManuallyDrop<Ref<'static, Dentry>>,
-}
-
-impl Drop for Path {
-    fn drop(&mut self) {
-        // SAFETY: the field is not used again; the mount, which keeps the super block, is given back after it.
-        unsafe { ManuallyDrop::drop(&mut self.dentry) }
-    }
 }
 
 impl Clone for Path {
@@ -484,16 +474,25 @@ impl Clone for Path {
 
 impl Path {
     /// Resolves a path name with the current credentials, following symlinks.
+    ///
+    /// # Errors
+    ///
+    /// Those of a lookup; `ESRCH` in a task that is exiting.
     pub(crate) fn resolve(name: &CStr) -> Result<Self> {
+        task_has_fs()?;
         let mut path = bindings::path::default();
-        // SAFETY: charter 10; the name is a C string.
+        // SAFETY: charter 10; the name is a C string; the task has a root directory, as was just seen.
         to_result(unsafe {
             bindings::kern_path(name.as_char_ptr(), bindings::ROVL_LOOKUP_FOLLOW, &mut path)
         })?;
         let mnt = NonNull::new(path.mnt).ok_or(EINVAL)?;
         let dentry = NonNull::new(path.dentry).ok_or(EINVAL)?;
-        // SAFETY: on success the call gave both references to us.
-        Ok(unsafe { Self::from_raw(mnt, dentry) })
+        // SAFETY: on success the call gave a reference to us.
+        let mnt: ARef<Mount> = unsafe { ARef::from_raw(mnt.cast()) };
+        // SAFETY: on success the call gave a reference to us; the mount keeps the super block.
+        let dentry = unsafe { Ref::from_raw(dentry.cast()) };
+        // SAFETY: it is a path that the VFS found.
+        Ok(unsafe { Self::join(mnt, dentry) })
     }
 
     /// The path of `dentry`, whose reference is taken over, seen through `mnt`.
@@ -505,9 +504,8 @@ impl Path {
         if dentry.sb() != mnt.sb() {
             return Err(EXDEV);
         }
-        let mnt = ARef::into_raw(ARef::from(mnt)).cast();
-        // SAFETY: both references are passed on; both are on one super block, as was looked at.
-        Ok(unsafe { Self::from_raw(mnt, dentry.into_raw().cast()) })
+        // SAFETY: both are on one super block, as was looked at.
+        Ok(unsafe { Self::join(mnt.into(), dentry) })
     }
 
     /// The dentry's reference, for as long as `mnt` keeps its super block.
@@ -519,27 +517,18 @@ impl Path {
         if self.dentry.sb() != mnt.sb() {
             return Err(EXDEV);
         }
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: `this` is neither used again nor dropped.
-        let dentry = unsafe { ManuallyDrop::take(&mut this.dentry) };
-        // SAFETY: `this` is neither used again nor dropped.
-        drop(unsafe { core::ptr::read(&this.mnt) });
-        Ok(dentry)
+        Ok(self.dentry)
     }
 
     /// # Safety
     ///
-    /// The caller gives a reference to each away; the dentry is on the mount's super block.
-    pub(super) unsafe fn from_raw(
-        mnt: NonNull<bindings::vfsmount>,
-        dentry: NonNull<bindings::dentry>,
-    ) -> Self {
+    /// The dentry is on the mount's super block.
+    unsafe fn join(mnt: ARef<Mount>, dentry: Ref<'_, Dentry>) -> Self {
         // INVARIANT: by the contract.
         Self {
-            // SAFETY: by the contract.
-            mnt: unsafe { ARef::from_raw(mnt.cast()) },
-            // SAFETY: by the contract; `Drop` gives it back while the mount is referenced.
-            dentry: ManuallyDrop::new(unsafe { Ref::from_raw(dentry.cast()) }),
+            // SAFETY: the mount keeps the super block, and is given back after the dentry.
+            dentry: unsafe { dentry.kept_for() },
+            mnt,
         }
     }
 
@@ -558,12 +547,17 @@ impl Path {
     }
 
     /// The path's name as the current task sees it, for messages and mount options.
+    ///
+    /// # Errors
+    ///
+    /// `ENAMETOOLONG`, `ENOMEM`; `ESRCH` in a task that is exiting.
     pub(crate) fn name(&self) -> Result<super::CBuf> {
+        task_has_fs()?;
         let mut buf: KVec<u8> = KVec::from_elem(0, bindings::PATH_MAX as usize, GFP_KERNEL)?;
-        let path = self.as_ref().raw();
-        // SAFETY: charter 1; the buffer has the given length.
+        let path = self.as_ref();
+        // SAFETY: charter 1; the buffer has the given length; the task has a root directory, as was just seen.
         let name = from_err_ptr(unsafe {
-            bindings::d_path(&path, buf.as_mut_ptr().cast(), buf.len() as i32)
+            bindings::d_path(path.as_ptr(), buf.as_mut_ptr().cast(), buf.len() as i32)
         })?;
         // SAFETY: `d_path` returns a C string inside the buffer.
         super::CBuf::new(unsafe { CStr::from_char_ptr(name) }.to_bytes())

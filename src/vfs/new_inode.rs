@@ -4,6 +4,7 @@
 
 use super::{
     backing::Lowers,
+    calls,
     fs::{tables, FileSystem, Kind},
     mount::IdMap,
     own::{InodeBox, OwnInode, OwnSuper},
@@ -27,6 +28,19 @@ pub(crate) enum Found<'a, F: FileSystem> {
 /// # Invariants
 ///
 /// Owns a reference, and nobody else uses the inode; where `locked`, the inode has `I_NEW`.
+///
+/// # Examples
+///
+/// ```ignore
+/// let inode = match NewInode::get(sb, key)? {
+///     Found::Old(inode) => inode,
+///     Found::New(mut new) => {
+///         new.set_kind(mode, rdev);
+///         new.set_backing(Some(upper), Lowers::Empty)?;
+///         new.publish()
+///     }
+/// };
+/// ```
 pub(crate) struct NewInode<'a, F: FileSystem> {
     inode: Ref<'a, OwnInode<F>>,
     locked: bool,
@@ -54,6 +68,15 @@ unsafe extern "C" fn set_key(
     // SAFETY: the inode hash passes an inode that nobody else sees yet.
     unsafe { (*inode).i_private = key };
     0
+}
+
+/// Sets a field of a [`NewInode`].
+macro_rules! set {
+    ($self:ident, $($name:ident).+ = $value:expr) => {{
+        let (inode, value) = ($self.raw(), $value);
+        // SAFETY: charter 3, and by the type invariant nobody else uses the inode yet.
+        unsafe { (*inode).$($name).+ = value }
+    }};
 }
 
 impl<'a, F: FileSystem> NewInode<'a, F> {
@@ -124,8 +147,7 @@ impl<'a, F: FileSystem> NewInode<'a, F> {
         let ptr = NonNull::new(inode)?;
         // SAFETY: by the contract.
         let inode: Ref<'a, OwnInode<F>> = unsafe { Ref::from_raw(ptr.cast()) };
-        // SAFETY: charter 1: the inode is referenced by now.
-        Some(if unsafe { bindings::rovl_inode_is_new(ptr.as_ptr()) } {
+        Some(if calls::rovl_inode_is_new(&inode) {
             Found::New(Self {
                 inode,
                 locked: true,
@@ -195,45 +217,39 @@ impl<'a, F: FileSystem> NewInode<'a, F> {
         let depth = self.inode.sb().stack_depth();
         self.inode.container().lock().set_depth(depth);
         let tables = tables::<F>(Kind::of(mode));
-        // SAFETY: charter 3, and by the type invariant nobody else uses the inode yet.
-        unsafe {
-            bindings::rovl_inode_lockdep(ptr, mode.is_dir(), depth);
-            (*ptr).i_mode = mode.0;
-            (*ptr).i_flags |= bindings::S_NOCMTIME;
-            // ACLs are asked from the layer each time: `ACL_DONT_CACHE`.
-            (*ptr).i_acl = (-3isize) as *mut bindings::posix_acl;
-            (*ptr).i_default_acl = (-3isize) as *mut bindings::posix_acl;
-            (*ptr).i_op = tables.inode;
-            match tables.file {
-                Some(fops) => (*ptr).__bindgen_anon_3.i_fop = fops,
-                None if mode.is_special() => bindings::init_special_inode(ptr, mode.0, rdev),
-                None => {}
-            }
+        calls::rovl_inode_lockdep(&self.inode, mode.is_dir(), depth);
+        set!(self, i_mode = mode.0);
+        set!(self, i_flags = self.inode.flags() | bindings::S_NOCMTIME);
+        // ACLs are asked from the layer each time: `ACL_DONT_CACHE`.
+        set!(self, i_acl = (-3isize) as *mut bindings::posix_acl);
+        set!(self, i_default_acl = (-3isize) as *mut bindings::posix_acl);
+        set!(self, i_op = tables.inode);
+        match tables.file {
+            Some(fops) => set!(self, __bindgen_anon_3.i_fop = fops),
+            // SAFETY: charter 3, and by the type invariant nobody else uses the inode yet.
+            None if mode.is_special() => unsafe { bindings::init_special_inode(ptr, mode.0, rdev) },
+            None => {}
         }
     }
 
     /// Sets the inode number.
     pub(crate) fn set_ino(&mut self, ino: u64) {
-        // SAFETY: by the type invariant nobody else uses the inode yet.
-        unsafe { (*self.raw()).i_ino = ino }
+        set!(self, i_ino = ino)
     }
 
     /// Sets the link count.
     pub(crate) fn set_nlink(&mut self, nlink: u32) {
-        // SAFETY: by the type invariant nobody else uses the inode yet.
-        unsafe { bindings::set_nlink(self.raw(), nlink) }
+        calls::set_nlink(&self.inode, nlink)
     }
 
     /// `inode_init_owner()`: owner, group and set-group-id inheritance of a new entry of `dir`.
     pub(crate) fn init_owner(&mut self, idmap: &IdMap, dir: &Inode, mode: Mode) {
-        // SAFETY: by the type invariant nobody else uses the inode yet; charter 1 for `dir`.
-        unsafe { bindings::inode_init_owner(idmap.as_ptr(), self.raw(), dir.as_ptr(), mode.0) }
+        calls::inode_init_owner(idmap, &self.inode, dir, mode.0)
     }
 
     /// Marks the inode as one that is being created, so that a lookup by key does not wait for it.
     pub(crate) fn set_creating(&mut self) {
-        // SAFETY: by the type invariant nobody else uses the inode yet.
-        unsafe { bindings::rovl_inode_set_creating(self.raw()) }
+        calls::rovl_inode_set_creating(&self.inode)
     }
 
     /// Lets others use the inode.

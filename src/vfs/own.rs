@@ -4,7 +4,9 @@
 
 use super::{
     backing::{Backing, LayerMounts, LowerPaths, UPPER},
+    calls,
     fs::{FileSystem, InodeData},
+    inode::read_field,
     mount::{IdMap, PathRef},
     refs::{Counted, Ref},
     super_ops::SuperBox,
@@ -14,6 +16,7 @@ use super::{
 use crate::bindings;
 use core::{
     marker::PhantomData,
+    mem::ManuallyDrop,
     ops::Deref,
     ptr::{self, NonNull},
 };
@@ -30,7 +33,8 @@ pub(super) struct InodeBox<F: FileSystem> {
     inode: Opaque<bindings::inode>,
     lock: OpLock,
     backing: Backing,
-    data: F::Inode,
+    /// Until the inode is evicted: RCU-walk, which may look at the box later, does not touch it.
+    data: ManuallyDrop<F::Inode>,
 }
 
 impl<F: FileSystem> InodeBox<F> {
@@ -46,14 +50,20 @@ impl<F: FileSystem> InodeBox<F> {
         // SAFETY: as for the lock: memory of ours, not initialised yet.
         unsafe { (&raw mut (*this).backing).write(Backing::new()) };
         // SAFETY: as for the lock.
-        unsafe { (&raw mut (*this).data).write(F::Inode::empty()) };
+        unsafe { (&raw mut (*this).data).write(ManuallyDrop::new(F::Inode::empty())) };
         this.cast()
     }
 
-    /// What stands behind the inode.
+    /// What stands behind an inode that RCU-walk looks at: that part of the box alone.
+    ///
+    /// # Safety
+    ///
+    /// Charter 3 and 6 hold for `inode` and `'a`.
     #[inline]
-    pub(super) fn backing(&self) -> &Backing {
-        &self.backing
+    pub(super) unsafe fn backing_rcu<'a>(inode: *mut bindings::inode) -> &'a Backing {
+        // SAFETY: charter 3 and 6: the box is freed after a grace period, and this part of it changes then at the earliest, but
+        // for what is atomic.
+        unsafe { &(*inode.cast::<Self>()).backing }
     }
 
     /// The operation lock.
@@ -78,20 +88,20 @@ impl<F: FileSystem> InodeBox<F> {
     /// `inode` is one of `F` that nobody else uses.
     pub(super) unsafe fn set_data(inode: *mut bindings::inode, data: F::Inode) {
         // SAFETY: charter 3: the inode is in an `InodeBox<F>`; by the contract nobody else uses it.
-        unsafe { (*inode.cast::<Self>()).data = data }
+        unsafe { *(*inode.cast::<Self>()).data = data }
     }
 
-    /// The first phase of teardown: gives all references back; may sleep.
+    /// The first phase of teardown: drops the data and gives all references back; may sleep.
     ///
     /// # Safety
     ///
     /// `destroy_inode` of `F` got `inode`; called once for it.
     pub(super) unsafe fn release(inode: *mut bindings::inode) {
         let this = inode.cast::<Self>();
-        // SAFETY: charter 3 and 7: the box is initialised, and shared with RCU-walk alone, which reads only.
-        let data = unsafe { &(*this).data };
-        data.evicted();
-        // SAFETY: as for the data: the box lives until `free`.
+        // SAFETY: charter 3 and 7: the box is initialised, and shared with RCU-walk alone, which does not know the data; the
+        // field is not used again.
+        unsafe { ManuallyDrop::drop(&mut (*this).data) };
+        // SAFETY: charter 7: the box lives until `free`, and RCU-walk, which shares this part of it, reads only.
         let backing = unsafe { &(*this).backing };
         // SAFETY: charter 7: no `OwnInode` of an inode exists that is being destroyed, and this is called once.
         unsafe { backing.release() };
@@ -106,8 +116,6 @@ impl<F: FileSystem> InodeBox<F> {
         let this = inode.cast::<Self>();
         // SAFETY: charter 7: the grace period is over: nobody else uses the box.
         unsafe { (*this).backing.free() };
-        // SAFETY: charter 7, as above; the data is not used again.
-        unsafe { ptr::drop_in_place(&raw mut (*this).data) };
         this.cast()
     }
 }
@@ -150,9 +158,8 @@ impl<F: FileSystem> OwnSuper<F> {
 
     /// The root directory; `EIO` before there is one.
     pub(crate) fn root(&self) -> Result<&OwnDentry<F>> {
-        // SAFETY: charter 1: the field is written once, while the super block is filled.
-        let root = unsafe { (*self.as_ptr()).s_root };
-        let root = NonNull::new(root).ok_or(EIO)?;
+        // Written once, while the super block is filled.
+        let root = NonNull::new(read_field!(self, s_root)).ok_or(EIO)?;
         // SAFETY: charter 1 and 3: a super block references its root while it is mounted.
         Ok(unsafe { OwnDentry::from_raw(root.as_ptr()) })
     }
@@ -227,7 +234,9 @@ impl<F: FileSystem> OwnInode<F> {
     pub(crate) fn upper_path(&self) -> Option<PathRef<'_>> {
         // SAFETY: charter 1 and 7: an inode that is borrowed is referenced, so it is not evicted.
         let dentry = unsafe { self.container().backing.upper()? };
-        Some(PathRef::new(self.own_sb().mounts().get(UPPER)?, dentry))
+        let mnt = self.own_sb().mounts().get(UPPER)?;
+        // SAFETY: `set_upper()` has looked whether the dentry is on the super block of this mount.
+        Some(unsafe { PathRef::new(mnt, dentry) })
     }
 
     /// The objects behind the inode in lower layers, topmost first.
@@ -235,7 +244,8 @@ impl<F: FileSystem> OwnInode<F> {
     pub(crate) fn lowers(&self) -> LowerPaths<'_> {
         // SAFETY: charter 1 and 7: an inode that is borrowed is referenced, so it is not evicted.
         let all = unsafe { self.container().backing.lowers() };
-        LowerPaths::new(all, self.own_sb().mounts())
+        // SAFETY: `set_lowers()` has looked whether each dentry is on the super block of its layer's mount.
+        unsafe { LowerPaths::new(all, self.own_sb().mounts()) }
     }
 
     /// Takes the operation lock, which serialises changes of what stands behind the inode and of its link count.
@@ -254,20 +264,17 @@ impl<F: FileSystem> OwnInode<F> {
 
     /// Copies owner, mode, times and size from an inode of a layer (its ids mapped by `idmap`).
     pub(crate) fn copy_attr(&self, from: &Inode, idmap: &IdMap) {
-        // SAFETY: charter 1 for both inodes; the helper takes `i_lock`.
-        unsafe { bindings::rovl_copyattr(self.as_ptr(), from.as_ptr(), idmap.as_ptr()) }
+        calls::rovl_copyattr(self, from, idmap)
     }
 
     /// Copies modification and change time.
     pub(crate) fn copy_mctime(&self, from: &Inode) {
-        // SAFETY: charter 1 for both inodes; the fields are read and written as words.
-        unsafe { bindings::rovl_copy_mctime(self.as_ptr(), from.as_ptr()) }
+        calls::rovl_copy_mctime(self, from)
     }
 
     /// Copies the access time.
     pub(crate) fn copy_atime(&self, from: &Inode) {
-        // SAFETY: charter 1 for both inodes; the fields are read and written as words.
-        unsafe { bindings::rovl_copy_atime(self.as_ptr(), from.as_ptr()) }
+        calls::rovl_copy_atime(self, from)
     }
 }
 
@@ -303,28 +310,24 @@ impl<F: FileSystem> OpGuard<'_, F> {
 
     /// `remove_inode_hash()`: no lookup finds the inode by its key any more.
     pub(crate) fn unhash(&self) {
-        // SAFETY: charter 1; it takes the locks it needs.
-        unsafe { bindings::rovl_remove_inode_hash(self.0.as_ptr()) }
+        calls::rovl_remove_inode_hash(self.0)
     }
 
     /// Counts one link more.
     pub(crate) fn inc_nlink(&self) {
-        // SAFETY: charter 1; by the type invariant nobody else changes the count.
-        unsafe { bindings::inc_nlink(self.0.as_ptr()) }
+        calls::inc_nlink(self.0)
     }
 
     /// Counts one link less, where there is one.
     pub(crate) fn drop_nlink(&self) {
         if self.0.nlink() > 0 {
-            // SAFETY: charter 1; by the type invariant nobody else changes the count, which is not 0.
-            unsafe { bindings::drop_nlink(self.0.as_ptr()) }
+            calls::drop_nlink(self.0)
         }
     }
 
     /// Counts no link.
     pub(crate) fn clear_nlink(&self) {
-        // SAFETY: charter 1; by the type invariant nobody else changes the count.
-        unsafe { bindings::clear_nlink(self.0.as_ptr()) }
+        calls::clear_nlink(self.0)
     }
 }
 
@@ -442,10 +445,8 @@ impl<F: FileSystem> OwnDentry<F> {
 
     /// `d_find_alias()`: a dentry of the same inode, which is no directory, that is hashed. This one is not.
     pub(crate) fn hashed_alias(&self) -> Option<Ref<'_, Self>> {
-        // SAFETY: charter 1: the dentry and its inode are referenced.
-        let alias = unsafe { bindings::d_find_alias(self.inode()?.as_ptr()) };
-        let alias = NonNull::new(alias)?;
-        // SAFETY: the call returned a reference; charter 3: an alias is on the same super block, which `self` keeps.
+        let alias = calls::d_find_alias(self.inode()?)?.into_raw();
+        // SAFETY: the reference is passed on; charter 3: an alias is on the same super block.
         Some(unsafe { Ref::from_raw(alias.cast()) })
     }
 

@@ -3,8 +3,14 @@
 //! What RCU-walk may touch (charter 6): values without references, and the one way out.
 
 use super::{
-    backing::UPPER, fs::FileSystem, inode::Mode, inode_ops::LinkCall, mount::IdMap, own::InodeBox,
-    super_ops::SuperBox, Mount, OwnInode,
+    backing::{Backing, UPPER},
+    fs::FileSystem,
+    inode::Mode,
+    inode_ops::LinkCall,
+    mount::IdMap,
+    own::InodeBox,
+    super_ops::SuperBox,
+    Mount, OwnInode,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
@@ -38,6 +44,17 @@ impl RcuError {
 /// # Invariants
 ///
 /// Charter 3 and 6 hold for the inode during `'a`.
+///
+/// # Examples
+///
+/// ```ignore
+/// fn permission_rcu(idmap: &IdMap, inode: RcuInode<'_, Overlay>, mask: u32) -> Result<(), RcuError> {
+///     inode.generic_permission(idmap, mask)?;
+///     let upper = inode.upper().ok_or(RcuError::WouldBlock)?;
+///     let creds = inode.creds()?;
+///     cred::scope(creds, |_| upper.inode()?.permission(upper.idmap(), mask))
+/// }
+/// ```
 pub(crate) struct RcuInode<'a, F: FileSystem>(*mut bindings::inode, PhantomData<&'a OwnInode<F>>);
 
 impl<F: FileSystem> Clone for RcuInode<'_, F> {
@@ -56,15 +73,16 @@ impl<'a, F: FileSystem> RcuInode<'a, F> {
         Self(ptr, PhantomData)
     }
 
-    fn container(self) -> &'a InodeBox<F> {
-        // SAFETY: charter 3 and 6: the box is freed after a grace period; what is read of it are words that stay.
-        unsafe { &*self.0.cast() }
+    #[inline]
+    fn backing(self) -> &'a Backing {
+        // SAFETY: by the type invariant.
+        unsafe { InodeBox::<F>::backing_rcu(self.0) }
     }
 
     /// The object behind it in the layer that can be written, `None` where there is none.
     #[inline]
     pub(crate) fn upper(self) -> Option<RcuPath<'a>> {
-        let dentry = self.container().backing().upper_rcu()?;
+        let dentry = self.backing().upper_rcu()?;
         self.path(UPPER, dentry)
     }
 
@@ -87,7 +105,7 @@ impl<'a, F: FileSystem> RcuInode<'a, F> {
     /// The topmost object behind it in a lower layer.
     #[inline]
     pub(crate) fn lower(self) -> Option<RcuPath<'a>> {
-        let (dentry, layer) = self.container().backing().lower_rcu()?;
+        let (dentry, layer) = self.backing().lower_rcu()?;
         self.path(layer, dentry)
     }
 

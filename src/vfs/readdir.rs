@@ -30,29 +30,6 @@ pub(crate) mod dt {
     pub(crate) const REG: u32 = bindings::DT_REG;
 }
 
-/// A random key for hashes of names.
-#[derive(Clone, Copy)]
-pub(crate) struct NameSalt(usize);
-
-impl NameSalt {
-    /// A new key.
-    pub(crate) fn random() -> Self {
-        Self(calls::get_random_u64() as usize)
-    }
-
-    /// The keyed hash of `name`: the dcache's `full_name_hash()`.
-    pub(crate) fn hash(self, name: &[u8]) -> usize {
-        // SAFETY: the name has the given length; the salt is hashed as a number, never followed.
-        unsafe {
-            bindings::full_name_hash(
-                self.0 as *const kernel::ffi::c_void,
-                name.as_ptr().cast(),
-                name.len() as u32,
-            ) as usize
-        }
-    }
-}
-
 /// The caller's listing: where it is, and room for entries.
 ///
 /// C code holds the structure inside one of its own and changes it in each call of the actor, so that it is never
@@ -61,7 +38,16 @@ impl NameSalt {
 /// # Invariants
 ///
 /// The pointer is valid during `'a`, and nobody else uses the structure but in calls made by the methods.
+#[repr(transparent)]
 pub(crate) struct DirContext<'a>(*mut bindings::dir_context, PhantomData<&'a mut ()>);
+
+/// Reads a field of a [`DirContext`].
+macro_rules! field {
+    ($self:ident.$name:ident) => {
+        // SAFETY: by the type invariant.
+        unsafe { (*$self.0).$name }
+    };
+}
 
 impl DirContext<'_> {
     /// # Safety
@@ -74,8 +60,7 @@ impl DirContext<'_> {
 
     /// The position.
     pub(crate) fn pos(&self) -> i64 {
-        // SAFETY: by the type invariant.
-        unsafe { (*self.0).pos }
+        field!(self.pos)
     }
 
     /// Moves the position.
@@ -86,8 +71,7 @@ impl DirContext<'_> {
 
     /// How much room there is, in what the caller counts.
     fn count(&self) -> i32 {
-        // SAFETY: by the type invariant.
-        unsafe { (*self.0).count }
+        field!(self.count)
     }
 
     /// Emits an entry at the current position; `false` where there is no room for it.
@@ -103,9 +87,7 @@ impl DirContext<'_> {
 
     #[inline]
     fn emit_at(&mut self, entry: Entry<'_>) -> bool {
-        // SAFETY: by the type invariant; the actor is constant.
-        let actor = unsafe { (*self.0).actor };
-        let (Some(actor), Ok(len)) = (actor, i32::try_from(entry.name.len())) else {
+        let (Some(actor), Ok(len)) = (field!(self.actor), i32::try_from(entry.name.len())) else {
             return false;
         };
         // SAFETY: the actor belongs to the context, which by the type invariant nobody else uses; the name has `len` bytes.
@@ -127,8 +109,11 @@ impl DirContext<'_> {
     ///
     /// `ENOTDIR`; what the filesystem returns.
     pub(crate) fn pass_through(&mut self, real: &File) -> Result {
-        // SAFETY: charter 1: the file is referenced; by the type invariant nobody else uses the context.
-        to_result(unsafe { bindings::iterate_dir(real.as_ptr(), self.0) })
+        // INVARIANT: as for `self`, which nobody uses during the call.
+        to_result(calls::rovl_iterate_dir(
+            real,
+            DirContext(self.0, PhantomData),
+        ))
     }
 
     /// As [`pass_through`](Self::pass_through), with the inode number of each entry replaced by what
@@ -210,8 +195,9 @@ fn iterate<E: FnMut(Entry<'_>) -> ControlFlow<(), i32>>(
         emit,
     };
     let this = &raw mut closure;
-    // SAFETY: charter 1: the file is referenced. The context is the first field of the closure, which outlives the call.
-    let ret = to_result(unsafe { bindings::iterate_dir(file.as_ptr(), this.cast()) });
+    // INVARIANT: the context is the first field of the closure, which is used by the call, and in it, alone.
+    let ctx = DirContext(this.cast(), PhantomData);
+    let ret = to_result(calls::rovl_iterate_dir(file, ctx));
     (ret, closure.ctx.pos)
 }
 
@@ -221,6 +207,16 @@ fn iterate<E: FnMut(Entry<'_>) -> ControlFlow<(), i32>>(
 /// # Errors
 ///
 /// What the filesystem or `each` returns; `EINTR` and the like.
+///
+/// # Examples
+///
+/// ```ignore
+/// let mut subdirectories = 0;
+/// readdir::read_all(&*file::open_checked(path, false)?, |entry| {
+///     subdirectories += usize::from(entry.kind == dt::DIR);
+///     Ok(())
+/// })?;
+/// ```
 pub(crate) fn read_all(file: &File, mut each: impl FnMut(Entry<'_>) -> Result) -> Result {
     let mut pos = 0;
     loop {
@@ -242,5 +238,31 @@ pub(crate) fn read_all(file: &File, mut each: impl FnMut(Entry<'_>) -> Result) -
         if seen == 0 {
             return Ok(());
         }
+    }
+}
+
+#[kernel::macros::kunit_tests(rovl_readdir)]
+mod tests {
+    use super::*;
+    use crate::vfs::{file, mount::Path};
+
+    fn is_in_use(dir: &File) -> bool {
+        // SAFETY: charter 1: the file is referenced, and its mutex initialised.
+        unsafe { bindings::mutex_is_locked(&raw mut (*dir.as_ptr()).__bindgen_anon_2.f_pos_lock) }
+    }
+
+    /// What a filesystem keeps with an open directory is used by one listing at a time.
+    #[test]
+    fn listed_one_at_a_time() -> Result {
+        let root = Path::resolve(c"/")?;
+        let dir = file::open_checked(root.as_ref(), false)?;
+        let mut seen = false;
+        read_all(&dir, |_| {
+            seen = true;
+            assert!(is_in_use(&dir));
+            Ok(())
+        })?;
+        assert!(seen && !is_in_use(&dir));
+        Ok(())
     }
 }

@@ -29,6 +29,14 @@ pub(crate) unsafe trait Counted {
 /// # Invariants
 ///
 /// Owns a reference; the object's super block is kept for `'a` by somebody else.
+///
+/// # Examples
+///
+/// ```ignore
+/// let found: Ref<'_, Dentry> = dir.lookup(&mnt, b"etc")?; // no longer than `mnt`
+/// let parent = found.up();
+/// ```
+#[repr(transparent)]
 pub(crate) struct Ref<'a, T: Counted>(NonNull<T>, PhantomData<&'a T>);
 
 // SAFETY: references may be given back by any task, and `T` is shared by all holders.
@@ -59,6 +67,17 @@ impl<'a, T: Counted> Ref<'a, T> {
     ) -> Ref<'a, U> {
         // SAFETY: the reference is passed on; by the contract its super block is ours.
         unsafe { Ref::from_raw(f(self).into_raw()) }
+    }
+
+    /// The reference, for as long as somebody else keeps the super block.
+    ///
+    /// # Safety
+    ///
+    /// The object's super block lives for `'b`.
+    #[inline]
+    pub(super) unsafe fn kept_for<'b>(self) -> Ref<'b, T> {
+        // SAFETY: the reference is passed on; the rest is the contract.
+        unsafe { Ref::from_raw(self.into_raw()) }
     }
 
     /// Where the object is.

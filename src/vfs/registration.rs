@@ -30,6 +30,22 @@ use kernel::{
 /// # Invariants
 ///
 /// All that C does with `fs_type` it does under locks of its own.
+///
+/// # Examples
+///
+/// ```ignore
+/// #[pin_data]
+/// struct Module {
+///     #[pin]
+///     _registration: Registration<Overlay>,
+/// }
+///
+/// impl InPlaceModule for Module {
+///     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+///         try_pin_init!(Self { _registration <- Registration::new(module) })
+///     }
+/// }
+/// ```
 #[pin_data(PinnedDrop)]
 pub(crate) struct Registration<F: FileSystem> {
     cache: InodeCache,

@@ -7,10 +7,11 @@ use super::{
     calls,
     export::ExportTable,
     fs::FileSystem,
+    inode::read_field,
     mount::PathRef,
     new_inode::NewInode,
     own::{OwnDentry, OwnSuper},
-    super_ops::SuperBox,
+    super_ops::{SuperBox, SuperTable},
     xattr::Handlers,
 };
 use crate::bindings;
@@ -32,6 +33,10 @@ impl PartialEq for SuperBlock {
         core::ptr::eq(self, other)
     }
 }
+
+/// A user namespace.
+#[repr(transparent)]
+pub(super) struct UserNs(Opaque<bindings::user_namespace>);
 
 /// The identity of a super block, to be compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,9 +87,9 @@ impl SuperBlock {
 
     /// The user namespace that its ids are of, which it references.
     #[inline]
-    pub(super) fn user_ns(&self) -> *mut bindings::user_namespace {
-        // SAFETY: charter 1: the field is constant.
-        unsafe { (*self.as_ptr()).s_user_ns }
+    pub(super) fn user_ns(&self) -> &UserNs {
+        // SAFETY: charter 1: the field is constant, and the super block references what is there.
+        unsafe { &*(*self.as_ptr()).s_user_ns.cast() }
     }
 
     /// Its identity.
@@ -93,8 +98,7 @@ impl SuperBlock {
     }
 
     fn flags(&self) -> usize {
-        // SAFETY: charter 1; a word.
-        unsafe { (&raw const (*self.as_ptr()).s_flags).read_volatile() }
+        read_field!(self, s_flags)
     }
 
     pub(crate) fn is_readonly(&self) -> bool {
@@ -121,27 +125,19 @@ impl SuperBlock {
         calls::rovl_is_ordinary(self)
     }
 
-    /// Whether directories of the filesystem can fold case.
-    pub(crate) fn can_fold_case(&self) -> bool {
-        calls::rovl_can_fold_case(self)
-    }
-
     /// How many stacked filesystems are below, itself included.
     pub(crate) fn stack_depth(&self) -> i32 {
-        // SAFETY: charter 1; set while the super block is filled.
-        unsafe { (*self.as_ptr()).s_stack_depth }
+        read_field!(self, s_stack_depth)
     }
 
     /// The smallest step of timestamps, in nanoseconds.
     pub(crate) fn time_gran(&self) -> u32 {
-        // SAFETY: charter 1; constant once mounted.
-        unsafe { (*self.as_ptr()).s_time_gran }
+        read_field!(self, s_time_gran)
     }
 
     /// The anonymous device number of the super block.
     pub(crate) fn dev(&self) -> u32 {
-        // SAFETY: charter 1; constant.
-        unsafe { (*self.as_ptr()).s_dev }
+        read_field!(self, s_dev)
     }
 
     /// The filesystem's UUID; all zero where it has none.
@@ -159,18 +155,16 @@ impl SuperBlock {
         }
     }
 
-    /// Writes all dirty data back and waits.
-    pub(crate) fn sync(&self) -> Result {
-        to_result(calls::rovl_sync_upper(self))
+    /// The counter of writeback errors.
+    fn wb_err(&self) -> &Atomic<u32> {
+        // SAFETY: charter 1: the field is read and written atomically alone.
+        unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).s_wb_err) }
     }
 
     /// Those that a file that is opened now is not told of: all, or none where the last was not reported to anybody yet
     /// (`errseq_sample`).
     pub(crate) fn known_errors(&self) -> KnownErrors {
-        // SAFETY: charter 1; the counter is read and written atomically.
-        KnownErrors(Atomic::new(unsafe {
-            bindings::errseq_sample(&raw mut (*self.as_ptr()).s_wb_err)
-        }))
+        KnownErrors(Atomic::new(calls::errseq_sample(self.wb_err())))
     }
 
     /// Checks that there was no writeback error since `known`, which stays as it is.
@@ -179,28 +173,20 @@ impl SuperBlock {
     ///
     /// The last one.
     pub(crate) fn no_error_since(&self, known: &KnownErrors) -> Result {
-        let known = known.0.load(Relaxed);
-        // SAFETY: charter 1; the counter is read atomically.
-        to_result(unsafe { bindings::errseq_check(&raw mut (*self.as_ptr()).s_wb_err, known) })
+        to_result(calls::errseq_check(self.wb_err(), known.0.load(Relaxed)))
     }
 
     /// Records a writeback error of `from` that is newer than `known` here, too: `syncfs(2)` reports it once to
     /// each file that is open (Documentation/core-api/errseq.rst). Two callers at a time may both record it. Does
     /// nothing at the last unmount, where nobody is left to hear of it here.
     pub(crate) fn pass_on_errors(&self, from: &Self, known: &KnownErrors) {
-        // SAFETY: charter 1; the counter is atomic.
-        let active = unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).s_active.counter) };
-        if active.load(Relaxed) == 0 {
+        if read_field!(self, s_active.counter) == 0 {
             return;
         }
         let mut seen = known.0.load(Relaxed);
-        // SAFETY: charter 1 for both; the counters are read and written atomically, `seen` is ours.
-        unsafe {
-            let err =
-                bindings::errseq_check_and_advance(&raw mut (*from.as_ptr()).s_wb_err, &mut seen);
-            if err != 0 {
-                bindings::errseq_set(&raw mut (*self.as_ptr()).s_wb_err, err);
-            }
+        let err = calls::errseq_check_and_advance(from.wb_err(), &mut seen);
+        if err != 0 {
+            calls::errseq_set(self.wb_err(), err);
         }
         known.0.store(seen, Relaxed);
     }
@@ -222,12 +208,9 @@ impl StatFs {
     ///
     /// `ESTALE` for a negative dentry, of which some filesystems would read the inode; what the filesystem returns.
     pub(crate) fn read(path: PathRef<'_>) -> Result<Self> {
-        path.positive()?;
-        let mut buf: bindings::kstatfs = pin_init::zeroed();
-        let raw = path.raw();
-        // SAFETY: charter 1 and 10.
-        to_result(unsafe { bindings::vfs_statfs(&raw, (&raw mut buf).cast()) })?;
-        Ok(Self(buf))
+        let mut buf = Self(pin_init::zeroed());
+        to_result(calls::vfs_statfs(&path.as_positive()?, &mut buf))?;
+        Ok(buf)
     }
 
     /// The longest name.
@@ -284,6 +267,16 @@ pub(crate) fn random_uuid() -> [u8; 16] {
     uuid.b
 }
 
+/// Changes a field of the super block `sb`, by `=` or `|=`. For the types below alone, each the only one of its super block.
+macro_rules! field {
+    ($sb:expr, $name:ident $op:tt $value:expr) => {{
+        let (sb, value) = ($sb.as_ptr(), $value);
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else, though others may look, and has
+        // nothing yet that its fields are the operations of.
+        unsafe { (*sb).$name $op value }
+    }};
+}
+
 /// A super block of ours that is being filled: without data yet, but with memory for it.
 pub(crate) struct NewSuper<'a, F: FileSystem> {
     sb: &'a SuperBlock,
@@ -313,48 +306,41 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
             SbFlag::ReadOnly => bindings::ROVL_SB_RDONLY as usize,
             SbFlag::NoSec => bindings::ROVL_SB_NOSEC as usize,
         };
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else, though others may look.
-        unsafe { (*self.sb.as_ptr()).s_flags |= flag }
+        field!(self.sb, s_flags |= flag)
     }
 
     /// Sets how many stacked filesystems are below, itself included.
     pub(crate) fn set_stack_depth(&mut self, depth: i32) {
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else.
-        unsafe { (*self.sb.as_ptr()).s_stack_depth = depth }
+        field!(self.sb, s_stack_depth = depth)
     }
 
     /// Shows the block size of `sb`.
     pub(crate) fn set_block_size_of(&mut self, sb: &SuperBlock) {
-        let (ours, theirs) = (self.sb.as_ptr(), sb.as_ptr());
-        // SAFETY: charter 1 for `sb`, whose block size stays as it is while it is mounted.
-        let (size, bits) = unsafe { ((*theirs).s_blocksize, (*theirs).s_blocksize_bits) };
-        // SAFETY: `self.sb` is being filled: nobody else uses it.
-        unsafe { ((*ours).s_blocksize, (*ours).s_blocksize_bits) = (size, bits) };
+        field!(self.sb, s_blocksize = read_field!(sb, s_blocksize));
+        field!(
+            self.sb,
+            s_blocksize_bits = read_field!(sb, s_blocksize_bits)
+        );
     }
 
     pub(crate) fn set_time_gran(&mut self, gran: u32) {
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else.
-        unsafe { (*self.sb.as_ptr()).s_time_gran = gran }
+        field!(self.sb, s_time_gran = gran)
     }
 
     /// Sets the UUID.
     pub(crate) fn set_uuid(&mut self, uuid: &[u8; 16]) {
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else.
-        unsafe { bindings::rovl_sb_set_uuid(self.sb.as_ptr(), uuid.as_ptr()) }
+        calls::rovl_sb_set_uuid(self.sb, uuid)
     }
 
     /// Sets who answers for extended attributes; without, there are none.
     pub(crate) fn set_xattrs<H: Handlers<F>>(&mut self) {
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else, and it has no inode yet whose
-        // attributes somebody could ask for. The list is a constant, and one of handlers of `F`.
-        unsafe { (*self.sb.as_ptr()).s_xattr = H::LIST.as_ptr() }
+        field!(self.sb, s_xattr = H::LIST.as_ptr())
     }
 
     /// Sets how file handles are made; without, an identifier is number and generation of the inode.
     pub(crate) fn set_export(&mut self, table: ExportTable<F>) {
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else. The kernel crate knows the
-        // type of the table as a stub alone.
-        unsafe { (*self.sb.as_ptr()).s_export_op = core::ptr::from_ref(table.0).cast() }
+        // The kernel crate knows the type of the table as a stub alone.
+        field!(self.sb, s_export_op = core::ptr::from_ref(table.0).cast())
     }
 
     /// Installs the filesystem's data, and the mounts of its layers, which outlive it and all inodes. Nothing can fail here,
@@ -377,6 +363,19 @@ impl<'a, F: FileSystem> FilledSuper<'a, F> {
         self.0
     }
 
+    /// Has directories that fold case do so as in layer `layer`, whose mount outlives ours. `EINVAL` where there is no such
+    /// layer.
+    pub(crate) fn fold_case_as(&mut self, layer: u16) -> Result {
+        let (sb, mnt) = (self.0.as_ptr(), self.0.mounts().get(layer).ok_or(EINVAL)?);
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else. Our names are compared as long as
+        // there are dentries of ours, while the mount keeps the encoding, and by walks that began before: a filesystem frees
+        // its encoding a grace period after it has gone (`utf8_unload()`).
+        unsafe { bindings::rovl_fold_case_as(sb, mnt.sb().as_ptr()) };
+        // SAFETY: charter 1; as above, and the super block has no dentry yet.
+        unsafe { bindings::set_default_d_op(sb, &SuperTable::<F>::FOLDING) };
+        Ok(())
+    }
+
     /// Makes `root` the root directory: what filling ends with.
     ///
     /// # Errors
@@ -394,8 +393,7 @@ impl<'a, F: FileSystem> FilledSuper<'a, F> {
         // SAFETY: charter 1; the call takes the reference over, also where it fails.
         let dentry = unsafe { bindings::d_make_root(inode.as_ptr().cast()) };
         let dentry = NonNull::new(dentry).ok_or(ENOMEM)?;
-        // SAFETY: charter 1; a super block that is being filled is changed by nobody else; `self` is the one that may set it.
-        unsafe { (*self.0.as_ptr()).s_root = dentry.as_ptr() };
+        field!(self.0, s_root = dentry.as_ptr());
         // SAFETY: charter 1 and 3: the super block references its root, which was made of one of its inodes.
         Ok(Rooted(unsafe { OwnDentry::from_raw(dentry.as_ptr()) }))
     }

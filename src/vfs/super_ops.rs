@@ -7,6 +7,7 @@ use super::{
     callback::{c_callback, c_table, FromC, RawDentry, RawInode, RawSuper},
     calls,
     context::{FsContext, Private},
+    dentry::{LookupName, NameSnapshot, WalkFlags},
     fs::FileSystem,
     own::{InodeBox, OwnDentry},
     rcu::RcuError,
@@ -53,14 +54,23 @@ impl<F: FileSystem> SuperTable<F> {
             => Self::real(d, kind);
         fn d_revalidate(
             _dir: RawInode,
-            _name: *const bindings::qstr,
+            name: *const bindings::qstr,
             d: RawDentry,
             flags: u32,
         ) -> i32
-            => Self::revalidate(d, flags);
+            => Self::revalidate(name, d, flags);
         fn d_weak_revalidate(d: RawDentry, flags: u32) -> i32
             => Self::weak_revalidate(d, flags);
     }
+
+    /// As [`DENTRY`](Self::DENTRY), of a super block some of whose directories fold case.
+    pub(super) const FOLDING: bindings::dentry_operations = bindings::dentry_operations {
+        #[cfg(CONFIG_UNICODE)]
+        d_hash: Some(bindings::generic_ci_d_hash),
+        #[cfg(CONFIG_UNICODE)]
+        d_compare: Some(bindings::generic_ci_d_compare),
+        ..Self::DENTRY
+    };
 
     /// # Safety
     ///
@@ -154,21 +164,38 @@ impl<F: FileSystem> SuperTable<F> {
         let Some(real) = F::real(dentry, kind == bindings::d_real_type_D_REAL_METADATA) else {
             return dentry.as_ptr();
         };
-        let op = if real.is_union() {
-            // SAFETY: charter 1; a dentry with the flag has the operations, and those are constant.
-            unsafe { (*(*real.as_ptr()).d_op).d_real }
-        } else {
-            None
-        };
-        match op {
+        match real.operations().and_then(|ops| ops.d_real) {
             // SAFETY: charter 1: `real` is referenced as long as `dentry` is; the kind is one that the VFS passed.
             Some(op) => unsafe { op(real.as_ptr(), kind) },
             None => real.as_ptr(),
         }
     }
 
-    fn revalidate(dentry: &OwnDentry<F>, flags: u32) -> Result<bool, RcuError> {
+    fn revalidate(
+        name: LookupName<'_>,
+        dentry: &OwnDentry<F>,
+        flags: u32,
+    ) -> Result<bool, RcuError> {
+        if dentry.is_missing() {
+            return Self::revalidate_missing(name, dentry, flags);
+        }
         Self::do_revalidate(dentry, flags, false)
+    }
+
+    /// A name that was not there. It was looked up in a directory that folds case, or would not be asked about here: what is
+    /// created now gets the name that its creator gave it, not that of an earlier lookup.
+    fn revalidate_missing(
+        name: LookupName<'_>,
+        dentry: &OwnDentry<F>,
+        flags: u32,
+    ) -> Result<bool, RcuError> {
+        if flags & (bindings::ROVL_LOOKUP_CREATE | bindings::ROVL_LOOKUP_RENAME_TARGET) == 0 {
+            return Ok(true);
+        }
+        if flags & bindings::ROVL_LOOKUP_RCU != 0 {
+            return Err(RcuError::WouldBlock);
+        }
+        Ok(NameSnapshot::take(dentry).as_bytes() == name.as_bytes())
     }
 
     fn weak_revalidate(dentry: &OwnDentry<F>, flags: u32) -> Result<bool, RcuError> {
@@ -176,10 +203,8 @@ impl<F: FileSystem> SuperTable<F> {
     }
 
     fn do_revalidate(dentry: &OwnDentry<F>, flags: u32, weak: bool) -> Result<bool, RcuError> {
-        if flags & bindings::ROVL_LOOKUP_RCU != 0 {
-            // Layers that revalidate (remote ones) may have to ask a server.
-            return Err(RcuError::WouldBlock);
-        }
+        // Layers that revalidate (remote ones) may have to ask a server.
+        let flags = WalkFlags::with_references(flags).ok_or(RcuError::WouldBlock)?;
         Ok(F::revalidate(dentry, flags, weak)?)
     }
 }
@@ -202,27 +227,26 @@ impl<T> Out<'_, T> {
 }
 
 /// What a shrinker is asked for.
-pub(super) struct Shrink<'a>(*mut bindings::shrink_control, PhantomData<&'a ()>);
+pub(super) struct Shrink<'a>(&'a bindings::shrink_control);
 
 impl Shrink<'_> {
     /// # Safety
     ///
     /// The argument of a callback, used during the callback alone.
     pub(super) unsafe fn from_raw(control: *mut bindings::shrink_control) -> Self {
-        Self(control, PhantomData)
+        // SAFETY: by the contract: the caller waits for the callback, and nobody else knows the structure.
+        Self(unsafe { &*control })
     }
 
     /// Whether the whole machine is short of memory. What a filesystem caches is not counted by cgroup: one that is
     /// at its limit would have that of others freed, over and over, and gain nothing.
     fn is_global(&self) -> bool {
-        // SAFETY: the request is the callback's for its duration.
-        unsafe { bindings::rovl_shrink_is_global(self.0) }
+        calls::rovl_shrink_is_global(self.0)
     }
 
     /// How many objects are to be freed.
     fn wanted(&self) -> usize {
-        // SAFETY: the request is the callback's for its duration.
-        unsafe { (*self.0).nr_to_scan }
+        self.0.nr_to_scan
     }
 }
 

@@ -2,6 +2,7 @@
 
 //! Flag words, set-once references, errors of a task and the per-inode operation lock.
 
+use super::calls;
 use crate::bindings;
 use core::{
     marker::PhantomData,
@@ -9,13 +10,10 @@ use core::{
 };
 use kernel::{
     error::to_result,
+    ffi::c_void,
     prelude::*,
-    sync::{
-        aref::{ARef, AlwaysRefCounted},
-        atomic::{Acquire, Atomic, Full, Relaxed},
-        Arc, ArcBorrow,
-    },
-    types::Opaque,
+    sync::atomic::{Acquire, Atomic, Full, Relaxed},
+    types::{ForeignOwnable, Opaque},
 };
 
 /// A word of independent flags, a set of the type `S` (see [`kernel::impl_flags!`]), read and changed without a lock.
@@ -97,29 +95,43 @@ impl OwnError {
     }
 }
 
-/// A reference that is set at most once and owned from then on.
+/// A counted reference that is set at most once and owned from then on; a word.
+///
+/// Not the kernel crate's `SetOnce`: whoever comes second finds the first one's value at once.
 ///
 /// # Invariants
 ///
-/// Null, or a pointer whose reference this value owns.
-pub(crate) struct OnceRef<T: AlwaysRefCounted>(Atomic<*mut T>, PhantomData<ARef<T>>);
+/// Null, or what `P::into_foreign()` returned for a value that this one owns.
+///
+/// # Examples
+///
+/// ```ignore
+/// let file: Once<ARef<LayerFile>> = Once::new();
+/// if file.get().is_none() {
+///     // Where another task was quicker its file is used, and this one closed.
+///     drop(file.set(open()?));
+/// }
+/// let file = file.get().ok_or(EIO)?;
+/// ```
+pub(crate) struct Once<P: ForeignOwnable>(Atomic<*mut c_void>, PhantomData<P>);
 
-// SAFETY: the value owns an `ARef` that is set once, atomically.
-unsafe impl<T: AlwaysRefCounted + Send + Sync> Send for OnceRef<T> {}
-// SAFETY: as above; `&OnceRef` gives out `&T` alone.
-unsafe impl<T: AlwaysRefCounted + Send + Sync> Sync for OnceRef<T> {}
+// SAFETY: the value owns a `P` that is set once, atomically.
+unsafe impl<P: ForeignOwnable + Send + Sync> Send for Once<P> {}
+// SAFETY: as for `Send`; a `&Once` gives out what a `&P` does, and takes a `P`.
+unsafe impl<P: ForeignOwnable + Send + Sync> Sync for Once<P> {}
 
-impl<T: AlwaysRefCounted> OnceRef<T> {
+impl<P: ForeignOwnable> Once<P> {
     /// Unset.
     pub(crate) const fn new() -> Self {
         Self(Atomic::new(ptr::null_mut()), PhantomData)
     }
 
-    /// The referenced object, if set.
+    /// What is referenced, if set.
     #[inline]
-    pub(crate) fn get(&self) -> Option<&T> {
+    pub(crate) fn get(&self) -> Option<P::Borrowed<'_>> {
+        let value = NonNull::new(self.0.load(Acquire))?;
         // SAFETY: by the type invariant the reference is ours until `self` is dropped.
-        unsafe { self.0.load(Acquire).as_ref() }
+        Some(unsafe { P::borrow(value.as_ptr()) })
     }
 
     /// Sets the reference.
@@ -127,71 +139,27 @@ impl<T: AlwaysRefCounted> OnceRef<T> {
     /// # Errors
     ///
     /// Gives `value` back where one was set before.
-    pub(crate) fn set(&self, value: ARef<T>) -> Result<(), ARef<T>> {
-        let new = ARef::into_raw(value);
-        match self.0.cmpxchg(ptr::null_mut(), new.as_ptr(), Full) {
+    pub(crate) fn set(&self, value: P) -> Result<(), P> {
+        let new = value.into_foreign();
+        match self.0.cmpxchg(ptr::null_mut(), new, Full) {
             Ok(_) => Ok(()),
             // SAFETY: the reference was not stored.
-            Err(_) => Err(unsafe { ARef::from_raw(new) }),
+            Err(_) => Err(unsafe { P::from_foreign(new) }),
         }
     }
 }
 
-impl<T: AlwaysRefCounted> Drop for OnceRef<T> {
+impl<P: ForeignOwnable> Drop for Once<P> {
     fn drop(&mut self) {
-        if let Some(ptr) = NonNull::new(self.0.load(Relaxed)) {
-            // SAFETY: by the type invariant the reference is ours; nobody else reads the value any more.
-            drop(unsafe { ARef::from_raw(ptr) });
-        }
-    }
-}
-
-/// An [`Arc`] that is set at most once; a word.
-///
-/// # Invariants
-///
-/// The word is 0 or a pointer that came from `Arc::into_raw`, whose reference this value owns.
-pub(crate) struct OnceArc<T>(Atomic<usize>, PhantomData<Arc<T>>);
-
-impl<T: Send + Sync> OnceArc<T> {
-    /// Unset.
-    pub(crate) const fn new() -> Self {
-        Self(Atomic::new(0), PhantomData)
-    }
-
-    /// The value, if set.
-    #[inline]
-    pub(crate) fn get(&self) -> Option<ArcBorrow<'_, T>> {
-        match self.0.load(Acquire) {
-            0 => None,
-            // SAFETY: by the type invariant; the reference is given back by `drop` alone.
-            word => Some(unsafe { ArcBorrow::from_raw(word as *const T) }),
-        }
-    }
-
-    /// Sets the value, unless one is set.
-    pub(crate) fn set(&self, value: Arc<T>) {
-        let ptr = Arc::into_raw(value);
-        if self.0.cmpxchg(0, ptr as usize, Full).is_err() {
-            // SAFETY: the reference was not stored.
-            drop(unsafe { Arc::from_raw(ptr) });
-        }
-    }
-}
-
-impl<T> Drop for OnceArc<T> {
-    fn drop(&mut self) {
-        let word = self.0.load(Relaxed);
-        if word != 0 {
-            // SAFETY: by the type invariant the reference is ours.
-            drop(unsafe { Arc::from_raw(word as *const T) });
-        }
+        // SAFETY: by the type invariant the reference is ours; nobody else reads the value any more.
+        drop(unsafe { P::try_from_foreign(self.0.load(Relaxed)) });
     }
 }
 
 /// The lock that serialises copy-up and link-count changes of one inode; lockdep knows it by the
 /// stacking depth of its super block.
 #[pin_data]
+#[repr(transparent)]
 pub(super) struct OpLock {
     #[pin]
     mutex: Opaque<bindings::mutex>,
@@ -215,20 +183,17 @@ impl OpLock {
 
     /// Puts the lock into the lockdep class of stacking depth `depth`; before its first use.
     pub(super) fn set_depth(&self, depth: i32) {
-        // SAFETY: the mutex is initialised.
-        unsafe { bindings::rovl_oplock_class(self.mutex.get(), depth) }
+        calls::rovl_oplock_class(self, depth)
     }
 
     /// Takes the lock, which [`unlock`](Self::unlock) gives back; `EINTR` where a fatal signal came first.
     pub(super) fn lock_killable(&self) -> Result {
-        // SAFETY: the mutex is initialised.
-        to_result(unsafe { bindings::rovl_oplock_killable(self.mutex.get()) })
+        to_result(calls::rovl_oplock_killable(self))
     }
 
     /// Takes the lock.
     pub(super) fn lock(&self) {
-        // SAFETY: the mutex is initialised.
-        unsafe { bindings::mutex_lock(self.mutex.get()) };
+        calls::mutex_lock(self)
     }
 
     /// Gives the lock back.

@@ -6,8 +6,9 @@
 
 use super::{
     callback::{c_table, RawDentry, RawIdmap, RawInode},
+    calls,
     fs::FileSystem,
-    mount::PathRef,
+    mount::{PathRef, WritePath},
     outbuf::OutBuf,
     to_len, Dentry, OwnDentry, OwnInode,
 };
@@ -22,6 +23,19 @@ use kernel::{
 /// The longest name of an extended attribute.
 pub(crate) const NAME_MAX: usize = bindings::XATTR_NAME_MAX as usize;
 
+/// The longest value.
+const SIZE_MAX: usize = bindings::XATTR_SIZE_MAX as usize;
+
+/// That the system calls would let name and value through: filesystems count on it.
+#[inline]
+fn check(name: &CStr, value: &[u8]) -> Result {
+    match name.to_bytes().len() {
+        1..=NAME_MAX if value.len() <= SIZE_MAX => Ok(()),
+        1..=NAME_MAX => Err(E2BIG),
+        _ => Err(ERANGE),
+    }
+}
+
 /// Attributes that are created only, or replaced only.
 #[derive(Clone, Copy)]
 pub(crate) struct SetFlags(pub(super) i32);
@@ -35,7 +49,7 @@ impl SetFlags {
 ///
 /// # Errors
 ///
-/// `ENODATA`, `ERANGE` where `buf` is too short, `EOPNOTSUPP`.
+/// `ENODATA`, `ERANGE` where `buf` is too short or `name` is too long or empty, `EOPNOTSUPP`.
 pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usize> {
     let mut out = OutBuf::over(buf);
     get_into(path, name, &mut out)?;
@@ -44,6 +58,7 @@ pub(crate) fn get(path: PathRef<'_>, name: &CStr, buf: &mut [u8]) -> Result<usiz
 
 /// As [`get`], into what a caller of ours lent.
 pub(crate) fn get_into(path: PathRef<'_>, name: &CStr, out: &mut OutBuf<'_>) -> Result {
+    check(name, &[])?;
     path.dentry().positive()?;
     let (idmap, dentry) = (path.idmap().as_ptr(), path.dentry().as_ptr());
     let read = |at, size| {
@@ -90,7 +105,13 @@ pub(crate) fn get_all(path: PathRef<'_>, name: &CStr) -> Result<KVVec<u8>> {
 }
 
 /// Sets `name`, through the VFS with the current credentials.
-pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags) -> Result {
+///
+/// # Errors
+///
+/// `ERANGE` for a name that is too long or empty, `E2BIG` for a value that is too long; what the filesystem or a security
+/// module returns.
+pub(crate) fn set(path: WritePath<'_>, name: &CStr, value: &[u8], flags: SetFlags) -> Result {
+    check(name, value)?;
     path.dentry().positive()?;
     // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string, and the
     // value has the given length.
@@ -107,16 +128,14 @@ pub(crate) fn set(path: PathRef<'_>, name: &CStr, value: &[u8], flags: SetFlags)
 }
 
 /// Removes `name`.
-pub(crate) fn remove(path: PathRef<'_>, name: &CStr) -> Result {
-    path.dentry().positive()?;
-    // SAFETY: charter 1 and 2: mount and dentry are referenced, the dentry is positive; the name is a C string.
-    to_result(unsafe {
-        bindings::vfs_removexattr(
-            path.idmap().as_ptr(),
-            path.dentry().as_ptr(),
-            name.as_char_ptr(),
-        )
-    })
+///
+/// # Errors
+///
+/// `ENODATA`; as for [`set`].
+pub(crate) fn remove(path: WritePath<'_>, name: &CStr) -> Result {
+    check(name, &[])?;
+    let dentry = path.dentry().as_positive()?;
+    to_result(calls::vfs_removexattr(path.idmap(), dentry, name.into()))
 }
 
 /// Lists the names, each ended by a NUL, into `buf`; an empty `buf` asks for the length alone.
@@ -139,11 +158,8 @@ pub(crate) fn list_into(dentry: &Dentry, out: &mut OutBuf<'_>) -> Result {
 
 /// Asks the security modules whether copying `name` up is wanted; `Ok(false)` where it is not.
 pub(crate) fn copy_up_wanted(source: &Dentry, name: &CStr) -> Result<bool> {
-    source.positive()?;
-    // SAFETY: charter 1 and 2: the dentry is referenced and positive; the name is a C string.
-    match to_result(unsafe {
-        bindings::rovl_security_inode_copy_up_xattr(source.as_ptr(), name.as_char_ptr())
-    }) {
+    let wanted = calls::rovl_security_inode_copy_up_xattr(source.as_positive()?, name.into());
+    match to_result(wanted) {
         Err(e) if e == ECANCELED => Ok(false),
         Err(e) if e != EOPNOTSUPP => Err(e),
         _ => Ok(true),
@@ -151,6 +167,27 @@ pub(crate) fn copy_up_wanted(source: &Dentry, name: &CStr) -> Result<bool> {
 }
 
 /// A handler for the names with one prefix.
+///
+/// # Examples
+///
+/// ```ignore
+/// struct Trusted;
+///
+/// impl Handler<Overlay> for Trusted {
+///     const PREFIX: &'static CStr = c"trusted.";
+///     fn get(dentry: &Dentry, inode: &Inode, suffix: &CStr, out: &mut OutBuf<'_>) -> Result { /* … */ }
+///     fn set(
+///         dentry: &Dentry,
+///         inode: &Inode,
+///         suffix: &CStr,
+///         value: Option<&[u8]>,
+///         flags: SetFlags,
+///     ) -> Result { /* … */ }
+/// }
+///
+/// // The second gets the names that the first does not take.
+/// sb.set_xattrs::<(Trusted, Other)>();
+/// ```
 pub(crate) trait Handler<F: FileSystem>: 'static {
     /// The prefix, with its dot; empty for all names that no earlier handler takes.
     const PREFIX: &'static CStr;
@@ -228,5 +265,30 @@ impl<F: FileSystem, H: Handler<F>> Table<F, H> {
     ) -> Result<usize> {
         H::get(dentry, inode, suffix, &mut out)?;
         Ok(out.len())
+    }
+}
+
+#[kernel::macros::kunit_tests(rovl_xattr)]
+mod tests {
+    use super::*;
+    use crate::vfs::{mount::Path, CBuf};
+
+    /// No more gets through than by the system calls.
+    #[test]
+    fn limits() -> Result {
+        let longest: KVec<u8> = KVec::from_elem(b'a', NAME_MAX, GFP_KERNEL)?;
+        let longer: KVec<u8> = KVec::from_elem(b'a', NAME_MAX + 1, GFP_KERNEL)?;
+        let (longest, longer) = (CBuf::new(&longest)?, CBuf::new(&longer)?);
+        let value: KVVec<u8> = KVVec::from_elem(0, SIZE_MAX + 1, GFP_KERNEL)?;
+        assert_eq!(check(longest.as_cstr(), &[]), Ok(()));
+        assert_eq!(check(longer.as_cstr(), &[]), Err(ERANGE));
+        assert_eq!(check(c"", &[]), Err(ERANGE));
+        assert_eq!(check(c"user.a", &value), Err(E2BIG));
+        let largest = value.get(..SIZE_MAX).unwrap_or_default();
+        assert_eq!(check(c"user.a", largest), Ok(()));
+
+        let root = Path::resolve(c"/")?;
+        assert_eq!(get(root.as_ref(), longer.as_cstr(), &mut []), Err(ERANGE));
+        Ok(())
     }
 }

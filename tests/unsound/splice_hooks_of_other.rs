@@ -17,5 +17,5 @@ fn misuse<B: FileSystem, H: IoHooks<B>>(
     real: &File,
     cred: &Credential,
 ) -> Result<usize> {
-    request.pass::<H>(real, cred)
+    request.pass::<H>(real, cred, None)
 }

@@ -23,7 +23,7 @@ use crate::{
         mount::options::Fsync,
         object::{
             inode::{self, Dir, DirFlag, NameMark},
-            protected::COPIED_FLAGS,
+            protected::KEPT_FLAGS,
         },
         union::{Dentry, Inode, OpenFile, Overlay},
     },
@@ -34,12 +34,12 @@ use crate::{
         dirop::{self, Creating, New, Renaming},
         file::{self, LayerFile},
         log::warn_limited,
-        mount::{MountAccess, PathRef, Writing},
-        sync::OnceRef,
+        mount::{MountAccess, PathRef, WritePath, Writing},
+        sync::Once,
         CBuf, Mode, NameSnapshot, OpGuard, Ref,
     },
 };
-use kernel::{fs::File, prelude::*};
+use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
 /// How much of an object is wanted in upper.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -209,7 +209,7 @@ impl<'a> Source<'a> {
             None
         };
         let mode = stat.mode();
-        let flags = if inode.flags() & COPIED_FLAGS != 0 && (mode.is_reg() || mode.is_dir()) {
+        let flags = if inode.flags() & KEPT_FLAGS != 0 && (mode.is_reg() || mode.is_dir()) {
             file_flags(lower)?
         } else {
             None
@@ -229,8 +229,8 @@ impl<'a> Source<'a> {
 /// The files that a copy-up opens, which are closed when no lock is held any more: to close a file of a layer may mean to
 /// wait for a daemon, and that one for a freeze.
 struct Files {
-    from: OnceRef<LayerFile>,
-    to: OnceRef<LayerFile>,
+    from: Once<ARef<LayerFile>>,
+    to: Once<ARef<LayerFile>>,
 }
 
 fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
@@ -240,8 +240,8 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
     let (mnt, work) = fs.work()?;
     let source = Source::read(inode, parent, want)?;
     let files = Files {
-        from: OnceRef::new(),
-        to: OnceRef::new(),
+        from: Once::new(),
+        to: Once::new(),
     };
 
     // One copy-up of an object at a time; others wait and find it done.
@@ -326,7 +326,7 @@ enum Unseen<'a, Entry> {
     /// An entry of the work directory.
     Entry(Entry),
     /// What upper has without data.
-    Bare(Bare<'a>),
+    Bare(KBox<Bare<'a>>),
 }
 
 /// A copy without data.
@@ -378,8 +378,8 @@ impl<'a> Planned<'a> {
     /// Creates the empty object.
     fn stage(self) -> Result<Staged<'a>> {
         if let Place::Name(parent) = self.place {
-            let _section = self.access.start_write();
-            parent.set_impure()?;
+            let section = self.access.start_write();
+            parent.set_impure(section.writing())?;
         }
         let object = cred::scope_copy_up(self.dentry, || self.create())?;
         Ok(Staged { plan: self, object })
@@ -389,7 +389,7 @@ impl<'a> Planned<'a> {
     fn stage_again(self, upper: PathRef<'a>) -> Result<Staged<'a>> {
         Ok(Staged {
             plan: self,
-            object: Unseen::Bare(Bare::read(upper)?),
+            object: Unseen::Bare(KBox::new(Bare::read(upper)?, GFP_KERNEL)?),
         })
     }
 
@@ -406,7 +406,9 @@ impl<'a> Planned<'a> {
             // Permissions come later: the umask would mutilate them here.
             None => New::Node(Mode(stat.mode().file_type()), stat.rdev()),
         };
-        Ok(Unseen::Entry(Parked::create(self.access, self.work, new)?))
+        let made = Parked::create(self.access, self.work, new)?;
+        self.fs.check_folding(made.path()?.dentry())?;
+        Ok(Unseen::Entry(made))
     }
 
     fn copy_file(&self, from: &File, to: &File, len: i64) -> Result {
@@ -420,7 +422,7 @@ impl<'a> Planned<'a> {
     fn link<'w>(
         &self,
         writing: Writing<'w>,
-        dir: PathRef<'w>,
+        dir: WritePath<'w>,
         object: &vfs::Dentry,
     ) -> Result<Ref<'w, vfs::Dentry>> {
         let name = NameSnapshot::take(self.dentry);
@@ -437,15 +439,15 @@ impl<'a> Planned<'a> {
             return Ok(());
         };
         let section = self.access.start_write();
-        parent.set_impure()?;
-        let dir = parent.expect_upper()?;
+        parent.set_impure(section.writing())?;
+        let dir = section.writing().path(parent.expect_upper()?.dentry())?;
         self.link(section.writing(), dir, upper)?;
         self.restore_times(dir);
         Ok(())
     }
 
     /// Copy-up is no change of the directory that users should see; best effort.
-    fn restore_times(&self, dir: PathRef<'_>) {
+    fn restore_times(&self, dir: WritePath<'_>) {
         if let Some(inode) = dir.dentry().inode() {
             let lock = inode.lock();
             if let Err(e) = Iattr::times(&self.source.parent_stat).apply(dir, &lock) {
@@ -497,8 +499,8 @@ impl<'a> Staged<'a> {
                 if let Unseen::Bare(bare) = &self.object {
                     // Its data is still below; what was written here needs no room.
                     let _ = file::punch(to, len);
-                    let _section = plan.access.start_write();
-                    let _ = bare.restore();
+                    let section = plan.access.start_write();
+                    let _ = bare.restore(section.writing());
                 }
                 Err(e)
             }
@@ -524,7 +526,7 @@ impl<'a> Copied<'a> {
             object,
         };
         match &filled.object {
-            Unseen::Bare(bare) if plan.want == Want::Data => bare.restore()?,
+            Unseen::Bare(bare) if plan.want == Want::Data => bare.restore(writing)?,
             Unseen::Bare(_) => {}
             _ => filled.copy_metadata()?,
         }
@@ -534,11 +536,11 @@ impl<'a> Copied<'a> {
 }
 
 impl Filled<'_> {
-    fn path(&self) -> Result<PathRef<'_>> {
+    fn path(&self) -> Result<WritePath<'_>> {
         match &self.object {
-            Unseen::Unnamed(file) => Ok(PathRef::of_file(file)),
+            Unseen::Unnamed(file) => self.writing.path(PathRef::of_file(file).dentry()),
             Unseen::Entry(temp) => temp.path(),
-            Unseen::Bare(bare) => Ok(bare.path()),
+            Unseen::Bare(bare) => self.writing.path(bare.path().dentry()),
         }
     }
 
@@ -569,7 +571,7 @@ impl Filled<'_> {
     fn publish(self) -> Result {
         let plan = self.plan;
         if let Unseen::Bare(bare) = &self.object {
-            bare.complete(plan.fs, plan.want == Want::Nothing)?;
+            bare.complete(self.writing, plan.fs, plan.want == Want::Nothing)?;
             inode::set_whole(plan.held);
             plan.source.inode.refresh();
             return Ok(());
@@ -582,7 +584,7 @@ impl Filled<'_> {
             plan.held.unhash();
             return Ok(());
         };
-        let dir = parent.expect_upper()?;
+        let dir = self.writing.path(parent.expect_upper()?.dentry())?;
         let upper = match self.object {
             // The linked dentry counts, not that of the unnamed file: it has name and parent.
             Unseen::Unnamed(file) => {

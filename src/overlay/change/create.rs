@@ -93,10 +93,11 @@ pub(crate) fn link(old: &Dentry, new: Child<'_>) -> Result {
     let write = fs.work()?.0.want_write()?;
     cred::scope(fs.creds(), |_| {
         if inode.reals().origin().is_some() {
-            new.parent_dir()?.set_impure()?;
+            new.parent_dir()?.set_impure(write.writing())?;
         }
         if inode.is_bare() {
-            redirect::record(old, inode.expect_upper()?, How::Path)?;
+            let upper = write.writing().path(inode.expect_upper()?.dentry())?;
+            redirect::record(old, upper, How::Path)?;
         }
         create_entry(write.writing(), new, Entry::Link(&held))
     })
@@ -113,7 +114,9 @@ fn create_entry(writing: Writing<'_>, child: Child<'_>, entry: Entry<'_>) -> Res
             Entry::Link(held) => New::Link(held.inode().expect_upper()?.dentry()),
         };
         let upper = Creating::start(writing, dir, child.name())?.create(new)?;
-        let path = writing.mnt().path(&upper)?;
+        let checked = child.fs().check_folding(&upper);
+        checked.inspect_err(|_| temp::discard(writing, dir, &upper))?;
+        let path = writing.path(&upper)?;
         // Where redirects are made the layers below grow no names while they are not mounted.
         if path.dentry().is_dir() && parent.reals().is_merged() && child.fs().makes_redirects() {
             // It spares later lookups the lower layers, no more: it may fail.
@@ -177,6 +180,7 @@ fn create_over_whiteout<'a>(
     let is_dir = matches!(new, New::Node(mode, _) if mode.is_dir());
     let temp = Temp::create(writing, work, new)?;
     let made = temp.path()?;
+    child.fs().check_folding(made.dentry())?;
     let flags = if is_dir { rename_flags::EXCHANGE } else { 0 };
     let renaming = Renaming::start_two(writing, (work, made.dentry()), (dir, &whiteout), flags)?;
     if let Some((mode, default, access)) = inherited {
@@ -215,13 +219,13 @@ pub(crate) fn tmpfile<'a>(
         return Err(EOPNOTSUPP);
     }
     copy_up::copy_up(&dentry.own_parent())?;
-    let _write = fs.work()?.0.want_write()?;
+    let write = fs.work()?.0.want_write()?;
     let new = prepare(idmap, dentry, dir, mode, 0)?;
     let (mode, owner) = (new.mode(), new.owner());
     cred::scope(fs.creds(), |original| {
         let creator = cred::creator(original, NewEntry::Unnamed(&file), owner, mode)?;
         cred::scope(&creator, |_| {
-            let parent = dir.upper_path().ok_or(EROFS)?;
+            let parent = write.writing().path(dir.upper().ok_or(EROFS)?)?;
             let (data, upper) = RegularFile::open_unnamed(&mut file, parent, mode)?;
             dentry.marks().set(NameMark::UpperAlias);
             let inode = Object::in_upper(upper.as_ref().dentry().get())

@@ -8,7 +8,7 @@ use crate::{
     vfs::{
         attr::{statx, Iattr, Stat},
         file,
-        mount::PathRef,
+        mount::{PathRef, WritePath, Writing},
     },
 };
 use kernel::{fs::File, prelude::*};
@@ -95,31 +95,33 @@ impl<'a> Bare<'a> {
     }
 
     /// Gives it back what writing its data took away.
-    pub(super) fn restore(&self) -> Result {
+    pub(super) fn restore(&self, writing: Writing<'_>) -> Result {
+        let upper = writing.path(self.upper.dentry())?;
         {
-            let lock = self.upper.positive()?.lock();
-            metadata::set_attributes(self.upper, &self.stat, &lock)?;
+            let lock = upper.positive()?.lock();
+            metadata::set_attributes(upper, &self.stat, &lock)?;
         }
         match &self.capability {
-            Some(value) => metadata::set_capability(self.upper, value),
+            Some(value) => metadata::set_capability(upper, value),
             None => Ok(()),
         }
     }
 
-    fn set_size(&self, size: i64) -> Result {
-        let lock = self.upper.positive()?.lock();
-        Iattr::size(size).apply(self.upper, &lock)
-    }
-
     /// Takes the mark away; `truncate` where the data is no more.
-    pub(super) fn complete(&self, fs: &Overlay, truncate: bool) -> Result {
+    pub(super) fn complete(&self, writing: Writing<'_>, fs: &Overlay, truncate: bool) -> Result {
+        let upper = writing.path(self.upper.dentry())?;
         if truncate {
-            self.set_size(0)?;
+            set_size(upper, 0)?;
         }
-        marks::clear_metacopy(fs, self.upper).inspect_err(|_| {
+        marks::clear_metacopy(fs, upper).inspect_err(|_| {
             if truncate {
-                let _ = self.set_size(self.stat.size());
+                let _ = set_size(upper, self.stat.size());
             }
         })
     }
+}
+
+fn set_size(path: WritePath<'_>, size: i64) -> Result {
+    let lock = path.positive()?.lock();
+    Iattr::size(size).apply(path, &lock)
 }

@@ -13,7 +13,7 @@ use crate::{
         attr::{fl, FileAttr, Iattr, Stat},
         inode::InodeGuard,
         log::warn_limited,
-        mount::PathRef,
+        mount::{PathRef, WritePath},
         xattr::{self, SetFlags},
         Mode,
     },
@@ -21,7 +21,7 @@ use crate::{
 use kernel::prelude::*;
 
 /// Gives an upper object mode, owner and times of `stat`.
-pub(crate) fn set_attributes(to: PathRef<'_>, stat: &Stat, lock: &InodeGuard<'_>) -> Result {
+pub(crate) fn set_attributes(to: WritePath<'_>, stat: &Stat, lock: &InodeGuard<'_>) -> Result {
     let mut all = Iattr::owner(stat).and(Iattr::times(stat));
     if !stat.mode().is_lnk() {
         all = all.and(Iattr::mode(stat.mode()));
@@ -58,7 +58,7 @@ fn is_empty_capability(e: Error) -> bool {
 }
 
 /// Gives `path` file capabilities that it had.
-pub(crate) fn set_capability(path: PathRef<'_>, value: &[u8]) -> Result {
+pub(crate) fn set_capability(path: WritePath<'_>, value: &[u8]) -> Result {
     xattr::set(path, CAPABILITY, value, SetFlags::ANY)
 }
 
@@ -68,7 +68,7 @@ fn must_copy(name: &[u8]) -> bool {
 }
 
 /// Copies the extended attributes of `from` that users see to `to`.
-pub(crate) fn copy_xattrs(own: Namespace, from: PathRef<'_>, to: PathRef<'_>) -> Result {
+pub(crate) fn copy_xattrs(own: Namespace, from: PathRef<'_>, to: WritePath<'_>) -> Result {
     if !from.dentry().positive()?.has_listxattr() || !to.dentry().positive()?.has_listxattr() {
         return Ok(());
     }
@@ -96,7 +96,7 @@ pub(crate) fn copy_xattrs(own: Namespace, from: PathRef<'_>, to: PathRef<'_>) ->
     Ok(())
 }
 
-fn copy_xattr(from: PathRef<'_>, to: PathRef<'_>, name: &CStr) -> Result {
+fn copy_xattr(from: PathRef<'_>, to: WritePath<'_>, name: &CStr) -> Result {
     if let Some(kind) = AclType::of_xattr(name) {
         return match Acl::read(from, kind) {
             Err(e) if e == ENODATA || e == EOPNOTSUPP => Ok(()),
@@ -133,7 +133,7 @@ fn is_unsupported(e: Error) -> bool {
 
 /// Gives `to` the `chattr` flags `old` of an object behind `inode`; append-only and immutable go into an attribute, as they
 /// would keep a staged object from being linked.
-pub(crate) fn set_file_flags(inode: &Inode, old: &FileAttr, to: PathRef<'_>) -> Result {
+pub(crate) fn set_file_flags(inode: &Inode, old: &FileAttr, to: WritePath<'_>) -> Result {
     let copied = old.flags() & (fl::SYNC | fl::NOATIME);
     if old.flags() & (fl::APPEND | fl::IMMUTABLE) != 0 {
         match protected::store(inode, to, old) {
@@ -145,7 +145,7 @@ pub(crate) fn set_file_flags(inode: &Inode, old: &FileAttr, to: PathRef<'_>) -> 
         return Ok(());
     }
     let mut new = FileAttr::common();
-    match new.read(to) {
+    match new.read(*to) {
         Err(e) if is_unsupported(e) => {
             warn_limited!("copying fileattr: no support on upper\n");
             return Ok(());

@@ -131,6 +131,7 @@ pub(crate) fn clear_empty<'a>(
     }
     let temp = Temp::create(writing, work, New::Node(stat.mode(), 0))?;
     let made = temp.path()?;
+    child.fs().check_folding(made.dentry())?;
     let renaming = Renaming::start_two(
         writing,
         (work, made.dentry()),

@@ -18,7 +18,7 @@ use crate::overlay::{
 use crate::vfs::{
     cred,
     dirop::{rename_flags, Renaming},
-    mount::{PathRef, Writing},
+    mount::{WritePath, Writing},
     CBuf, OpGuard,
 };
 use kernel::prelude::*;
@@ -48,7 +48,7 @@ fn can_move(inode: &Inode) -> bool {
 fn keep_lower_part(
     child: Child<'_>,
     inode: &Inode,
-    upper: PathRef<'_>,
+    upper: WritePath<'_>,
     to: &Inode,
     within: bool,
 ) -> Result {
@@ -142,10 +142,10 @@ impl Plan<'_> {
         let (old_origin, new_origin) = (origin(old_inode), new_inode.is_some_and(origin));
         if !same_dir {
             if old_origin {
-                new_dir.set_impure()?;
+                new_dir.set_impure(writing)?;
             }
             if !self.overwrite && new_origin {
-                old_dir.set_impure()?;
+                old_dir.set_impure(writing)?;
             }
         }
 
@@ -159,8 +159,7 @@ impl Plan<'_> {
         if !is_upper_of(old_inode, renaming.old()) {
             return Err(ESTALE);
         }
-        let mnt = writing.mnt();
-        let target = mnt.path(renaming.new())?;
+        let target = writing.path(renaming.new())?;
         let as_expected = match (
             new_inode.filter(|_| new.marks().test(NameMark::UpperAlias)),
             &replaced,
@@ -170,7 +169,7 @@ impl Plan<'_> {
             (None, _) if target.dentry().is_negative() => self.flags & rename_flags::EXCHANGE == 0,
             (None, _) => {
                 new.marks().test(NameMark::Whiteout)
-                    && whiteout::is_whiteout(new.fs().namespace(), target, true)
+                    && whiteout::is_whiteout(new.fs().namespace(), *target, true)
             }
         };
         if !as_expected || renaming.old().inode() == target.dentry().inode() {
@@ -180,7 +179,7 @@ impl Plan<'_> {
         keep_lower_part(
             old,
             old_inode,
-            mnt.path(renaming.old())?,
+            writing.path(renaming.old())?,
             &new_dir,
             same_dir,
         )?;

@@ -209,10 +209,11 @@ impl DirCache {
         drop(old);
     }
 
-    /// The watch over the lower directories `lowers`; a new one where there is none that holds.
+    /// The watch over the lower directories `lowers`, which fold case if `folds`; a new one where there is none that holds.
     pub(super) fn watch<'a>(
         &self,
         lowers: impl Iterator<Item = Result<&'a vfs::Dentry>>,
+        folds: bool,
     ) -> Result<Arc<Watch>> {
         self.check();
         if let Some(watch) = &self.known.lock().lowers {
@@ -220,7 +221,7 @@ impl DirCache {
         }
         let watch = Watch::new(lowers.map(|dentry| {
             let dentry = dentry?;
-            if dentry.is_watchable() {
+            if dentry.is_watchable(folds) {
                 dentry.positive()
             } else {
                 Err(EOPNOTSUPP)

@@ -39,9 +39,8 @@ impl Dir<'_> {
     fn make_cache(&self) -> Result<ArcBorrow<'_, DirCache>> {
         if self.cache().is_none() {
             // Where another task is quicker its cache is used, and this one dropped.
-            self.data()
-                .cache
-                .set(DirCache::new(self.fs().dir_caches())?);
+            let new = DirCache::new(self.fs().dir_caches())?;
+            drop(self.data().cache.set(new));
         }
         self.cache().ok_or(ENOMEM)
     }
@@ -57,7 +56,7 @@ impl Dir<'_> {
             known.names.clone().filter(|_| !known.changed())
         });
         let range = match &names {
-            Some(names) => names.find(name),
+            Some(names) => names.find(name, self.folding()),
             None => 0..self.lowers().len(),
         };
         Holders { names, range }
@@ -65,11 +64,15 @@ impl Dir<'_> {
 
     /// Notes that `layers` lower layers were asked in vain for a name in this directory; learns which
     /// names they hold once that has cost as much. With the mounter's credentials.
+    #[inline]
     pub(crate) fn missed(&self, layers: usize) {
-        let data = self.data();
-        if self.lowers().len() < 2 || layers == 0 {
-            return;
+        if layers != 0 && self.lowers().len() > 1 {
+            self.asked_in_vain(layers);
         }
+    }
+
+    fn asked_in_vain(&self, layers: usize) {
+        let data = self.data();
         let layers = u32::try_from(layers).unwrap_or(u32::MAX);
         let asked = data.asked.fetch_add(layers, Relaxed).saturating_add(layers);
         let enough = PATIENCE.saturating_mul(self.lowers().len() as u32);
@@ -101,8 +104,8 @@ impl Dir<'_> {
         if about > i64::try_from(budget)? {
             return Err(E2BIG);
         }
-        let watch = cache.watch(self.lower_dentries())?;
-        let mut names = Names::new();
+        let watch = cache.watch(self.lower_dentries(), self.fs().folds)?;
+        let (mut names, folding) = (Names::new(), self.folding());
         for (position, lower) in self.lowers().iter().enumerate() {
             let path = lower.path();
             // A lookup waits for nobody's leave to open a directory.
@@ -117,7 +120,7 @@ impl Dir<'_> {
                 }
                 match entry.name {
                     b"." | b".." => Ok(()),
-                    name => names.push(name, position),
+                    name => names.push(name, position, folding),
                 }
             })?;
         }
@@ -181,9 +184,9 @@ impl Dir<'_> {
 
     fn watch_all(&self) -> Result<(ArcBorrow<'_, DirCache>, Arc<Watch>, Option<Watch>)> {
         let cache = self.make_cache()?;
-        let lowers = cache.watch(self.lower_dentries())?;
+        let lowers = cache.watch(self.lower_dentries(), self.fs().folds)?;
         let upper = match self.upper() {
-            Some(dentry) if dentry.is_watchable() => {
+            Some(dentry) if dentry.is_watchable(self.fs().folds) => {
                 Some(Watch::new(core::iter::once(dentry.positive()))?)
             }
             Some(_) => return Err(EOPNOTSUPP),

@@ -6,6 +6,7 @@ use crate::{
     overlay::layer::UPPER,
     vfs::{
         self, file,
+        folding::{Folding, NameSalt},
         mount::PathRef,
         readdir::{self, dt},
     },
@@ -52,7 +53,7 @@ pub(crate) struct Listing {
     /// Open-addressing hash table of indexes into `entries`, plus one; a power of two of slots.
     slots: KVVec<u32>,
     /// Keys the hash: names are chosen by users.
-    salt: readdir::NameSalt,
+    salt: NameSalt,
     /// An entry was not found when it was looked up, and is not shown to this reader.
     pub(super) skipped: Atomic<bool>,
 }
@@ -64,7 +65,7 @@ impl Listing {
             entries: KVVec::new(),
             names: KVVec::new(),
             slots: KVVec::new(),
-            salt: readdir::NameSalt::random(),
+            salt: NameSalt::random(),
             skipped: Atomic::new(false),
         }
     }
@@ -93,7 +94,7 @@ impl Listing {
 
     /// The slot of `name`: where its index is, or where it would go.
     #[inline]
-    fn slot(&self, name: &[u8], hash: u32) -> Option<(usize, Option<usize>)> {
+    fn slot(&self, name: &[u8], hash: u32, folding: Folding<'_>) -> Option<(usize, Option<usize>)> {
         let mask = self.slots.len().checked_sub(1)?;
         let mut at = hash as usize & mask;
         loop {
@@ -101,7 +102,7 @@ impl Listing {
                 0 => return Some((at, None)),
                 index => {
                     let index = index as usize - 1;
-                    let same = |e: &Entry| e.hash == hash && self.name(e) == name;
+                    let same = |e: &Entry| e.hash == hash && folding.is_same(self.name(e), name);
                     if self.entries.get(index).is_some_and(same) {
                         return Some((at, Some(index)));
                     }
@@ -111,9 +112,10 @@ impl Listing {
         }
     }
 
-    pub(super) fn find(&self, name: &[u8]) -> Option<&Entry> {
-        let hash = self.salt.hash(name) as u32;
-        self.entries.get(self.slot(name, hash)?.1?)
+    /// The entry `name`; names were added as `folding` has it.
+    pub(super) fn find(&self, name: &[u8], folding: Folding<'_>) -> Option<&Entry> {
+        let hash = self.salt.hash(name, folding);
+        self.entries.get(self.slot(name, hash, folding)?.1?)
     }
 
     /// Makes room for more names.
@@ -139,8 +141,14 @@ impl Listing {
     }
 
     /// Adds a name, or has a layer show it that is above the one which did.
-    pub(super) fn add(&mut self, entry: &readdir::Entry<'_>, from: u16, ino: u64) -> Result {
-        self.show(entry, from, ino, false)
+    pub(super) fn add(
+        &mut self,
+        entry: &readdir::Entry<'_>,
+        from: u16,
+        ino: u64,
+        folding: Folding<'_>,
+    ) -> Result {
+        self.show(entry, from, ino, false, folding)
     }
 
     fn show(
@@ -149,17 +157,23 @@ impl Listing {
         from: u16,
         ino: u64,
         maybe_xwhiteout: bool,
+        folding: Folding<'_>,
     ) -> Result {
         let index = self.entries.len();
         if (index + 1) * 2 > self.slots.len() {
             self.grow()?;
         }
-        let hash = self.salt.hash(entry.name) as u32;
-        let (at, known) = self.slot(entry.name, hash).ok_or(EIO)?;
-        let known = known.and_then(|known| self.entries.get_mut(known));
-        let start = match &known {
-            Some(known) => known.start,
-            None => u32::try_from(self.names.len())?,
+        let hash = self.salt.hash(entry.name, folding);
+        let (at, known) = self.slot(entry.name, hash, folding).ok_or(EIO)?;
+        let start = match known.and_then(|known| self.entries.get(known)) {
+            // The topmost layer decides how it is spelled.
+            Some(known) if !folding.folds() || self.name(known) == entry.name => known.start,
+            _ => {
+                let start = u32::try_from(self.names.len())?;
+                self.names
+                    .extend_from_slice(entry.name, GFP_KERNEL_ACCOUNT)?;
+                start
+            }
         };
         let new = Entry {
             start,
@@ -173,12 +187,10 @@ impl Listing {
             real_ino: entry.ino,
             ino: Atomic::new(ino),
         };
-        if let Some(known) = known {
+        if let Some(known) = known.and_then(|known| self.entries.get_mut(known)) {
             *known = new;
             return Ok(());
         }
-        self.names
-            .extend_from_slice(entry.name, GFP_KERNEL_ACCOUNT)?;
         self.entries.push(new, GFP_KERNEL_ACCOUNT)?;
         if let Some(slot) = self.slots.get_mut(at) {
             *slot = u32::try_from(index + 1)?;
@@ -226,7 +238,7 @@ impl Listing {
     }
 
     /// Adds the names of one layer's directory, and shows those that layers below have as this one does.
-    pub(super) fn read_layer(&mut self, path: PathRef<'_>, how: LayerView) -> Result {
+    pub(super) fn read_layer(&mut self, path: PathRef<'_>, how: LayerView<'_>) -> Result {
         let dir = file::open_checked(path, false)?;
         readdir::read_all(&dir, |entry| {
             let ino = if how.number(entry.name) {
@@ -235,14 +247,14 @@ impl Listing {
                 entry.ino
             };
             let maybe_xwhiteout = how.xwhiteouts && entry.kind & 0xff == dt::REG;
-            self.show(&entry, how.from, ino, maybe_xwhiteout)
+            self.show(&entry, how.from, ino, maybe_xwhiteout, how.folding)
         })
     }
 }
 
 /// How the names of one layer are taken.
 #[derive(Clone, Copy)]
-pub(super) struct LayerView {
+pub(super) struct LayerView<'a> {
     /// See [`Entry::from`].
     pub(super) from: u16,
     /// Inode numbers are those of one filesystem and are wanted.
@@ -251,9 +263,11 @@ pub(super) struct LayerView {
     pub(super) impure: bool,
     /// Regular files may be whiteouts.
     pub(super) xwhiteouts: bool,
+    /// Which names are one.
+    pub(super) folding: Folding<'a>,
 }
 
-impl LayerView {
+impl LayerView<'_> {
     /// Whether the entry's real inode number may not be the one that the union shows.
     fn number(self, name: &[u8]) -> bool {
         self.numbers && (name == b".." || (self.from == UPPER && (self.impure || name == b".")))
@@ -278,13 +292,13 @@ mod tests {
         let mut listing = Listing::new(0);
         for from in [3u16, 1, UPPER] {
             for i in 0..1000u32 {
-                listing.add(&entry(&i.to_ne_bytes()), from, 7)?;
+                listing.add(&entry(&i.to_ne_bytes()), from, 7, Folding::NONE)?;
             }
         }
         assert_eq!(listing.entries.len(), 1000);
         assert!(listing.entries.iter().all(|entry| entry.from == UPPER));
-        assert!(listing.find(&5u32.to_ne_bytes()).is_some());
-        assert!(listing.find(b"none").is_none());
+        assert!(listing.find(&5u32.to_ne_bytes(), Folding::NONE).is_some());
+        assert!(listing.find(b"none", Folding::NONE).is_none());
         Ok(())
     }
 
@@ -295,7 +309,7 @@ mod tests {
             let mut listing = Listing::new(0);
             for (from, names) in [(2, &[&b"."[..], b"a", b"b"][..]), (UPPER, above)] {
                 for name in names {
-                    listing.add(&entry(name), from, 7)?;
+                    listing.add(&entry(name), from, 7, Folding::NONE)?;
                 }
             }
             Ok(listing)
@@ -304,7 +318,7 @@ mod tests {
         for (few, many) in few.entries.iter().zip(&many.entries) {
             assert_eq!(few.start, many.start);
         }
-        let b = many.find(b"b").ok_or(ENOENT)?;
+        let b = many.find(b"b", Folding::NONE).ok_or(ENOENT)?;
         assert_eq!((b.from, many.entries.len()), (UPPER, 5));
         Ok(())
     }

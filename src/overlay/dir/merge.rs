@@ -12,7 +12,7 @@ use crate::{
         },
         union::Dentry,
     },
-    vfs::{cred, file, log::warn_limited, mount::IdMap, readdir, CBuf, Ref},
+    vfs::{cred, file, folding::Folding, log::warn_limited, mount::IdMap, readdir, CBuf, Ref},
 };
 use kernel::{
     prelude::*,
@@ -30,6 +30,7 @@ pub(super) fn read_merged(dentry: &Dentry, dir: Dir<'_>, numbers: bool) -> Resul
         numbers,
         impure: dir.flags().test(DirFlag::Impure),
         xwhiteouts: marked && layer.has_xwhiteouts(),
+        folding: dir.folding(),
     };
     for (above, lower) in (0..dir.lowers().len()).rev().zip(dir.lowers().iter().rev()) {
         let layer = fs.layer(lower.layer()).ok_or(EIO)?;
@@ -97,7 +98,7 @@ pub(super) fn impure_listing(dentry: &Dentry, dir: Dir<'_>) -> Result<Option<Arc
     let mut all = Listing::new(dir.version());
     readdir::read_all(&*file::open_checked(path, false)?, |entry| {
         if entry.name != b"." && entry.name != b".." {
-            all.add(&entry, UPPER, UNKNOWN_INO)?;
+            all.add(&entry, UPPER, UNKNOWN_INO, Folding::NONE)?;
         }
         Ok(())
     })?;
@@ -111,7 +112,7 @@ pub(super) fn impure_listing(dentry: &Dentry, dir: Dir<'_>) -> Result<Option<Arc
                 ino: entry.real_ino,
                 kind: u32::from(entry.kind),
             };
-            changed.add(&entry, UPPER, ino)?;
+            changed.add(&entry, UPPER, ino, Folding::NONE)?;
         }
     }
     if changed.entries.is_empty() {

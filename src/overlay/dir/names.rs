@@ -7,7 +7,7 @@
 //! filesystem lists every name that it can look up ([`is_watchable`](crate::vfs::Dentry::is_watchable); a forged one
 //! may not). A layer that it gives is asked: two names may share a hash.
 
-use crate::vfs::readdir::NameSalt;
+use crate::vfs::folding::{Folding, NameSalt};
 use core::ops::Range;
 use kernel::{prelude::*, sync::Arc};
 
@@ -35,19 +35,19 @@ impl Names {
         self.rows.retain(|row| last.replace(*row) != Some(*row));
     }
 
-    fn key(&self, name: &[u8]) -> u64 {
-        ((self.salt.hash(name) as u64) & 0xffff_ffff) << 16
+    fn key(&self, name: &[u8], folding: Folding<'_>) -> u64 {
+        u64::from(self.salt.hash(name, folding)) << 16
     }
 
     /// Adds `name`, which the layer at `position` holds.
-    pub(super) fn push(&mut self, name: &[u8], position: usize) -> Result {
-        let row = self.key(name) | u64::from(u16::try_from(position)?);
+    pub(super) fn push(&mut self, name: &[u8], position: usize, folding: Folding<'_>) -> Result {
+        let row = self.key(name, folding) | u64::from(u16::try_from(position)?);
         Ok(self.rows.push(row, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// The rows of `name`.
-    pub(super) fn find(&self, name: &[u8]) -> Range<usize> {
-        let key = self.key(name);
+    pub(super) fn find(&self, name: &[u8], folding: Folding<'_>) -> Range<usize> {
+        let key = self.key(name, folding);
         let start = self.rows.partition_point(|row| *row < key);
         let rest = self.rows.get(start..).unwrap_or_default();
         start
@@ -99,7 +99,7 @@ mod tests {
 
     fn holders(names: &Arc<Names>, name: &[u8]) -> Holders {
         Holders {
-            range: names.find(name),
+            range: names.find(name, Folding::NONE),
             names: Some(names.clone()),
         }
     }
@@ -109,10 +109,10 @@ mod tests {
         let mut names = Names::new();
         for position in [4usize, 0, 2, 2] {
             for i in 0..500u32 {
-                names.push(&i.to_ne_bytes(), position)?;
+                names.push(&i.to_ne_bytes(), position, Folding::NONE)?;
             }
         }
-        names.push(b"everywhere but in 3", 7)?;
+        names.push(b"everywhere but in 3", 7, Folding::NONE)?;
         names.sort();
         // What can't be given back stays.
         let _ = names.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
@@ -145,7 +145,7 @@ mod tests {
     fn absent_names() -> Result {
         let mut names = Names::new();
         for i in 0..1000u32 {
-            names.push(&i.to_ne_bytes(), 0)?;
+            names.push(&i.to_ne_bytes(), 0, Folding::NONE)?;
         }
         names.sort();
         // What can't be given back stays.

@@ -23,6 +23,7 @@ use crate::{
         self, cred,
         file::{self, whence},
         file_ops::{DirectoryOperations, Generation, Opening},
+        folding::Folding,
         readdir::DirContext,
     },
 };
@@ -134,7 +135,7 @@ impl OpenDir {
             match (entry.name, parent_ino, &impure) {
                 (b"..", Some(ino), _) => ino,
                 (name, _, Some(listing)) => listing
-                    .find(name)
+                    .find(name, Folding::NONE)
                     .map_or(entry.ino, |known| known.ino.load(Relaxed)),
                 _ => entry.ino,
             }

@@ -15,7 +15,7 @@ use crate::vfs::{
     cred,
     handle::{Handle, MAX_BYTES},
     log::warn_limited,
-    mount::PathRef,
+    mount::{PathRef, WritePath},
     super_block::HandleKind,
     xattr, Dentry, Inode,
 };
@@ -147,7 +147,7 @@ pub(crate) fn origin(lower: &Inode) -> Result<Value> {
 
 /// Records on the upper object `path` where it comes from; where upper has no attributes, or none on
 /// objects of its type, nothing is recorded.
-pub(crate) fn record(fs: &Overlay, path: PathRef<'_>, value: &[u8]) -> Result {
+pub(crate) fn record(fs: &Overlay, path: WritePath<'_>, value: &[u8]) -> Result {
     match marks::set_own(fs, path, Mark::Origin, value, Ok(())) {
         Err(e) if e == EPERM => Ok(()),
         other => other,

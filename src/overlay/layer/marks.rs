@@ -11,7 +11,7 @@ use crate::{
     vfs::{
         self,
         log::warn_limited,
-        mount::PathRef,
+        mount::{PathRef, WritePath},
         xattr::{self, SetFlags},
     },
 };
@@ -47,6 +47,7 @@ pub(crate) fn is_impure(own: Namespace, path: PathRef<'_>) -> bool {
 
 /// Whether an object of a layer may have attributes of the union's own: one look at the list of its
 /// attributes is cheaper than asking for each.
+#[inline]
 pub(crate) fn may_have_own(own: Namespace, layer: &Layer, dentry: &vfs::Dentry) -> bool {
     if !layer.lists_xattrs() {
         return true;
@@ -93,12 +94,12 @@ pub(crate) fn has_metacopy(own: Namespace, path: PathRef<'_>) -> Result<bool> {
 /// # Errors
 ///
 /// `EOPNOTSUPP` where upper has no such attributes any more.
-pub(crate) fn set_metacopy(fs: &Overlay, path: PathRef<'_>) -> Result {
+pub(crate) fn set_metacopy(fs: &Overlay, path: WritePath<'_>) -> Result {
     set_own(fs, path, Mark::Metacopy, b"", Err(EOPNOTSUPP))
 }
 
 /// Takes that mark away.
-pub(crate) fn clear_metacopy(fs: &Overlay, path: PathRef<'_>) -> Result {
+pub(crate) fn clear_metacopy(fs: &Overlay, path: WritePath<'_>) -> Result {
     xattr::remove(path, fs.namespace().name(Mark::Metacopy))
 }
 
@@ -107,7 +108,7 @@ pub(crate) fn clear_metacopy(fs: &Overlay, path: PathRef<'_>) -> Result {
 /// # Errors
 ///
 /// `ENOMEM`, which is no answer. A full filesystem is none either: it counts as one that can.
-pub(crate) fn probe(own: Namespace, path: PathRef<'_>) -> Result<OwnMarks> {
+pub(crate) fn probe(own: Namespace, path: WritePath<'_>) -> Result<OwnMarks> {
     let name = own.name(Mark::Opaque);
     match xattr::set(path, name, b"0", SetFlags::ANY) {
         Ok(()) => {
@@ -125,7 +126,7 @@ pub(crate) fn probe(own: Namespace, path: PathRef<'_>) -> Result<OwnMarks> {
 /// Sets one of the union's own attributes in upper; `missing` where upper has no such attributes.
 pub(crate) fn set_own(
     fs: &Overlay,
-    path: PathRef<'_>,
+    path: WritePath<'_>,
     mark: Mark,
     value: &[u8],
     missing: Result,
@@ -148,11 +149,11 @@ pub(crate) fn set_own(
 }
 
 /// Marks an upper directory as one that may hold copied-up entries.
-pub(crate) fn set_impure(fs: &Overlay, path: PathRef<'_>) -> Result {
+pub(crate) fn set_impure(fs: &Overlay, path: WritePath<'_>) -> Result {
     set_own(fs, path, Mark::Impure, b"y", Ok(()))
 }
 
 /// Takes that mark away; best effort.
-pub(crate) fn clear_impure(fs: &Overlay, path: PathRef<'_>) {
+pub(crate) fn clear_impure(fs: &Overlay, path: WritePath<'_>) {
     let _ = xattr::remove(path, fs.namespace().name(Mark::Impure));
 }

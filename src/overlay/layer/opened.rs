@@ -8,7 +8,7 @@ use crate::vfs::{
     file::{self, LayerFile},
     inode::flags,
     mount::PathRef,
-    sync::OnceRef,
+    sync::Once,
 };
 use kernel::{
     fs::{File, LocalFile},
@@ -19,7 +19,7 @@ use kernel::{
 /// The files behind an open file: one that was opened with it, and that of upper where it followed a copy-up.
 pub(crate) struct Opened {
     first: ARef<LayerFile>,
-    upper: OnceRef<LayerFile>,
+    upper: Once<ARef<LayerFile>>,
 }
 
 impl Opened {
@@ -27,7 +27,7 @@ impl Opened {
     pub(crate) fn new(first: ARef<LayerFile>) -> Self {
         Self {
             first,
-            upper: OnceRef::new(),
+            upper: Once::new(),
         }
     }
 

@@ -11,7 +11,12 @@ use crate::overlay::{
     },
     union::Dentry,
 };
-use crate::vfs::{log::warn_limited, module, mount::PathRef, xattr, NameSnapshot, Ref};
+use crate::vfs::{
+    log::warn_limited,
+    module,
+    mount::{PathRef, WritePath},
+    xattr, NameSnapshot, Ref,
+};
 use kernel::prelude::*;
 
 /// A name, or a path from the roots of the layers.
@@ -120,10 +125,10 @@ pub(crate) enum How<'a> {
 /// # Errors
 ///
 /// `EXDEV` where it can't be recorded: the object is to be copied by the user; `ENOMEM`.
-pub(crate) fn record(dentry: &Dentry, upper: PathRef<'_>, how: How<'_>) -> Result {
+pub(crate) fn record(dentry: &Dentry, upper: WritePath<'_>, how: How<'_>) -> Result {
     let fs = dentry.fs();
     let set = |value: &[u8]| marks::set_own(fs, upper, Mark::Redirect, value, Err(EXDEV));
-    let record = || match (read(fs.namespace(), upper)?, how) {
+    let record = || match (read(fs.namespace(), *upper)?, how) {
         (Some(known), How::Path) if !known.is_path() => set(Backwards::path_of(dentry)?.as_bytes()),
         (Some(_), _) => Ok(()),
         (None, How::Name(name)) => set(name),

@@ -5,7 +5,7 @@
 use crate::vfs::{
     dirop::{Creating, New, Removing},
     log::warn_limited,
-    mount::{MountAccess, Path, PathRef, Writing},
+    mount::{MountAccess, Path, PathRef, WritePath, Writing},
     Dentry, Ref,
 };
 use kernel::{
@@ -88,8 +88,8 @@ impl<'a> Temp<'a> {
     }
 
     /// Its path; `EIO` where it was published.
-    pub(crate) fn path(&self) -> Result<PathRef<'_>> {
-        self.writing.mnt().path(self.dentry.as_ref().ok_or(EIO)?)
+    pub(crate) fn path(&self) -> Result<WritePath<'_>> {
+        self.writing.path(self.dentry.as_ref().ok_or(EIO)?)
     }
 
     /// The entry was moved to its place, or somebody else removes it: it stays.

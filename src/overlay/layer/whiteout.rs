@@ -15,14 +15,15 @@ use crate::{
     vfs::{
         self,
         dirop::{rename_flags, New, Renaming},
-        mount::{Path, PathRef, Writing},
-        xattr, Mode,
+        mount::{Path, PathRef, WritePath, Writing},
+        xattr, Mode, NameSnapshot,
     },
 };
 use kernel::prelude::*;
 
 /// Whether an entry is a whiteout: a character device 0:0, or an empty file with the attribute, where it
 /// may be `marked` so.
+#[inline]
 pub(crate) fn is_whiteout(own: Namespace, path: PathRef<'_>, marked: bool) -> bool {
     path.dentry().inode().is_some_and(|inode| {
         inode.is_whiteout_device()
@@ -40,7 +41,7 @@ pub(crate) fn is_covered(dentry: &Dentry) -> bool {
 
 /// Marks an upper directory (and its dentry) as one that hides the lower layers; `missing` where
 /// upper has no attributes.
-pub(crate) fn set_opaque(dentry: &Dentry, upper: PathRef<'_>, missing: Error) -> Result {
+pub(crate) fn set_opaque(dentry: &Dentry, upper: WritePath<'_>, missing: Error) -> Result {
     marks::set_own(dentry.fs(), upper, Mark::Opaque, b"y", Err(missing))?;
     dentry.marks().set(NameMark::Opaque);
     Ok(())
@@ -89,7 +90,20 @@ pub(crate) fn cover(
     let is_dir = dentry.is_dir();
     let flags = if is_dir { rename_flags::EXCHANGE } else { 0 };
     let whiteout = temp.path()?.dentry();
-    Renaming::start_two(writing, (work, whiteout), (dir, dentry), flags)?.rename()?;
+    let renaming = if dentry.is_unhashed() {
+        // Where case is folded a name that is missing is not cached.
+        let name = NameSnapshot::take(dentry);
+        Renaming::start_dentry(
+            writing,
+            (work, whiteout),
+            (dir, name.as_bytes()),
+            true,
+            flags,
+        )?
+    } else {
+        Renaming::start_two(writing, (work, whiteout), (dir, dentry), flags)?
+    };
+    renaming.rename()?;
     temp.keep()?;
     if is_dir {
         temp::discard(writing, work, dentry);

@@ -17,6 +17,7 @@ use crate::overlay::{
     layer::{
         handle, marks,
         xattr_names::{Mark, Namespace},
+        UPPER,
     },
     object::{
         export,
@@ -79,6 +80,10 @@ fn mount<'a>(
     let directories = Iterator::chain(params.upper.iter(), &params.lower);
     sb.set_stack_depth(opening.depth(directories)?);
     opening.open_lower(&params.lower)?;
+    let folds = params.folds == Some(true);
+    if folds {
+        opening.check_folding()?;
+    }
     opening.check_overlap(params.work.as_ref().filter(|_| can.upper.is_some()))?;
     if most.has_uuid() {
         identify(&mut sb, opening.layers(), &mut can, &most);
@@ -99,7 +104,15 @@ fn mount<'a>(
         // Last of all that can be refused: a mount that does not come to be leaves no mark.
         mark_volatile(fc, opening.layers())?;
     }
-    let sb = set_data(sb, opening, creds, config, given, known_errors, &can)?;
+    let mut sb = set_data(sb, opening, creds, folds, config, given, known_errors, &can)?;
+    if folds {
+        let top = if sb.sb().fs().upper().is_some() {
+            UPPER
+        } else {
+            UPPER + 1
+        };
+        sb.fold_case_as(top)?;
+    }
     make_root(sb)
 }
 
@@ -182,7 +195,11 @@ fn upper_uuid(own: Namespace, path: PathRef<'_>, how: Uuid, uuid: &mut [u8; 16])
         }
     }
     *uuid = super_block::random_uuid();
-    match xattr::set(path, name, uuid, xattr::SetFlags::ANY) {
+    let write = path.mnt().want_write().and_then(|write| {
+        let path = write.writing().path(path.dentry())?;
+        xattr::set(path, name, uuid, xattr::SetFlags::ANY)
+    });
+    match write {
         Ok(()) => Identity::Made,
         Err(e) => Identity::Unwritable(e),
     }
@@ -264,6 +281,7 @@ fn set_data<'sb>(
     sb: NewSuper<'sb, Overlay>,
     opening: Opening<'_>,
     creds: ARef<Credential>,
+    folds: bool,
     config: Effective,
     given: Given,
     known_errors: Option<KnownErrors>,
@@ -279,6 +297,7 @@ fn set_data<'sb>(
         layers,
         layout,
         creds,
+        folds,
         config,
         given,
         name_len,

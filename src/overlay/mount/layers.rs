@@ -50,18 +50,21 @@ pub(crate) fn check_number(fc: &FsContext, number: usize) -> Result {
 }
 
 /// Checks that a directory can be in `slot`, as soon as it is named. What can change until it is mounted is
-/// checked again there.
-pub(crate) fn check(fc: &FsContext, named: &Named, slot: Slot) -> Result {
+/// checked again there. Whether it folds case has to be as `folds` has it, which the first one that is named decides.
+pub(crate) fn check(fc: &FsContext, named: &Named, slot: Slot, folds: &mut Option<bool>) -> Result {
     let at = named.path.as_ref();
     let name = Text(named.name.as_bytes());
     if !at.dentry().is_dir() {
         return invalid(fc, fmt!("{name} is not a directory"));
     }
-    if at.dentry().is_casefolded() {
-        return invalid(
-            fc,
-            fmt!("case-insensitive directory on {name} is not supported yet"),
-        );
+    let is_folded = at.dentry().is_casefolded();
+    if *folds.get_or_insert(is_folded) != is_folded {
+        let kind = if is_folded {
+            "insensitive"
+        } else {
+            "sensitive"
+        };
+        return invalid(fc, fmt!("case-{kind} directory on {name} is inconsistent"));
     }
     if at.dentry().is_weird() {
         return invalid(fc, fmt!("filesystem on {name} not supported"));
@@ -198,13 +201,7 @@ impl<'a> Opening<'a> {
         let mnt = self.layers.upper().ok_or(EIO)?.mnt();
         let prepared = {
             let write = mnt.want_write()?;
-            workdir::prepare(
-                self.fc,
-                own,
-                write.writing(),
-                base.dentry(),
-                work.name.as_bytes(),
-            )?
+            workdir::prepare(self.fc, own, write.writing(), base, work.name.as_bytes())?
         };
         let Some((dir, features)) = prepared else {
             return Ok(None);
@@ -321,6 +318,28 @@ impl<'a> Opening<'a> {
             }
             at = parent;
         }
+    }
+
+    /// Checks that the layers, which fold case, do so alike.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`.
+    pub(crate) fn check_folding(&self) -> Result {
+        let layers = Iterator::chain(self.layers.upper().into_iter(), self.layers.lower());
+        let mut all = layers.map(|layer| layer.mnt().sb());
+        let first = all.next().ok_or(EINVAL)?;
+        if first.folds_strictly() {
+            return refuse(self.fc, EINVAL, fmt!("strict encoding not supported"));
+        }
+        if !all.all(|sb| sb.folds_alike(first)) {
+            return refuse(
+                self.fc,
+                EINVAL,
+                fmt!("all layers must have the same encoding"),
+            );
+        }
+        Ok(())
     }
 
     /// Where inode numbers come from.

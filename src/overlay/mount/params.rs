@@ -25,6 +25,8 @@ pub(crate) struct Params {
     pub(crate) lowerdir: Option<CBuf>,
     pub(crate) upper: Option<Named>,
     pub(crate) work: Option<Named>,
+    /// Whether the layers fold case, once one is known.
+    pub(crate) folds: Option<bool>,
     pub(crate) requested: Requested,
     /// From `override_creds`: whose credentials the layers are used with.
     pub(crate) creds: Option<ARef<Credential>>,
@@ -148,7 +150,7 @@ fn resolve(fc: &FsContext, key: &CStr, name: &CBuf) -> Result<Path> {
 
 impl Params {
     fn add(&mut self, fc: &FsContext, key: &CStr, named: Named, slot: Slot) -> Result {
-        check(fc, &named, slot)?;
+        check(fc, &named, slot, &mut self.folds)?;
         let place = match slot {
             Slot::Upper => &mut self.upper,
             Slot::Work => &mut self.work,
@@ -269,6 +271,7 @@ impl Context<Overlay> for Params {
             lowerdir: None,
             upper: None,
             work: None,
+            folds: None,
             requested: Requested::new(parameters()),
             creds: None,
             repeated: Repeated::default(),
@@ -335,7 +338,7 @@ impl Context<Overlay> for Params {
         }
         if read_only && !sb.is_readonly() {
             if let Some(upper) = fs.upper().filter(|_| !fs.is_volatile()) {
-                return upper.mnt().sb().sync();
+                return upper.mnt().sync();
             }
         }
         Ok(())

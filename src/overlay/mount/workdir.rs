@@ -118,7 +118,7 @@ fn make(fc: &FsContext, writing: Writing<'_>, base: &Dentry) -> Result<Path, NoW
         if creating.dentry().is_negative() {
             let work = creating.create(New::Node(Mode(Mode::DIR), 0))?;
             let work = Path::new(writing.mnt(), work)?;
-            let path = work.as_ref();
+            let path = writing.path(work.as_ref().dentry())?;
             for kind in [AclType::Default, AclType::Access] {
                 match Acl::remove(path, kind) {
                     Err(e) if e != ENODATA && e != EOPNOTSUPP => return Err(e.into()),
@@ -186,7 +186,7 @@ fn renames_with_whiteout(own: Namespace, writing: Writing<'_>, work: &Dentry) ->
 fn probe(
     own: Namespace,
     writing: Writing<'_>,
-    base: &Dentry,
+    base: PathRef<'_>,
     work: PathRef<'_>,
 ) -> Result<Features> {
     let (tmpfile, direct_io) = match dirop::tmpfile(writing, work.dentry(), Mode(Mode::REG)) {
@@ -196,16 +196,17 @@ fn probe(
         Ok(file) => (true, file::can_direct_io(&file)),
     };
     Ok(Features {
-        types: tells_types(writing.mnt().path(base)?)?,
+        // By the path that the mounter gave: security modules that go by paths know no other.
+        types: tells_types(base)?,
         tmpfile,
         direct_io,
         whiteouts: renames_with_whiteout(own, writing, work.dentry())?,
-        marks: marks::probe(own, work)?,
-        remote: base.revalidate_flags() != 0,
+        marks: marks::probe(own, writing.path(work.dentry())?)?,
+        remote: base.dentry().revalidate_flags() != 0,
     })
 }
 
-/// Makes the work directory in `base` and finds out what the filesystem can do. `None`, with a
+/// Makes the work directory in `base`, as the mounter named it, and finds out what the filesystem can do. `None`, with a
 /// message, where the directory cannot be made: the mount is read-only then.
 ///
 /// # Errors
@@ -216,10 +217,10 @@ pub(crate) fn prepare(
     fc: &FsContext,
     own: Namespace,
     writing: Writing<'_>,
-    base: &Dentry,
+    base: PathRef<'_>,
     name: &[u8],
 ) -> Result<Option<(Path, Features)>> {
-    let work = match make(fc, writing, base) {
+    let work = match make(fc, writing, base.dentry()) {
         Ok(work) => work,
         Err(NoWork::Refuse(e)) => return Err(e),
         Err(NoWork::Failed(e)) => {
@@ -231,7 +232,14 @@ pub(crate) fn prepare(
             return Ok(None);
         }
     };
-    let features = probe(own, writing, base, work.as_ref())?;
+    let features = probe(own, writing, base, work.as_ref()).or_else(|e| {
+        let (name, errno) = (Text(name), e.to_errno().wrapping_neg());
+        refuse(
+            fc,
+            e,
+            fmt!("directory {name}/work cannot be used (errno: {errno})"),
+        )
+    })?;
     Ok(Some((work, features)))
 }
 

@@ -16,11 +16,12 @@ use crate::{
         self,
         backing::Lowers,
         dentry::REVALIDATE,
+        folding::Folding,
         fs::InodeData,
         log::warn_limited,
-        mount::PathRef,
+        mount::{PathRef, Writing},
         new_inode::Found,
-        sync::{Flags, OnceArc},
+        sync::{Flags, Once},
         Mode, OpGuard, Ref,
     },
 };
@@ -28,7 +29,10 @@ use core::ops::Deref;
 use kernel::{
     impl_flags,
     prelude::*,
-    sync::atomic::{Atomic, Full, Relaxed},
+    sync::{
+        atomic::{Atomic, Full, Relaxed},
+        Arc,
+    },
 };
 
 impl_flags!(
@@ -86,7 +90,7 @@ pub(crate) struct Directory {
     /// Lower layers asked in vain since its names were last learnt.
     pub(crate) asked: Atomic<u32>,
     /// What it remembers of its layers.
-    pub(crate) cache: OnceArc<DirCache>,
+    pub(crate) cache: Once<Arc<DirCache>>,
 }
 
 impl Data {
@@ -99,17 +103,17 @@ impl Data {
     }
 }
 
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Some(cache) = self.cache.get() {
+            cache.retire();
+        }
+    }
+}
+
 impl InodeData for Data {
     fn empty() -> Self {
         Self::Other(Leaf::new(Identity::None, false))
-    }
-
-    fn evicted(&self) {
-        if let Self::Directory(dir) = self {
-            if let Some(cache) = dir.cache.get() {
-                cache.retire();
-            }
-        }
     }
 }
 
@@ -278,6 +282,11 @@ impl<'a> Dir<'a> {
         self.reals().is_merged() || self.data.flags.test(DirFlag::Whiteouts)
     }
 
+    /// Which names in it are one.
+    pub(crate) fn folding(&self) -> Folding<'_> {
+        self.sb().folding()
+    }
+
     /// Whether nothing but upper makes it up, whiteouts included.
     pub(crate) fn is_pure_upper(self) -> bool {
         self.lowers().is_empty() && !self.data.flags.test(DirFlag::Whiteouts)
@@ -306,12 +315,12 @@ impl<'a> Dir<'a> {
     }
 
     /// Marks its upper directory as one that may hold copied-up entries.
-    pub(crate) fn set_impure(self) -> Result {
+    pub(crate) fn set_impure(self, writing: Writing<'_>) -> Result {
         let flags = &self.data.flags;
         if flags.test(DirFlag::Impure) {
             return Ok(());
         }
-        let upper = self.expect_upper()?;
+        let upper = writing.path(self.expect_upper()?.dentry())?;
         // The flag comes first: `clear_impure` leaves the attribute of a flag that it sees.
         flags.set(DirFlag::Impure);
         marks::set_impure(self.fs(), upper).inspect_err(|_| flags.clear(DirFlag::Impure))
@@ -319,9 +328,9 @@ impl<'a> Dir<'a> {
 
     /// Notes that an entry of its upper directory has got an origin with the directory locked shared: what others
     /// have listed does not count, nor does a mark that one of them takes away.
-    pub(crate) fn entry_got_origin(self) -> Result {
+    pub(crate) fn entry_got_origin(self, writing: Writing<'_>) -> Result {
         self.forget_listing();
-        self.set_impure()
+        self.set_impure(writing)
     }
 
     /// Takes the mark away from a directory that had no such entries at `version`; best effort: a mark costs the next
@@ -338,7 +347,10 @@ impl<'a> Dir<'a> {
         let Ok(upper) = self.expect_upper() else {
             return;
         };
-        if let Ok(_write) = upper.mnt().want_write() {
+        let Ok(write) = upper.mnt().want_write() else {
+            return;
+        };
+        if let Ok(upper) = write.writing().path(upper.dentry()) {
             marks::clear_impure(self.fs(), upper);
             // Set again since: its attribute may be the one that was just removed.
             if flags.test(DirFlag::Impure) {
@@ -547,7 +559,7 @@ impl<'o> Object<'o> {
                 flags,
                 version: Atomic::new(0),
                 asked: Atomic::new(0),
-                cache: OnceArc::new(),
+                cache: Once::new(),
             })
         } else {
             Data::Other(Leaf::new(identity, self.is_bare))

@@ -15,13 +15,13 @@ use crate::{
             xattr_names::Mark,
             Layer, UPPER,
         },
-        union::{Child, Dentry, Inode, Overlay},
+        union::{Child, Dentry, Overlay},
     },
     vfs::{
         self,
         backing::{InLayer, LowerPath, Lowers},
         cred,
-        dentry::REVALIDATE,
+        dentry::{WalkFlags, REVALIDATE, STRONG_REVALIDATE},
         inode_ops::LookedUp,
         log::{warn_limited, Text},
         mount::PathRef,
@@ -122,13 +122,13 @@ fn ask_name<'a>(
         );
         Err(err)
     };
-    if base.is_casefolded() {
+    if base.is_casefolded() != fs.folds {
         return refuse(ESTALE, "parent wrong casefold");
     }
     let Some(found) = base.lookup_positive(layer.mnt(), name, how.upper)? else {
         return Ok(Answer::new(Step::Miss, None));
     };
-    if found.is_dir() && found.is_casefolded() {
+    if fs.is_misfolded(&found) {
         return refuse(EREMOTE, "child wrong casefold");
     }
     if found.is_weird() {
@@ -381,9 +381,10 @@ fn record_origin(child: Child<'_>, fs: &Overlay, path: PathRef<'_>, lower: &vfs:
         return Ok(());
     }
     let value = handle::origin(lower.positive()?)?;
-    let _write = path.mnt().want_write()?;
-    handle::record(fs, path, value.as_bytes())?;
-    child.parent_dir()?.entry_got_origin()
+    let write = path.mnt().want_write()?;
+    let writing = write.writing();
+    handle::record(fs, writing.path(path.dentry())?, value.as_bytes())?;
+    child.parent_dir()?.entry_got_origin(writing)
 }
 
 /// The `lookup` operation.
@@ -420,7 +421,12 @@ pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<'_, Overlay>> {
         };
         object.inode(sb, None).map(Some)
     })?;
-    let flags = result.as_deref().map_or(0, Inode::revalidate_flags);
+    let flags = match result.as_deref() {
+        Some(inode) => inode.revalidate_flags(),
+        // Where case is folded it is no name to create something by.
+        None if fs.folds => STRONG_REVALIDATE,
+        None => 0,
+    };
     child.change_revalidate(REVALIDATE, flags);
     Ok(match result {
         Some(inode) => LookedUp::Inode(inode),
@@ -467,7 +473,7 @@ pub(crate) fn lower_shows(child: Child<'_>) -> bool {
 }
 
 /// Asks the layers of a dentry that revalidate theirs.
-pub(crate) fn revalidate(dentry: &Dentry, flags: u32, weak: bool) -> Result<bool> {
+pub(crate) fn revalidate(dentry: &Dentry, flags: WalkFlags, weak: bool) -> Result<bool> {
     let inode = dentry.own_inode().ok_or(ESTALE)?;
     let lower = inode.lowers().iter().map(LowerPath::dentry);
     for real in Iterator::chain(inode.upper().into_iter(), lower) {

@@ -14,7 +14,7 @@ use crate::{
     vfs::{
         attr::{fl, FileAttr},
         log::warn_limited,
-        mount::PathRef,
+        mount::{PathRef, WritePath},
         xattr,
     },
 };
@@ -26,7 +26,9 @@ pub(crate) mod flags {
 }
 
 /// Flags of an inode that are copied from the layer's inode.
-pub(crate) const COPIED_FLAGS: u32 = flags::SYNC | flags::NOATIME | PROTECTED_FLAGS;
+pub(crate) const COPIED_FLAGS: u32 = KEPT_FLAGS | flags::CASEFOLD;
+/// Those of them that a copy of the layer's object is given: a directory folds case as the one that it is made in.
+pub(crate) const KEPT_FLAGS: u32 = flags::SYNC | flags::NOATIME | PROTECTED_FLAGS;
 /// Flags that are kept in the `protattr` attribute instead of on the upper inode.
 pub(crate) const PROTECTED_FLAGS: u32 = flags::APPEND | flags::IMMUTABLE;
 
@@ -60,7 +62,7 @@ pub(crate) fn load(own: Namespace, path: PathRef<'_>) -> u32 {
 /// # Errors
 ///
 /// `EPERM` where upper has no attributes.
-pub(crate) fn store(inode: &Inode, path: PathRef<'_>, fa: &FileAttr) -> Result {
+pub(crate) fn store(inode: &Inode, path: WritePath<'_>, fa: &FileAttr) -> Result {
     let mut value: [u8; 2] = [0; 2];
     let (mut len, mut flags) = (0, 0);
     for (flag, letter, bit) in [

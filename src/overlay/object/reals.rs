@@ -161,6 +161,20 @@ impl<'a> Reals<'a> {
         }
     }
 
+    /// The one that has the content of a file, where another one answers for its attributes.
+    #[inline]
+    pub(crate) fn data_elsewhere(self) -> Option<Real<'a>> {
+        let leaf = self.leaf?;
+        let is_here = match self.upper {
+            Some(_) => leaf.is_whole(),
+            None => self.lowers.len() == 1,
+        };
+        match is_here {
+            true => None,
+            false => self.lower_content(),
+        }
+    }
+
     /// The lower one that has the content, or had it before it was copied up.
     #[inline]
     pub(super) fn lower_content(self) -> Option<Real<'a>> {

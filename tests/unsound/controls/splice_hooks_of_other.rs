@@ -16,5 +16,5 @@ fn control<B: FileSystem, H: IoHooks<Overlay>>(
     real: &File,
     cred: &Credential,
 ) -> Result<usize> {
-    request.pass::<H>(real, cred)
+    request.pass::<H>(real, cred, None)
 }

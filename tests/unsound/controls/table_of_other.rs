@@ -6,6 +6,7 @@ use crate::{
     overlay::Overlay,
     vfs::{
         context::{Context, FsContext, Value},
+        dentry::WalkFlags,
         file::{Range, Transfer},
         file_ops::{
             DirectoryOperations, Flush, Generation, Io, Mapping, OpenFile, Opening,
@@ -31,7 +32,6 @@ impl InodeData for Nothing {
     fn empty() -> Self {
         Self
     }
-    fn evicted(&self) {}
 }
 
 #[vtable]
@@ -174,7 +174,7 @@ impl FileSystem for Other {
     fn free_cached_objects(&self, _: usize) -> usize {
         0
     }
-    fn revalidate(_: &OwnDentry<Self>, _: u32, _: bool) -> Result<bool> {
+    fn revalidate(_: &OwnDentry<Self>, _: WalkFlags, _: bool) -> Result<bool> {
         Ok(true)
     }
     fn real(_: &OwnDentry<Self>, _: bool) -> Option<&Dentry> {

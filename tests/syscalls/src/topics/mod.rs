@@ -7,6 +7,7 @@ mod acl;
 mod aio;
 mod bare;
 mod cached;
+mod creds;
 mod data;
 mod exec;
 mod fileattr;
@@ -74,6 +75,7 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("exec", exec::TESTS),
     ("limits", limits::TESTS),
     ("userns", userns::TESTS),
+    ("creds", creds::TESTS),
     ("idmap", idmap::TESTS),
     ("idmapacl", idmapacl::TESTS),
 ];

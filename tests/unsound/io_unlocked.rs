@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Data is written, and set-id bits are stripped, while the inode is not locked.
+// error: E0061
+
+use crate::{
+    overlay::Overlay,
+    vfs::file_ops::{Io, IoHooks},
+};
+use kernel::{cred::Credential, fs::File, prelude::*};
+
+fn misuse<H: IoHooks<Overlay>>(
+    request: Io<'_, Overlay>,
+    real: &File,
+    cred: &Credential,
+) -> Result<usize> {
+    request.pass::<H>(real, cred)
+}
