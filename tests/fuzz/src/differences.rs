@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// A line of the file.
 struct Rule {
-    /// All of these have to hold: `lazy`, `split`, `hostile`, the name of upper's filesystem.
+    /// All of these have to hold: `lazy`, `split`, `hostile`, `metacopy`, the name of upper's filesystem.
     when: Vec<String>,
     /// An operation, `merged` or `upper`; `*` is any.
     place: String,
@@ -67,6 +67,7 @@ impl Differences {
             "lazy" => !case.copy_up_open,
             "split" => case.split,
             "hostile" => case.hostile,
+            "metacopy" => case.metacopy,
             fs => case.upper_fs == fs,
         };
         let rules = self

@@ -431,9 +431,13 @@ pub const SCENARIOS: &[Scenario] = &[
     metacopy("metacopy: the first write", BARE, |a| {
         write(a, "m/file", RW, 3)
     }),
-    metacopy("metacopy: O_TRUNC", BARE, |a| {
-        write(a, "m/file", RW | OFlags::TRUNC, 0)
-    }),
+    Scenario {
+        // As of a lower file.
+        between: true,
+        ..metacopy("metacopy: O_TRUNC", BARE, |a| {
+            write(a, "m/file", RW | OFlags::TRUNC, 0)
+        })
+    },
     metacopy("metacopy: truncate", BARE, |a| {
         a.run(|| fs::ftruncate(open("m/file", RW)?, 3)).map(done)
     }),
