@@ -406,7 +406,11 @@ rovl_inline bool rovl_casefolded(struct dentry *dentry)
 
 bool rovl_folds_strictly(struct super_block *sb)
 {
+#if IS_ENABLED(CONFIG_UNICODE)
 	return sb_has_encoding(sb) && sb_has_strict_encoding(sb);
+#else
+	return false;
+#endif
 }
 
 bool rovl_folds_alike(struct super_block *sb, struct super_block *other)

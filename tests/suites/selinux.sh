@@ -196,17 +196,25 @@ enforced() {
 
 # ---- who is asked for what ---------------------------------------------------
 
+# Has what was decided forgotten, which enforcing does, and waits for the thread that writes the log.
+settle() {
+	local before i permissive='enforcing=0 old_enforcing=1'
+	before=$(dmesg | grep -c "$permissive")
+	enforcing 1
+	enforcing 0
+	for ((i = 0; i < 100; i++)); do
+		[ "$(dmesg | grep -c "$permissive")" = "$before" ] || return
+		sleep 0.1
+	done
+	not_ok 'the log is written' "$(dmesg | tail -n 3)"
+}
 # asked COMMAND...: rovl_caller_t, a domain without a single rule, runs the command; what the policy was asked for is one
 # line of $SCRATCH/asked for each domain, type, class and permission, all without their "rovl_" and "_t".
 asked() {
 	local mark=$EPOCHREALTIME
-	# Enforcing forgets what was decided before.
-	enforcing 1
-	enforcing 0
 	echo "asked $mark" >/dev/kmsg
 	task rovl_caller_t "$@" >"$SEEN" 2>&1
-	# The log is written by a thread.
-	sleep 0.2
+	settle
 	# A program may look for a daemon that knows users.
 	dmesg | sed "1,/asked $mark\$/d" |
 		sed -nE 's/.*avc: +denied +\{ (.*) \} .*:rovl_(.*)_t:.* tcontext=.*:rovl_(.*)_t:.* tclass=([a-z_]*).*/\2 \3 \4 \1/p' |
@@ -253,6 +261,7 @@ asking() {
 	label upper rovl_upper_t
 	label work rovl_work_t
 	check 'a mount by a domain without rules' task rovl_mounter_t mount -t "$FSTYPE" -o "$LAYERS" "$FSTYPE" mnt
+	settle
 	asks stat 'lower file: getattr; upper dir: search' "$READ" stat mnt/stat
 	asks listing 'lower dir: getattr open read; upper dir: search' "$FIND; lower dir: open read" ls mnt/list
 	asks reading 'lower file: getattr open read; upper dir: search' "$READ" cat mnt/read
