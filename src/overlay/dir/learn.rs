@@ -64,11 +64,15 @@ impl Dir<'_> {
 
     /// Notes that `layers` lower layers were asked in vain for a name in this directory; learns which
     /// names they hold once that has cost as much. With the mounter's credentials.
+    #[inline]
     pub(crate) fn missed(&self, layers: usize) {
-        let data = self.data();
-        if self.lowers().len() < 2 || layers == 0 {
-            return;
+        if layers != 0 && self.lowers().len() > 1 {
+            self.asked_in_vain(layers);
         }
+    }
+
+    fn asked_in_vain(&self, layers: usize) {
+        let data = self.data();
         let layers = u32::try_from(layers).unwrap_or(u32::MAX);
         let asked = data.asked.fetch_add(layers, Relaxed).saturating_add(layers);
         let enough = PATIENCE.saturating_mul(self.lowers().len() as u32);

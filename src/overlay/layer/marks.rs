@@ -47,6 +47,7 @@ pub(crate) fn is_impure(own: Namespace, path: PathRef<'_>) -> bool {
 
 /// Whether an object of a layer may have attributes of the union's own: one look at the list of its
 /// attributes is cheaper than asking for each.
+#[inline]
 pub(crate) fn may_have_own(own: Namespace, layer: &Layer, dentry: &vfs::Dentry) -> bool {
     if !layer.lists_xattrs() {
         return true;

@@ -23,6 +23,7 @@ use kernel::prelude::*;
 
 /// Whether an entry is a whiteout: a character device 0:0, or an empty file with the attribute, where it
 /// may be `marked` so.
+#[inline]
 pub(crate) fn is_whiteout(own: Namespace, path: PathRef<'_>, marked: bool) -> bool {
     path.dentry().inode().is_some_and(|inode| {
         inode.is_whiteout_device()
