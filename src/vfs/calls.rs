@@ -29,7 +29,7 @@ use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{
     cred::Credential,
-    ffi::c_char,
+    ffi::{c_char, c_void},
     fs::{File, LocalFile},
     prelude::*,
     sync::atomic::Atomic,
@@ -308,4 +308,40 @@ unsafe extern "C" {
     pub(super) safe fn rovl_in_execve() -> bool;
     pub(super) safe fn rovl_ratelimit() -> bool;
     pub(super) safe fn rovl_task_has_fs() -> bool;
+
+    // What asks for more than a type says, with what it returns as a type.
+
+    /// # Safety
+    ///
+    /// `mode` is that of a regular file, and the task has a umask (`task_has_fs()`).
+    pub(super) fn backing_tmpfile_open(
+        user: &LocalFile,
+        flags: i32,
+        parent: &PositivePath<'_>,
+        mode: u16,
+        cred: &Credential,
+    ) -> NewFile;
+
+    /// # Safety
+    ///
+    /// `fid` has `words` words; `acceptable` is null, so that the context is not used.
+    pub(super) fn exportfs_decode_fh<'a>(
+        mnt: &'a Mount,
+        fid: *mut bindings::fid,
+        words: i32,
+        kind: i32,
+        acceptable: *const c_void,
+        context: *mut c_void,
+    ) -> FoundDentry<'a>;
+
+    /// # Safety
+    ///
+    /// As for [`backing_tmpfile_open`].
+    pub(super) fn kernel_tmpfile_open(
+        idmap: &IdMap,
+        parent: &PositivePath<'_>,
+        mode: u16,
+        flags: i32,
+        cred: &Credential,
+    ) -> NewFile;
 }

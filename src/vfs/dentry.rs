@@ -83,14 +83,6 @@ impl<'a> QStr<'a> {
 pub(super) struct FoundDentry<'a>(*mut bindings::dentry, PhantomData<&'a Dentry>);
 
 impl<'a> FoundDentry<'a> {
-    /// # Safety
-    ///
-    /// `ret` is as the type says.
-    pub(super) unsafe fn new(ret: *mut bindings::dentry) -> Self {
-        // INVARIANT: by the contract.
-        Self(ret, PhantomData)
-    }
-
     /// The dentry; `ENOENT` for null.
     #[inline]
     pub(super) fn get(self) -> Result<Ref<'a, Dentry>> {

@@ -9,7 +9,7 @@
 use super::{
     calls,
     dentry::{LookupDir, QStr},
-    file::{LayerFile, NewFile},
+    file::LayerFile,
     inode::Mode,
     mount::{task_has_fs, Writing},
     refs::Ref,
@@ -449,18 +449,10 @@ pub(crate) fn tmpfile(
     parent.as_dir()?;
     task_has_fs()?;
     let path = writing.path(parent)?;
+    let parent = path.as_positive()?;
     let cred = super::cred::current();
     let flags = (bindings::O_LARGEFILE | bindings::O_WRONLY) as i32;
     // SAFETY: charter 1: the path is that of a directory, the type that of a regular file, and the task has a umask.
-    let file = unsafe {
-        bindings::kernel_tmpfile_open(
-            path.idmap().as_ptr(),
-            path.as_ptr(),
-            mode.of_regular(),
-            flags,
-            cred.as_ptr(),
-        )
-    };
-    // SAFETY: `kernel_tmpfile_open()` returns a new file or an error.
-    unsafe { NewFile::new(file) }.get()
+    unsafe { calls::kernel_tmpfile_open(path.idmap(), &parent, mode.of_regular(), flags, &cred) }
+        .get()
 }

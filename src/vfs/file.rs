@@ -86,13 +86,6 @@ impl core::ops::Deref for LayerFile {
 pub(super) struct NewFile(*mut bindings::file);
 
 impl NewFile {
-    /// # Safety
-    ///
-    /// `ret` is as the type says.
-    pub(super) unsafe fn new(ret: *mut bindings::file) -> Self {
-        Self(ret)
-    }
-
     /// The file.
     pub(super) fn get(self) -> Result<ARef<LayerFile>> {
         let file = NonNull::new(from_err_ptr(self.0)?).ok_or(EINVAL)?;
@@ -198,17 +191,14 @@ pub(super) fn open_backing_tmpfile(
     mode: Mode,
 ) -> Result<ARef<LayerFile>> {
     parent.dentry().as_dir()?;
+    let parent = parent.as_positive()?;
     task_has_fs()?;
     let cred = super::cred::current();
     // `vfs_tmpfile()` makes whatever type it is told.
     let (mode, flags) = (mode.of_regular(), flags as i32);
     // SAFETY: charter 1: all are borrowed; the dentry is that of a directory, the type that of a regular file, and the task has
     // a umask.
-    let file = unsafe {
-        bindings::backing_tmpfile_open(user.as_ptr(), flags, parent.as_ptr(), mode, cred.as_ptr())
-    };
-    // SAFETY: `backing_tmpfile_open()` returns a new file or an error.
-    unsafe { NewFile::new(file) }.get()
+    unsafe { calls::backing_tmpfile_open(user, flags, &parent, mode, &cred) }.get()
 }
 
 /// The access mask that opening with `flags` asks for.

@@ -4,7 +4,7 @@
 //!
 //! C header: `include/linux/exportfs.h`.
 
-use super::{dentry::FoundDentry, mount::Mount, refs::Ref, Dentry, Inode};
+use super::{calls, mount::Mount, refs::Ref, Dentry, Inode};
 use crate::bindings;
 use core::ptr;
 use kernel::prelude::*;
@@ -84,18 +84,17 @@ impl Handle {
     pub(crate) fn decode<'m>(&mut self, mnt: &'m Mount) -> Result<Option<Ref<'m, Dentry>>> {
         // SAFETY: charter 1 and 10: the mount is referenced, the buffer ours, with `len` words; without an `acceptable`
         // callback the context is not used.
-        let dentry = unsafe {
-            bindings::exportfs_decode_fh(
-                mnt.as_ptr(),
+        let found = unsafe {
+            calls::exportfs_decode_fh(
+                mnt,
                 self.words.as_mut_ptr().cast(),
                 self.len as i32,
                 self.kind.into(),
-                None,
+                ptr::null(),
                 ptr::null_mut(),
             )
         };
-        // SAFETY: the call returned a reference or an error; `mnt` keeps the super block.
-        match unsafe { FoundDentry::new(dentry) }.get() {
+        match found.get() {
             Err(e) if e == ESTALE => Ok(None),
             other => other.map(Some),
         }

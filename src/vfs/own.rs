@@ -445,9 +445,7 @@ impl<F: FileSystem> OwnDentry<F> {
 
     /// `d_find_alias()`: a dentry of the same inode, which is no directory, that is hashed. This one is not.
     pub(crate) fn hashed_alias(&self) -> Option<Ref<'_, Self>> {
-        let alias = calls::d_find_alias(self.inode()?)?.into_raw();
-        // SAFETY: the reference is passed on; charter 3: an alias is on the same super block.
-        Some(unsafe { Ref::from_raw(alias.cast()) })
+        self.own(calls::d_find_alias(self.inode()?)?).ok()
     }
 
     /// Looks `name` up in this directory, whose lock the caller holds, shared at least.
