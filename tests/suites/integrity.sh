@@ -75,7 +75,7 @@ appraising() {
 	layers
 	local n stale=''
 	# Filesystems count the changes of a file, and IMA goes by the count: that of a copy may be the lower file's.
-	changes() { perl -e 'chmod 0644 | ($_ & 1), $ARGV[1] for 1..$ARGV[0]' "$1" "$2"; } # COUNT FILE
+	changes() { perl -e 'chmod 0644 | ($_ & 1), $ARGV[1] for 1..$ARGV[0]' -- "$1" "$2"; } # COUNT FILE
 	for n in {-9..9}; do
 		put lower1/changed$n "$n"
 		set_ima lower1/changed$n "$(hash_of lower1/changed$n)"
