@@ -80,8 +80,7 @@ fn mount<'a>(
     let directories = Iterator::chain(params.upper.iter(), &params.lower);
     sb.set_stack_depth(opening.depth(directories)?);
     opening.open_lower(&params.lower)?;
-    let folds = params.folds == Some(true);
-    if folds {
+    if params.folds == Some(true) {
         opening.check_folding()?;
     }
     opening.check_overlap(params.work.as_ref().filter(|_| can.upper.is_some()))?;
@@ -104,7 +103,8 @@ fn mount<'a>(
         // Last of all that can be refused: a mount that does not come to be leaves no mark.
         mark_volatile(fc, opening.layers())?;
     }
-    let mut sb = set_data(sb, opening, creds, folds, config, given, known_errors, &can)?;
+    let folds = opening.folds();
+    let mut sb = set_data(sb, opening, creds, config, given, known_errors, &can)?;
     if folds {
         let top = if sb.sb().fs().upper().is_some() {
             UPPER
@@ -281,13 +281,12 @@ fn set_data<'sb>(
     sb: NewSuper<'sb, Overlay>,
     opening: Opening<'_>,
     creds: ARef<Credential>,
-    folds: bool,
     config: Effective,
     given: Given,
     known_errors: Option<KnownErrors>,
     can: &Capabilities,
 ) -> Result<FilledSuper<'sb, Overlay>> {
-    let layout = opening.layout();
+    let (layout, folds) = (opening.layout(), opening.folds());
     let (layers, mounts, name_len) = opening.finish();
     let features = can.upper.and_then(|upper| upper.features);
     let upper_xattrs = features.is_some_and(|features| features.marks == OwnMarks::Work);

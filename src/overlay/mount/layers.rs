@@ -92,6 +92,8 @@ pub(crate) struct Opening<'a> {
     mounts: LayerMounts,
     /// The longest name of all layers.
     name_len: i64,
+    /// They fold case, all alike.
+    folds: bool,
 }
 
 impl<'a> Opening<'a> {
@@ -104,6 +106,7 @@ impl<'a> Opening<'a> {
             layers: Layers::default(),
             mounts: LayerMounts::default(),
             name_len: 0,
+            folds: false,
         }
     }
 
@@ -325,7 +328,7 @@ impl<'a> Opening<'a> {
     /// # Errors
     ///
     /// `EINVAL`.
-    pub(crate) fn check_folding(&self) -> Result {
+    pub(crate) fn check_folding(&mut self) -> Result {
         let layers = Iterator::chain(self.layers.upper().into_iter(), self.layers.lower());
         let mut all = layers.map(|layer| layer.mnt().sb());
         let first = all.next().ok_or(EINVAL)?;
@@ -339,7 +342,13 @@ impl<'a> Opening<'a> {
                 fmt!("all layers must have the same encoding"),
             );
         }
+        self.folds = true;
         Ok(())
+    }
+
+    /// Whether the layers fold case.
+    pub(crate) fn folds(&self) -> bool {
+        self.folds
     }
 
     /// Where inode numbers come from.
