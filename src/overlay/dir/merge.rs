@@ -5,7 +5,7 @@
 use super::listing::{Entry, LayerView, Listing, UNKNOWN_INO};
 use crate::{
     overlay::{
-        layer::{Layer, Layout, UPPER},
+        layer::{marks, Layer, Layout, UPPER},
         object::{
             inode::{Dir, DirFlag, NameMark},
             number,
@@ -80,7 +80,13 @@ pub(super) fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Resu
         None => return Ok(None),
         Some(_) if known != UNKNOWN_INO => known,
         Some(found) if found.own_positive()?.reals().origin().is_some() => {
-            number::of(found.own_positive()?)?
+            let inode = found.own_positive()?;
+            let number = number::of(inode)?;
+            if !marks::can_be_on(inode.fs().namespace(), inode.mode()) {
+                // Nothing in upper says where it came from: the number lasts as long as the inode does.
+                return Ok(Some(number));
+            }
+            number
         }
         Some(_) => entry.real_ino,
     };

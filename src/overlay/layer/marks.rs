@@ -13,6 +13,7 @@ use crate::{
         log::warn_limited,
         mount::{PathRef, WritePath},
         xattr::{self, SetFlags},
+        Mode,
     },
 };
 use kernel::prelude::*;
@@ -33,6 +34,11 @@ pub(crate) fn dir_mark(own: Namespace, path: PathRef<'_>, mark: Mark) -> Option<
         Ok(1) => Some(value[0]),
         _ => None,
     }
+}
+
+/// Whether objects of type `mode` can have marks: `user.*` attributes are for files and directories.
+pub(crate) fn can_be_on(own: Namespace, mode: Mode) -> bool {
+    own == Namespace::Trusted || mode.is_reg() || mode.is_dir()
 }
 
 /// Whether an object in upper was copied up.
