@@ -22,17 +22,10 @@ task() { bash -c 'echo "$0" >/proc/self/attr/current && "$@"' "$@"; }
 # user LABEL COMMAND...: the same without any right to pass rules.
 user() { task "$1" setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all -- "${@:2}"; }
 
-KINDS='file dir link fifo twice deep/er/file'
 # Of each kind one, with the label `Of-NAME`.
 of_each_kind() {
 	local n
-	mkdir -p lower1/dir lower1/deep/er
-	put lower1/file lower
-	ln -s file lower1/link
-	mkfifo lower1/fifo
-	put lower1/twice two
-	ln lower1/twice lower1/other
-	put lower1/deep/er/file below
+	each_kind
 	for n in $KINDS deep deep/er; do label "lower1/$n" "Of-${n//\//-}"; done
 }
 

@@ -177,6 +177,19 @@ layers() {
 	LAYERS=lowerdir=$LOWER,upperdir=upper,workdir=work
 }
 
+# each_kind: of each kind of object one in lower1, for the suites that label them.
+# shellcheck disable=SC2034 # the suites'
+KINDS='file dir link fifo twice deep/er/file'
+each_kind() {
+	mkdir -p lower1/dir lower1/deep/er
+	put lower1/file lower
+	ln -s file lower1/link
+	mkfifo lower1/fifo
+	put lower1/twice two
+	ln lower1/twice lower1/other
+	put lower1/deep/er/file below
+}
+
 # mnt [OPTION]...: the layers mounted at mnt; a failure ends the suite, since
 # every following check would be about something else.
 mnt() {

@@ -26,17 +26,10 @@ enforcing() { echo "$1" >$POLICY/enforce; }
 
 declare -A TYPE=([file]=etc_t [dir]=usr_t [link]=var_t [fifo]=var_run_t [twice]=shadow_t
 	[deep]=lib_t [deep/er]=var_log_t [deep/er/file]=httpd_sys_content_t)
-KINDS='file dir link fifo twice deep/er/file'
 # Of each kind one, with its TYPE.
 of_each_kind() {
 	local n
-	mkdir -p lower1/dir lower1/deep/er
-	put lower1/file lower
-	ln -s file lower1/link
-	mkfifo lower1/fifo
-	put lower1/twice two
-	ln lower1/twice lower1/other
-	put lower1/deep/er/file below
+	each_kind
 	for n in "${!TYPE[@]}"; do label "lower1/$n" "${TYPE[$n]}"; done
 }
 
