@@ -218,7 +218,11 @@ impl Inode {
     pub(crate) fn try_lock(&self) -> Option<InodeGuard<'_>> {
         // SAFETY: charter 1: the inode is referenced, and its lock initialised.
         let locked = unsafe { bindings::down_write_trylock(&raw mut (*self.as_ptr()).i_rwsem) };
-        (locked != 0).then_some(InodeGuard(self, NotThreadSafe))
+        // A guard that is made gives the lock back: none is made for `then_some` to drop.
+        match locked {
+            0 => None,
+            _ => Some(InodeGuard(self, NotThreadSafe)),
+        }
     }
 
     /// `inode_permission()`: checks `mask` (`MAY_*`) with the current credentials; may sleep.

@@ -3,7 +3,7 @@
 
 use rustix::io::Errno;
 use std::fmt::Debug;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::Location;
 use std::path::PathBuf;
@@ -296,19 +296,18 @@ fn read_until(fd: &OwnedFd, end: Instant) -> Option<String> {
     }
 }
 
+/// Where each thread of `pid` is in the kernel, its io_uring workers among them.
 fn blocked_stack(pid: i32) -> String {
     let mut out = String::new();
-    for what in ["status", "stack"] {
-        if let Ok(mut f) = std::fs::File::open(format!("/proc/{pid}/{what}")) {
-            let mut s = String::new();
-            if f.read_to_string(&mut s).is_ok() {
-                for l in s
-                    .lines()
-                    .filter(|l| what == "stack" || l.starts_with("State") || l.starts_with("Name"))
-                {
-                    out.push_str(&format!("#   {l}\n"));
-                }
-            }
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    for task in tasks.into_iter().flatten().flatten() {
+        let read = |what| std::fs::read_to_string(task.path().join(what)).unwrap_or_default();
+        for line in read("status")
+            .lines()
+            .filter(|l| l.starts_with("State") || l.starts_with("Name"))
+            .chain(read("stack").lines())
+        {
+            out.push_str(&format!("#   {line}\n"));
         }
     }
     out

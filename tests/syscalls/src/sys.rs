@@ -56,6 +56,19 @@ pub fn wait_for(pid: i32, max: Duration) -> Option<i32> {
     }
 }
 
+/// Waits until thread `tid` of this process sleeps.
+pub fn wait_until_asleep(tid: rustix::thread::Pid) -> Sys<()> {
+    let stat = format!("/proc/self/task/{}/stat", tid.as_raw_nonzero());
+    for _ in 0..5000 {
+        let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+        if stat.rsplit(')').next().is_some_and(|s| s.starts_with(" S")) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Err(Errno::TIMEDOUT)
+}
+
 pub fn kill_group(pid: i32) {
     // SAFETY: no memory is involved.
     unsafe { libc::kill(-pid, libc::SIGKILL) };

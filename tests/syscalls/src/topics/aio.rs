@@ -248,11 +248,6 @@ fn uring_read_and_close(ctx: &Ctx) -> Res {
 }
 
 fn uring_write_and_close(ctx: &Ctx) -> Res {
-    if ctx.fs == Fs::Ext4 {
-        return Err(Failure::skip(
-            "an open fault: on ext4 now and then a completion does not come (2 of 7 runs with other guests beside)",
-        ));
-    }
     let u = Union::new(ctx)?;
     sys::write(&u.l("f"), pattern(32 << 10))?;
     sys::write(&u.l("g"), pattern(32 << 10))?;

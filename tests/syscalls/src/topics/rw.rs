@@ -8,7 +8,9 @@ use crate::union::{is_overlayfs, Union};
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
+use rustix::pipe::SpliceFlags;
 use std::io::{IoSlice, IoSliceMut};
+use std::time::Duration;
 
 pub fn pattern(len: usize) -> Vec<u8> {
     let mut x = 0x1234_5678u32;
@@ -429,14 +431,54 @@ fn without_waiting(ctx: &Ctx) -> Res {
     }
 }
 
+/// A request that must not wait leaves a lock that it does not get with who has it.
+fn without_waiting_for_a_lock(ctx: &Ctx) -> Res {
+    let u = Union::with_file(ctx, "lower")?;
+    let fd = &sys::open(&u.m("f"), OFlags::RDWR)?;
+    rustix::io::pwrite(fd, b"U", 0)?;
+    let hurried = || rustix::io::pwritev2(fd, &[IoSlice::new(b"N")], 0, ReadWriteFlags::NOWAIT);
+    let (rd, wr) = rustix::pipe::pipe()?;
+    let (says, said) = std::sync::mpsc::channel();
+    let (writes, written) = std::sync::mpsc::channel();
+    std::thread::scope(|s| {
+        let wr = wr;
+        // A splice from an empty pipe waits with the inode locked.
+        let splice = s.spawn(move || {
+            let _ = says.send(rustix::thread::gettid());
+            rustix::pipe::splice(&rd, None, fd, Some(&mut 0), 6, SpliceFlags::empty())
+        });
+        let tid = said
+            .recv()
+            .map_err(|_| Failure::new("no thread".to_owned()))?;
+        sys::wait_until_asleep(tid)?;
+        for _ in 0..3 {
+            let refused = matches!(hurried(), Err(Errno::AGAIN | Errno::OPNOTSUPP));
+            check(refused, "a write while another has the lock")?;
+        }
+        let writer = s.spawn(move || {
+            let n = rustix::io::pwrite(fd, b"W", 6);
+            let _ = writes.send(());
+            n
+        });
+        let early = written.recv_timeout(Duration::from_millis(300)).is_ok();
+        works(rustix::io::write(&wr, b"spliced"), "filling the pipe")?;
+        let joined = |what: std::thread::Result<_>| what.unwrap_or(Err(Errno::CANCELED));
+        same(works(joined(splice.join()), "the splice")?, 6, "its bytes")?;
+        same(works(joined(writer.join()), "the write")?, 1, "its bytes")?;
+        check(!early, "a write got past the lock")
+    })?;
+    same(sys::read(&u.m("f"))?, b"spliceW", "content")
+}
+
 tests! {
     Tmpfs: lower_stays, old_descriptor_reads_new_data, position_survives_copy_up, append,
         vectors_and_flags, truncate_calls, big_file_is_copied_whole, holes_are_kept, empty_file,
         unlinked_while_open, sync_calls, one_byte_at_the_end_of_a_page, zero_length_write,
-        bad_buffers, deep_parents_are_copied, without_waiting;
+        bad_buffers, deep_parents_are_copied, without_waiting, without_waiting_for_a_lock;
     Ext4: old_descriptor_reads_new_data, append, truncate_calls, big_file_is_copied_whole,
-        holes_are_kept, unlinked_while_open, direct_io, sync_calls, without_waiting;
+        holes_are_kept, unlinked_while_open, direct_io, sync_calls, without_waiting,
+        without_waiting_for_a_lock;
     Xfs: lower_stays, big_file_is_copied_whole, holes_are_kept, direct_io, sync_calls,
-        without_waiting;
+        without_waiting, without_waiting_for_a_lock;
     Btrfs: lower_stays, big_file_is_copied_whole, holes_are_kept, sync_calls, without_waiting;
 }
