@@ -105,3 +105,11 @@ guest_program() {
 	mkdir -p "$BUILD/tests"
 	cp "$BUILD/cargo/x86_64-unknown-linux-gnu/release/rovl-$1" "$BUILD/tests/"
 }
+
+# tool: builds the command `rovl`, static like those; it is build/tests/rovl.
+tool() {
+	quiet "$BUILD/log/tools.log" with_cargo build --release --locked --manifest-path "$TOP/tools/Cargo.toml" \
+		--config "$TOP/tools/.cargo/config.toml"
+	mkdir -p "$BUILD/tests"
+	cp "$BUILD/cargo/x86_64-unknown-linux-gnu/release/rovl" "$BUILD/tests/"
+}
