@@ -10,6 +10,7 @@ ROVL=$SUITES/../../build/tests/rovl
 HELPER=/usr/sbin/mount.$FSTYPE
 mkdir -p "$SCRATCH/sbin/upper" "$SCRATCH/sbin/work"
 cp "$ROVL" "$SCRATCH/sbin/upper/mount.$FSTYPE" || exit 1
+rovl() { (exec -a rovl "$HELPER" "$@"); }
 mount -t "$FSTYPE" -o "lowerdir=/usr/sbin,upperdir=$SCRATCH/sbin/upper,workdir=$SCRATCH/sbin/work" sbin /usr/sbin || exit 1
 
 shown() { findmnt -no OPTIONS --mountpoint "$D/mnt"; }
@@ -57,6 +58,18 @@ by_mount() {
 	check 'nothing is mounted with -f' "$HELPER" -f name mnt -o "$LAYERS"
 	check 'and it is not' absent mnt/f
 	check 'what is for others is ignored' "$HELPER" name mnt -n -o "defaults,noauto,x-systemd.automount,_netdev,$LAYERS"
+	umnt
+	mkdir lower1/sub
+	touch lower1/sub/inside
+	check 'what mount(8) would leave out is refused' says "'mount -i' does without" \
+		mount -t "$FSTYPE" -o "$LAYERS,X-mount.idmap=b:0:10000:1000" name mnt
+	check 'without the helper' mount -i -t "$FSTYPE" -o "$LAYERS,X-mount.idmap=b:0:10000:1000" name mnt
+	is 'it does that' 10000 "$(stat -c %u mnt/f)"
+	umnt
+	check 'what it does itself' mount -t "$FSTYPE" -o "$LAYERS,X-mount.mkdir" name "$D/made"
+	umount made
+	check 'a part of it' mount -t "$FSTYPE" -o "$LAYERS,X-mount.subdir=sub" name mnt
+	prints 'is a part' inside names mnt
 	umnt
 }
 
@@ -176,10 +189,152 @@ in_namespace() {
 	wait "$pid" 2>/dev/null
 }
 
+# Renamed, copied without data, replaced, removed: made by the filesystem itself.
+changed() { # [OPTION]...
+	layers 2
+	mkdir -p lower1/d lower2/d/low lower2/moved/in lower1/new
+	put lower1/d/one 1
+	put lower2/d/two 2
+	put lower2/d/both 2
+	put lower1/d/both 1
+	put lower2/d/low/x x
+	put lower2/moved/in/file m
+	put lower2/renamed renamed
+	put lower1/touched same
+	put lower1/data lower
+	put lower1/gone gone
+	put lower1/kind kind
+	ln -s one lower1/link
+	put lower1/same same
+	LAYERS=$LAYERS mnt_by_helper "$@"
+	add mnt/data more
+	chmod 600 mnt/touched
+	rm -r mnt/gone mnt/d/low mnt/kind mnt/new
+	mkdir mnt/kind mnt/new mnt/d/low mnt/added
+	put mnt/d/low/y y
+	put mnt/added/file added
+	ln mnt/added/file mnt/added/link
+	poke mnt/same same
+}
+mnt_by_helper() {
+	local o=$LAYERS
+	[ $# -eq 0 ] || o+=,$(IFS=,; echo "$*")
+	"$HELPER" union mnt -o "$o" || exit 1
+}
+
+# By mount(8) itself, which does not make names of layers absolute.
+mnt_by_name() { mount -i -t "$FSTYPE" -o "$LAYERS" union mnt || exit 1; }
+
+showing() {
+	layers 2
+	mnt_by_helper redirect_dir=on
+	rovl show mnt >out
+	is 'the mount point' "$D/mnt: $FSTYPE 'union'" "$(head -n 1 out | cut -d, -f1)"
+	is 'layers, the topmost first' "upper $D/upper work $D/work lower 1 $D/lower1 lower 2 $D/lower2" \
+		"$(sed -nE 's/^  (upper|work|lower [0-9]) +([^ ]*) .*/\1 \2/p' out | xargs)"
+	is 'what upper is on' "tmpfs scratch on $SCRATCH, device $(stat -c '%Hd:%Ld' upper), inode $(stat -c %i upper)" \
+		"$(sed -n "s|^  upper *$D/upper *||p" out)"
+	is 'an option' '  redirect_dir  on' "$(grep redirect_dir out)"
+	is 'a default' '  fsync         auto (default)' "$(grep fsync out)"
+	echo "u $D/mnt $FSTYPE lowerdir=x,redirect_dir=nofollow 0 0" >fstab
+	rovl show --fstab fstab mnt >out
+	is 'what fstab has instead' 1 "$(grep -c 'redirect_dir  on  fstab asks for nofollow; it was mounted otherwise' out)"
+	is 'no colours in a file' 0 "$(grep -c $'\033' out)"
+	umnt
+	mnt_by_name
+	rovl show mnt >out
+	is 'relative names are said to be such' 2 "$(grep -c 'lower [12].*a relative name' out)"
+	rovl show --base "$D" mnt >out
+	is 'and found from where they start' 2 "$(grep -c "lower [12].*tmpfs scratch" out)"
+	umnt
+	check 'no union' says 'is on a mount of type tmpfs' rovl show "$D"
+	check 'nothing' says 'No such file' rovl show none
+	check 'help' rovl --help
+}
+
+which_says() { # NAME WANTED PATH: layer and role of each line
+	rovl which "$3" >out 2>&1
+	is "which: $1" "$2" "$(sed -nE 's/^  (upper|lower [0-9]|data [0-9]) +[^ ]+ +/\1: /p' out)"
+}
+whence() {
+	changed redirect_dir=on metacopy=on
+	sys rename 0 mnt/moved mnt/elsewhere
+	mv mnt/renamed mnt/d/renamed
+	put mnt/moved again
+	which_says 'a lower file' $'lower 1: attributes and data\nlower 2: hidden by what lower 1 has' mnt/d/both
+	which_says 'a changed file' $'upper: attributes and data\nlower 1: hidden by what upper has' mnt/data
+	which_says 'a merged directory' $'upper: attributes, entries\nlower 1: entries (merged)\nlower 2: entries (merged)' mnt/d
+	which_says 'metacopy' $'upper: attributes (metacopy: the data is below)\nlower 1: data' mnt/touched
+	which_says 'metacopy and a redirect' \
+		$'upper: attributes (metacopy: the data is below); redirect: the layers below have it as \'/renamed\'\nlower 2: data' \
+		mnt/d/renamed
+	which_says 'a redirect' \
+		$'upper: attributes, entries; redirect: the layers below have it as \'moved\'\nlower 2: entries (merged)' mnt/elsewhere
+	which_says 'a file below it' 'lower 2: attributes and data' mnt/elsewhere/in/file
+	is 'by its place in the layer' 1 "$(grep -c "$D/lower2/moved/in/file" out)"
+	which_says 'the old name' $'upper: attributes and data\nlower 2: hidden by what upper has' mnt/moved
+	which_says 'an opaque directory' $'upper: attributes, entries; opaque: hides the layers below\nlower 2: hidden by the opaque directory /d/low in upper' mnt/d/low
+	which_says 'what it hides' 'lower 2: hidden by the opaque directory /d/low in upper' mnt/d/low/x
+	which_says 'a whiteout' $'upper: whiteout: hides the name in the layers below\nlower 1: hidden by the whiteout /gone in upper' mnt/gone
+	check 'which exits with 1 there' status 1 rovl which mnt/gone
+	check 'and without any layer that has it' status 1 rovl which mnt/none
+	check 'and with 0 else' status 0 rovl which mnt/d/one
+	which_says 'a symlink itself' 'lower 1: attributes and data' mnt/link
+	which_says 'the root' $'upper: attributes, entries\nlower 1: entries (merged)\nlower 2: entries (merged)' mnt
+	mkdir bound
+	mount --bind mnt/d bound
+	which_says 'through another mount of a part' 'lower 1: attributes and data' bound/one
+	umount bound
+	umnt
+	whiteout lower1/d/two
+	setfattr -n trusted.overlay.opaque -v x lower1/d
+	: >lower1/d/low2
+	mkdir lower2/d/low2
+	setfattr -n trusted.overlay.whiteout -v y lower1/d/low2
+	mnt_by_helper redirect_dir=on metacopy=on
+	which_says 'a whiteout of a lower layer' $'lower 1: whiteout: hides the name in the layers below\nlower 2: hidden by the whiteout /d/two in lower 1' mnt/d/two
+	which_says 'an xattr whiteout' $'lower 1: whiteout: hides the name in the layers below\nlower 2: hidden by the whiteout /d/low2 in lower 1' mnt/d/low2
+	umnt
+	mnt_by_name
+	check 'relative names are refused' says 'with --base DIR' rovl which mnt/data
+	check 'without --base' rovl which --base "$D" mnt/data
+	umnt
+}
+
+# Data that lies in a layer which shows no names.
+data_only() {
+	layers
+	mkdir -p data/deep lower1/d
+	put data/deep/blob data
+	ln -s deep data/alias
+	ln -s blob data/deep/symlink
+	local f
+	for f in good:/deep/blob alias:/alias/blob link:/deep/symlink out:/../data/deep/blob; do
+		truncate -s 5 "lower1/${f%%:*}"
+		setfattr -n trusted.overlay.metacopy lower1/"${f%%:*}"
+		setfattr -n trusted.overlay.redirect -v "${f#*:}" lower1/"${f%%:*}"
+	done
+	mkdir lower2
+	LAYERS=lowerdir=lower1:lower2::data,upperdir=upper,workdir=work mnt_by_helper metacopy=on
+	prints 'data-only: it is read' data cat mnt/good
+	which_says 'data-only' \
+		$'lower 1: attributes (metacopy: the data is below); redirect: the layers below have it as \'/deep/blob\'\ndata 1: data' \
+		mnt/good
+	for f in alias link out; do
+		if cat "mnt/$f" >"$SEEN" 2>&1; then not_ok "data-only: no $f" "$(cat "$SEEN")"; fi
+		rovl which "mnt/$f" >out
+		is "data-only: no $f" 'reading fails' "$(grep -o 'reading fails' out)"
+	done
+	umnt
+}
+
 by_mount
 names_of_layers
 long_lists
 in_fstab
 refusals
 in_namespace
+showing
+whence
+[ "$FSTYPE" = rovl ] || data_only
 done_testing

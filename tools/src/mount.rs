@@ -544,6 +544,9 @@ fn run(args: &Args, own_type: &str) -> Result<(), Failure> {
         remount(args, &asked)?;
     } else if asked.bind {
         return Err(usage("option 'bind' is for mount(8) without a type"));
+    } else if let Some(name) = crate::caller::kept_back(&args.dir) {
+        let why = "mount(8) does not do it where a helper mounts; 'mount -i' does without";
+        return Err(usage(format!("option '{name}': {why}")));
     } else {
         create(args, fstype, &asked)?;
     }

@@ -114,6 +114,10 @@ impl Table {
         })
     }
 
+    pub fn unions(&self) -> impl Iterator<Item = &Mount> {
+        self.0.iter().filter(|m| m.is_union())
+    }
+
     /// The union that `path` is in.
     pub fn union_of(&self, path: &Path) -> Result<&Mount, String> {
         let mount = self.of(path)?;
