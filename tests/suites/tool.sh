@@ -328,6 +328,101 @@ data_only() {
 	umnt
 }
 
+differing() {
+	local want
+	changed redirect_dir=on metacopy=on
+	sys rename 0 mnt/moved mnt/elsewhere
+	put mnt/elsewhere/in/more more
+	mv mnt/renamed mnt/d/renamed
+	want="added      /added
+added      /added/file
+added      /added/link
+replaced   /d/low
+added      /d/low/y
+renamed    /d/renamed from /renamed
+modified   /data (mtime)
+renamed    /elsewhere from /moved
+added      /elsewhere/in/more
+removed    /gone
+replaced   /kind
+removed    /moved
+replaced   /new
+removed    /renamed
+attributes /same (mtime)
+attributes /touched (mode)"
+	prints 'diff of a mount' "$want" rovl diff mnt
+	rovl diff --tar mnt >layer.tar
+	rovl diff --json mnt >out
+	is 'JSON' "$want" "$(jq -r '.[] | .change + "          "[.change | length:] + " " + .path + (if .from then " from " + .from else "" end)
+		+ (if .attributes then " (" + (.attributes | join(", ")) + ")" else "" end)' out)"
+	umnt
+	prints 'diff of layers that are not mounted' "$want" rovl diff --upper upper --lower lower1 lower2
+	rovl diff --tar --upper upper --lower lower1 --lower lower2 >layer2.tar
+	check 'an archive is the same again' cmp layer.tar layer2.tar
+	check 'not for a terminal' says 'not for a terminal' script -qec "bash -c 'exec -a rovl $HELPER diff --tar --upper upper --lower lower1'" /dev/null
+	check 'layers that are none' says 'lower 1 none: No such file' rovl diff --upper upper --lower none
+	check 'not as root' says 'can be read by root alone' as 1001 bash -c "exec -a rovl $HELPER diff --upper upper --lower lower1"
+	is 'an upper that changes nothing' '[]' "$(mkdir empty && rovl diff --json --upper empty --lower lower1)"
+	layer_applied
+}
+
+# What is below, with the archive applied as a container engine does it, is what the union shows.
+layer_applied() {
+	mkdir tree seen
+	cp -a lower2/. tree/
+	cp -a lower1/. tree/
+	rm -r tree/d/two tree/d/both
+	cp -a lower2/d/two tree/d/two
+	cp -a lower1/d/both tree/d/both
+	local f dir
+	while IFS= read -r f; do
+		dir=tree/$(dirname "$f") f=$(basename "$f")
+		case $f in .wh..wh..opq) rm -rf "${dir:?}"/* ;; .wh.*) rm -rf "${dir:?}/${f#.wh.}" ;; esac
+	done < <(tar tf layer.tar)
+	tar xf layer.tar -C tree --xattrs --xattrs-include='*' --exclude='.wh.*'
+	mnt_by_helper redirect_dir=on metacopy=on
+	cp -a mnt/. seen/
+	umnt
+	is 'the archive applied is the union' "$(summary seen)" "$(summary tree)"
+	is 'with its data' '' "$(diff -r --no-dereference seen tree 2>&1)"
+	is 'hard links are such' 2 "$(stat -c %h tree/added/file)"
+	is 'no mark is in it' 0 "$(grep -ac 'SCHILY.xattr.trusted.overlay' layer.tar)"
+	is 'it is in order' "$(tar tf layer.tar | grep -c .)" "$(tar tf layer.tar | sort -u | grep -c .)"
+}
+summary() { (cd "$1" && find . -mindepth 1 \( -type d -printf '%p %y %m %U:%G\n' \) -o -printf '%p %y %m %U:%G %s %l %T@\n' | sort); }
+
+# Attributes of users, names that are odd, the other namespace.
+odd_ones() {
+	layers
+	mkdir lower1/d
+	put lower1/d/f 1
+	mnt_by_helper userxattr
+	setfattr -n trusted.x -v "$(printf 'a\tb')" mnt/d/f
+	put $'mnt/new\nline \\' x
+	rm -r mnt/d
+	mkdir mnt/d
+	mknod mnt/dev c 5 6
+	mkfifo mnt/pipe
+	ln -s "$(printf 'n%.0s' {1..150})" mnt/link
+	setfattr -n trusted.y -v z mnt/pipe
+	touch -d '1960-01-01 00:00:00.25 UTC' mnt/old
+	umnt
+	want='replaced   /d
+added      /dev
+added      /link
+added      /new\012line \134
+added      /old
+added      /pipe'
+	prints 'userxattr, odd names' "$want" rovl diff --userxattr --upper upper --lower lower1
+	rovl diff --tar --userxattr --upper upper --lower lower1 >layer.tar
+	mkdir tree
+	tar xf layer.tar -C tree --xattrs --xattrs-include='*' --exclude='.wh.*'
+	is 'their archive' "$(summary upper)" "$(summary tree)"
+	is 'has attributes' z "$(xattr tree/pipe trusted.y)"
+	is 'none of the union' '' "$(xattrs tree/d)"
+	is 'an opaque directory is one' 1 "$(tar tf layer.tar | grep -c '^d/.wh..wh..opq$')"
+}
+
 by_mount
 names_of_layers
 long_lists
@@ -337,4 +432,6 @@ in_namespace
 showing
 whence
 [ "$FSTYPE" = rovl ] || data_only
+differing
+odd_ones
 done_testing

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod caller;
+mod diff;
+mod layer_tar;
 mod layers;
 mod merge;
 mod mount;
@@ -12,8 +14,12 @@ mod show;
 mod term;
 mod which;
 
-use clap::{Parser, Subcommand};
+use crate::diff::Format;
+use crate::layers::Layers;
+use crate::mountinfo::Table;
+use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -52,6 +58,63 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         base: Option<PathBuf>,
     },
+    /// What the upper layer changes: a line a path, JSON, or a layer of an OCI image
+    #[command(after_help = DIFF)]
+    Diff(Diff),
+}
+
+const DIFF: &str = "\
+A line says what became of a path: added, modified (other data), attributes (no other data),
+removed, replaced (by an object of which nothing is the lower one's), renamed (with where the
+lower layers have it). Files are compared byte by byte; one that is as it was is left out.
+
+A layer for a container engine: rovl diff --tar MOUNT >layer.tar";
+
+#[derive(ClapArgs)]
+struct Diff {
+    /// A union mount
+    #[arg(required_unless_present = "upper", conflicts_with_all = ["upper", "lower", "userxattr"])]
+    mount: Option<PathBuf>,
+    /// An upper layer that need not be mounted
+    #[arg(long, value_name = "DIR", requires = "lower")]
+    upper: Option<PathBuf>,
+    /// A lower layer of it, the topmost first; one or more
+    #[arg(long, value_name = "DIR", num_args = 1.., requires = "upper")]
+    lower: Vec<PathBuf>,
+    /// The layers were mounted with the option userxattr
+    #[arg(long)]
+    userxattr: bool,
+    /// Where relative names of a mount's layers start
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
+    /// An array with one object a change
+    #[arg(long)]
+    json: bool,
+    /// A tar archive, as the layers of OCI images are, on standard output
+    #[arg(long, conflicts_with = "json")]
+    tar: bool,
+}
+
+impl Diff {
+    fn run(self) -> Result<(), String> {
+        let layers = match self.mount {
+            Some(mount) => {
+                let table = Table::read()?;
+                let mount = table.union_of(&mount)?;
+                Layers::of_mount(mount, self.base.as_deref())?.readable(Some((mount, &table)))?
+            }
+            None => Layers::of_dirs(self.upper, self.lower, self.userxattr).readable(None)?,
+        };
+        let format = match (self.json, self.tar) {
+            (true, _) => Format::Json,
+            (_, true) if std::io::stdout().is_terminal() => {
+                return Err("an archive is not for a terminal: add '>layer.tar'".to_owned());
+            }
+            (_, true) => Format::Tar,
+            _ => Format::Lines,
+        };
+        diff::run(layers, format)
+    }
 }
 
 fn run(command: Command) -> Result<bool, String> {
@@ -60,6 +123,7 @@ fn run(command: Command) -> Result<bool, String> {
             show::run(&mount, base.as_deref(), &fstab).map(|()| true)
         }
         Command::Which { path, base } => which::run(&path, base.as_deref()),
+        Command::Diff(diff) => diff.run().map(|()| true),
     }
 }
 
