@@ -423,6 +423,59 @@ added      /pipe'
 	is 'an opaque directory is one' 1 "$(tar tf layer.tar | grep -c '^d/.wh..wh..opq$')"
 }
 
+mark() { setfattr -h -n "trusted.overlay.$2" -v "$3" "$1"; } # FILE NAME VALUE
+checked() { rovl check upper --work work --lower lower1 lower2 "$@" | sed "s|^$D/||"; }
+
+# What is found in an upper of the filesystem's own, in one that was damaged, and what is mended.
+sound() {
+	changed redirect_dir=on metacopy=on
+	sys rename 0 mnt/moved mnt/elsewhere
+	mv mnt/renamed mnt/d/renamed
+	check 'a mounted upper is looked at' rovl check "$D/upper"
+	check 'but not mended' says "is mounted at $D/mnt" rovl check "$D/upper" --repair
+	umnt
+	prints 'nothing is wrong' 'nothing wrong was found' checked
+	whiteout upper/nothing
+	mkdir upper/nowhere upper/slashes work/work/left
+	touch work/work/left/over upper/lost upper/damaged
+	truncate -s 100 upper/lost upper/damaged
+	mark upper/nowhere redirect /is/not
+	mark upper/slashes redirect /is//not
+	mark upper/lost metacopy ''
+	mark upper/lost redirect /not
+	setfattr -n trusted.overlay.metacopy -v 0x0003 upper/damaged
+	mark upper/added opaque maybe
+	mark upper/added impure y
+	mark upper/data origin short
+	mark upper/data other x
+	local wrong="upper/added: trusted.overlay.opaque: the value is damaged
+upper/damaged: trusted.overlay.metacopy: the value is damaged; nothing says where its data is; restore it from elsewhere, or remove it
+upper/data: trusted.overlay.origin: the value is damaged
+upper/data: trusted.overlay.other: no mark of that name is known
+upper/lost: metacopy without data below; it cannot be looked up (EIO); restore the lower layer that has its data, or remove it
+upper/nothing: a whiteout that hides nothing
+upper/nowhere: a redirect that leads nowhere
+upper/slashes: trusted.overlay.redirect: the value is damaged
+work/work/left: left over from a mount that did not end well"
+	prints 'what is wrong' "$wrong
+9 found; --repair mends what can be" checked
+	check 'is told by the exit code' status 1 rovl check upper --work work --lower lower1 lower2
+	is 'nothing was changed' maybe "$(xattr upper/added trusted.overlay.opaque)"
+	is 'mended' '9 found, 7 mended' "$(checked --repair | tail -n 1)"
+	prints 'what is left' "$(grep -e /lost -e /damaged <<<"$wrong")
+2 found; --repair mends what can be" checked
+	rm upper/lost upper/damaged
+	prints 'and then nothing' 'nothing wrong was found' checked
+	is 'a directory shows what it did' 'y y' "$(xattr upper/nowhere trusted.overlay.opaque) $(xattr upper/slashes trusted.overlay.opaque)"
+	check 'marks that are sound are as they were' test "$(xattr upper/elsewhere trusted.overlay.redirect)" = moved
+	check 'it can be mounted' mnt_by_helper redirect_dir=on metacopy=on
+	prints 'with what it had' m cat mnt/elsewhere/in/file
+	umnt
+	mnt_by_helper volatile
+	umnt
+	is 'a volatile mount is told of' 1 "$(checked | grep -c 'was mounted volatile')"
+}
+
 by_mount
 names_of_layers
 long_lists
@@ -434,4 +487,5 @@ whence
 [ "$FSTYPE" = rovl ] || data_only
 differing
 odd_ones
+sound
 done_testing

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod caller;
+mod check;
 mod diff;
 mod layer_tar;
 mod layers;
@@ -14,6 +15,7 @@ mod show;
 mod term;
 mod which;
 
+use crate::check::Check;
 use crate::diff::Format;
 use crate::layers::Layers;
 use crate::mountinfo::Table;
@@ -61,6 +63,28 @@ enum Command {
     /// What the upper layer changes: a line a path, JSON, or a layer of an OCI image
     #[command(after_help = DIFF)]
     Diff(Diff),
+    /// Damaged marks in an upper layer, marks that lead nowhere, and what is left over
+    ///
+    /// Without --lower, what depends on lower layers is not looked at. Exits with 1 where something is left wrong.
+    Check(CheckArgs),
+}
+
+#[derive(ClapArgs)]
+struct CheckArgs {
+    /// The upper layer
+    upper: PathBuf,
+    /// Its work directory
+    #[arg(long, value_name = "DIR")]
+    work: Option<PathBuf>,
+    /// All lower layers of it, the topmost first
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    lower: Vec<PathBuf>,
+    /// It was mounted with the option userxattr
+    #[arg(long)]
+    userxattr: bool,
+    /// Mend what can be without loss; the layers may not be mounted
+    #[arg(long)]
+    repair: bool,
 }
 
 const DIFF: &str = "\
@@ -124,6 +148,10 @@ fn run(command: Command) -> Result<bool, String> {
         }
         Command::Which { path, base } => which::run(&path, base.as_deref()),
         Command::Diff(diff) => diff.run().map(|()| true),
+        Command::Check(args) => {
+            let layers = Layers::of_dirs(Some(args.upper), args.lower, args.userxattr);
+            Check::new(layers.readable(None)?, args.work, args.repair)?.run()
+        }
     }
 }
 
