@@ -5,7 +5,7 @@ KERNEL ?= base
 export KERNEL
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build overlay modules_install install shell demo test stress mutants fuzz profile cover bench faults live live-run live-test live-bench live-install check doc clean
+.PHONY: help setup build overlay modules_install install shell demo test stress mutants fuzz profile cover bench faults live live-run live-test live-bench live-install tools tools-install check doc clean
 
 help: ## this list
 	@sed -n 's/^\([a-z_-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -71,6 +71,13 @@ live-bench: live ## what booting costs on rovl and on overlayfs
 
 live-install: ## what boots a Debian on rovl: initramfs-tools, dracut, manual page (DESTDIR=)
 	@live/install $(DESTDIR)
+
+tools: ## the command rovl and mount.rovl, static, with manual pages and completion, in build/tools
+	@scripts/setup --quick --toolchain
+	@scripts/tools
+
+tools-install: ## installs them (DESTDIR=, PREFIX=/usr/local; mount.rovl goes into /sbin)
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/tools install
 
 check: ready ## format, lints, layering, documents
 	@scripts/check

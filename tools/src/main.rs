@@ -155,12 +155,43 @@ fn run(command: Command) -> Result<bool, String> {
     }
 }
 
+/// Writes manual pages and completion for bash.
+#[cfg(feature = "pages")]
+fn pages(dir: &Path) -> std::io::Result<()> {
+    use clap::CommandFactory;
+    std::fs::create_dir_all(dir)?;
+    let mut own = Args::command();
+    clap_complete::generate_to(clap_complete::Shell::Bash, &mut own, "rovl", dir)?;
+    own.build();
+    let mut page = std::fs::File::create(dir.join("rovl.1"))?;
+    clap_mangen::Man::new(own.clone()).render(&mut page)?;
+    for command in own
+        .get_subcommands()
+        .filter(|c| !c.is_hide_set() && c.get_name() != "help")
+    {
+        let name = format!("rovl-{}", command.get_name());
+        let mut page = std::fs::File::create(dir.join(format!("{name}.1")))?;
+        clap_mangen::Man::new(command.clone().name(name)).render(&mut page)?;
+    }
+    let mut page = std::fs::File::create(dir.join("mount.rovl.8"))?;
+    clap_mangen::Man::new(mount::command())
+        .section("8")
+        .render(&mut page)
+}
+
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let name = args.first().map(Path::new).and_then(Path::file_name);
     let name = name.unwrap_or_default().to_string_lossy().into_owned();
     if let Some(fstype) = name.strip_prefix("mount.") {
         return mount::main(fstype, args);
+    }
+    #[cfg(feature = "pages")]
+    if let Some(dir) = std::env::var_os("ROVL_PAGES") {
+        return match pages(Path::new(&dir)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
     }
     match run(Args::parse_from(args).command) {
         Ok(true) => ExitCode::SUCCESS,

@@ -559,6 +559,12 @@ fn run(args: &Args, own_type: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+#[cfg(feature = "pages")]
+pub fn command() -> clap::Command {
+    use clap::CommandFactory;
+    Args::command()
+}
+
 /// The helper of `fstype`, with its arguments.
 pub fn main(fstype: &str, args: Vec<OsString>) -> ExitCode {
     let args = match Args::try_parse_from(args) {
