@@ -364,16 +364,15 @@ attributes /touched (mode)"
 	check 'not as root' says 'can be read by root alone' as 1001 bash -c "exec -a rovl $HELPER diff --upper upper --lower lower1"
 	is 'an upper that changes nothing' '[]' "$(mkdir empty && rovl diff --json --upper empty --lower lower1)"
 	layer_applied
+	is 'hard links are such' 2 "$(stat -c %h tree/added/file)"
 }
 
 # What is below, with the archive applied as a container engine does it, is what the union shows.
 layer_applied() {
 	mkdir tree seen
-	cp -a lower2/. tree/
-	cp -a lower1/. tree/
-	rm -r tree/d/two tree/d/both
-	cp -a lower2/d/two tree/d/two
-	cp -a lower1/d/both tree/d/both
+	LAYERS=lowerdir=$LOWER mnt_by_helper redirect_dir=follow metacopy=on
+	cp -a mnt/. tree/
+	umnt
 	local f dir
 	while IFS= read -r f; do
 		dir=tree/$(dirname "$f") f=$(basename "$f")
@@ -385,11 +384,56 @@ layer_applied() {
 	umnt
 	is 'the archive applied is the union' "$(summary seen)" "$(summary tree)"
 	is 'with its data' '' "$(diff -r --no-dereference seen tree 2>&1)"
-	is 'hard links are such' 2 "$(stat -c %h tree/added/file)"
 	is 'no mark is in it' 0 "$(grep -ac 'SCHILY.xattr.trusted.overlay' layer.tar)"
 	is 'it is in order' "$(tar tf layer.tar | grep -c .)" "$(tar tf layer.tar | sort -u | grep -c .)"
 }
 summary() { (cd "$1" && find . -mindepth 1 \( -type d -printf '%p %y %m %U:%G\n' \) -o -printf '%p %y %m %U:%G %s %l %T@\n' | sort); }
+
+# Uppers that became lower layers, with redirects in each: the tool finds what the kernel finds.
+generations() {
+	layers 3
+	local f seen where wrong='' n=0
+	mkdir -p work1 work2 lower3/a/b/c/deep lower3/d/e lower3/h/i
+	for f in a/1 a/b/2 a/b/c/3 a/b/c/deep/4 d/5 d/e/6 h/i/7 8; do put "lower3/$f" "$f"; done
+	"$HELPER" union mnt -o lowerdir=lower3,upperdir=lower2,workdir=work2,redirect_dir=on,metacopy=on || exit 1
+	sys rename 0 mnt/a mnt/x
+	sys rename 0 mnt/x/b/c mnt/d/c2
+	mv mnt/8 mnt/d/eight
+	mkdir mnt/a && put mnt/a/new new
+	rm -r mnt/h/i && mkdir mnt/h/i && put mnt/h/i/9 9
+	umnt
+	"$HELPER" union mnt -o lowerdir=lower2:lower3,upperdir=lower1,workdir=work1,redirect_dir=on,metacopy=on || exit 1
+	sys rename 0 mnt/x/b mnt/d/b2
+	sys rename 0 mnt/d mnt/dd
+	chmod 600 mnt/dd/5
+	put mnt/dd/b2/more more
+	umnt
+	mnt_by_helper redirect_dir=on metacopy=on
+	sys rename 0 mnt/dd/c2/deep mnt/top
+	sys rename 0 mnt/dd/b2 mnt/x/back
+	chmod 640 mnt/dd/eight mnt/dd/e/6
+	mv mnt/top/4 mnt/four
+	rm mnt/x/1
+	umnt
+	mnt_by_helper redirect_dir=on metacopy=on
+	while IFS= read -r f; do
+		n=$((n + 1)) seen=absent
+		if [ -e "mnt/$f" ]; then seen=there; fi
+		if rovl which "mnt/$f" >out; then where=there; else where=absent; fi
+		[ $where = $seen ] || wrong+="$f is $seen; "
+		[ -f "mnt/$f" ] || continue
+		where=$(sed -nE 's/^  (upper|lower [0-9]) +([^ ]+) +(attributes and )?data$/\2/p' out)
+		cmp -s "mnt/$f" "$where" || wrong+="$f is not $where; "
+	done < <((for f in mnt lower1 lower2 lower3 upper; do (cd $f && find . -mindepth 1 -printf '%P\n'); done) | sort -u |
+		while IFS= read -r f; do [ ! -e "mnt/$(dirname "$f")" ] || echo "$f"; done)
+	is 'each path and its data are where the kernel finds them' '' "$wrong"
+	check 'they are some' test $n -gt 25
+	rovl diff mnt >out
+	is 'a rename of a rename' 1 "$(grep -c '^renamed    /x/back from /' out)"
+	rovl diff --tar mnt >layer.tar
+	umnt
+	layer_applied
+}
 
 # Attributes of users, names that are odd, the other namespace.
 odd_ones() {
@@ -486,6 +530,7 @@ showing
 whence
 [ "$FSTYPE" = rovl ] || data_only
 differing
+generations
 odd_ones
 sound
 done_testing
