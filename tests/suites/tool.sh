@@ -470,6 +470,27 @@ added      /pipe'
 mark() { setfattr -h -n "trusted.overlay.$2" -v "$3" "$1"; } # FILE NAME VALUE
 checked() { rovl check upper --work work --lower lower1 lower2 "$@" | sed "s|^$D/||"; }
 
+# By somebody who has no privilege outside.
+in_user_namespace() {
+	layers
+	mkdir -p lower1/d
+	put lower1/d/f 1
+	put lower1/g 1
+	cat >script <<-END
+		set -e
+		rovl() { (exec -a rovl "$HELPER" "\$@"); }
+		"$HELPER" union mnt -o "$LAYERS,userxattr"
+		rm -r mnt/d mnt/g
+		mkdir mnt/d
+		rovl diff mnt
+		rovl which mnt/d/f | tail -n 1 | grep -o 'hidden by.*'
+	END
+	prints 'in a user namespace' $'replaced   /d\nremoved    /g\nhidden by the opaque directory /d in upper' \
+		unshare --user --map-root-user --mount bash script
+	check 'which has no trusted attributes' says 'can be read by root alone' \
+		unshare --user --map-root-user bash -c "exec -a rovl $HELPER diff --upper upper --lower lower1"
+}
+
 # What is found in an upper of the filesystem's own, in one that was damaged, and what is mended.
 sound() {
 	changed redirect_dir=on metacopy=on
@@ -532,5 +553,6 @@ whence
 differing
 generations
 odd_ones
+in_user_namespace
 sound
 done_testing
