@@ -104,7 +104,7 @@ fn ask<'a>(
         for name in names {
             trail.push(name, None)?;
         }
-        answer.redirect = trail.redirect();
+        answer.redirect = trail.redirect()?;
         return Ok(answer);
     }
 }

@@ -197,12 +197,14 @@ impl Run<'_> {
         if case.hostile {
             self.report.refused = wrong::refused(&self.sides[0])?;
             wrong::refused(&self.sides[1])?;
-            // Both are looked at, since looking changes times. A redirect that is followed may lead anywhere.
-            let wrong: Vec<_> = self.sides.iter().map(wrong::wrong_file).collect();
-            let wrong = wrong
-                .into_iter()
-                .next()
-                .filter(|_| !case.redirects && case.data.is_empty());
+            // Both are looked at, since looking changes times. A redirect that is followed may lead anywhere, as that of data
+            // does; to look for it in the layers would follow their symlinks.
+            let sides = match case.redirects || !case.data.is_empty() {
+                true => &[],
+                false => &*self.sides,
+            };
+            let wrong: Vec<_> = sides.iter().map(wrong::wrong_file).collect();
+            let wrong = wrong.into_iter().next();
             if let Some(path) = wrong.transpose()?.flatten() {
                 return Ok(Some(Failure::new(0, "mount", "wrong file", path)));
             }
