@@ -88,17 +88,16 @@ names_of_layers() {
 	prints 'has one a line' '1 2 4 ' listing mnt
 	check 'and can be remounted' mount -o remount,ro mnt
 	umnt
-	if [ "$FSTYPE" = overlay ]; then
-		check 'data-only layers' "$HELPER" n mnt -o 'lowerdir=a\:b:c\,d::data,metacopy=on'
-		prints 'show no names' '1 2 ' listing mnt
-		is 'they are such' 1 "$(shown | grep -c "datadir+=$D/data")"
-		umnt
-		check 'datadir+' "$HELPER" n mnt -o 'lowerdir+=g h,datadir+=data,metacopy=on'
-		umnt
-	else
-		check 'data-only layers are refused by the kernel, with its reason' says 'is not supported yet' \
-			"$HELPER" n mnt -o 'lowerdir=a\:b:c\,d::data'
-	fi
+	check 'data-only layers' "$HELPER" n mnt -o 'lowerdir=a\:b:c\,d::data,metacopy=on'
+	prints 'show no names' '1 2 ' listing mnt
+	is 'they are such' 1 "$(shown | grep -c "datadir+=$D/data")"
+	umnt
+	check 'datadir+' "$HELPER" n mnt -o 'lowerdir+=g h,datadir+=data,metacopy=on'
+	umnt
+	printf '%s\n' "$D/a:b" "::$D/data" >list
+	check 'and in a file' "$HELPER" n mnt -o layers=list,metacopy=on
+	is 'too' 1 "$(shown | grep -c "datadir+=$D/data")"
+	umnt
 }
 
 # Longer than a page in all, longer than 255 bytes each.
@@ -549,7 +548,7 @@ refusals
 in_namespace
 showing
 whence
-[ "$FSTYPE" = rovl ] || data_only
+data_only
 differing
 generations
 odd_ones
