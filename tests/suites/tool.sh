@@ -319,12 +319,18 @@ data_only() {
 	which_says 'data-only' \
 		$'lower 1: attributes (metacopy: the data is below); redirect: the layers below have it as \'/deep/blob\'\ndata 1: data' \
 		mnt/good
+	chmod 600 mnt/good
+	prints 'data-only: its attributes alone' 'attributes /good (mode)' rovl diff mnt
 	for f in alias link out; do
 		if cat "mnt/$f" >"$SEEN" 2>&1; then not_ok "data-only: no $f" "$(cat "$SEEN")"; fi
 		rovl which "mnt/$f" >out
 		is "data-only: no $f" 'reading fails' "$(grep -o 'reading fails' out)"
 	done
 	umnt
+	rovl diff --tar --upper upper --lower lower1 lower2 --data data >layer.tar
+	is 'data-only: an archive has the data' data "$(tar xOf layer.tar good)"
+	prints 'data-only: nothing wrong' 'nothing wrong was found' rovl check upper --lower lower1 lower2 --data data
+	check 'data-only: but without it' says 'metacopy without data below' rovl check upper --lower lower1 lower2
 }
 
 differing() {

@@ -39,10 +39,16 @@ pub struct Layers {
 
 impl Layers {
     /// Those of directories.
-    pub fn of_dirs(upper: Option<PathBuf>, lowers: Vec<PathBuf>, userxattr: bool) -> Layers {
+    pub fn of_dirs(
+        upper: Option<PathBuf>,
+        lowers: Vec<PathBuf>,
+        data: Vec<PathBuf>,
+        userxattr: bool,
+    ) -> Layers {
         let upper = upper.into_iter().map(|path| (Role::Upper, path));
         let lowers = lowers.into_iter().map(|path| (Role::Lower, path));
-        Layers::new(upper.chain(lowers), userxattr)
+        let data = data.into_iter().map(|path| (Role::Data, path));
+        Layers::new(upper.chain(lowers).chain(data), userxattr)
     }
 
     fn new(named: impl Iterator<Item = (Role, PathBuf)>, userxattr: bool) -> Layers {

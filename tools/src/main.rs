@@ -79,6 +79,9 @@ struct CheckArgs {
     /// All lower layers of it, the topmost first
     #[arg(long, value_name = "DIR", num_args = 1..)]
     lower: Vec<PathBuf>,
+    /// A layer that has data alone; one or more
+    #[arg(long, value_name = "DIR", num_args = 1.., requires = "lower")]
+    data: Vec<PathBuf>,
     /// It was mounted with the option userxattr
     #[arg(long)]
     userxattr: bool,
@@ -97,7 +100,7 @@ A layer for a container engine: rovl diff --tar MOUNT >layer.tar";
 #[derive(ClapArgs)]
 struct Diff {
     /// A union mount
-    #[arg(required_unless_present = "upper", conflicts_with_all = ["upper", "lower", "userxattr"])]
+    #[arg(required_unless_present = "upper", conflicts_with_all = ["upper", "lower", "data", "userxattr"])]
     mount: Option<PathBuf>,
     /// An upper layer that need not be mounted
     #[arg(long, value_name = "DIR", requires = "lower")]
@@ -105,6 +108,9 @@ struct Diff {
     /// A lower layer of it, the topmost first; one or more
     #[arg(long, value_name = "DIR", num_args = 1.., requires = "upper")]
     lower: Vec<PathBuf>,
+    /// A layer that has data alone; one or more
+    #[arg(long, value_name = "DIR", num_args = 1.., requires = "upper")]
+    data: Vec<PathBuf>,
     /// The layers were mounted with the option userxattr
     #[arg(long)]
     userxattr: bool,
@@ -127,7 +133,9 @@ impl Diff {
                 let mount = table.union_of(&mount)?;
                 Layers::of_mount(mount, self.base.as_deref())?.readable(Some((mount, &table)))?
             }
-            None => Layers::of_dirs(self.upper, self.lower, self.userxattr).readable(None)?,
+            None => {
+                Layers::of_dirs(self.upper, self.lower, self.data, self.userxattr).readable(None)?
+            }
         };
         let format = match (self.json, self.tar) {
             (true, _) => Format::Json,
@@ -149,7 +157,7 @@ fn run(command: Command) -> Result<bool, String> {
         Command::Which { path, base } => which::run(&path, base.as_deref()),
         Command::Diff(diff) => diff.run().map(|()| true),
         Command::Check(args) => {
-            let layers = Layers::of_dirs(Some(args.upper), args.lower, args.userxattr);
+            let layers = Layers::of_dirs(Some(args.upper), args.lower, args.data, args.userxattr);
             Check::new(layers.readable(None)?, args.work, args.repair)?.run()
         }
     }
