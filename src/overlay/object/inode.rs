@@ -234,7 +234,7 @@ impl Inode {
     /// The revalidation flags of its real dentries.
     pub(crate) fn revalidate_flags(&self) -> u32 {
         let upper = self.upper().map_or(0, vfs::Dentry::revalidate_flags);
-        let lowers = self.lowers().iter();
+        let lowers = self.lowers().as_slice().iter();
         lowers.fold(upper, |flags, lower| {
             flags | lower.dentry().revalidate_flags()
         }) & REVALIDATE

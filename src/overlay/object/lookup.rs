@@ -183,7 +183,7 @@ fn ask_name<'a>(
 #[derive(Default)]
 struct Found<'a> {
     upper: Option<Ref<'a, vfs::Dentry>>,
-    lower: KVec<InLayer<'a>>,
+    lower: Lowers<'a>,
     /// Upper hides what the lower layers have.
     hides: bool,
     xwhiteouts: bool,
@@ -241,7 +241,7 @@ fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
     }
     let mut found = search.found;
     if let Some(origin) = origin {
-        found.lower.push(origin, GFP_KERNEL)?;
+        found.lower.push(origin, 0)?;
     }
     Ok(found)
 }
@@ -316,7 +316,7 @@ impl<'a> Search<'a> {
         let mut missed = 0;
         let mut next = None;
         for index in holders {
-            let Some(base) = lowers.get(index) else {
+            let Some(base) = lowers.as_slice().get(index) else {
                 break;
             };
             let layer = fs.layer(base.layer()).ok_or(EIO)?;
@@ -343,7 +343,7 @@ impl<'a> Search<'a> {
                             record_origin(self.child, fs, upper, &lower)?;
                         }
                         let lower = InLayer::new(lower, base.layer());
-                        self.found.lower.push(lower, GFP_KERNEL)?;
+                        self.found.lower.push(lower, lowers.len() - index - 1)?;
                     }
                 }
             }
@@ -416,7 +416,7 @@ pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<'_, Overlay>> {
         }
         let object = Object {
             upper: found.upper,
-            lower: Lowers::from_vec(found.lower)?,
+            lower: found.lower,
             is_bare: found.is_bare,
         };
         object.inode(sb, None).map(Some)
