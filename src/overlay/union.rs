@@ -94,23 +94,29 @@ impl Layers {
 /// The roots of all layers, and the upper and work directories. A lookup that reaches one is refused:
 /// layers overlap.
 #[derive(Default)]
-pub(crate) struct Roots(KVec<InodeId>);
+pub(crate) struct Roots {
+    sorted: KVec<InodeId>,
+    /// The [bits](InodeId::bit) of all: of most directories they say at once that none is it.
+    bits: u64,
+}
 
 impl Roots {
     /// Whether `inode` is one of them.
+    #[inline]
     pub(crate) fn contains(&self, inode: &vfs::Inode) -> bool {
-        self.0.binary_search(&inode.id()).is_ok()
+        self.bits & inode.id().bit() != 0 && self.sorted.binary_search(&inode.id()).is_ok()
     }
 
     /// Adds `inode`, which somebody keeps referenced; `false` where it is there.
     pub(crate) fn add(&mut self, inode: &vfs::Inode) -> Result<bool> {
-        let Err(at) = self.0.binary_search(&inode.id()) else {
+        let Err(at) = self.sorted.binary_search(&inode.id()) else {
             return Ok(false);
         };
-        self.0.reserve(1, GFP_KERNEL)?;
-        self.0
+        self.sorted.reserve(1, GFP_KERNEL)?;
+        self.sorted
             .insert_within_capacity(at, inode.id())
             .map_err(|_| ENOMEM)?;
+        self.bits |= inode.id().bit();
         Ok(true)
     }
 }

@@ -17,6 +17,15 @@ use kernel::{
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct InodeId(usize);
 
+impl InodeId {
+    /// A word with one bit set: identities that differ in it differ.
+    #[inline]
+    pub(crate) fn bit(self) -> u64 {
+        // The golden ratio spreads addresses, of which the lower bits are alike.
+        1 << ((self.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+    }
+}
+
 /// A file type and permission bits (`umode_t`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mode(pub(crate) u16);
