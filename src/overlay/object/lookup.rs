@@ -64,6 +64,7 @@ struct How {
 }
 
 /// Asks one layer for `path`: a name in `base`, or a path from `base`, the layer's root.
+#[inline]
 fn ask<'a>(
     fs: &Overlay,
     layer: &'a Layer,
@@ -71,9 +72,21 @@ fn ask<'a>(
     path: &[u8],
     how: How,
 ) -> Result<Answer<'a>> {
-    let Some(path) = path.strip_prefix(b"/") else {
-        return ask_name(fs, layer, base, path, how);
-    };
+    match path.strip_prefix(b"/") {
+        None => ask_name(fs, layer, base, path, how),
+        Some(path) => ask_path(fs, layer, base, path, how),
+    }
+}
+
+/// Asks one layer for `path` from `base`, its root.
+#[cold]
+fn ask_path<'a>(
+    fs: &Overlay,
+    layer: &'a Layer,
+    base: &vfs::Dentry,
+    path: &[u8],
+    how: How,
+) -> Result<Answer<'a>> {
     let mut dir = base.get();
     let mut trail = Trail::default();
     // A directory on the way hides the layers below, but for what an absolute redirect further on names.
@@ -105,6 +118,18 @@ fn ask<'a>(
     }
 }
 
+/// Says why `name` in `base` is not looked up; returns the error.
+#[cold]
+fn refuse(base: &vfs::Dentry, name: &[u8], how: How, err: Error, why: &str) -> Error {
+    warn_limited!(
+        "failed lookup in {} ({base}, name='{}', err={}): {why}\n",
+        if how.upper { "upper" } else { "lower" },
+        Text(name),
+        err.to_errno()
+    );
+    err
+}
+
 /// Asks one layer for `name` in `base`.
 fn ask_name<'a>(
     fs: &Overlay,
@@ -113,15 +138,7 @@ fn ask_name<'a>(
     name: &[u8],
     how: How,
 ) -> Result<Answer<'a>> {
-    let refuse = |err: Error, why: &str| {
-        warn_limited!(
-            "failed lookup in {} ({base}, name='{}', err={}): {why}\n",
-            if how.upper { "upper" } else { "lower" },
-            Text(name),
-            err.to_errno()
-        );
-        Err(err)
-    };
+    let refuse = |err: Error, why: &str| Err(refuse(base, name, how, err, why));
     if base.is_casefolded() != fs.folds {
         return refuse(ESTALE, "parent wrong casefold");
     }
