@@ -73,6 +73,8 @@ bool rovl_shrink_is_global(struct shrink_control *sc);
 void rovl_cond_resched(void);
 bool rovl_casefolded(struct dentry *dentry);
 bool rovl_is_ordinary(struct super_block *sb);
+bool rovl_verity_is_unread(const struct inode *inode);
+int rovl_verity_digest(struct inode *inode, u8 *digest, u8 *algorithm);
 
 /* credentials and security */
 bool rovl_can_splice(void);
@@ -108,7 +110,7 @@ void rovl_posix_acl_release(struct posix_acl *acl);
 
 /* logging */
 void rovl_logfc(struct fs_context *fc, char level, const void *args);
-bool rovl_ratelimit(void);
+bool rovl_ratelimit(u32 site);
 void rovl_seq_show_option(struct seq_file *m, const char *name, const char *value);
 
 #endif

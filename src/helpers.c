@@ -7,6 +7,7 @@
 #include <linux/exportfs.h>
 #include <linux/fs_context.h>
 #include <linux/fsnotify.h>
+#include <linux/fsverity.h>
 #include <linux/magic.h>
 #include <linux/memcontrol.h>
 #include <linux/module.h>
@@ -449,6 +450,19 @@ bool rovl_folded_same(struct super_block *sb, const char *a, u32 a_len, const ch
 #endif
 }
 
+/* Whether fs-verity guards the file, and nobody has opened it yet, which reads its digest. */
+rovl_inline bool rovl_verity_is_unread(const struct inode *inode)
+{
+	return IS_VERITY(inode) && !fsverity_get_info(inode);
+}
+
+/* The bytes of the digest, 0 where there is none. */
+rovl_inline int rovl_verity_digest(struct inode *inode, u8 *digest, u8 *algorithm)
+{
+	BUILD_BUG_ON(FS_VERITY_MAX_DIGEST_SIZE != 64);
+	return fsverity_get_digest(inode, digest, algorithm, NULL);
+}
+
 /*
  * A list of what is known to be good: procfs and the like make names up, network filesystems change
  * them without a word, NTFS finds names that it does not list.
@@ -662,11 +676,15 @@ void rovl_logfc(struct fs_context *fc, char level, const void *args)
 	logfc(fc->log.log, fc->log.prefix, level, "%pA", args);
 }
 
-bool rovl_ratelimit(void)
+/* A limit for each line of code, or for the few that share a place in the table. */
+bool rovl_ratelimit(u32 site)
 {
-	static DEFINE_RATELIMIT_STATE(rs, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
+	static struct ratelimit_state limits[] = {
+		[0 ... 63] = RATELIMIT_STATE_INIT(limits, DEFAULT_RATELIMIT_INTERVAL,
+						  DEFAULT_RATELIMIT_BURST),
+	};
 
-	return __ratelimit(&rs);
+	return __ratelimit(&limits[site % ARRAY_SIZE(limits)]);
 }
 
 void rovl_seq_show_option(struct seq_file *m, const char *name, const char *value)

@@ -10,6 +10,7 @@ use crate::{
             inode::NameMark,
             number::{self, Dev, Ino},
             protected::{self, COPIED_FLAGS, PROTECTED_FLAGS},
+            reals::DataAt,
         },
         union::{Dentry, Inode, Overlay},
     },
@@ -108,12 +109,17 @@ pub(crate) fn getattr(
             }
         }
     }
-    if let Some(data) = reals.data_elsewhere() {
-        let mut of_data = Stat::zeroed();
-        cred::scope(fs.creds(), |_| {
-            data.path.stat_into(&mut of_data, statx::BLOCKS, flags)
-        })?;
-        stat.set_occupied_as(&of_data);
+    match reals.data() {
+        DataAt::Here => {}
+        DataAt::There(data) => {
+            let mut of_data = Stat::zeroed();
+            cred::scope(fs.creds(), |_| {
+                data.path.stat_into(&mut of_data, statx::BLOCKS, flags)
+            })?;
+            stat.set_occupied_as(&of_data);
+        }
+        // Not worth a lookup.
+        DataAt::NotLookedUp(_) => stat.guess_occupied(),
     }
     let (dev, number) = number::stat_numbers(layout, is_dir);
     if !real.is_upper() && dentry.marks().test(NameMark::Removed) {

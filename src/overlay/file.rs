@@ -6,6 +6,7 @@ use crate::overlay::{
     attr,
     change::copy_up,
     layer::opened::{self, Opened},
+    object::lowerdata,
     union::{Inode, OpenFile, Overlay},
 };
 use crate::vfs::{
@@ -195,7 +196,7 @@ impl RegularOperations<Overlay> for RegularFile {
         copy_up::copy_up_for_open(*open)?;
         open.drop_open_flags();
         let inode = open.inode();
-        let content = inode.content()?;
+        let content = lowerdata::content(open.dentry())?;
         let flags = if content.is_upper() {
             open.flags()
         } else {

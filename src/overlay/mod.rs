@@ -38,7 +38,7 @@ pub(crate) use union::Overlay;
 
 use change::{create, remove, rename};
 use mount::{fill, params, show};
-use object::{inode, lookup};
+use object::{inode, lookup, lowerdata};
 use union::{Child, Dentry, Inode};
 
 use crate::vfs::{
@@ -133,10 +133,9 @@ impl FileSystem for Overlay {
     }
 
     fn real<'a>(dentry: &'a Dentry, metadata: bool) -> Option<&'a vfs::Dentry> {
-        let reals = dentry.own_inode()?.reals();
         let real = match metadata {
-            true => reals.attributes(),
-            false => reals.content(),
+            true => dentry.own_inode()?.reals().attributes(),
+            false => lowerdata::content(dentry),
         };
         Some(real.ok()?.path.dentry())
     }

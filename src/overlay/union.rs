@@ -7,7 +7,7 @@ use crate::overlay::{
     layer::{xattr_names::Namespace, Layer, Layout, UPPER},
     mount::{
         given::Given,
-        options::{CopyUp, RedirectDir},
+        options::{CopyUp, RedirectDir, Verity},
         resolve::Effective,
     },
 };
@@ -72,8 +72,10 @@ pub(crate) struct Layers {
     pub(crate) claims: KVec<Claim>,
     pub(crate) roots: Roots,
     pub(crate) upper: Option<Layer>,
-    /// Topmost first.
+    /// Those that are merged, topmost first.
     pub(crate) lower: KVec<Layer>,
+    /// The data-only ones, topmost first: files of others name what is in them, nothing else does.
+    pub(crate) data: KVec<ARef<Mount>>,
     /// The distinct filesystems: upper's, or none, and those of the lower layers.
     pub(crate) filesystems: KVec<LayerFs>,
 }
@@ -85,9 +87,15 @@ impl Layers {
         self.upper.as_ref()
     }
 
-    /// The lower layers, topmost first.
+    /// The lower layers that are merged, topmost first.
     pub(crate) fn lower(&self) -> &[Layer] {
         &self.lower
+    }
+
+    /// The mounts of all lower layers, topmost first.
+    pub(crate) fn all_lower(&self) -> impl Iterator<Item = &Mount> {
+        let data = self.data.iter().map(|mnt| &**mnt);
+        Iterator::chain(self.lower.iter().map(Layer::mnt), data)
     }
 }
 
@@ -159,9 +167,15 @@ impl Overlay {
         }
     }
 
-    /// The lower layers, topmost first.
+    /// The lower layers that are merged, topmost first.
     pub(crate) fn lower_layers(&self) -> &[Layer] {
         self.layers.lower()
+    }
+
+    /// The mounts of the data-only layers, topmost first.
+    #[inline]
+    pub(crate) fn data_layers(&self) -> &[ARef<Mount>] {
+        &self.layers.data
     }
 
     /// The credentials that layers are used with: the mounter's.
@@ -297,6 +311,12 @@ impl Overlay {
     /// Whether attributes are copied up without data, and files without data are looked for below.
     pub(crate) fn has_metacopy(&self) -> bool {
         self.config.has_metacopy()
+    }
+
+    /// What digests of data are for.
+    #[inline]
+    pub(crate) fn verity(&self) -> Verity {
+        self.config.verity.value
     }
 
     /// Whether nothing is written back for the mount.

@@ -43,6 +43,12 @@ impl Stat {
     pub(crate) fn set_occupied_as(&mut self, other: &Self) {
         self.0.blocks = other.0.blocks;
     }
+    /// Takes the room that the data occupies for that of a file of its size without holes.
+    pub(crate) fn guess_occupied(&mut self) {
+        let block = u64::from(self.0.blksize).max(1);
+        let size = u64::try_from(self.0.size).unwrap_or(0);
+        self.0.blocks = size.div_ceil(block).saturating_mul(block) / 512;
+    }
     pub(crate) fn set_size(&mut self, size: i64) {
         self.0.size = size;
     }

@@ -147,6 +147,12 @@ unsafe extern "C" {
     pub(super) safe fn rovl_is_inuse(inode: &Inode) -> bool;
     pub(super) safe fn rovl_is_whiteout(inode: &Inode) -> bool;
     pub(super) safe fn rovl_remove_inode_hash(inode: &Inode);
+    pub(super) safe fn rovl_verity_is_unread(inode: &Inode) -> bool;
+    pub(super) safe fn rovl_verity_digest(
+        inode: &Inode,
+        digest: &mut [u8; 64],
+        algorithm: &mut u8,
+    ) -> i32;
     pub(super) safe fn set_nlink(inode: &Inode, nlink: u32);
 
     // Dentries: of any kind.
@@ -306,7 +312,7 @@ unsafe extern "C" {
     pub(super) safe fn rovl_current_real_cred() -> *const bindings::cred;
     pub(super) safe fn rovl_fatal_signal_pending() -> bool;
     pub(super) safe fn rovl_in_execve() -> bool;
-    pub(super) safe fn rovl_ratelimit() -> bool;
+    pub(super) safe fn rovl_ratelimit(site: u32) -> bool;
     pub(super) safe fn rovl_task_has_fs() -> bool;
 
     // What asks for more than a type says, with what it returns as a type.

@@ -7,15 +7,26 @@ use crate::bindings;
 use core::fmt;
 use kernel::prelude::*;
 
-/// Whether another line may be logged now; the limit is shared by all callers.
-pub(crate) fn allowed() -> bool {
-    calls::rovl_ratelimit()
+/// What tells a line of code from others.
+pub(crate) const fn site(file: &str, line: u32) -> u32 {
+    let (mut hash, mut at) = (line, 0);
+    // No iterators in a constant.
+    while let Some((byte, _)) = file.as_bytes().split_at(at).1.split_first() {
+        hash = (hash ^ *byte as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    hash
 }
 
-/// Logs a warning unless too many were logged lately.
+/// Whether the line of code `site` may log now.
+pub(crate) fn allowed(site: u32) -> bool {
+    calls::rovl_ratelimit(site)
+}
+
+/// Logs a warning unless this line of code has logged too many lately.
 macro_rules! warn_limited {
     ($($arg:tt)*) => {
-        if $crate::vfs::log::allowed() {
+        if $crate::vfs::log::allowed(const { $crate::vfs::log::site(file!(), line!()) }) {
             ::kernel::pr_warn!($($arg)*)
         }
     };

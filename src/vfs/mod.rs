@@ -86,6 +86,7 @@ pub(crate) mod registration;
 pub(crate) mod super_block;
 mod super_ops;
 pub(crate) mod sync;
+pub(crate) mod verity;
 pub(crate) mod watch;
 pub(crate) mod xattr;
 

@@ -485,13 +485,45 @@ impl Path {
         to_result(unsafe {
             bindings::kern_path(name.as_char_ptr(), bindings::ROVL_LOOKUP_FOLLOW, &mut path)
         })?;
+        // SAFETY: on success the path is ours.
+        unsafe { Self::found(path) }
+    }
+
+    /// Resolves `name`, a path from `root`, with the current credentials; no symlink is followed, no mount crossed and nothing
+    /// above `root` reached.
+    ///
+    /// # Errors
+    ///
+    /// Those of a lookup: `ELOOP` at a symlink, `EXDEV` above `root` and at a mount; `ESRCH` in a task that is exiting.
+    pub(crate) fn resolve_beneath(root: PathRef<'_>, name: &CStr) -> Result<Self> {
+        task_has_fs()?;
+        let mut path = bindings::path::default();
+        // SAFETY: charter 1 and 10: mount and dentry are referenced for the call; the name is a C string; the task has a root
+        // directory, as was just seen.
+        to_result(unsafe {
+            bindings::vfs_path_lookup(
+                root.dentry().as_ptr(),
+                root.mnt().as_ptr(),
+                name.as_char_ptr(),
+                bindings::ROVL_LOOKUP_BENEATH,
+                &mut path,
+            )
+        })?;
+        // SAFETY: on success the path is ours.
+        unsafe { Self::found(path) }
+    }
+
+    /// # Safety
+    ///
+    /// The VFS found the path, and gave its references to us.
+    unsafe fn found(path: bindings::path) -> Result<Self> {
         let mnt = NonNull::new(path.mnt).ok_or(EINVAL)?;
         let dentry = NonNull::new(path.dentry).ok_or(EINVAL)?;
-        // SAFETY: on success the call gave a reference to us.
+        // SAFETY: by the contract the reference is ours.
         let mnt: ARef<Mount> = unsafe { ARef::from_raw(mnt.cast()) };
-        // SAFETY: on success the call gave a reference to us; the mount keeps the super block.
+        // SAFETY: by the contract the reference is ours; the mount keeps the super block.
         let dentry = unsafe { Ref::from_raw(dentry.cast()) };
-        // SAFETY: it is a path that the VFS found.
+        // SAFETY: by the contract it is a path.
         Ok(unsafe { Self::join(mnt, dentry) })
     }
 

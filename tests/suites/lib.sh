@@ -213,8 +213,8 @@ again() { umnt; mnt; }
 
 # ---- filesystems for layers ------------------------------------------------
 
-# make_fs TYPE DIR [SIZE]: a new filesystem of that type, mounted at DIR. Where
-# the kernel or the mkfs lacks it, it fails with the reason in WHY.
+# make_fs TYPE DIR [SIZE [MKFS-OPTION]...]: a new filesystem of that type, mounted at
+# DIR. Where the kernel or the mkfs lacks it, it fails with the reason in WHY.
 make_fs() {
 	local type=$1 dir=$2 size=${3:-} image=$IMAGES/$1.$((++NEW)).img mkfs
 	mkdir -p "$dir"
@@ -234,7 +234,7 @@ make_fs() {
 	command -v "${mkfs%% *}" >/dev/null || return
 	truncate -s "$size" "$image"
 	# shellcheck disable=SC2086
-	if ! { $mkfs "$image" && mount -o loop "$image" "$dir"; } >"$SEEN" 2>&1; then
+	if ! { $mkfs "${@:4}" "$image" && mount -o loop "$image" "$dir"; } >"$SEEN" 2>&1; then
 		not_ok "a new $type" "$(cat "$SEEN")"
 		exit 1
 	fi

@@ -37,11 +37,9 @@ mkdir upper/sub work/sub lower1/in otherfs ro
 BASIC=(lowerdir=lower1 upperdir=upper workdir=work)
 
 # ---- options of what is not there yet: refused by name
-for o in index=on nfs_export=on xino=on xino=auto \
-	verity=on verity=require uuid=off datadir+=lower2; do
+for o in index=on nfs_export=on xino=on xino=auto uuid=off; do
 	says "refused: $o" EINVAL "'${o%%+*}['+]" "${BASIC[@]}" "$o"
 done
-says 'refused: data-only layers' EINVAL 'data' lowerdir=lower1::lower2 upperdir=upper workdir=work
 for o in redirect_dir=nonsense index= metacopy= xino=2 copy_up=never copy_up= copy_up=Open copy_up; do
 	says "refused: $o" EINVAL "${o%%=*}" "${BASIC[@]}" "$o"
 done
@@ -56,6 +54,9 @@ says 'lowerdir doubled' EINVAL 'lowerdir' lowerdir=lower1 lowerdir=lower2 upperd
 says 'upperdir doubled' EINVAL 'upperdir' "${BASIC[@]}" upperdir=upper
 says 'workdir doubled' EINVAL 'workdir' "${BASIC[@]}" workdir=work
 says 'lowerdir+ after lowerdir' EINVAL 'lowerdir' "${BASIC[@]}" lowerdir+=lower2
+says 'data-only layers alone' EINVAL 'non-data lowerdir' datadir+=lower1 upperdir=upper workdir=work
+says 'a merged layer below a data-only one' EINVAL 'regular lower layers cannot follow' \
+	lowerdir=lower1::lower2:in upperdir=upper workdir=work
 says 'an empty lowerdir' EINVAL 'lowerdir' lowerdir= upperdir=upper workdir=work
 says 'an empty lowerdir+' EINVAL 'lowerdir.*empty|empty.*lowerdir' lowerdir+= upperdir=upper workdir=work
 says 'an empty upperdir' EINVAL 'upperdir.*empty|empty.*upperdir' lowerdir=lower1 upperdir= workdir=work

@@ -20,9 +20,10 @@ use crate::{
             handle, marks,
             temp::{Parked, Temp},
         },
-        mount::options::Fsync,
+        mount::options::{Fsync, Verity},
         object::{
             inode::{self, Dir, DirFlag, NameMark},
+            lowerdata,
             protected::KEPT_FLAGS,
         },
         union::{Dentry, Inode, OpenFile, Overlay},
@@ -36,6 +37,7 @@ use crate::{
         log::warn_limited,
         mount::{MountAccess, PathRef, WritePath, Writing},
         sync::Once,
+        verity::Digest,
         CBuf, Mode, NameSnapshot, OpGuard, Ref,
     },
 };
@@ -115,6 +117,10 @@ fn is_done(dentry: &Dentry, want: Want) -> bool {
 }
 
 fn copy_up_want(dentry: &Dentry, want: Want) -> Result {
+    if is_done(dentry, want) {
+        return Ok(());
+    }
+    lowerdata::ensure(dentry)?;
     while !is_done(dentry, want) {
         if dentry.marks().test(NameMark::Removed) {
             // What is still seen under another name is copied up under that.
@@ -174,6 +180,8 @@ struct Source<'a> {
     link: Option<CBuf>,
     /// The `chattr` flags of a file or directory that has any.
     flags: Option<FileAttr>,
+    /// What is recorded of data that stays where it is.
+    digest: Option<KBox<Digest>>,
 }
 
 impl<'a> Source<'a> {
@@ -214,6 +222,11 @@ impl<'a> Source<'a> {
         } else {
             None
         };
+        let fs = inode.fs();
+        let digest = match want == Want::Attributes && fs.has_metacopy() && mode.is_reg() {
+            true => lowerdata::digest(fs, data)?,
+            false => None,
+        };
         Ok(Self {
             inode,
             lower,
@@ -222,6 +235,7 @@ impl<'a> Source<'a> {
             parent_stat,
             link,
             flags,
+            digest,
         })
     }
 }
@@ -352,7 +366,19 @@ impl<'a> Planned<'a> {
 
     /// Whether the copy is left without data.
     fn is_bare(&self) -> bool {
-        self.want == Want::Attributes && self.fs.has_metacopy() && self.is_file()
+        // Where a digest is required, data without one must not be left.
+        let can_be = self.fs.verity() != Verity::Require || self.source.digest.is_some();
+        self.want == Want::Attributes && self.fs.has_metacopy() && self.is_file() && can_be
+    }
+
+    /// What becomes of the data.
+    fn copy(&self) -> inode::Copy {
+        match self.is_bare() {
+            true => inode::Copy::Bare {
+                has_digest: self.source.digest.is_some(),
+            },
+            false => inode::Copy::Whole,
+        }
     }
 
     /// Whether the copy is synced after `step`, before anybody can see it: the one place that decides it.
@@ -557,7 +583,7 @@ impl Filled<'_> {
             handle::record(self.plan.fs, to, value.as_bytes())?;
         }
         if self.plan.is_bare() {
-            marks::set_metacopy(self.plan.fs, to)?;
+            marks::set_metacopy(self.plan.fs, to, source.digest.as_deref())?;
         }
         let inode = to.positive()?;
         let lock = inode.lock();
@@ -576,10 +602,10 @@ impl Filled<'_> {
             plan.source.inode.refresh();
             return Ok(());
         }
-        let is_bare = plan.is_bare();
+        let copy = plan.copy();
         let Place::Name(parent) = plan.place else {
             // Like any file that is removed while it is open. The work directory's entry removes itself.
-            inode::set_upper(plan.held, self.path()?.dentry().get(), is_bare)?;
+            inode::set_upper(plan.held, self.path()?.dentry().get(), copy)?;
             // A name that is the same lower file has not lost it.
             plan.held.unhash();
             return Ok(());
@@ -609,7 +635,7 @@ impl Filled<'_> {
         if let Some(copied) = plan.source.inode.as_dir() {
             copied.flags().set(DirFlag::Whiteouts);
         }
-        inode::set_upper(plan.held, upper, is_bare)?;
+        inode::set_upper(plan.held, upper, copy)?;
         plan.restore_times(dir);
         Ok(())
     }

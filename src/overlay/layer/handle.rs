@@ -7,7 +7,7 @@
 //! the union's own file handles they have three zero bytes in front, so that the handle in them is aligned.
 
 use crate::overlay::{
-    layer::{marks, whiteout, xattr_names::Mark, Layer},
+    layer::{marks, whiteout, xattr_names::Mark},
     union::Overlay,
 };
 use crate::vfs::{
@@ -17,7 +17,7 @@ use crate::vfs::{
     log::warn_limited,
     mount::{PathRef, WritePath},
     super_block::HandleKind,
-    xattr, Dentry, Inode,
+    xattr, Dentry, Inode, Mount,
 };
 use kernel::prelude::*;
 
@@ -129,8 +129,8 @@ pub(crate) fn encode(real: &Inode, upper: bool) -> Result<Value> {
 }
 
 /// Whether the mounter can decode handles of all `layers`.
-pub(crate) fn all_decode<'a>(mut layers: impl Iterator<Item = &'a Layer>) -> bool {
-    layers.all(|layer| layer.mnt().sb().handle_kind() != HandleKind::None)
+pub(crate) fn all_decode<'a>(mut layers: impl Iterator<Item = &'a Mount>) -> bool {
+    layers.all(|mnt| mnt.sb().handle_kind() != HandleKind::None)
 }
 
 /// What is recorded of an object that is copied up from `lower`; empty where its filesystem has no handles.

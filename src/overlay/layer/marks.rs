@@ -12,6 +12,7 @@ use crate::{
         self,
         log::warn_limited,
         mount::{PathRef, WritePath},
+        verity::{Digest, MAX_DIGEST},
         xattr::{self, SetFlags},
         Mode,
     },
@@ -60,14 +61,25 @@ pub(crate) fn may_have_own(own: Namespace, layer: &Layer, dentry: &vfs::Dentry) 
         || xattr::any(dentry, |name| own.classify(name) == Class::Private).unwrap_or(true)
 }
 
-/// Whether the data of a regular file is in a layer below.
+/// The mark of a regular file whose data is in a layer below.
+#[derive(Clone, Copy)]
+pub(crate) struct Metacopy {
+    /// It says what digest the data has.
+    pub(crate) has_digest: bool,
+}
+
+/// The bytes of such a mark before the digest: version, length of the whole, flags, algorithm of the digest. A mark of no
+/// byte stands for one without digest.
+const METACOPY_HEAD: usize = 4;
+
+/// The mark that the data of a file is in a layer below.
 ///
 /// # Errors
 ///
 /// `EIO` where the value is too short to be one.
-pub(crate) fn has_metacopy(own: Namespace, path: PathRef<'_>) -> Result<bool> {
+pub(crate) fn metacopy(own: Namespace, path: PathRef<'_>) -> Result<Option<Metacopy>> {
     if !path.dentry().is_reg() {
-        return Ok(false);
+        return Ok(None);
     }
     let len = match xattr::len(path, own.name(Mark::Metacopy)) {
         // The mounter may not read the file, nor so its `user.*` attributes.
@@ -75,22 +87,76 @@ pub(crate) fn has_metacopy(own: Namespace, path: PathRef<'_>) -> Result<bool> {
         other => other?,
     };
     let Some(len) = len else {
-        return Ok(false);
+        return Ok(None);
     };
-    if (1..4).contains(&len) {
-        warn_limited!("invalid metacopy attribute on {}\n", path.dentry());
+    if (1..METACOPY_HEAD).contains(&len) {
+        warn_limited!("metacopy file '{}' has too small xattr\n", path.dentry());
         return Err(EIO);
     }
-    Ok(true)
+    Ok(Some(Metacopy {
+        has_digest: len > METACOPY_HEAD,
+    }))
 }
 
-/// Marks a file in upper whose data is in a layer below.
+/// Whether the mark of a file whose data is in a layer below says that this has `digest`; `None` where it says of none.
+///
+/// # Errors
+///
+/// `EIO` where the value is no mark.
+pub(crate) fn has_digest(
+    own: Namespace,
+    path: PathRef<'_>,
+    digest: Option<&Digest>,
+) -> Result<Option<bool>> {
+    let mut value = [0; METACOPY_HEAD + MAX_DIGEST];
+    let len = match xattr::get(path, own.name(Mark::Metacopy), &mut value) {
+        Err(e) if e == ENODATA => return Ok(None),
+        len => len?,
+    };
+    let value = value.get(..len).unwrap_or_default();
+    let (said, algorithm) = match *value {
+        [] => return Ok(None),
+        [version, ..] if version != 0 => {
+            warn_limited!(
+                "metacopy file '{}' has unsupported version\n",
+                path.dentry()
+            );
+            return Err(EIO);
+        }
+        [_, said, _, algorithm, ..] if usize::from(said) == len => {
+            (value.get(METACOPY_HEAD..), algorithm)
+        }
+        _ => {
+            warn_limited!("metacopy file '{}' has invalid xattr size\n", path.dentry());
+            return Err(EIO);
+        }
+    };
+    if algorithm == 0 {
+        return Ok(None);
+    }
+    Ok(Some(digest.is_some_and(|digest| {
+        digest.algorithm() == algorithm && said == Some(digest.as_bytes())
+    })))
+}
+
+/// Marks a file in upper whose data, with `digest`, is in a layer below.
 ///
 /// # Errors
 ///
 /// `EOPNOTSUPP` where upper has no such attributes any more.
-pub(crate) fn set_metacopy(fs: &Overlay, path: WritePath<'_>) -> Result {
-    set_own(fs, path, Mark::Metacopy, b"", Err(EOPNOTSUPP))
+pub(crate) fn set_metacopy(fs: &Overlay, path: WritePath<'_>, digest: Option<&Digest>) -> Result {
+    let mut value = [0; METACOPY_HEAD + MAX_DIGEST];
+    let mut len = 0;
+    if let Some(digest) = digest {
+        let bytes = digest.as_bytes();
+        len = METACOPY_HEAD + bytes.len();
+        value[1] = u8::try_from(len)?;
+        value[3] = digest.algorithm();
+        let place = value.get_mut(METACOPY_HEAD..len).ok_or(EINVAL)?;
+        place.copy_from_slice(bytes);
+    }
+    let value = value.get(..len).ok_or(EINVAL)?;
+    set_own(fs, path, Mark::Metacopy, value, Err(EOPNOTSUPP))
 }
 
 /// Takes that mark away.

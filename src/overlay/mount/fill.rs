@@ -5,9 +5,9 @@
 use super::{
     capability::{Capabilities, Identity, OwnMarks, Upper},
     given::Given,
-    layers::Opening,
+    layers::{Named, Opening},
     messages::{refuse, say, Level, Messages},
-    options::Uuid,
+    options::{Requested, Uuid},
     params::Params,
     resolve::{resolve, Effective},
     workdir,
@@ -17,11 +17,12 @@ use crate::overlay::{
     layer::{
         handle, marks,
         xattr_names::{Mark, Namespace},
-        UPPER,
+        Layer, UPPER,
     },
     object::{
         export,
         inode::{revalidate_flags, NameMark, Object},
+        lowerdata::DataFound,
     },
     union::{Layers, Overlay},
     xattr::{OtherHandler, OwnHandler},
@@ -77,9 +78,9 @@ fn mount<'a>(
     let mut opening = Opening::new(fc, sb.sb().dev(), sb.claims());
     can.upper = open_upper(&mut opening, params)?;
     let (most, _) = settle(fc, params, &can)?;
-    let directories = Iterator::chain(params.upper.iter(), &params.lower);
-    sb.set_stack_depth(opening.depth(directories)?);
-    opening.open_lower(&params.lower)?;
+    let lower = Iterator::chain(params.lower.iter(), &params.data);
+    sb.set_stack_depth(opening.depth(Iterator::chain(params.upper.iter(), lower))?);
+    opening.open_lower(&params.lower, &params.data)?;
     if params.folds == Some(true) {
         opening.check_folding()?;
     }
@@ -118,20 +119,24 @@ fn mount<'a>(
 
 /// [`resolve`], a refusal said.
 fn settle(fc: &FsContext, params: &Params, can: &Capabilities) -> Result<(Effective, Messages)> {
-    resolve(&params.requested, can)
-        .or_else(|refusal| refuse(fc, refusal.error(), fmt!("{refusal}")))
+    let requested = Requested {
+        data_layers: !params.data.is_empty(),
+        ..params.requested
+    };
+    resolve(&requested, can).or_else(|refusal| refuse(fc, refusal.error(), fmt!("{refusal}")))
 }
 
 /// Checks that no directory is missing.
 fn check_directories(fc: &FsContext, params: &Params) -> Result {
-    if params.lower.is_empty() {
+    let number = params.lower.len() + params.data.len();
+    if number == 0 {
         return refuse(fc, EINVAL, fmt!("missing 'lowerdir'"));
     }
     match (&params.upper, &params.work) {
         (Some(_), Some(_)) => {}
         (Some(_), None) => return refuse(fc, EINVAL, fmt!("missing 'workdir'")),
         (None, work) => {
-            if params.lower.len() == 1 {
+            if number == 1 {
                 return refuse(
                     fc,
                     EINVAL,
@@ -145,6 +150,13 @@ fn check_directories(fc: &FsContext, params: &Params) -> Result {
                 );
             }
         }
+    }
+    if params.lower.is_empty() {
+        return refuse(
+            fc,
+            EINVAL,
+            fmt!("at least one non-data lowerdir is required"),
+        );
     }
     Ok(())
 }
@@ -256,20 +268,25 @@ fn set_attributes(sb: &mut NewSuper<'_, Overlay>, layers: &Layers) {
     if layers.work.is_none() {
         sb.set_flag(SbFlag::ReadOnly);
     }
-    if handle::all_decode(Iterator::chain(layers.upper().into_iter(), layers.lower())) {
+    let upper = layers.upper().map(Layer::mnt);
+    if handle::all_decode(Iterator::chain(upper.into_iter(), layers.all_lower())) {
         sb.set_export(export::IDENTIFIERS);
     }
 }
 
 /// What was given, taken out of `params`.
 fn given(params: &mut Params) -> Result<Given> {
-    let mut lower = KVec::with_capacity(params.lower.len(), GFP_KERNEL)?;
-    for named in core::mem::take(&mut params.lower) {
-        lower.push(named.name, GFP_KERNEL)?;
-    }
+    let names = |all: &mut KVec<Named>| {
+        let mut names = KVec::with_capacity(all.len(), GFP_KERNEL)?;
+        for named in core::mem::take(all) {
+            names.push(named.name, GFP_KERNEL)?;
+        }
+        Ok::<_, Error>(names)
+    };
     Ok(Given {
         lowerdir: params.lowerdir.take(),
-        lower,
+        lower: names(&mut params.lower)?,
+        data: names(&mut params.data)?,
         upper: params.upper.take().map(|named| named.name),
         work: params.work.take().map(|named| named.name),
         requested: params.requested,
@@ -334,7 +351,7 @@ fn make_root(sb: FilledSuper<'_, Overlay>) -> Result<Rooted<'_, Overlay>> {
     let object = Object {
         upper,
         lower,
-        is_bare: false,
+        data: DataFound::default(),
     };
     let inode = object.root(sb.sb())?;
     let rooted = sb.set_root(inode)?;

@@ -11,8 +11,10 @@ use kernel::prelude::*;
 pub(crate) struct Given {
     /// The value of `lowerdir=`, where that option was used.
     pub(crate) lowerdir: Option<CBuf>,
-    /// The lower layers, topmost first.
+    /// The lower layers that are merged, topmost first.
     pub(crate) lower: KVec<CBuf>,
+    /// The data-only ones, topmost first.
+    pub(crate) data: KVec<CBuf>,
     pub(crate) upper: Option<CBuf>,
     pub(crate) work: Option<CBuf>,
     pub(crate) requested: Requested,
@@ -23,6 +25,8 @@ pub(crate) struct Given {
 pub(crate) struct Repeated {
     /// How many `lowerdir+` it has said.
     lower: usize,
+    /// How many `datadir+`.
+    data: usize,
 }
 
 impl Given {
@@ -38,10 +42,14 @@ impl Given {
         let same = |name: Option<&CBuf>| value.is_some() && name.map(CBuf::as_bytes) == value;
         match key {
             b"lowerdir" => same(self.lowerdir.as_ref()),
-            b"lowerdir+" if self.lowerdir.is_some() => false,
-            b"lowerdir+" => {
-                let name = self.lower.get(repeated.lower);
-                repeated.lower = repeated.lower.saturating_add(1);
+            b"lowerdir+" | b"datadir+" if self.lowerdir.is_some() => false,
+            b"lowerdir+" | b"datadir+" => {
+                let (names, said) = match key {
+                    b"datadir+" => (&self.data, &mut repeated.data),
+                    _ => (&self.lower, &mut repeated.lower),
+                };
+                let name = names.get(*said);
+                *said = said.saturating_add(1);
                 same(name)
             }
             b"upperdir" => same(self.upper.as_ref()),
@@ -55,8 +63,15 @@ impl Given {
         }
     }
 
-    /// Whether a remount that said `repeated` left none of the lower layers out that it was about to say.
-    pub(crate) fn is_complete(&self, repeated: &Repeated) -> bool {
-        repeated.lower == 0 || repeated.lower == self.lower.len()
+    /// The option for lower layers of which a remount that said `repeated` left some out that it was about to say.
+    pub(crate) fn is_missing(&self, repeated: &Repeated) -> Option<&'static CStr> {
+        if repeated.lower == 0 && repeated.data == 0 {
+            return None;
+        }
+        match (repeated.lower, repeated.data) {
+            (lower, _) if lower != self.lower.len() => Some(c"lowerdir+"),
+            (_, data) if data != self.data.len() => Some(c"datadir+"),
+            _ => None,
+        }
     }
 }

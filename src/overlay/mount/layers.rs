@@ -25,7 +25,7 @@ use crate::{
         CBuf, Mount, Path, SuperBlock,
     },
 };
-use kernel::{fmt, prelude::*};
+use kernel::{fmt, prelude::*, sync::aref::ARef};
 
 /// A directory that the user named, and the name as the user gave it.
 pub(crate) struct Named {
@@ -34,9 +34,11 @@ pub(crate) struct Named {
 }
 
 /// The place that a directory is meant for.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Slot {
     Lower,
+    /// A layer that is not merged: it has data that files of others name.
+    Data,
     Upper,
     Work,
 }
@@ -69,7 +71,7 @@ pub(crate) fn check(fc: &FsContext, named: &Named, slot: Slot, folds: &mut Optio
     if at.dentry().is_weird() {
         return invalid(fc, fmt!("filesystem on {name} not supported"));
     }
-    if slot != Slot::Lower {
+    if matches!(slot, Slot::Upper | Slot::Work) {
         if at.dentry().is_union() {
             return invalid(fc, fmt!("filesystem on {name} not supported as upperdir"));
         }
@@ -232,9 +234,9 @@ impl<'a> Opening<'a> {
         Ok(depth)
     }
 
-    /// Opens the lower layers, topmost first.
-    pub(crate) fn open_lower(&mut self, lower: &[Named]) -> Result {
-        for named in lower {
+    /// Opens the lower layers, topmost first: those that are merged, and those that have `data` alone.
+    pub(crate) fn open_lower(&mut self, lower: &[Named], data: &[Named]) -> Result {
+        for named in Iterator::chain(lower.iter(), data) {
             self.check_name_len(named)?;
         }
         let upper = self.layers.upper().map(|upper| upper.mnt().sb());
@@ -248,17 +250,26 @@ impl<'a> Opening<'a> {
         self.layers.filesystems.push(filesystem, GFP_KERNEL)?;
         self.layers.lower.reserve(lower.len(), GFP_KERNEL)?;
         for named in lower {
-            let path = named.path.as_ref();
-            let fsid = self.filesystem(path.mnt().sb())?;
-            self.add_root(path.dentry(), "lowerdir")?;
-            if path.dentry().positive()?.is_inuse() {
-                self.report_in_use(path.dentry(), "lowerdir");
-            }
-            let mnt = self.clone_mount(named, true, "lowerpath")?;
-            let layer = Layer::new(self.mounts.push_lower(mnt)?, fsid);
+            let fsid = self.filesystem(named.path.as_ref().mnt().sb())?;
+            let layer = Layer::new(self.mount_lower(named)?, fsid);
             self.layers.lower.push(layer, GFP_KERNEL)?;
         }
+        for named in data {
+            let mnt = ARef::from(self.mount_lower(named)?);
+            self.layers.data.push(mnt, GFP_KERNEL)?;
+        }
         Ok(())
+    }
+
+    /// The private mount of a lower layer.
+    fn mount_lower(&mut self, named: &Named) -> Result<&Mount> {
+        let dentry = named.path.as_ref().dentry();
+        self.add_root(dentry, "lowerdir")?;
+        if dentry.positive()?.is_inuse() {
+            self.report_in_use(dentry, "lowerdir");
+        }
+        let mnt = self.clone_mount(named, true, "lowerpath")?;
+        self.mounts.push_lower(mnt)
     }
 
     /// The number of the lower filesystem that `sb` is, a new one if need be.
@@ -296,8 +307,8 @@ impl<'a> Opening<'a> {
         if let Some(work) = work {
             self.check_parents(work.path.as_ref().dentry(), "workdir", false)?;
         }
-        for layer in self.layers.lower() {
-            self.check_parents(layer.mnt().root().dentry(), "lowerdir", true)?;
+        for mnt in self.layers.all_lower() {
+            self.check_parents(mnt.root().dentry(), "lowerdir", true)?;
         }
         Ok(())
     }
@@ -329,8 +340,8 @@ impl<'a> Opening<'a> {
     ///
     /// `EINVAL`.
     pub(crate) fn check_folding(&mut self) -> Result {
-        let layers = Iterator::chain(self.layers.upper().into_iter(), self.layers.lower());
-        let mut all = layers.map(|layer| layer.mnt().sb());
+        let upper = self.layers.upper().map(Layer::mnt);
+        let mut all = Iterator::chain(upper.into_iter(), self.layers.all_lower()).map(Mount::sb);
         let first = all.next().ok_or(EINVAL)?;
         if first.folds_strictly() {
             return refuse(self.fc, EINVAL, fmt!("strict encoding not supported"));

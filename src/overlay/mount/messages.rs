@@ -138,6 +138,8 @@ pub(crate) enum Refusal {
     Conflict(Spelled, Spelled),
     /// This option is asked for by a mounter who cannot use `trusted.*` attributes.
     NotPermitted(Spelled),
+    /// Data-only layers are asked for by one.
+    DataNotPermitted,
     /// A remote upper without these.
     RemoteUpper(Features),
 }
@@ -146,7 +148,7 @@ impl Refusal {
     /// The error to return.
     pub(crate) fn error(&self) -> Error {
         match self {
-            Self::NotPermitted(_) => EPERM,
+            Self::NotPermitted(_) | Self::DataNotPermitted => EPERM,
             Self::NotYet(_) | Self::Conflict(..) | Self::RemoteUpper(_) => EINVAL,
         }
     }
@@ -160,6 +162,9 @@ impl fmt::Display for Refusal {
             Self::NotPermitted(option) => f.write_fmt(fmt!(
                 "{option} requires permission to access trusted xattrs"
             )),
+            Self::DataNotPermitted => {
+                f.write_str("lower data-only dirs require permission to access trusted xattrs")
+            }
             Self::RemoteUpper(features) => {
                 let (types, whiteouts) = (features.types, features.whiteouts);
                 let xattrs = features.marks == OwnMarks::Work;

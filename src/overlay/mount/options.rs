@@ -272,7 +272,7 @@ const OPTIONS: &[Entry] = options! {
     "volatile" (Form::Flag("volatile")) sets fsync, shown: false, not yet: [];
     "fsync" (Form::Value) sets fsync, shown: true, not yet: [];
     "userxattr" (Form::Flag("on")) sets userxattr, shown: true, not yet: [];
-    "verity" (Form::Value) sets verity, shown: true, not yet: ["on", "require"];
+    "verity" (Form::Value) sets verity, shown: true, not yet: [];
 };
 
 /// An option with its value, printed as it is given.
@@ -400,6 +400,8 @@ pub(crate) struct Requested {
     pub(crate) settings: Settings,
     /// As they were when the mount was begun.
     pub(crate) parameters: Parameters,
+    /// Some lower layers are data-only.
+    pub(crate) data_layers: bool,
 }
 
 impl Requested {
@@ -425,6 +427,7 @@ impl Requested {
         Self {
             settings,
             parameters,
+            data_layers: false,
         }
     }
 

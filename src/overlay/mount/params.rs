@@ -21,6 +21,8 @@ use kernel::{cred::Credential, prelude::*, sync::aref::ARef};
 pub(crate) struct Params {
     /// Topmost first.
     pub(crate) lower: KVec<Named>,
+    /// Data-only layers, topmost first.
+    pub(crate) data: KVec<Named>,
     /// The value of `lowerdir=`, where that option was used.
     pub(crate) lowerdir: Option<CBuf>,
     pub(crate) upper: Option<Named>,
@@ -52,8 +54,8 @@ enum BadList {
     TrailingColon,
     /// Nothing follows the last backslash.
     TrailingBackslash,
-    /// `::` separates data-only layers.
-    DataLayers,
+    /// A layer that is merged follows one that has data alone.
+    MergedBelowData,
     /// Three colons or more.
     Colons,
     /// The list of parts could not be made: nothing is wrong with the names.
@@ -66,7 +68,7 @@ impl BadList {
             Self::LeadingColon => "cannot append lower layer (leading ':')",
             Self::TrailingColon => "unescaped trailing colons in lowerdir mount option",
             Self::TrailingBackslash => "trailing backslash in lowerdir mount option",
-            Self::DataLayers => "data-only lower layers ('::') are not supported yet",
+            Self::MergedBelowData => "regular lower layers cannot follow data lower layers",
             Self::Colons => {
                 "only single ':' or double '::' sequences of unescaped colons in lowerdir mount \
                  option allowed"
@@ -76,10 +78,10 @@ impl BadList {
     }
 }
 
-/// Splits a colon list; backslash escapes. The parts keep their escapes.
-fn split_list(list: &[u8]) -> Result<KVec<&[u8]>, BadList> {
+/// Splits a colon list; backslash escapes. The parts keep their escapes, and go to the slot that the colons before them say.
+fn split_list(list: &[u8]) -> Result<KVec<(&[u8], Slot)>, BadList> {
     let mut parts = KVec::new();
-    let (mut start, mut at) = (0, 0);
+    let (mut start, mut at, mut slot) = (0, 0, Slot::Lower);
     if list.first() == Some(&b':') {
         return Err(BadList::LeadingColon);
     }
@@ -92,17 +94,19 @@ fn split_list(list: &[u8]) -> Result<KVec<&[u8]>, BadList> {
                 if at + colons == list.len() {
                     return Err(BadList::TrailingColon);
                 }
-                match colons {
-                    1 => {}
-                    2 => return Err(BadList::DataLayers),
+                let next = match colons {
+                    1 if slot == Slot::Data => return Err(BadList::MergedBelowData),
+                    1 => Slot::Lower,
+                    2 => Slot::Data,
                     _ => return Err(BadList::Colons),
-                }
+                };
                 if let Some(part) = list.get(start..at) {
                     parts
-                        .push(part, GFP_KERNEL)
+                        .push((part, slot), GFP_KERNEL)
                         .map_err(|_| BadList::NoMemory)?;
                 }
-                start = at + 1;
+                at += colons - 1;
+                (start, slot) = (at + 1, next);
             }
             _ => {}
         }
@@ -110,7 +114,7 @@ fn split_list(list: &[u8]) -> Result<KVec<&[u8]>, BadList> {
     }
     if let Some(part) = list.get(start..) {
         parts
-            .push(part, GFP_KERNEL)
+            .push((part, slot), GFP_KERNEL)
             .map_err(|_| BadList::NoMemory)?;
     }
     Ok(parts)
@@ -154,9 +158,13 @@ impl Params {
         let place = match slot {
             Slot::Upper => &mut self.upper,
             Slot::Work => &mut self.work,
-            Slot::Lower => {
-                check_number(fc, self.lower.len() + 1)?;
-                return Ok(self.lower.push(named, GFP_KERNEL)?);
+            Slot::Lower | Slot::Data => {
+                check_number(fc, self.lower.len() + self.data.len() + 1)?;
+                let all = match slot {
+                    Slot::Data => &mut self.data,
+                    _ => &mut self.lower,
+                };
+                return Ok(all.push(named, GFP_KERNEL)?);
             }
         };
         if place.is_some() {
@@ -173,7 +181,7 @@ impl Params {
         if self.lowerdir.is_some() && !list.is_empty() {
             return refuse(fc, EINVAL, fmt!("lowerdir given more than once"));
         }
-        self.lower = KVec::new();
+        (self.lower, self.data) = (KVec::new(), KVec::new());
         self.lowerdir = None;
         if list.is_empty() {
             return Ok(());
@@ -184,24 +192,28 @@ impl Params {
             Err(bad) => return refuse(fc, EINVAL, fmt!("lowerdir: {}", bad.reason())),
         };
         check_number(fc, parts.len())?;
-        for part in &parts {
+        for (part, slot) in &parts {
             let path = resolve(fc, key, &unescape(part)?)?;
             let name = CBuf::new(part)?;
-            self.add(fc, key, Named { path, name }, Slot::Lower)?;
+            self.add(fc, key, Named { path, name }, *slot)?;
         }
         self.lowerdir = Some(CBuf::new(list)?);
         Ok(())
     }
 
-    /// `upperdir`, `workdir` (strings with escapes) and `lowerdir+` (without), or descriptors.
+    /// `upperdir`, `workdir` (strings with escapes), `lowerdir+` and `datadir+` (without), or descriptors.
     fn single(&mut self, fc: &FsContext, key: &CStr, value: Value<'_>, slot: Slot) -> Result {
-        if slot == Slot::Lower && self.lowerdir.is_some() {
+        let is_lower = matches!(slot, Slot::Lower | Slot::Data);
+        if is_lower && self.lowerdir.is_some() {
             return invalid(fc, fmt!("lowerdir+ and datadir+ cannot follow lowerdir"));
+        }
+        if slot == Slot::Lower && !self.data.is_empty() {
+            return invalid(fc, fmt!("regular lower layers cannot follow data layers"));
         }
         let named = match value {
             Value::Str(text) => {
                 let name = CBuf::new(text.to_bytes())?;
-                let path = if slot == Slot::Lower {
+                let path = if is_lower {
                     resolve(fc, key, &name)?
                 } else {
                     resolve(fc, key, &unescape(name.as_bytes())?)?
@@ -268,6 +280,7 @@ impl Context<Overlay> for Params {
     fn new() -> Result<Self> {
         Ok(Self {
             lower: KVec::new(),
+            data: KVec::new(),
             lowerdir: None,
             upper: None,
             work: None,
@@ -285,9 +298,7 @@ impl Context<Overlay> for Params {
             (b"lowerdir+", value) => self.single(fc, key, value, Slot::Lower)?,
             (b"upperdir", value) => self.single(fc, key, value, Slot::Upper)?,
             (b"workdir", value) => self.single(fc, key, value, Slot::Work)?,
-            (b"datadir+", _) => {
-                return refuse(fc, EINVAL, fmt!("option 'datadir+' is not supported yet"));
-            }
+            (b"datadir+", value) => self.single(fc, key, value, Slot::Data)?,
             (b"override_creds" | b"nooverride_creds", value) => {
                 self.other(fc, key, value)?;
                 self.override_creds(fc)?;
@@ -330,8 +341,9 @@ impl Context<Overlay> for Params {
         fs: &Overlay,
         read_only: bool,
     ) -> Result {
-        if !fs.given.is_complete(&core::mem::take(&mut self.repeated)) {
-            return no_change(fc, c"lowerdir+");
+        let repeated = core::mem::take(&mut self.repeated);
+        if let Some(key) = fs.given.is_missing(&repeated) {
+            return no_change(fc, key);
         }
         if !read_only && fs.is_forced_readonly() {
             return Err(EROFS);
@@ -362,21 +374,32 @@ impl Context<Overlay> for Params {
 mod tests {
     use super::*;
 
-    fn split(list: &[u8]) -> Result<KVec<&[u8]>, BadList> {
+    fn split(list: &[u8]) -> Result<KVec<(&[u8], Slot)>, BadList> {
         split_list(list)
     }
 
     #[test]
     fn lists() {
+        use Slot::{Data, Lower};
         let parts = |list| split(list).unwrap_or_default();
-        assert_eq!(&parts(b"a")[..], &[&b"a"[..]]);
-        assert_eq!(&parts(b"a:b:c")[..], &[&b"a"[..], b"b", b"c"]);
-        assert_eq!(&parts(b"a\\:b:c")[..], &[&b"a\\:b"[..], b"c"]);
-        assert_eq!(&parts(b"a\\\\:b")[..], &[&b"a\\\\"[..], b"b"]);
+        let lower = |name: &'static [u8]| (name, Lower);
+        let data = |name: &'static [u8]| (name, Data);
+        assert_eq!(&parts(b"a")[..], &[lower(b"a")]);
+        assert_eq!(
+            &parts(b"a:b:c")[..],
+            &[lower(b"a"), lower(b"b"), lower(b"c")]
+        );
+        assert_eq!(&parts(b"a\\:b:c")[..], &[lower(b"a\\:b"), lower(b"c")]);
+        assert_eq!(&parts(b"a\\\\:b")[..], &[lower(b"a\\\\"), lower(b"b")]);
+        assert_eq!(&parts(b"a::b")[..], &[lower(b"a"), data(b"b")]);
+        assert_eq!(
+            &parts(b"a:b::c::d")[..],
+            &[lower(b"a"), lower(b"b"), data(b"c"), data(b"d")]
+        );
+        assert_eq!(split(b"a::b:c").err(), Some(BadList::MergedBelowData));
         assert_eq!(split(b":a").err(), Some(BadList::LeadingColon));
         assert_eq!(split(b"a:").err(), Some(BadList::TrailingColon));
         assert_eq!(split(b"a::").err(), Some(BadList::TrailingColon));
-        assert_eq!(split(b"a::b").err(), Some(BadList::DataLayers));
         assert_eq!(split(b"a:::b").err(), Some(BadList::Colons));
         assert_eq!(split(b"a\\").err(), Some(BadList::TrailingBackslash));
     }

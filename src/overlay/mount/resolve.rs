@@ -5,7 +5,7 @@
 use super::{
     capability::{Capabilities, Features, Identity, OwnMarks},
     messages::{Message, Messages, Refusal},
-    options::{Fsync, RedirectDir, Requested, Settings, Switch, Uuid},
+    options::{Fsync, RedirectDir, Requested, Settings, Switch, Uuid, Verity},
 };
 use crate::overlay::layer::xattr_names::Namespace;
 use core::ops::Deref;
@@ -69,7 +69,8 @@ pub(crate) fn resolve(
     metacopy(&mut settings, &mut messages)?;
     match settings.namespace() {
         Namespace::User => user_marks(&mut settings)?,
-        Namespace::Trusted => mounter(&settings, can.sysadmin)?,
+        Namespace::Trusted if !can.sysadmin => mounter(requested, &settings)?,
+        Namespace::Trusted => {}
     }
     if let Some(upper) = can.upper {
         if let Some(features) = upper.features {
@@ -138,15 +139,21 @@ fn user_marks(settings: &mut Settings) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What the mounter may not, where it is asked for; a default that cannot be kept falls back later.
-fn mounter(settings: &Settings, sysadmin: bool) -> Result<(), Refusal> {
+/// What a mounter without `CAP_SYS_ADMIN` may not, where it is asked for; a default that cannot be kept falls back later.
+fn mounter(requested: &Requested, settings: &Settings) -> Result<(), Refusal> {
     let redirects = &settings.redirect_dir;
-    if !sysadmin && redirects.is_asked_for() && redirects.value != RedirectDir::NoFollow {
+    if redirects.is_asked_for() && redirects.value != RedirectDir::NoFollow {
         return Err(Refusal::NotPermitted(settings.spelled("redirect_dir")));
     }
     let metacopy = &settings.metacopy;
-    if !sysadmin && metacopy.is_asked_for() && metacopy.value == Switch::On {
+    if metacopy.is_asked_for() && metacopy.value == Switch::On {
         return Err(Refusal::NotPermitted(settings.spelled("metacopy")));
+    }
+    if settings.verity.value != Verity::Off {
+        return Err(Refusal::NotPermitted(settings.spelled("verity")));
+    }
+    if requested.data_layers {
+        return Err(Refusal::DataNotPermitted);
     }
     Ok(())
 }
@@ -272,6 +279,8 @@ mod tests {
         (("userxattr", None), ("redirect_dir", Some("follow"))),
         (("userxattr", None), ("redirect_dir", Some("on"))),
         (("userxattr", None), ("metacopy", Some("on"))),
+        (("userxattr", None), ("verity", Some("on"))),
+        (("userxattr", None), ("verity", Some("require"))),
         (("metacopy", Some("on")), ("redirect_dir", Some("off"))),
         (("metacopy", Some("on")), ("redirect_dir", Some("follow"))),
         (("metacopy", Some("on")), ("redirect_dir", Some("nofollow"))),
@@ -381,8 +390,8 @@ mod tests {
         let refused = CHOICES
             .iter()
             .filter(|choice| outcome(&[**choice], &best).is_err());
-        // index, uuid=off, nfs_export, xino twice, verity twice.
-        assert_eq!(refused.count(), 7);
+        // index, uuid=off, nfs_export, xino twice.
+        assert_eq!(refused.count(), 5);
         for choice in CHOICES {
             if let Err(refusal) = outcome(&[*choice], &best) {
                 assert!(matches!(refusal, Refusal::NotYet(_)));
@@ -514,6 +523,28 @@ mod tests {
                 .map(|(effective, _)| effective.namespace()),
             Ok(Namespace::Trusted)
         );
+    }
+
+    /// What is for whoever may use `trusted.*`, unless the marks are `user.*`.
+    #[test]
+    fn data() {
+        let with = |choices: &[Choice], data_layers, sysadmin| {
+            let requested = Requested {
+                data_layers,
+                ..asked(PARAMETERS, choices)
+            };
+            let seen = resolve(&requested, &Capabilities::best(sysadmin, true));
+            seen.map(|(effective, _)| effective.verity.value)
+                .map_err(|refusal| refusal.error())
+        };
+        let on: Choice = ("verity", Some("on"));
+        let user_marks: Choice = ("userxattr", None);
+        assert_eq!(with(&[], true, true), Ok(Verity::Off));
+        assert_eq!(with(&[], true, false), Err(EPERM));
+        assert_eq!(with(&[user_marks], true, false), Ok(Verity::Off));
+        assert_eq!(with(&[on], false, true), Ok(Verity::On));
+        assert_eq!(with(&[on], false, false), Err(EPERM));
+        assert_eq!(with(&[on, user_marks], true, false), Ok(Verity::On));
     }
 
     #[test]

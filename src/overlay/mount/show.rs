@@ -28,7 +28,10 @@ pub(crate) fn show_options(fs: &Overlay, out: &SeqFile) {
     let show = |key: &CStr, name: &CBuf| vfs::log::show_option(out, key, name.as_cstr());
     match &given.lowerdir {
         Some(list) => show(c"lowerdir", list),
-        None => given.lower.iter().for_each(|name| show(c"lowerdir+", name)),
+        None => {
+            given.lower.iter().for_each(|name| show(c"lowerdir+", name));
+            given.data.iter().for_each(|name| show(c"datadir+", name));
+        }
     }
     if let Some((upper, work)) = given.upper.as_ref().zip(given.work.as_ref()) {
         show(c"upperdir", upper);

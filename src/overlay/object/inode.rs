@@ -3,6 +3,7 @@
 //! The overlay inode: what stands behind it, what it keeps by its kind, how it is hashed.
 
 use super::{
+    lowerdata::DataFound,
     protected::{self, COPIED_FLAGS},
     reals::{Identity, Leaf, Real, Reals},
 };
@@ -101,6 +102,14 @@ impl Data {
             Self::Other(leaf) => leaf.identity(),
         }
     }
+
+    #[inline]
+    fn leaf(&self) -> Option<&Leaf> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Other(leaf) => Some(leaf),
+        }
+    }
 }
 
 impl Drop for Directory {
@@ -113,7 +122,7 @@ impl Drop for Directory {
 
 impl InodeData for Data {
     fn empty() -> Self {
-        Self::Other(Leaf::new(Identity::None, false))
+        Self::Other(Leaf::empty())
     }
 }
 
@@ -123,11 +132,12 @@ impl Inode {
     pub(crate) fn reals(&self) -> Reals<'_> {
         // In this order: what is known of the object in upper was known before it was there.
         let (upper, data) = (self.upper_path(), self.data());
-        let leaf = match data {
-            Data::Directory(_) => None,
-            Data::Other(leaf) => Some(leaf),
-        };
-        Reals::new(upper, self.lowers(), data.identity(), leaf)
+        Reals::new(upper, self.lowers(), data.identity(), data.leaf())
+    }
+
+    /// What it has as anything but a directory.
+    pub(super) fn leaf(&self) -> Option<&Leaf> {
+        self.data().leaf()
     }
 
     /// The path of the real object that answers for its attributes; `ESTALE` where there is none.
@@ -360,8 +370,16 @@ impl<'a> Dir<'a> {
     }
 }
 
-/// Sets what a copy-up made as the object in upper of the inode whose operation lock is held; `is_bare` where it has no
-/// data.
+/// What a copy-up made of the data of an object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copy {
+    /// The copy has it.
+    Whole,
+    /// The copy of a file is without, and marked so; with its digest or without.
+    Bare { has_digest: bool },
+}
+
+/// Sets what a copy-up made as the object in upper of the inode whose operation lock is held.
 ///
 /// # Errors
 ///
@@ -369,11 +387,11 @@ impl<'a> Dir<'a> {
 pub(crate) fn set_upper(
     held: &OpGuard<'_, Overlay>,
     upper: Ref<'_, vfs::Dentry>,
-    is_bare: bool,
+    copy: Copy,
 ) -> Result {
     // Before the object: who sees that sees this.
-    match held.inode().data() {
-        Data::Other(leaf) if is_bare => leaf.set_bare(),
+    match (held.inode().data(), copy) {
+        (Data::Other(leaf), Copy::Bare { has_digest }) => leaf.set_bare(has_digest),
         _ => set_whole(held),
     }
     let (is_link, flags) = {
@@ -401,10 +419,11 @@ pub(crate) fn set_whole(held: &OpGuard<'_, Overlay>) {
 pub(crate) struct Object<'a> {
     /// The one in upper.
     pub(crate) upper: Option<Ref<'a, vfs::Dentry>>,
-    /// Those in lower layers. Of a copied-up file, its origin; of one without data, that which has it, too, as the last.
+    /// Those in lower layers. Of a copied-up file, its origin; of one without data, that which has it, too, as the last, unless
+    /// that is in a data-only layer.
     pub(crate) lower: Lowers<'a>,
-    /// The one in upper is a file without its data.
-    pub(crate) is_bare: bool,
+    /// Of a file, where its data is.
+    pub(crate) data: DataFound,
 }
 
 impl<'o> Object<'o> {
@@ -413,7 +432,7 @@ impl<'o> Object<'o> {
         Self {
             upper: Some(upper),
             lower: Lowers::Empty,
-            is_bare: false,
+            data: DataFound::default(),
         }
     }
 
@@ -562,7 +581,7 @@ impl<'o> Object<'o> {
                 cache: Once::new(),
             })
         } else {
-            Data::Other(Leaf::new(identity, self.is_bare))
+            Data::Other(Leaf::new(identity, &self.data)?)
         };
         new.set_data(data);
         new.copy_attr(real, path.idmap());

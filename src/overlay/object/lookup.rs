@@ -5,6 +5,7 @@
 use super::{
     fold::{Merge, Step, Take},
     inode::{Dir, NameMark, Object},
+    lowerdata::DataFound,
 };
 use crate::{
     overlay::{
@@ -38,6 +39,8 @@ struct Answer<'a> {
     xwhiteouts: bool,
     /// What the layers below are asked for instead.
     redirect: Option<Redirect>,
+    /// The file without data has a digest of that.
+    has_digest: bool,
 }
 
 impl<'a> Answer<'a> {
@@ -47,6 +50,7 @@ impl<'a> Answer<'a> {
             dentry,
             xwhiteouts: false,
             redirect: None,
+            has_digest: false,
         }
     }
 }
@@ -166,15 +170,20 @@ fn ask_name<'a>(
         return Ok(Answer::new(Step::Whiteout, None));
     }
     if is_file {
-        if !marked || how.dirs || !marks::has_metacopy(own, path)? {
+        let metacopy = match marked && !how.dirs {
+            true => marks::metacopy(own, path)?,
+            false => None,
+        };
+        let Some(metacopy) = metacopy else {
             return Ok(Answer::new(Step::File, Some(found)));
-        }
+        };
         let redirect = match how.last {
             true => None,
             false => redirect::read(own, path)?,
         };
         let mut answer = Answer::new(Step::Bare, Some(found));
         answer.redirect = redirect;
+        answer.has_digest = metacopy.has_digest;
         return Ok(answer);
     }
     if !marked {
@@ -204,8 +213,7 @@ struct Found<'a> {
     /// Upper hides what the lower layers have.
     hides: bool,
     xwhiteouts: bool,
-    /// Upper has a file without its data.
-    is_bare: bool,
+    data: DataFound,
 }
 
 fn refuse_feature(dentry: &Dentry) -> Error {
@@ -223,7 +231,11 @@ struct Search<'a> {
     redirect: Option<Redirect>,
     /// There was a redirect, or a file without data, that is not to be followed. As a symlink into the layers that is
     /// followed without a check of permissions, one of a layer that is not trusted could show what is not to be seen.
+    unfollowed: bool,
+    /// A layer was to be asked after that.
     refused: bool,
+    /// The file without data that was found last says by its path where that is.
+    says_path: bool,
 }
 
 fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
@@ -233,7 +245,9 @@ fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
         found: Found::default(),
         merge: Merge::default(),
         redirect: None,
+        unfollowed: false,
         refused: false,
+        says_path: false,
     };
     let origin = search.ask_upper()?;
     let (mut dir, mut above) = (child.parent_dir()?, UPPER);
@@ -246,10 +260,13 @@ fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
             None => break,
         }
     }
-    if search.refused {
+    let is_below = search.is_in_data_layer();
+    if search.refused || (search.unfollowed && !is_below) {
         return Err(refuse_feature(child.dentry()));
     }
-    if search.merge.wants_data() {
+    if is_below {
+        search.found.data.in_data_layer = search.redirect.take();
+    } else if search.merge.wants_data() {
         warn_limited!(
             "metacopy with no lower data found - abort lookup ({})\n",
             child.dentry()
@@ -265,13 +282,25 @@ fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
 
 impl<'a> Search<'a> {
     /// Whether nothing is below layer `layer`, number `index` of `count` lower layers of a directory: a redirect can
-    /// lead to any layer below.
+    /// lead to any layer below, that of a file to data-only ones.
     fn is_last(&self, layer: u16, index: usize, count: usize) -> bool {
-        if self.fs.follows_redirects() {
+        let has_data_layers = !self.fs.data_layers().is_empty();
+        if has_data_layers && !self.merge.is_dir() {
+            false
+        } else if has_data_layers || self.fs.follows_redirects() {
             usize::from(layer) == self.fs.lower_layers().len()
         } else {
             index == count
         }
+    }
+
+    /// Whether a file of a lower layer was found whose data is that of a data-only layer. Such a layer is asked when the data is
+    /// wanted, and whatever the options say of redirects and metacopy: it is there for nothing else.
+    fn is_in_data_layer(&self) -> bool {
+        self.merge.wants_data()
+            && self.says_path
+            && !self.found.lower.is_empty()
+            && !self.fs.data_layers().is_empty()
     }
 
     /// Whether no further layer counts.
@@ -306,9 +335,12 @@ impl<'a> Search<'a> {
                 self.found.upper = Some(upper);
             }
         }
-        self.found.is_bare = answer.step == Step::Bare;
+        self.found.data.is_bare = answer.step == Step::Bare;
+        self.found.data.has_digest = answer.has_digest;
         self.found.hides = self.merge.is_opaque();
         self.follow(answer.step, answer.redirect);
+        // No data-only layer is asked for what upper alone has.
+        self.refused = self.unfollowed;
         Ok(origin)
     }
 
@@ -351,6 +383,9 @@ impl<'a> Search<'a> {
                 Take::Yes if answer.step == Step::Bare && !self.found.lower.is_empty() => {}
                 Take::Yes => {
                     if let Some(lower) = answer.dentry {
+                        if self.found.upper.is_none() && self.found.lower.is_empty() {
+                            self.found.data.has_digest = answer.has_digest;
+                        }
                         if let (Some(upper), true, true) = (
                             &self.found.upper,
                             self.found.lower.is_empty(),
@@ -365,7 +400,12 @@ impl<'a> Search<'a> {
                 }
             }
             let redirected = answer.redirect.is_some();
+            let is_lowest = match answer.redirect.as_ref().is_some_and(Redirect::is_path) {
+                true => usize::from(base.layer()) == fs.lower_layers().len(),
+                false => index + 1 == lowers.len(),
+            };
             self.follow(answer.step, answer.redirect);
+            self.refused |= self.unfollowed && !is_lowest;
             if redirected {
                 next = Some(base.layer());
                 break;
@@ -378,13 +418,20 @@ impl<'a> Search<'a> {
         if !redirect.as_ref().is_some_and(Redirect::is_path) {
             dir.missed(missed);
         }
+        // What data-only layers are asked for, if none that is merged has it.
+        if self.redirect.is_none() {
+            self.redirect = redirect;
+        }
         Ok(next)
     }
 
     /// Asks the layers below after an answer of `step` for `redirect`, where there is one.
     fn follow(&mut self, step: Step, redirect: Option<Redirect>) {
-        self.refused |= redirect.is_some() && !self.fs.follows_redirects();
-        self.refused |= step == Step::Bare && !self.fs.has_metacopy();
+        self.unfollowed |= redirect.is_some() && !self.fs.follows_redirects();
+        if step == Step::Bare {
+            self.unfollowed |= !self.fs.has_metacopy();
+            self.says_path = redirect.as_ref().is_some_and(Redirect::is_path);
+        }
         if redirect.is_some() {
             self.redirect = redirect;
         }
@@ -434,7 +481,7 @@ pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<'_, Overlay>> {
         let object = Object {
             upper: found.upper,
             lower: found.lower,
-            is_bare: found.is_bare,
+            data: found.data,
         };
         object.inode(sb, None).map(Some)
     })?;

@@ -6,6 +6,7 @@ pub(super) mod export;
 pub(super) mod fold;
 pub(super) mod inode;
 pub(super) mod lookup;
+pub(super) mod lowerdata;
 pub(super) mod number;
 pub(super) mod protected;
 pub(super) mod reals;

@@ -6,6 +6,7 @@
 //! [attributes](Reals::attributes), which one has its [content](Reals::content), and which one gives its
 //! [number](Reals::number).
 
+use super::lowerdata::{DataFound, InDataLayer};
 use crate::{
     overlay::layer::UPPER,
     vfs::{
@@ -37,24 +38,52 @@ impl_flags!(
     pub(crate) enum LeafFlag {
         /// Upper, if it has the file, has it without its data, which is that of the lowest of the lower objects.
         Bare = 1,
+        /// What answers for the attributes has a digest of the data, which is elsewhere.
+        Digest = 2,
+        /// The data, which is elsewhere, was compared with that, or need not be.
+        Verified = 4,
     }
 );
 
 /// What anything but a directory has.
 pub(crate) struct Leaf {
     identity: Identity,
-    /// Changed while the operation lock is held: set before the object in upper is, if at all, and cleared once.
+    /// Changed while the operation lock is held: set before the object in upper is, if at all, and cleared once; but for
+    /// [`LeafFlag::Verified`].
     flags: Flags<LeafFlags>,
+    /// Where its data is, if that is a data-only layer: none of the lower objects has it then.
+    data: Option<KBox<InDataLayer>>,
 }
 
 impl Leaf {
-    /// What is hashed by `identity`; `is_bare` where upper has it without its data.
-    pub(super) fn new(identity: Identity, is_bare: bool) -> Self {
+    /// What is hashed by `identity`, with the data that was found.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new(identity: Identity, found: &DataFound) -> Result<Self> {
         let flags = Flags::new();
-        if is_bare {
+        if found.is_bare {
             flags.set(LeafFlag::Bare);
         }
-        Self { identity, flags }
+        if found.has_digest {
+            flags.set(LeafFlag::Digest);
+        }
+        let data = found.in_data_layer.as_ref().map(InDataLayer::new);
+        Ok(Self {
+            identity,
+            flags,
+            data: data.transpose()?,
+        })
+    }
+
+    /// Nothing yet.
+    pub(super) fn empty() -> Self {
+        Self {
+            identity: Identity::None,
+            flags: Flags::new(),
+            data: None,
+        }
     }
 
     /// By what the inode is hashed.
@@ -69,9 +98,30 @@ impl Leaf {
         !self.flags.test(LeafFlag::Bare)
     }
 
-    /// Notes that what upper will have lacks its data. The operation lock is held.
-    pub(super) fn set_bare(&self) {
+    /// Notes that what upper will have lacks its data, of which it says what digest that has if `has_digest`. The
+    /// operation lock is held.
+    pub(super) fn set_bare(&self, has_digest: bool) {
+        match has_digest {
+            true => self.flags.set(LeafFlag::Digest),
+            false => self.flags.clear(LeafFlag::Digest),
+        }
+        self.flags.clear(LeafFlag::Verified);
         self.flags.set(LeafFlag::Bare);
+    }
+
+    /// Whether the data, which is elsewhere, has a recorded digest.
+    pub(super) fn has_digest(&self) -> bool {
+        self.flags.test(LeafFlag::Digest)
+    }
+
+    /// Whether it was compared with that.
+    pub(super) fn is_verified(&self) -> bool {
+        self.flags.test(LeafFlag::Verified)
+    }
+
+    /// Notes that it was.
+    pub(super) fn set_verified(&self) {
+        self.flags.set(LeafFlag::Verified);
     }
 
     /// Notes that what upper has, or will have, has its data. The operation lock is held.
@@ -80,6 +130,17 @@ impl Leaf {
             self.flags.clear(LeafFlag::Bare);
         }
     }
+}
+
+/// Where the data of a file is.
+#[derive(Clone, Copy)]
+pub(crate) enum DataAt<'a> {
+    /// Where its attributes are.
+    Here,
+    /// In a layer below that.
+    There(Real<'a>),
+    /// In a data-only layer, in which nobody has looked for it yet.
+    NotLookedUp(&'a InDataLayer),
 }
 
 /// A real object and the layer that it is in.
@@ -152,7 +213,7 @@ impl<'a> Reals<'a> {
 
     /// The one that has the content: of a file the data, of a directory the entries of the topmost layer, of a symlink the
     /// target; `ESTALE` where there is none. Of a file that upper, or the topmost lower layer, has without its data it is
-    /// the lowest.
+    /// the lowest, or one of a data-only layer once [`lowerdata::content`](super::lowerdata::content) has found that.
     #[inline]
     pub(crate) fn content(self) -> Result<Real<'a>> {
         match self.upper {
@@ -161,26 +222,34 @@ impl<'a> Reals<'a> {
         }
     }
 
-    /// The one that has the content of a file, where another one answers for its attributes.
+    /// Where the data of a file is.
     #[inline]
-    pub(crate) fn data_elsewhere(self) -> Option<Real<'a>> {
-        let leaf = self.leaf?;
-        let is_here = match self.upper {
-            Some(_) => leaf.is_whole(),
-            None => self.lowers.len() == 1,
+    pub(crate) fn data(self) -> DataAt<'a> {
+        let Some(leaf) = self.leaf else {
+            return DataAt::Here;
         };
-        match is_here {
-            true => None,
-            false => self.lower_content(),
+        match (self.upper, &leaf.data) {
+            (Some(_), _) if leaf.is_whole() => DataAt::Here,
+            (_, Some(data)) => data
+                .found()
+                .map_or(DataAt::NotLookedUp(data), DataAt::There),
+            (None, None) if self.lowers.len() == 1 => DataAt::Here,
+            (_, None) => self
+                .lowers
+                .last()
+                .map_or(DataAt::Here, |lower| DataAt::There(Real::of_lower(lower))),
         }
     }
 
     /// The lower one that has the content, or had it before it was copied up.
     #[inline]
     pub(super) fn lower_content(self) -> Option<Real<'a>> {
-        match self.is_dir() {
-            true => self.topmost_lower(),
-            false => self.lowers.last().map(Real::of_lower),
+        match self.leaf {
+            None => self.topmost_lower(),
+            Some(Leaf { data: None, .. }) => self.lowers.last().map(Real::of_lower),
+            Some(Leaf {
+                data: Some(data), ..
+            }) => data.found(),
         }
     }
 
