@@ -4,11 +4,10 @@
 //!
 //! C header: `include/linux/fs.h`.
 
-use super::{calls, mount::IdMap, refs::Counted, SuperBlock};
+use super::{calls, mount::IdMap, refs::Counted, to_result, SuperBlock};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
-    error::to_result,
     prelude::*,
     types::{NotThreadSafe, Opaque},
 };

@@ -10,12 +10,11 @@ use super::{
     fs::FileSystem,
     mount::{PathRef, WritePath},
     outbuf::OutBuf,
-    to_len, Dentry, OwnDentry, OwnInode,
+    to_len, to_result, Dentry, OwnDentry, OwnInode,
 };
 use crate::bindings;
 use core::{marker::PhantomData, mem::MaybeUninit, ptr};
 use kernel::{
-    error::to_result,
     ffi::{c_char, c_void},
     prelude::*,
 };

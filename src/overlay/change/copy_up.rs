@@ -109,7 +109,7 @@ pub(crate) fn has_data(dentry: &Dentry) -> bool {
 fn is_done(dentry: &Dentry, want: Want) -> bool {
     dentry.own_inode().is_some_and(|inode| {
         let upper = match want {
-            Want::Attributes => inode.upper_path(),
+            Want::Attributes => inode.upper(),
             Want::Data | Want::Nothing => inode.content_in_upper(),
         };
         upper.is_some()
@@ -138,7 +138,7 @@ fn copy_up_hashed(dentry: &Dentry, want: Want) -> Result {
     while !is_done(dentry, want) {
         let mut next: Ref<'_, Dentry> = dentry.into();
         let mut parent = next.up();
-        while parent.own_positive()?.upper_path().is_none() {
+        while parent.own_positive()?.upper().is_none() {
             next = parent;
             parent = next.up();
             if *parent == *next {
@@ -277,7 +277,7 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         }
         Place::Name(parent)
     } else {
-        if inode.upper_path().is_none() && dentry.hashed_alias().is_some() {
+        if inode.upper().is_none() && dentry.hashed_alias().is_some() {
             // There is another name since the caller looked.
             return Ok(());
         }
