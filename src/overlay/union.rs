@@ -115,12 +115,17 @@ impl Roots {
         self.bits & inode.id().bit() != 0 && self.sorted.binary_search(&inode.id()).is_ok()
     }
 
+    /// Makes room for `more`; `ENOMEM`.
+    pub(crate) fn reserve(&mut self, more: usize) -> Result {
+        Ok(self.sorted.reserve(more, GFP_KERNEL)?)
+    }
+
     /// Adds `inode`, which somebody keeps referenced; `false` where it is there.
     pub(crate) fn add(&mut self, inode: &vfs::Inode) -> Result<bool> {
         let Err(at) = self.sorted.binary_search(&inode.id()) else {
             return Ok(false);
         };
-        self.sorted.reserve(1, GFP_KERNEL)?;
+        self.reserve(1)?;
         self.sorted
             .insert_within_capacity(at, inode.id())
             .map_err(|_| ENOMEM)?;

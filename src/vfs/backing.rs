@@ -38,6 +38,11 @@ pub(crate) struct LayerMounts {
 }
 
 impl LayerMounts {
+    /// Makes room for `more`; `ENOMEM`.
+    pub(crate) fn reserve(&mut self, more: usize) -> Result {
+        Ok(self.mounts.reserve(more, GFP_KERNEL)?)
+    }
+
     /// Adds a lower layer below those that are there; `ENOMEM`.
     pub(crate) fn push_lower(&mut self, mnt: PrivateMount) -> Result<&Mount> {
         self.mounts.push(mnt, GFP_KERNEL)?;

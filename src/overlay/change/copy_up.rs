@@ -185,7 +185,8 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Looks at the lower object behind `inode`, in the directory `parent`; writes to the two of `stats`, which are large.
+    /// Looks at the lower object behind `inode`, in the directory `parent`. Its attributes, and those of that, stay in the
+    /// caller's room: they are too large to be moved.
     ///
     /// # Errors
     ///

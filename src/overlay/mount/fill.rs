@@ -76,6 +76,8 @@ fn mount<'a>(
     settle(fc, params, &can)?;
     check_directories(fc, params)?;
     let mut opening = Opening::new(fc, sb.sb().dev(), sb.claims());
+    let below = params.lower.len() + params.data.len();
+    opening.reserve(params.upper.is_some(), below)?;
     can.upper = open_upper(&mut opening, params)?;
     let (most, _) = settle(fc, params, &can)?;
     let lower = Iterator::chain(params.lower.iter(), &params.data);
