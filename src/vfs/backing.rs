@@ -152,18 +152,18 @@ impl<'a> Lowers<'a> {
         match self {
             Self::Empty => *self = Self::One(one),
             Self::One(_) => self.push_second(one, more)?,
-            Self::Many(all) => all.push(one, GFP_KERNEL_ACCOUNT)?,
+            Self::Many(all) => all.push(one, GFP_KERNEL)?,
         }
         Ok(())
     }
 
     fn push_second(&mut self, second: InLayer<'a>, more: usize) -> Result {
         // Of many layers few have a directory.
-        let mut all = KVec::with_capacity(2 + more.min(2), GFP_KERNEL_ACCOUNT)?;
+        let mut all = KVec::with_capacity(2 + more.min(2), GFP_KERNEL)?;
         if let Self::One(first) = core::mem::take(self) {
-            all.push(first, GFP_KERNEL_ACCOUNT)?;
+            all.push(first, GFP_KERNEL)?;
         }
-        all.push(second, GFP_KERNEL_ACCOUNT)?;
+        all.push(second, GFP_KERNEL)?;
         *self = Self::Many(KBox::new(all, GFP_KERNEL_ACCOUNT)?);
         Ok(())
     }
