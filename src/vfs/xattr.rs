@@ -78,7 +78,7 @@ pub(crate) fn len(path: PathRef<'_>, name: &CStr) -> Result<Option<usize>> {
     }
 }
 
-/// Reads the whole value of `name`, of any length.
+/// Reads the whole value of `name`, of any length; there is room for one more byte.
 ///
 /// # Errors
 ///
@@ -87,6 +87,7 @@ pub(crate) fn get_all(path: PathRef<'_>, name: &CStr) -> Result<KVVec<u8>> {
     let mut buf: KVVec<u8> = KVVec::new();
     for _ in 0..3 {
         let len = get(path, name, &mut [])?;
+        buf.reserve(len + 1 - buf.len().min(len), GFP_KERNEL)?;
         buf.resize(len, 0, GFP_KERNEL)?;
         if len == 0 {
             return Ok(buf);

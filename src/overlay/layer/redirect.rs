@@ -19,7 +19,7 @@ use crate::vfs::{
 };
 use kernel::prelude::*;
 
-/// A name, or a path from the roots of the layers.
+/// A name, or a path from the roots of the layers; with a NUL behind it.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Redirect(KVVec<u8>);
 
@@ -29,9 +29,20 @@ impl Redirect {
         self.0.first() == Some(&b'/')
     }
 
+    /// What `bytes` say, which hold no NUL; `ENOMEM`.
+    fn new(mut bytes: KVVec<u8>) -> Result<Self> {
+        bytes.push(0, GFP_KERNEL)?;
+        Ok(Self(bytes))
+    }
+
     /// Its bytes; a path starts with a slash.
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        self.0.split_last().map_or(&[], |(_, bytes)| bytes)
+    }
+
+    /// It for C.
+    pub(crate) fn as_cstr(&self) -> &CStr {
+        CStr::from_bytes_with_nul(&self.0).unwrap_or_default()
     }
 
     /// The name, or the first one of the path.
@@ -40,7 +51,8 @@ impl Redirect {
     ///
     /// `EACCES` where no directory has such a name, as of a lookup.
     pub(crate) fn first_name(&self) -> Result<&[u8]> {
-        let path = self.0.strip_prefix(b"/").unwrap_or(&self.0);
+        let bytes = self.as_bytes();
+        let path = bytes.strip_prefix(b"/").unwrap_or(bytes);
         match path.split(|b| *b == b'/').next().unwrap_or_default() {
             b"" | b"." | b".." => Err(EACCES),
             name => Ok(name),
@@ -74,7 +86,7 @@ pub(crate) fn read(own: Namespace, path: PathRef<'_>) -> Result<Option<Redirect>
         return Err(EINVAL);
     };
     value.truncate(len);
-    Ok(Some(Redirect(value)))
+    Redirect::new(value).map(Some)
 }
 
 /// The path that the layers below are asked for, put together while a path is walked in one layer.
@@ -106,8 +118,11 @@ impl Trail {
     }
 
     /// The path, where a redirect changed it.
-    pub(crate) fn redirect(self) -> Option<Redirect> {
-        self.redirected.then_some(Redirect(self.path))
+    pub(crate) fn redirect(self) -> Result<Option<Redirect>> {
+        match self.redirected {
+            true => Redirect::new(self.path).map(Some),
+            false => Ok(None),
+        }
     }
 }
 
@@ -206,7 +221,7 @@ mod tests {
     fn redirect(text: &[u8]) -> Result<Redirect> {
         let mut bytes = KVVec::new();
         bytes.extend_from_slice(text, GFP_KERNEL)?;
-        Ok(Redirect(bytes))
+        Redirect::new(bytes)
     }
 
     #[test]
@@ -261,7 +276,7 @@ mod tests {
             for (name, said) in steps {
                 trail.push(name, said.map(redirect).transpose()?)?;
             }
-            let made = trail.redirect();
+            let made = trail.redirect()?;
             assert_eq!(made.as_ref().map(Redirect::as_bytes), wanted);
         }
         Ok(())

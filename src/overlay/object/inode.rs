@@ -575,7 +575,7 @@ impl<'o> Object<'o> {
                 cache: Once::new(),
             })
         } else {
-            Data::Other(Leaf::new(identity, &self.data)?)
+            Data::Other(Leaf::new(identity, self.data)?)
         };
         new.set_data(data);
         new.copy_attr(real, path.idmap());

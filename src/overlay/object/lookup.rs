@@ -117,7 +117,7 @@ fn ask_path<'a>(
         for name in names {
             trail.push(name, None)?;
         }
-        answer.redirect = trail.redirect();
+        answer.redirect = trail.redirect()?;
         return Ok(answer);
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         mount::{Path, PathRef},
         sync::Once,
         verity::Digest,
-        CBuf, Mount,
+        Mount,
     },
 };
 use kernel::prelude::*;
@@ -34,19 +34,19 @@ pub(crate) struct DataFound {
 
 /// A file of a data-only layer, looked up by whoever wants its data first.
 pub(crate) struct InDataLayer {
-    path: CBuf,
+    path: Redirect,
     found: Once<KBox<(Path, u16)>>,
 }
 
 impl InDataLayer {
-    /// The file at the absolute path `at`.
+    /// The file at the absolute `path`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new(at: &Redirect) -> Result<KBox<Self>> {
+    pub(super) fn new(path: Redirect) -> Result<KBox<Self>> {
         let this = Self {
-            path: CBuf::new(at.as_bytes())?,
+            path,
             found: Once::new(),
         };
         Ok(KBox::new(this, GFP_KERNEL_ACCOUNT)?)

@@ -61,7 +61,7 @@ impl Leaf {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new(identity: Identity, found: &DataFound) -> Result<Self> {
+    pub(super) fn new(identity: Identity, found: DataFound) -> Result<Self> {
         let flags = Flags::new();
         if found.is_bare {
             flags.set(LeafFlag::Bare);
@@ -69,7 +69,7 @@ impl Leaf {
         if found.has_digest {
             flags.set(LeafFlag::Digest);
         }
-        let data = found.in_data_layer.as_ref().map(InDataLayer::new);
+        let data = found.in_data_layer.map(InDataLayer::new);
         Ok(Self {
             identity,
             flags,

@@ -23,6 +23,8 @@ pub const LINKS: usize = 200;
 pub const DIRECTORIES: usize = 2000;
 /// The extended attribute of the files of [`Tree::Standard`].
 pub const XATTR: &str = "user.bench";
+/// Bytes of a file whose data is in a data-only layer.
+const OBJECT: u64 = 4 * KIB;
 /// Files that the layers over an image have together.
 const EXTRA: usize = 100;
 
@@ -38,6 +40,10 @@ pub enum Tree {
     Pool {
         size: u64,
         components: usize,
+    },
+    /// In the lowest layer files `d/oN` of 4 KiB whose data is in the last of so many data-only layers.
+    Data {
+        layers: usize,
     },
     /// Directories `mN` that all layers have, each with its share of so many names.
     Merged(usize),
@@ -63,6 +69,14 @@ impl Tree {
         match components {
             2 => format!("d/p{n}"),
             _ => format!("{}/p", pool_dir(components, n)),
+        }
+    }
+
+    /// How many data-only layers there are.
+    pub fn data_layers(self) -> usize {
+        match self {
+            Tree::Data { layers } => layers,
+            _ => 0,
         }
     }
 
@@ -100,6 +114,8 @@ pub struct Layer<'a> {
     pub dir: &'a Path,
     pub index: usize,
     pub count: usize,
+    /// Files have their data, wherever that is in the layers.
+    pub whole: bool,
 }
 
 impl Layer<'_> {
@@ -141,6 +157,16 @@ impl Layer<'_> {
                     }
                 }
             }
+            Tree::Data { .. } => {
+                self.mkdir("d")?;
+                for n in (0..pool).filter(|_| self.lowest()) {
+                    let path = format!("d/o{n}");
+                    match self.whole {
+                        true => self.file(&path, OBJECT)?,
+                        false => self.without_data(&path, &format!("/objects/{n}"))?,
+                    }
+                }
+            }
             Tree::Merged(total) => {
                 for copy in 0..copies(total) {
                     names(
@@ -175,6 +201,17 @@ impl Layer<'_> {
             }
             Tree::Debian => self.extra("etc")?,
             Tree::Source => self.extra("ext4")?,
+        }
+        Ok(())
+    }
+
+    /// A file whose data is that of a data-only layer at the path `at`.
+    fn without_data(&self, path: &str, at: &str) -> Result<()> {
+        let path = self.dir.join(path);
+        File::create(&path)?.set_len(OBJECT)?;
+        for (name, value) in [("metacopy", ""), ("redirect", at)] {
+            let name = format!("trusted.overlay.{name}");
+            setxattr(&path, name, value.as_bytes(), XattrFlags::empty())?;
         }
         Ok(())
     }
@@ -219,6 +256,15 @@ impl Layer<'_> {
         }
         Ok(())
     }
+}
+
+/// Data-only layers for `pool` files of [`Tree::Data`], below `dir`: they are in the last one.
+pub fn data_layers(dir: &Path, layers: usize, pool: usize) -> Result<()> {
+    for layer in 0..layers {
+        fs::create_dir_all(dir.join(format!("data{layer}/objects")))?;
+    }
+    let last = dir.join(format!("data{}/objects", layers - 1));
+    (0..pool).try_for_each(|n| write(&last.join(n.to_string()), OBJECT))
 }
 
 /// A new file, without holes.

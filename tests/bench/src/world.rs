@@ -18,7 +18,7 @@ use rustix::mount::{
 use serde::{Serialize, Serializer};
 
 use crate::op::{Fs, Site, Stage};
-use crate::tree::{Layer, Tree, MIB};
+use crate::tree::{data_layers, Layer, Tree, MIB};
 
 const BASE: &str = "/mnt/bench";
 /// Three times the largest directory is on it, and more.
@@ -228,10 +228,14 @@ impl World {
                 dir: &dir,
                 index,
                 count: self.layers,
+                whole: false,
             }
             .fill(self.tree, self.pool)?;
         }
-        Ok(())
+        match self.tree.data_layers() {
+            0 => Ok(()),
+            data => data_layers(dir, data, self.pool),
+        }
     }
 
     /// Makes a directory with all that a union of the layers shows.
@@ -248,6 +252,7 @@ impl World {
                 dir,
                 index,
                 count: self.layers,
+                whole: true,
             }
             .fill(self.tree, self.pool)?;
         }
@@ -309,6 +314,10 @@ impl World {
         let mount = || -> Result<()> {
             for lower in &self.lowers {
                 fsconfig_set_string(&context, "lowerdir+", lower)?;
+            }
+            for index in 0..self.tree.data_layers() {
+                let data = self.lowers[0].with_file_name(format!("data{index}"));
+                fsconfig_set_string(&context, "datadir+", data)?;
             }
             fsconfig_set_string(&context, "upperdir", dir.join("upper"))?;
             fsconfig_set_string(&context, "workdir", dir.join("work"))?;

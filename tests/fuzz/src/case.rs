@@ -53,6 +53,9 @@ pub struct Case {
     /// Mounted with `metacopy=on`, which needs redirects; with `off` otherwise.
     #[serde(default)]
     pub metacopy: bool,
+    /// Mounted with `verity=on`.
+    #[serde(default)]
+    pub verity: bool,
     /// Mounted with `volatile`.
     #[serde(default)]
     pub volatile: bool,
@@ -62,6 +65,9 @@ pub struct Case {
     pub umask: u32,
     /// Topmost first.
     pub lowers: Vec<Vec<Entry>>,
+    /// Data-only layers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<Vec<Entry>>,
     pub upper: Vec<Entry>,
     /// What lies in the work directory before the mount.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -88,6 +94,7 @@ impl Case {
         let layers = self
             .lowers
             .iter_mut()
+            .chain(&mut self.data)
             .chain([&mut self.upper, &mut self.work]);
         let on_layers = layers
             .flatten()

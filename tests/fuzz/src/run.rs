@@ -82,6 +82,7 @@ pub fn type_of(name: &str, case: &Case) -> Type {
     let redirects = if case.redirects { "on" } else { "nofollow" };
     let metacopy = if case.metacopy { "on" } else { "off" };
     let user = if case.userxattr { ",userxattr" } else { "" };
+    let verity = if case.verity { ",verity=on" } else { "" };
     let volatile = if case.volatile { ",volatile" } else { "" };
     let other = match name {
         "rovl" if case.copy_up_open => ",copy_up=open",
@@ -90,7 +91,9 @@ pub fn type_of(name: &str, case: &Case) -> Type {
     };
     Type {
         name: name.to_owned(),
-        options: format!(",redirect_dir={redirects},metacopy={metacopy}{user}{volatile}{other}"),
+        options: format!(
+            ",redirect_dir={redirects},metacopy={metacopy}{verity}{user}{volatile}{other}"
+        ),
     }
 }
 
@@ -170,6 +173,9 @@ impl Run<'_> {
             for (i, entries) in case.lowers.iter().enumerate() {
                 layer::build(case, &side.lower(i), entries)?;
             }
+            for (i, entries) in case.data.iter().enumerate() {
+                layer::build(case, &side.data_layer(i), entries)?;
+            }
             layer::build(case, &side.upper(), &case.upper)?;
             layer::build(case, &side.work(), &case.work)?;
             self.sides.push(side);
@@ -191,9 +197,14 @@ impl Run<'_> {
         if case.hostile {
             self.report.refused = wrong::refused(&self.sides[0])?;
             wrong::refused(&self.sides[1])?;
-            // Both are looked at, since looking changes times. A redirect that is followed may lead anywhere.
-            let wrong: Vec<_> = self.sides.iter().map(wrong::wrong_file).collect();
-            let wrong = wrong.into_iter().next().filter(|_| !case.redirects);
+            // Both are looked at, since looking changes times. A redirect that is followed may lead anywhere, as that of data
+            // does; to look for it in the layers would follow their symlinks.
+            let sides = match case.redirects || !case.data.is_empty() {
+                true => &[],
+                false => &*self.sides,
+            };
+            let wrong: Vec<_> = sides.iter().map(wrong::wrong_file).collect();
+            let wrong = wrong.into_iter().next();
             if let Some(path) = wrong.transpose()?.flatten() {
                 return Ok(Some(Failure::new(0, "mount", "wrong file", path)));
             }
@@ -334,9 +345,10 @@ impl Run<'_> {
         let mut all = Vec::new();
         // It is the first side that is tested.
         for side in self.sides.iter().take(1) {
-            for i in 0..side.lowers {
+            let data = (0..side.data).map(|i| side.data_layer(i));
+            for layer in (0..side.lowers).map(|i| side.lower(i)).chain(data) {
                 all.push(tree::read(
-                    &side.lower(i),
+                    &layer,
                     View::Lower,
                     &mut crate::side::Ids::default(),
                 )?);

@@ -272,10 +272,12 @@ pub fn script(case: &Case) -> String {
     let _ = writeln!(out, "# Seed {}, upper on {}.", case.seed, case.upper_fs);
     out.push_str("\nfs=${1:-rovl}\n");
     let lowers: Vec<_> = (0..case.lowers.len()).map(|i| format!("l{i}")).collect();
+    let data: Vec<_> = (0..case.data.len()).map(|i| format!("d{i}")).collect();
     let _ = writeln!(
         out,
-        "mkdir {} u w m\nchmod {:o} {} u",
+        "mkdir {} {} u w m\nchmod {:o} {} u",
         lowers.join(" "),
+        data.join(" "),
         case.root_mode,
         lowers.join(" ")
     );
@@ -287,11 +289,13 @@ pub fn script(case: &Case) -> String {
     let redirects = if case.redirects { "on" } else { "nofollow" };
     let metacopy = if case.metacopy { "on" } else { "off" };
     let user = if case.userxattr { ",userxattr" } else { "" };
+    let verity = if case.verity { ",verity=on" } else { "" };
     let volatile = if case.volatile { ",volatile" } else { "" };
     let _ = writeln!(
         out,
-        "o=lowerdir={},upperdir=u,workdir=w,redirect_dir={redirects},metacopy={metacopy}{user}{volatile}{option}",
-        lowers.join(":")
+        "o=lowerdir={}{},upperdir=u,workdir=w,redirect_dir={redirects},metacopy={metacopy}{verity}{user}{volatile}{option}",
+        lowers.join(":"),
+        data.iter().map(|d| format!("::{d}")).collect::<String>()
     );
     out.push_str("mnt() { rm -rf w/work/incompat/volatile; mount -t $fs -o $o none m; }\n");
     out.push_str("as() { setpriv --reuid $1 --regid $1 --clear-groups -- \"${@:2}\"; }\n");
@@ -303,6 +307,7 @@ pub fn script(case: &Case) -> String {
         .iter()
         .map(|n| &**n)
         .zip(&case.lowers)
+        .chain(data.iter().map(|n| &**n).zip(&case.data))
         .chain([("u", &case.upper)])
     {
         for e in entries {

@@ -110,7 +110,9 @@ impl Shrink<'_> {
     }
 
     fn simplify(&mut self) -> Result<()> {
-        let changes: [fn(&mut Case); 10] = [
+        let changes: [fn(&mut Case); 12] = [
+            |c| c.data.clear(),
+            |c| c.verity = false,
             |c| c.split = false,
             |c| c.volatile = false,
             |c| c.metacopy = false,

@@ -29,6 +29,8 @@ pub struct Side {
     /// Where it is mounted.
     pub mnt: String,
     pub lowers: usize,
+    /// How many data-only layers there are.
+    pub data: usize,
     pub slots: [Option<OwnedFd>; SLOTS],
     pub ids: Ids,
 }
@@ -82,6 +84,7 @@ impl Side {
             dir,
             lower_dir,
             lowers: case.lowers.len(),
+            data: case.data.len(),
             slots: Default::default(),
             ids: Ids {
                 split: case.split,
@@ -95,6 +98,10 @@ impl Side {
         format!("{}/l{i}", self.lower_dir)
     }
 
+    pub fn data_layer(&self, i: usize) -> String {
+        format!("{}/d{i}", self.lower_dir)
+    }
+
     pub fn upper(&self) -> String {
         format!("{}/u", self.dir)
     }
@@ -106,8 +113,11 @@ impl Side {
     /// The options that name the layers.
     pub fn layers(&self) -> String {
         let lowers: Vec<_> = (0..self.lowers).map(|i| self.lower(i)).collect();
+        let data: String = (0..self.data)
+            .map(|i| format!("::{}", self.data_layer(i)))
+            .collect();
         format!(
-            "lowerdir={},upperdir={},workdir={}",
+            "lowerdir={}{data},upperdir={},workdir={}",
             lowers.join(":"),
             self.upper(),
             self.work()
@@ -185,6 +195,7 @@ impl Side {
         }
         mkdir(self.upper(), case.root_mode)?;
         mkdir(self.work(), 0o755)?;
+        (0..self.data).try_for_each(|i| mkdir(self.data_layer(i), 0o755))?;
         (0..self.lowers).try_for_each(|i| mkdir(self.lower(i), case.root_mode))
     }
 }

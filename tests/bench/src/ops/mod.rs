@@ -10,6 +10,7 @@ use crate::op::{Object, Op, Site};
 
 mod change;
 mod copyup;
+mod data;
 mod io;
 mod lookup;
 mod memory;
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Op> {
         readdir::ops(),
         change::ops(),
         copyup::ops(),
+        data::ops(),
         mount::ops(),
         tree::ops(),
         memory::ops(),

@@ -61,6 +61,10 @@ fn unpack(_: &Site, _: &Object) -> Result<()> {
     )
 }
 
+fn chown(_: &Site, _: &Object) -> Result<()> {
+    run("chown", &["-Rh", "77:77", "."])
+}
+
 fn op(name: &str, tree: Tree, body: fn(&Site, &Object) -> Result<()>) -> Op {
     Op::each(name, GROUP, 1, |_| ".".into(), body)
         .tree(tree)
@@ -76,6 +80,9 @@ pub fn ops() -> Vec<Op> {
         op("tar", Tree::Debian, tar),
         op("tar-cold", Tree::Debian, tar).cold(),
         op("dpkg-unpack", Tree::Debian, unpack).changes(),
+        op("chown", Tree::Debian, chown)
+            .changes()
+            .options("metacopy=on"),
         op("git-status", Tree::Source, git_status),
         op("git-status-cold", Tree::Source, git_status).cold(),
     ]

@@ -149,6 +149,32 @@ fn renamed_bare(union: &Union) -> Result<()> {
     Ok(moved?)
 }
 
+/// A file of a lower layer of its own has its data in a data-only one.
+fn data_layer(union: &Union) -> Result<()> {
+    let objects = union.top.join("data/objects");
+    std::fs::create_dir_all(&objects)?;
+    std::fs::write(objects.join("it"), "data")?;
+    let lower = union.top.join("lower");
+    std::fs::create_dir(&lower)?;
+    let bare = lower.join("bare");
+    std::fs::File::create(&bare)?.set_len(4)?;
+    for (name, value) in [("metacopy", ""), ("redirect", "/objects/it")] {
+        let name = format!("trusted.overlay.{name}");
+        fs::setxattr(&bare, name, value.as_bytes(), XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// A mount with a data-only layer; the list of lower layers that all get is forgotten.
+const fn with_data(name: &'static str, call: Call) -> Scenario {
+    Scenario {
+        options: ",metacopy=on,verity=on,\
+                  lowerdir=,lowerdir+=l1,lowerdir+=l0,lowerdir+=top/lower,datadir+=top/data",
+        prepare: Some(data_layer),
+        ..plain(name, call)
+    }
+}
+
 const RW: OFlags = OFlags::RDWR;
 const NONE: RenameFlags = RenameFlags::empty();
 
@@ -452,6 +478,10 @@ pub const SCENARIOS: &[Scenario] = &[
             stat(a, "m/merged/new")
         })
     },
+    with_data("data layer: stat", |a| stat(a, "m/bare")),
+    with_data("data layer: read", |a| read(a, "m/bare")),
+    with_data("data layer: chmod", |a| chmod(a, "m/bare")),
+    with_data("data layer: the first write", |a| write(a, "m/bare", RW, 3)),
     plain("rename: an upper file", |a| {
         rename(a, "m/up", "m/new", NONE)
     }),

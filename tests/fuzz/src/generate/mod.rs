@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A case from a seed.
 
+mod data;
 mod files;
 mod hostile;
 mod layers;
@@ -71,10 +72,12 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         redirects: false,
         userxattr: false,
         metacopy: false,
+        verity: false,
         volatile: false,
         root_mode: g.pick(&[0o755, 0o777, 0o777, 0o1777]),
         umask: g.pick(&[0o022, 0o022, 0, 0o077]),
         lowers,
+        data: Vec::new(),
         upper,
         work: Vec::new(),
         hostile: false,
@@ -91,6 +94,10 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
     }
     case.volatile = g.chance(20);
     case.metacopy = case.redirects && g.chance(50);
+    if g.chance(15) {
+        g.take_data_away(&mut case);
+    }
+    case.verity = (case.metacopy || !case.data.is_empty()) && g.chance(20);
     case
 }
 
