@@ -399,14 +399,16 @@ impl<'a> Search<'a> {
                     }
                 }
             }
-            let redirected = answer.redirect.is_some();
-            let is_lowest = match answer.redirect.as_ref().is_some_and(Redirect::is_path) {
-                true => usize::from(base.layer()) == fs.lower_layers().len(),
-                false => index + 1 == lowers.len(),
-            };
+            let redirected = answer.redirect.as_ref().map(Redirect::is_path);
             self.follow(answer.step, answer.redirect);
-            self.refused |= self.unfollowed && !is_lowest;
-            if redirected {
+            if self.unfollowed {
+                let is_lowest = match redirected {
+                    Some(true) => usize::from(base.layer()) == fs.lower_layers().len(),
+                    _ => index + 1 == lowers.len(),
+                };
+                self.refused |= !is_lowest;
+            }
+            if redirected.is_some() {
                 next = Some(base.layer());
                 break;
             }
