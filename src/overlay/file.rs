@@ -53,15 +53,16 @@ impl RegularFile {
     #[inline]
     fn current(&self, open: OpenFile<'_>) -> Result<&File> {
         match open.inode().content_in_upper() {
-            Some(path) => self.in_upper(open, path),
+            Some(upper) => self.in_upper(open, upper),
             None => Ok(self.files.first()),
         }
     }
 
-    /// The file of upper at `path`.
+    /// The file of `upper`, the dentry in upper.
     #[inline]
-    fn in_upper(&self, open: OpenFile<'_>, path: PathRef<'_>) -> Result<&File> {
-        self.files.follow(path.positive()?, || {
+    fn in_upper(&self, open: OpenFile<'_>, upper: &Dentry) -> Result<&File> {
+        self.files.follow(upper.positive()?, || {
+            let path = open.inode().expect_upper()?;
             opened::for_user(open, path, open.flags(), file::open_late)
         })
     }
@@ -92,7 +93,7 @@ impl RegularFile {
         let upper = open.inode().content_in_upper();
         let real = self.opened(open.inode());
         upper
-            .and_then(|upper| upper.dentry().inode())
+            .and_then(Dentry::inode)
             .is_none_or(|upper| file::inode_of(real) == upper)
             && file::same_flags(open.file(), real)
             && (!write || copy_up::has_data(open.dentry()))
@@ -239,7 +240,7 @@ impl RegularOperations<Overlay> for RegularFile {
     fn is_mappable(open: OpenFile<'_>, data: &Self, shared: bool) -> Result<bool> {
         let inode = open.inode();
         let upper = inode.content_in_upper();
-        let upper = upper.and_then(|upper| upper.dentry().inode());
+        let upper = upper.and_then(Dentry::inode);
         let ready = match upper {
             Some(upper) => {
                 file::inode_of(data.files.last()) == upper
@@ -307,7 +308,7 @@ impl RegularOperations<Overlay> for RegularFile {
             return result;
         }
         // Lower layers have nothing to be written back, and may refuse.
-        let Some(upper) = open.inode().upper_path() else {
+        let Some(upper) = open.inode().upper() else {
             return Ok(());
         };
         // Without its data upper has attributes alone.

@@ -102,23 +102,34 @@ impl Layers {
 /// The roots of all layers, and the upper and work directories. A lookup that reaches one is refused:
 /// layers overlap.
 #[derive(Default)]
-pub(crate) struct Roots(KVec<InodeId>);
+pub(crate) struct Roots {
+    sorted: KVec<InodeId>,
+    /// The [bits](InodeId::bit) of all: of most directories they say at once that none is it.
+    bits: u64,
+}
 
 impl Roots {
     /// Whether `inode` is one of them.
+    #[inline]
     pub(crate) fn contains(&self, inode: &vfs::Inode) -> bool {
-        self.0.binary_search(&inode.id()).is_ok()
+        self.bits & inode.id().bit() != 0 && self.sorted.binary_search(&inode.id()).is_ok()
+    }
+
+    /// Makes room for `more`; `ENOMEM`.
+    pub(crate) fn reserve(&mut self, more: usize) -> Result {
+        Ok(self.sorted.reserve(more, GFP_KERNEL)?)
     }
 
     /// Adds `inode`, which somebody keeps referenced; `false` where it is there.
     pub(crate) fn add(&mut self, inode: &vfs::Inode) -> Result<bool> {
-        let Err(at) = self.0.binary_search(&inode.id()) else {
+        let Err(at) = self.sorted.binary_search(&inode.id()) else {
             return Ok(false);
         };
-        self.0.reserve(1, GFP_KERNEL)?;
-        self.0
+        self.reserve(1)?;
+        self.sorted
             .insert_within_capacity(at, inode.id())
             .map_err(|_| ENOMEM)?;
+        self.bits |= inode.id().bit();
         Ok(true)
     }
 }

@@ -9,7 +9,7 @@ use super::{
     inode::Mode,
     mount::{task_has_fs, PathRef, WritePath},
     rcu::{RcuError, RcuPath},
-    Inode,
+    to_result, Inode,
 };
 use crate::bindings;
 use core::{
@@ -17,10 +17,7 @@ use core::{
     mem::ManuallyDrop,
     ptr::{self, NonNull},
 };
-use kernel::{
-    error::{from_err_ptr, to_result},
-    prelude::*,
-};
+use kernel::{error::from_err_ptr, prelude::*};
 
 /// Which of a file's ACLs.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use super::{
     calls,
     inode::{read_field, Inode, InodeGuard, Mode},
     mount::{IdMap, PathRef, WritePath},
-    Dentry,
+    to_result, Dentry,
 };
 use crate::bindings;
-use kernel::{error::to_result, prelude::*};
+use kernel::prelude::*;
 
 /// What `stat` knows of a file (`struct kstat`).
 #[repr(transparent)]

@@ -38,6 +38,11 @@ pub(crate) struct LayerMounts {
 }
 
 impl LayerMounts {
+    /// Makes room for `more`; `ENOMEM`.
+    pub(crate) fn reserve(&mut self, more: usize) -> Result {
+        Ok(self.mounts.reserve(more, GFP_KERNEL)?)
+    }
+
     /// Adds a lower layer below those that are there; `ENOMEM`.
     pub(crate) fn push_lower(&mut self, mnt: PrivateMount) -> Result<&Mount> {
         self.mounts.push(mnt, GFP_KERNEL)?;
@@ -112,19 +117,23 @@ impl<'a> InLayer<'a> {
     }
 
     /// The dentry.
+    #[inline]
     pub(crate) fn dentry(&self) -> &Dentry {
         &self.dentry
     }
 
     /// The number of the layer.
+    #[inline]
     pub(crate) fn layer(&self) -> u16 {
         self.layer
     }
 }
 
 /// Objects of lower layers, topmost first. One, the common case, needs no allocation.
+#[derive(Default)]
 pub(crate) enum Lowers<'a> {
     /// None.
+    #[default]
     Empty,
     /// In one lower layer.
     One(InLayer<'a>),
@@ -133,19 +142,36 @@ pub(crate) enum Lowers<'a> {
 }
 
 impl<'a> Lowers<'a> {
-    /// Takes the objects of `all`.
+    /// Adds one below those that are there; `more` may follow.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn from_vec(mut all: KVec<InLayer<'a>>) -> Result<Self> {
-        if all.len() > 1 {
-            return Ok(Self::Many(KBox::new(all, GFP_KERNEL_ACCOUNT)?));
+    #[inline]
+    pub(crate) fn push(&mut self, one: InLayer<'a>, more: usize) -> Result {
+        match self {
+            Self::Empty => *self = Self::One(one),
+            Self::One(_) => self.push_second(one, more)?,
+            Self::Many(all) => all.push(one, GFP_KERNEL)?,
         }
-        Ok(match all.pop() {
-            Some(one) => Self::One(one),
-            None => Self::Empty,
-        })
+        Ok(())
+    }
+
+    fn push_second(&mut self, second: InLayer<'a>, more: usize) -> Result {
+        // Of many layers few have a directory.
+        let mut all = KVec::with_capacity(2 + more.min(2), GFP_KERNEL)?;
+        if let Self::One(first) = core::mem::take(self) {
+            all.push(first, GFP_KERNEL)?;
+        }
+        all.push(second, GFP_KERNEL)?;
+        *self = Self::Many(KBox::new(all, GFP_KERNEL_ACCOUNT)?);
+        Ok(())
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
     }
 
     /// The objects.
@@ -389,8 +415,18 @@ impl<'a> LowerPaths<'a> {
     }
 
     /// How many are not below layer `layer`.
+    #[inline]
     pub(crate) fn down_to(self, layer: u16) -> usize {
-        self.all.partition_point(|one| one.layer <= layer)
+        match layer {
+            UPPER => 0,
+            _ => self.all.partition_point(|one| one.layer <= layer),
+        }
+    }
+
+    /// All, for those that need no mounts.
+    #[inline]
+    pub(crate) fn as_slice(self) -> &'a [InLayer<'a>] {
+        self.all
     }
 
     /// All.

@@ -4,10 +4,12 @@
 //!
 //! C header: `include/linux/cred.h`; contract: `Documentation/security/credentials.rst`.
 
-use super::{calls, file_ops::OpenTmpfile, fs::FileSystem, inode::read_field, Child, Inode, Mode};
+use super::{
+    calls, file_ops::OpenTmpfile, fs::FileSystem, inode::read_field, to_result, Child, Inode, Mode,
+};
 use crate::bindings;
 use core::ptr::NonNull;
-use kernel::{cred::Credential, error::to_result, prelude::*, sync::aref::ARef};
+use kernel::{cred::Credential, prelude::*, sync::aref::ARef};
 
 /// Runs `f` with `cred` as the task's effective credentials; `f` gets those replaced.
 ///

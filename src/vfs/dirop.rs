@@ -13,7 +13,7 @@ use super::{
     inode::Mode,
     mount::{task_has_fs, Writing},
     refs::Ref,
-    Dentry, Inode, NameSnapshot,
+    to_result, Dentry, Inode, NameSnapshot,
 };
 use crate::bindings;
 use core::{
@@ -21,12 +21,7 @@ use core::{
     mem::ManuallyDrop,
     ptr::{self, NonNull},
 };
-use kernel::{
-    error::{from_err_ptr, to_result},
-    prelude::*,
-    sync::aref::ARef,
-    types::NotThreadSafe,
-};
+use kernel::{error::from_err_ptr, prelude::*, sync::aref::ARef, types::NotThreadSafe};
 
 const NO_DELEGATION: *mut bindings::delegated_inode = ptr::null_mut();
 

@@ -11,12 +11,12 @@ use super::{
     calls,
     inode::{read_field, InodeGuard, Mode},
     mount::{task_has_fs, PathRef, PositivePath, WritePath},
-    to_len, to_off, Inode,
+    to_len, to_off, to_result, Inode,
 };
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
-    error::{code::ERESTARTSYS, from_err_ptr, to_result},
+    error::{code::ERESTARTSYS, from_err_ptr},
     fs::{File, LocalFile},
     prelude::*,
     sync::{

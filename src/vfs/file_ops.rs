@@ -13,12 +13,11 @@ use super::{
     mount::{PathRef, WritePath},
     readdir::DirContext,
     refs::Ref,
-    Mode, OwnDentry, OwnInode,
+    to_result, Mode, OwnDentry, OwnInode,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ops::Deref, ptr};
 use kernel::{
-    error::to_result,
     fs::{File, LocalFile},
     prelude::*,
     sync::aref::ARef,

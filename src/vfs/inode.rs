@@ -4,11 +4,10 @@
 //!
 //! C header: `include/linux/fs.h`.
 
-use super::{calls, mount::IdMap, refs::Counted, SuperBlock};
+use super::{calls, mount::IdMap, refs::Counted, to_result, SuperBlock};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
-    error::to_result,
     prelude::*,
     types::{NotThreadSafe, Opaque},
 };
@@ -16,6 +15,15 @@ use kernel::{
 /// The identity of an inode that somebody keeps referenced, to be compared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct InodeId(usize);
+
+impl InodeId {
+    /// A word with one bit set: identities that differ in it differ.
+    #[inline]
+    pub(crate) fn bit(self) -> u64 {
+        // The golden ratio spreads addresses, of which the lower bits are alike.
+        1 << ((self.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+    }
+}
 
 /// A file type and permission bits (`umode_t`).
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,10 @@
 //!
 //! C header: `include/linux/backing-file.h`.
 
-use super::{file, file_ops::OpenFile, fs::FileSystem, inode::InodeGuard, to_len};
+use super::{file, file_ops::OpenFile, fs::FileSystem, inode::InodeGuard, to_len, to_result};
 use crate::bindings;
 use core::marker::PhantomData;
-use kernel::{cred::Credential, error::to_result, fs::File, prelude::*};
+use kernel::{cred::Credential, fs::File, prelude::*};
 
 /// A read or write request as the VFS passes it, and whether it writes.
 pub(super) type RawIo = (*mut bindings::kiocb, *mut bindings::iov_iter, bool);

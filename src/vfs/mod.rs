@@ -100,12 +100,23 @@ pub(crate) use super_block::SuperBlock;
 
 use kernel::prelude::*;
 
+/// Turns a zero-or-errno return value into a `Result`; the kernel crate's is not inlined.
+#[inline]
+fn to_result(ret: kernel::ffi::c_int) -> Result {
+    match ret {
+        ..0 => Err(Error::from_errno(ret)),
+        _ => Ok(()),
+    }
+}
+
 /// Turns a length-or-errno return value into a `Result`.
+#[inline]
 fn to_len(ret: isize) -> Result<usize> {
     usize::try_from(ret).map_err(|_| Error::from_errno(ret as i32))
 }
 
 /// Turns an offset-or-errno return value into a `Result`.
+#[inline]
 fn to_off(ret: i64) -> Result<i64> {
     if ret < 0 {
         Err(Error::from_errno(ret as i32))

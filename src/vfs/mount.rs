@@ -5,11 +5,11 @@
 //! C headers: `include/linux/mount.h`, `include/linux/path.h`.
 
 pub(crate) use super::idmap::IdMap;
-use super::{attr::Stat, calls, refs::Ref, Dentry, Inode, SuperBlock};
+use super::{attr::Stat, calls, refs::Ref, to_result, Dentry, Inode, SuperBlock};
 use crate::bindings;
 use core::{mem::offset_of, ptr::NonNull};
 use kernel::{
-    error::{from_err_ptr, to_result},
+    error::from_err_ptr,
     fs::LocalFile,
     prelude::*,
     sync::{

@@ -34,6 +34,12 @@ impl<'a> OutBuf<'a> {
         Self { room, len: 0 }
     }
 
+    /// The bytes of `room`.
+    pub(super) fn new(room: &'a mut [MaybeUninit<u8>]) -> Self {
+        // INVARIANT: nothing was written.
+        Self { room, len: 0 }
+    }
+
     /// The bytes of `buf`, to be written over.
     pub(super) fn over(buf: &'a mut [u8]) -> Self {
         // SAFETY: the borrow is passed on. No method makes a byte uninitialised.

@@ -229,11 +229,17 @@ impl<F: FileSystem> OwnInode<F> {
         self.own_sb().fs()
     }
 
-    /// The object behind the inode in the layer that can be written.
+    /// The dentry of the object behind the inode in the layer that can be written.
+    #[inline]
+    pub(crate) fn upper(&self) -> Option<&Dentry> {
+        // SAFETY: charter 1 and 7: an inode that is borrowed is referenced, so it is not evicted.
+        unsafe { self.container().backing.upper() }
+    }
+
+    /// The path of that object.
     #[inline]
     pub(crate) fn upper_path(&self) -> Option<PathRef<'_>> {
-        // SAFETY: charter 1 and 7: an inode that is borrowed is referenced, so it is not evicted.
-        let dentry = unsafe { self.container().backing.upper()? };
+        let dentry = self.upper()?;
         let mnt = self.own_sb().mounts().get(UPPER)?;
         // SAFETY: `set_upper()` has looked whether the dentry is on the super block of this mount.
         Some(unsafe { PathRef::new(mnt, dentry) })

@@ -4,10 +4,10 @@
 //!
 //! C header: `struct dir_context` in `include/linux/fs.h`.
 
-use super::calls;
+use super::{calls, to_result};
 use crate::bindings;
 use core::{marker::PhantomData, ops::ControlFlow};
-use kernel::{error::to_result, fs::File, prelude::*};
+use kernel::{fs::File, prelude::*};
 
 /// One entry of a directory of a layer.
 #[derive(Clone, Copy)]

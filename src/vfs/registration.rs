@@ -10,12 +10,12 @@ use super::{
     fs::FileSystem,
     own::InodeBox,
     super_block::NewSuper,
+    to_result,
     watch::Watching,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
-    error::to_result,
     prelude::*,
     sync::rcu::rcu_barrier,
     time::{delay::fsleep, Delta},

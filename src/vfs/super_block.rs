@@ -12,12 +12,12 @@ use super::{
     new_inode::NewInode,
     own::{OwnDentry, OwnSuper},
     super_ops::{SuperBox, SuperTable},
+    to_result,
     xattr::Handlers,
 };
 use crate::bindings;
 use core::{mem::MaybeUninit, ptr::NonNull};
 use kernel::{
-    error::to_result,
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
     types::Opaque,

@@ -2,14 +2,13 @@
 
 //! Flag words, set-once references, errors of a task and the per-inode operation lock.
 
-use super::calls;
+use super::{calls, to_result};
 use crate::bindings;
 use core::{
     marker::PhantomData,
     ptr::{self, NonNull},
 };
 use kernel::{
-    error::to_result,
     ffi::c_void,
     prelude::*,
     sync::atomic::{Acquire, Atomic, Full, Relaxed},

@@ -6,11 +6,11 @@
 //! before the system call that made it returns, so what was learnt from a directory that has been
 //! watched since, and for which nothing was reported, is what it holds.
 
-use super::{calls, Inode};
+use super::{calls, to_result, Inode};
 use crate::bindings;
 use core::ptr::{self, NonNull};
 use kernel::{
-    error::{from_err_ptr, to_result},
+    error::from_err_ptr,
     prelude::*,
     sync::{
         atomic::{Acquire, Atomic, Full, Release},

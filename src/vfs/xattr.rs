@@ -10,12 +10,11 @@ use super::{
     fs::FileSystem,
     mount::{PathRef, WritePath},
     outbuf::OutBuf,
-    to_len, Dentry, OwnDentry, OwnInode,
+    to_len, to_result, Dentry, OwnDentry, OwnInode,
 };
 use crate::bindings;
-use core::{marker::PhantomData, ptr};
+use core::{marker::PhantomData, mem::MaybeUninit, ptr};
 use kernel::{
-    error::to_result,
     ffi::{c_char, c_void},
     prelude::*,
 };
@@ -144,6 +143,21 @@ pub(crate) fn list(dentry: &Dentry, buf: &mut [u8]) -> Result<usize> {
     let mut out = OutBuf::over(buf);
     list_into(dentry, &mut out)?;
     Ok(out.len())
+}
+
+/// Whether `test` says so of one of the names.
+///
+/// # Errors
+///
+/// `ERANGE` where they take more than 128 bytes; what the filesystem returns.
+#[inline]
+pub(crate) fn any(dentry: &Dentry, test: impl FnMut(&[u8]) -> bool) -> Result<bool> {
+    let mut room = [MaybeUninit::uninit(); 128];
+    let mut out = OutBuf::new(&mut room);
+    list_into(dentry, &mut out)?;
+    let names = out.written();
+    // Most objects have none.
+    Ok(!names.is_empty() && names.split(|b| *b == 0).any(test))
 }
 
 /// As [`list`], into what a caller of ours lent.

@@ -109,7 +109,7 @@ pub(crate) fn has_data(dentry: &Dentry) -> bool {
 fn is_done(dentry: &Dentry, want: Want) -> bool {
     dentry.own_inode().is_some_and(|inode| {
         let upper = match want {
-            Want::Attributes => inode.upper_path(),
+            Want::Attributes => inode.upper(),
             Want::Data | Want::Nothing => inode.content_in_upper(),
         };
         upper.is_some()
@@ -138,7 +138,7 @@ fn copy_up_hashed(dentry: &Dentry, want: Want) -> Result {
     while !is_done(dentry, want) {
         let mut next: Ref<'_, Dentry> = dentry.into();
         let mut parent = next.up();
-        while parent.own_positive()?.upper_path().is_none() {
+        while parent.own_positive()?.upper().is_none() {
             next = parent;
             parent = next.up();
             if *parent == *next {
@@ -173,9 +173,9 @@ struct Source<'a> {
     lower: PathRef<'a>,
     /// That which has the data.
     data: PathRef<'a>,
-    stat: Stat,
+    stat: &'a Stat,
     /// Times of the parent, which creating an entry in it changes.
-    parent_stat: Stat,
+    parent_stat: &'a Stat,
     /// The target of a symlink.
     link: Option<CBuf>,
     /// The `chattr` flags of a file or directory that has any.
@@ -185,17 +185,22 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Looks at the lower object behind `inode`, in the directory `parent`.
+    /// Looks at the lower object behind `inode`, in the directory `parent`. Its attributes, and those of that, stay in the
+    /// caller's room: they are too large to be moved.
     ///
     /// # Errors
     ///
     /// `EOVERFLOW` where its owner has no place in the lower layer's mount, in the user namespace of whoever mounted the
     /// union (CVE-2023-0386), or in the upper layer's mount.
-    fn read(inode: &'a Inode, parent: Dir<'_>, want: Want) -> Result<Self> {
+    fn read(
+        inode: &'a Inode,
+        parent: Dir<'_>,
+        want: Want,
+        (stat, parent_stat): (&'a mut Stat, &'a mut Stat),
+    ) -> Result<Self> {
         let lower = inode.lower_path().ok_or(ESTALE)?;
         let data = inode.lower_content().ok_or(ESTALE)?;
-        let (mut stat, mut parent_stat) = (Stat::zeroed(), Stat::zeroed());
-        lower.stat(&mut stat, statx::BASIC)?;
+        lower.stat(stat, statx::BASIC)?;
         if !stat.ids_mapped() {
             return Err(EOVERFLOW);
         }
@@ -205,7 +210,7 @@ impl<'a> Source<'a> {
         }
         match parent_path.dentry().inode() {
             Some(inode) if inode.sb().is_ordinary() => parent_stat.set_times(inode),
-            _ => parent_path.stat(&mut parent_stat, statx::TIMES)?,
+            _ => parent_path.stat(parent_stat, statx::TIMES)?,
         }
         if want == Want::Nothing {
             stat.set_size(0);
@@ -252,7 +257,8 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
     let inode = dentry.own_positive()?;
     let parent = parent.own_positive()?.dir()?;
     let (mnt, work) = fs.work()?;
-    let source = Source::read(inode, parent, want)?;
+    let (mut stat, mut parent_stat) = (Stat::zeroed(), Stat::zeroed());
+    let source = Source::read(inode, parent, want, (&mut stat, &mut parent_stat))?;
     let files = Files {
         from: Once::new(),
         to: Once::new(),
@@ -272,7 +278,7 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         }
         Place::Name(parent)
     } else {
-        if inode.upper_path().is_none() && dentry.hashed_alias().is_some() {
+        if inode.upper().is_none() && dentry.hashed_alias().is_some() {
             // There is another name since the caller looked.
             return Ok(());
         }
@@ -319,7 +325,6 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
 }
 
 /// What is to be copied, and where to.
-#[derive(Clone, Copy)]
 struct Planned<'a> {
     fs: &'a Overlay,
     dentry: &'a Dentry,
@@ -345,7 +350,7 @@ enum Unseen<'a, Entry> {
 
 /// A copy without data.
 struct Staged<'a> {
-    plan: Planned<'a>,
+    plan: &'a Planned<'a>,
     object: Unseen<'a, Parked<'a>>,
 }
 
@@ -354,7 +359,7 @@ struct Copied<'a>(Staged<'a>);
 
 /// A complete copy.
 struct Filled<'a> {
-    plan: Planned<'a>,
+    plan: &'a Planned<'a>,
     writing: Writing<'a>,
     object: Unseen<'a, Temp<'a>>,
 }
@@ -402,7 +407,7 @@ impl<'a> Planned<'a> {
     }
 
     /// Creates the empty object.
-    fn stage(self) -> Result<Staged<'a>> {
+    fn stage(&'a self) -> Result<Staged<'a>> {
         if let Place::Name(parent) = self.place {
             let section = self.access.start_write();
             parent.set_impure(section.writing())?;
@@ -412,7 +417,7 @@ impl<'a> Planned<'a> {
     }
 
     /// Takes `upper`, which has no data, for the object that gets it.
-    fn stage_again(self, upper: PathRef<'a>) -> Result<Staged<'a>> {
+    fn stage_again(&'a self, upper: PathRef<'a>) -> Result<Staged<'a>> {
         Ok(Staged {
             plan: self,
             object: Unseen::Bare(KBox::new(Bare::read(upper)?, GFP_KERNEL)?),
@@ -420,7 +425,7 @@ impl<'a> Planned<'a> {
     }
 
     fn create(&self) -> Result<Unseen<'a, Parked<'a>>> {
-        let stat = &self.source.stat;
+        let stat = self.source.stat;
         if self.is_file() && self.fs.has_tmpfile() {
             let section = self.access.start_write();
             let file = dirop::tmpfile(section.writing(), self.work, stat.mode())?;
@@ -460,7 +465,7 @@ impl<'a> Planned<'a> {
     }
 
     /// Gives what is in upper under another name this one, too.
-    fn link_up(self, upper: &vfs::Dentry) -> Result {
+    fn link_up(&self, upper: &vfs::Dentry) -> Result {
         let Place::Name(parent) = self.place else {
             return Ok(());
         };
@@ -476,7 +481,7 @@ impl<'a> Planned<'a> {
     fn restore_times(&self, dir: WritePath<'_>) {
         if let Some(inode) = dir.dentry().inode() {
             let lock = inode.lock();
-            if let Err(e) = Iattr::times(&self.source.parent_stat).apply(dir, &lock) {
+            if let Err(e) = Iattr::times(self.source.parent_stat).apply(dir, &lock) {
                 warn_limited!(
                     "times of {} not restored ({})\n",
                     dir.dentry(),
@@ -499,7 +504,7 @@ enum Step {
 impl<'a> Staged<'a> {
     /// Copies the data. Attributes come after it: writing would strip file capabilities.
     fn copy_data(self) -> Result<Copied<'a>> {
-        let plan = &self.plan;
+        let plan = self.plan;
         let len = plan.source.stat.size();
         let has_data = plan.is_file() && len != 0 && !plan.is_bare();
         let files = plan.files;
@@ -590,7 +595,7 @@ impl Filled<'_> {
         if mode.is_reg() && inode.size() != source.stat.size() {
             Iattr::size(source.stat.size()).apply(to, &lock)?;
         }
-        set_attributes(to, &source.stat, &lock)
+        set_attributes(to, source.stat, &lock)
     }
 
     /// Puts the copy at its place and makes it the inode's upper object.

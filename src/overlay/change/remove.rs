@@ -63,7 +63,7 @@ pub(crate) fn remove(child: Child<'_>, is_dir: bool) -> Result {
             drop_link(child.dentry(), &held);
         }
     }
-    if inode.upper_path().is_some() {
+    if inode.upper().is_some() {
         inode.refresh();
     }
     Ok(())

@@ -39,7 +39,7 @@ struct Plan<'a> {
 
 /// Whether an object can be moved: without a redirect a directory with a lower part would leave that behind.
 fn can_move(inode: &Inode) -> bool {
-    let is_pure = || inode.upper_path().is_some() && !inode.reals().is_merged();
+    let is_pure = || inode.upper().is_some() && !inode.reals().is_merged();
     !inode.mode().is_dir() || is_pure() || inode.fs().makes_redirects()
 }
 
@@ -210,7 +210,7 @@ impl Plan<'_> {
         old_dir.entries_changed(old_origin || (!self.overwrite && new_origin));
         new_dir.entries_changed(old_origin || new_origin);
         old_inode.refresh();
-        if let Some(inode) = new_inode.filter(|inode| inode.upper_path().is_some()) {
+        if let Some(inode) = new_inode.filter(|inode| inode.upper().is_some()) {
             inode.refresh();
         }
         Ok(())

@@ -32,6 +32,7 @@ const SIZE_OF_NAME: i64 = 64;
 const MAX_NAMES: usize = 1 << 20;
 
 impl Dir<'_> {
+    #[inline]
     fn cache(&self) -> Option<ArcBorrow<'_, DirCache>> {
         self.data().cache.get()
     }
@@ -50,16 +51,27 @@ impl Dir<'_> {
     }
 
     /// The lower layers of this directory that may hold `name`.
+    #[inline]
     pub(crate) fn holders(&self, name: &[u8]) -> Holders {
-        let names = self.cache().and_then(|cache| {
-            let known = cache.known.lock();
-            known.names.clone().filter(|_| !known.changed())
-        });
-        let range = match &names {
-            Some(names) => names.find(name, self.folding()),
-            None => 0..self.lowers().len(),
-        };
-        Holders { names, range }
+        let known = self
+            .cache()
+            .and_then(|cache| self.known_holders(cache, name));
+        known.unwrap_or_else(|| Holders {
+            names: None,
+            range: 0..self.lowers().len(),
+        })
+    }
+
+    /// Those that `cache` knows.
+    #[inline(never)]
+    fn known_holders(&self, cache: ArcBorrow<'_, DirCache>, name: &[u8]) -> Option<Holders> {
+        let known = cache.known.lock();
+        let names = known.names.clone().filter(|_| !known.changed())?;
+        drop(known);
+        Some(Holders {
+            range: names.find(name, self.folding()),
+            names: Some(names),
+        })
     }
 
     /// Notes that `layers` lower layers were asked in vain for a name in this directory; learns which

@@ -159,25 +159,12 @@ impl Listing {
         maybe_xwhiteout: bool,
         folding: Folding<'_>,
     ) -> Result {
-        let index = self.entries.len();
-        if (index + 1) * 2 > self.slots.len() {
+        if (self.entries.len() + 1) * 2 > self.slots.len() {
             self.grow()?;
         }
-        let hash = self.salt.hash(entry.name, folding);
-        let (at, known) = self.slot(entry.name, hash, folding).ok_or(EIO)?;
-        let start = match known.and_then(|known| self.entries.get(known)) {
-            // The topmost layer decides how it is spelled.
-            Some(known) if !folding.folds() || self.name(known) == entry.name => known.start,
-            _ => {
-                let start = u32::try_from(self.names.len())?;
-                self.names
-                    .extend_from_slice(entry.name, GFP_KERNEL_ACCOUNT)?;
-                start
-            }
-        };
         let new = Entry {
-            start,
-            hash,
+            start: u32::try_from(self.names.len())?,
+            hash: self.salt.hash(entry.name, folding),
             len: u16::try_from(entry.name.len())?,
             kind: (entry.kind & 0xff) as u8,
             from,
@@ -187,14 +174,39 @@ impl Listing {
             real_ino: entry.ino,
             ino: Atomic::new(ino),
         };
-        if let Some(known) = known.and_then(|known| self.entries.get_mut(known)) {
-            *known = new;
-            return Ok(());
+        match self.slot(entry.name, new.hash, folding).ok_or(EIO)? {
+            (at, None) => self.append(at, new, entry.name),
+            (_, Some(known)) => self.replace(known, new, entry.name, folding),
         }
+    }
+
+    /// Adds `new`, whose name is `name` and whose slot is `at`.
+    #[inline]
+    fn append(&mut self, at: usize, new: Entry, name: &[u8]) -> Result {
+        self.names.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
         self.entries.push(new, GFP_KERNEL_ACCOUNT)?;
         if let Some(slot) = self.slots.get_mut(at) {
-            *slot = u32::try_from(index + 1)?;
+            *slot = u32::try_from(self.entries.len())?;
         }
+        Ok(())
+    }
+
+    /// Puts `new`, whose name is `name`, at the place of an entry that is known.
+    #[inline(never)]
+    fn replace(
+        &mut self,
+        known: usize,
+        mut new: Entry,
+        name: &[u8],
+        folding: Folding<'_>,
+    ) -> Result {
+        // The topmost layer decides how it is spelled.
+        let same = |known: &&Entry| !folding.folds() || self.name(known) == name;
+        match self.entries.get(known).filter(same) {
+            Some(known) => new.start = known.start,
+            None => self.names.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?,
+        }
+        *self.entries.get_mut(known).ok_or(EIO)? = new;
         Ok(())
     }
 

@@ -56,20 +56,9 @@ pub(crate) fn is_impure(own: Namespace, path: PathRef<'_>) -> bool {
 /// attributes is cheaper than asking for each.
 #[inline]
 pub(crate) fn may_have_own(own: Namespace, layer: &Layer, dentry: &vfs::Dentry) -> bool {
-    if !layer.lists_xattrs() {
-        return true;
-    }
-    let mut buf = [0; 128];
-    match xattr::list(dentry, &mut buf) {
-        Ok(0) => false,
-        Ok(len) => buf
-            .get(..len)
-            .unwrap_or_default()
-            .split(|b| *b == 0)
-            .any(|name| own.classify(name) == Class::Private),
-        // A longer list, or none to be had.
-        Err(_) => true,
-    }
+    // A long list, or one that is not to be had, may have one.
+    !layer.lists_xattrs()
+        || xattr::any(dentry, |name| own.classify(name) == Class::Private).unwrap_or(true)
 }
 
 /// The mark of a regular file whose data is in a layer below.

@@ -76,6 +76,8 @@ fn mount<'a>(
     settle(fc, params, &can)?;
     check_directories(fc, params)?;
     let mut opening = Opening::new(fc, sb.sb().dev(), sb.claims());
+    let below = params.lower.len() + params.data.len();
+    opening.reserve(params.upper.is_some(), below)?;
     can.upper = open_upper(&mut opening, params)?;
     let (most, _) = settle(fc, params, &can)?;
     let lower = Iterator::chain(params.lower.iter(), &params.data);
@@ -330,11 +332,12 @@ fn set_data<'sb>(
 fn make_root(sb: FilledSuper<'_, Overlay>) -> Result<Rooted<'_, Overlay>> {
     let fs = sb.sb().fs();
     let upper = fs.upper().map(|layer| layer.mnt().root().dentry().get());
-    let mut lower = KVec::with_capacity(fs.lower_layers().len(), GFP_KERNEL)?;
+    let mut lower = Lowers::default();
     for (index, layer) in fs.lower_layers().iter().enumerate() {
-        let index = u16::try_from(index + 1)?;
+        let number = u16::try_from(index + 1)?;
         let root = layer.mnt().root().dentry().get();
-        lower.push(InLayer::new(root, index), GFP_KERNEL)?;
+        let more = fs.lower_layers().len() - index - 1;
+        lower.push(InLayer::new(root, number), more)?;
     }
     // The marker is looked for in all layers but the lowest, which hides nothing.
     let mut xwhiteouts = false;
@@ -349,7 +352,7 @@ fn make_root(sb: FilledSuper<'_, Overlay>) -> Result<Rooted<'_, Overlay>> {
     let has_upper = upper.is_some();
     let object = Object {
         upper,
-        lower: Lowers::from_vec(lower)?,
+        lower,
         data: DataFound::default(),
     };
     let inode = object.root(sb.sb())?;

@@ -112,6 +112,14 @@ impl<'a> Opening<'a> {
         }
     }
 
+    /// Makes room for upper with its work directory, if there is to be one, and for `lower` layers below; `ENOMEM`.
+    pub(crate) fn reserve(&mut self, upper: bool, lower: usize) -> Result {
+        let (mounts, roots, claims) = if upper { (1, 3, 2) } else { (0, 0, 0) };
+        self.mounts.reserve(lower + mounts)?;
+        self.layers.roots.reserve(lower + roots)?;
+        Ok(self.layers.claims.reserve(claims, GFP_KERNEL)?)
+    }
+
     /// The layers opened so far.
     pub(crate) fn layers(&self) -> &Layers {
         &self.layers

@@ -5,7 +5,7 @@
 
 use super::{
     capability::{Features, OwnMarks},
-    options::Spelled,
+    options::{RedirectDir, Spelled, Values},
 };
 use crate::vfs::context::FsContext;
 use kernel::{
@@ -32,7 +32,7 @@ pub(crate) enum Message {
     /// `uuid=on` without upper.
     UuidWithoutUpper,
     /// `metacopy` cannot be with this `redirect_dir`, which was asked for.
-    MetacopyDisabled(Spelled),
+    MetacopyDisabled(RedirectDir),
     /// Upper does not list the types of entries.
     NoTypes,
     /// Upper has no unnamed files.
@@ -84,7 +84,8 @@ impl fmt::Display for Message {
                 "option \"uuid=on\" requires an upper fs, falling back to uuid=null."
             }
             Self::MetacopyDisabled(redirects) => {
-                return f.write_fmt(fmt!("disabling metacopy due to {redirects}"))
+                let redirects = redirects.name();
+                return f.write_fmt(fmt!("disabling metacopy due to redirect_dir={redirects}"));
             }
             Self::NoTypes => "upper fs needs to support d_type.",
             Self::NoTmpfile => "upper fs does not support tmpfile.",
@@ -106,17 +107,17 @@ impl fmt::Display for Message {
 /// More than one resolution can have.
 const MOST_MESSAGES: usize = 12;
 
-/// Messages, in order.
+/// Messages, in order; small, for they are passed on with each resolution.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Messages {
     list: [Option<Message>; MOST_MESSAGES],
-    len: usize,
+    len: u8,
 }
 
 impl Messages {
     /// Adds one.
     pub(crate) fn push(&mut self, message: Message) {
-        if let Some(place) = self.list.get_mut(self.len) {
+        if let Some(place) = self.list.get_mut(usize::from(self.len)) {
             *place = Some(message);
             self.len += 1;
         }

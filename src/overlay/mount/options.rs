@@ -5,7 +5,7 @@
 use crate::overlay::layer::xattr_names::Namespace;
 
 /// A set of values with names.
-trait Values: Copy + PartialEq + 'static {
+pub(super) trait Values: Copy + PartialEq + 'static {
     /// All values.
     const NAMES: &'static [(&'static str, Self)];
 
@@ -360,8 +360,10 @@ impl Settings {
 
     /// The first option whose value asks for a feature that does not exist yet.
     pub(crate) fn not_yet(&self) -> Option<Spelled> {
-        let asks = |entry: &&Entry| entry.not_yet.contains(&(entry.get)(self).name());
-        OPTIONS.iter().find(asks).map(|entry| entry.spelled(self))
+        // Few options have any.
+        let some = OPTIONS.iter().filter(|entry| !entry.not_yet.is_empty());
+        let mut some = some.filter(|entry| entry.not_yet.contains(&(entry.get)(self).name()));
+        some.next().map(|entry| entry.spelled(self))
     }
 
     /// The options whose values are not those of `default`, in the order in which they are shown.

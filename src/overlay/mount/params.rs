@@ -164,6 +164,10 @@ impl Params {
                     Slot::Data => &mut self.data,
                     _ => &mut self.lower,
                 };
+                if all.is_empty() {
+                    // Most mounts have no more.
+                    all.reserve(4, GFP_KERNEL)?;
+                }
                 return Ok(all.push(named, GFP_KERNEL)?);
             }
         };

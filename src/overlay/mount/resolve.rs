@@ -112,7 +112,7 @@ fn metacopy(settings: &mut Settings, messages: &mut Messages) -> Result<(), Refu
         }
         (false, true) => {
             settings.metacopy.value = Switch::Off;
-            messages.push(Message::MetacopyDisabled(settings.spelled("redirect_dir")));
+            messages.push(Message::MetacopyDisabled(redirects.value));
         }
         (_, false) => settings.redirect_dir.value = RedirectDir::On,
     }

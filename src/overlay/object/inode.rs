@@ -157,15 +157,15 @@ impl Inode {
         Some(self.reals().lower_content()?.path)
     }
 
-    /// Its path in upper, where upper has its content.
+    /// Its dentry in upper, where upper has its content.
     #[inline]
-    pub(crate) fn content_in_upper(&self) -> Option<PathRef<'_>> {
-        self.upper_path().filter(|_| self.is_whole())
+    pub(crate) fn content_in_upper(&self) -> Option<&vfs::Dentry> {
+        self.upper().filter(|_| self.is_whole())
     }
 
     /// Whether upper has it without its data.
     pub(crate) fn is_bare(&self) -> bool {
-        self.upper_path().is_some() && !self.is_whole()
+        self.upper().is_some() && !self.is_whole()
     }
 
     /// Whether upper, if it has it, has all of it.
@@ -175,12 +175,6 @@ impl Inode {
             Data::Directory(_) => true,
             Data::Other(leaf) => leaf.is_whole(),
         }
-    }
-
-    /// Its dentry in upper.
-    #[inline]
-    pub(crate) fn upper(&self) -> Option<&vfs::Dentry> {
-        Some(self.upper_path()?.dentry())
     }
 
     /// Its path in upper, which a caller made sure of; `EROFS` otherwise.
@@ -244,7 +238,7 @@ impl Inode {
     /// The revalidation flags of its real dentries.
     pub(crate) fn revalidate_flags(&self) -> u32 {
         let upper = self.upper().map_or(0, vfs::Dentry::revalidate_flags);
-        let lowers = self.lowers().iter();
+        let lowers = self.lowers().as_slice().iter();
         lowers.fold(upper, |flags, lower| {
             flags | lower.dentry().revalidate_flags()
         }) & REVALIDATE

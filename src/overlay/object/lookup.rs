@@ -68,6 +68,7 @@ struct How {
 }
 
 /// Asks one layer for `path`: a name in `base`, or a path from `base`, the layer's root.
+#[inline]
 fn ask<'a>(
     fs: &Overlay,
     layer: &'a Layer,
@@ -75,9 +76,21 @@ fn ask<'a>(
     path: &[u8],
     how: How,
 ) -> Result<Answer<'a>> {
-    let Some(path) = path.strip_prefix(b"/") else {
-        return ask_name(fs, layer, base, path, how);
-    };
+    match path.strip_prefix(b"/") {
+        None => ask_name(fs, layer, base, path, how),
+        Some(path) => ask_path(fs, layer, base, path, how),
+    }
+}
+
+/// Asks one layer for `path` from `base`, its root.
+#[cold]
+fn ask_path<'a>(
+    fs: &Overlay,
+    layer: &'a Layer,
+    base: &vfs::Dentry,
+    path: &[u8],
+    how: How,
+) -> Result<Answer<'a>> {
     let mut dir = base.get();
     let mut trail = Trail::default();
     // A directory on the way hides the layers below, but for what an absolute redirect further on names.
@@ -109,6 +122,18 @@ fn ask<'a>(
     }
 }
 
+/// Says why `name` in `base` is not looked up; returns the error.
+#[cold]
+fn refuse(base: &vfs::Dentry, name: &[u8], how: How, err: Error, why: &str) -> Error {
+    warn_limited!(
+        "failed lookup in {} ({base}, name='{}', err={}): {why}\n",
+        if how.upper { "upper" } else { "lower" },
+        Text(name),
+        err.to_errno()
+    );
+    err
+}
+
 /// Asks one layer for `name` in `base`.
 fn ask_name<'a>(
     fs: &Overlay,
@@ -117,15 +142,7 @@ fn ask_name<'a>(
     name: &[u8],
     how: How,
 ) -> Result<Answer<'a>> {
-    let refuse = |err: Error, why: &str| {
-        warn_limited!(
-            "failed lookup in {} ({base}, name='{}', err={}): {why}\n",
-            if how.upper { "upper" } else { "lower" },
-            Text(name),
-            err.to_errno()
-        );
-        Err(err)
-    };
+    let refuse = |err: Error, why: &str| Err(refuse(base, name, how, err, why));
     if base.is_casefolded() != fs.folds {
         return refuse(ESTALE, "parent wrong casefold");
     }
@@ -192,7 +209,7 @@ fn ask_name<'a>(
 #[derive(Default)]
 struct Found<'a> {
     upper: Option<Ref<'a, vfs::Dentry>>,
-    lower: KVec<InLayer<'a>>,
+    lower: Lowers<'a>,
     /// Upper hides what the lower layers have.
     hides: bool,
     xwhiteouts: bool,
@@ -258,7 +275,7 @@ fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
     }
     let mut found = search.found;
     if let Some(origin) = origin {
-        found.lower.push(origin, GFP_KERNEL)?;
+        found.lower.push(origin, 0)?;
     }
     Ok(found)
 }
@@ -348,7 +365,7 @@ impl<'a> Search<'a> {
         let mut missed = 0;
         let mut next = None;
         for index in holders {
-            let Some(base) = lowers.get(index) else {
+            let Some(base) = lowers.as_slice().get(index) else {
                 break;
             };
             let layer = fs.layer(base.layer()).ok_or(EIO)?;
@@ -378,18 +395,20 @@ impl<'a> Search<'a> {
                             record_origin(self.child, fs, upper, &lower)?;
                         }
                         let lower = InLayer::new(lower, base.layer());
-                        self.found.lower.push(lower, GFP_KERNEL)?;
+                        self.found.lower.push(lower, lowers.len() - index - 1)?;
                     }
                 }
             }
-            let redirected = answer.redirect.is_some();
-            let is_lowest = match answer.redirect.as_ref().is_some_and(Redirect::is_path) {
-                true => usize::from(base.layer()) == fs.lower_layers().len(),
-                false => index + 1 == lowers.len(),
-            };
+            let redirected = answer.redirect.as_ref().map(Redirect::is_path);
             self.follow(answer.step, answer.redirect);
-            self.refused |= self.unfollowed && !is_lowest;
-            if redirected {
+            if self.unfollowed {
+                let is_lowest = match redirected {
+                    Some(true) => usize::from(base.layer()) == fs.lower_layers().len(),
+                    _ => index + 1 == lowers.len(),
+                };
+                self.refused |= !is_lowest;
+            }
+            if redirected.is_some() {
                 next = Some(base.layer());
                 break;
             }
@@ -463,7 +482,7 @@ pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<'_, Overlay>> {
         }
         let object = Object {
             upper: found.upper,
-            lower: Lowers::from_vec(found.lower)?,
+            lower: found.lower,
             data: found.data,
         };
         object.inode(sb, None).map(Some)

@@ -111,17 +111,20 @@ impl InDataLayer {
 /// # Errors
 ///
 /// Those of a lookup in data-only layers; `EIO` where the data is not that of the digest; `ESTALE`.
-#[inline]
+#[inline(always)]
 pub(crate) fn content(dentry: &Dentry) -> Result<Real<'_>> {
-    let inode = dentry.own_positive()?;
-    let reals = inode.reals();
+    let reals = dentry.own_positive()?.reals();
     match reals.data() {
         DataAt::Here => reals.content(),
-        _ => {
-            ensure(dentry)?;
-            inode.content()
-        }
+        _ => found_content(dentry),
     }
+}
+
+/// The real object that has the content, which is elsewhere than the attributes.
+#[cold]
+fn found_content(dentry: &Dentry) -> Result<Real<'_>> {
+    ensure(dentry)?;
+    dentry.own_positive()?.content()
 }
 
 /// Makes sure of what [`content`] makes sure of.

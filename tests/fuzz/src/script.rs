@@ -291,11 +291,12 @@ pub fn script(case: &Case) -> String {
     let user = if case.userxattr { ",userxattr" } else { "" };
     let verity = if case.verity { ",verity=on" } else { "" };
     let volatile = if case.volatile { ",volatile" } else { "" };
+    let merged = lowers.join(":");
+    let all: Vec<_> = [merged].into_iter().chain(data.iter().cloned()).collect();
     let _ = writeln!(
         out,
-        "o=lowerdir={}{},upperdir=u,workdir=w,redirect_dir={redirects},metacopy={metacopy}{verity}{user}{volatile}{option}",
-        lowers.join(":"),
-        data.iter().map(|d| format!("::{d}")).collect::<String>()
+        "o=lowerdir={},upperdir=u,workdir=w,redirect_dir={redirects},metacopy={metacopy}{verity}{user}{volatile}{option}",
+        all.join("::")
     );
     out.push_str("mnt() { rm -rf w/work/incompat/volatile; mount -t $fs -o $o none m; }\n");
     out.push_str("as() { setpriv --reuid $1 --regid $1 --clear-groups -- \"${@:2}\"; }\n");

@@ -113,12 +113,13 @@ impl Side {
     /// The options that name the layers.
     pub fn layers(&self) -> String {
         let lowers: Vec<_> = (0..self.lowers).map(|i| self.lower(i)).collect();
-        let data: String = (0..self.data)
-            .map(|i| format!("::{}", self.data_layer(i)))
-            .collect();
+        let merged = lowers.join(":");
+        // Each data-only one has two colons before it.
+        let data = (0..self.data).map(|i| self.data_layer(i));
+        let all: Vec<_> = [merged].into_iter().chain(data).collect();
         format!(
-            "lowerdir={}{data},upperdir={},workdir={}",
-            lowers.join(":"),
+            "lowerdir={},upperdir={},workdir={}",
+            all.join("::"),
             self.upper(),
             self.work()
         )
