@@ -92,6 +92,12 @@ impl Layers {
         &self.lower
     }
 
+    /// The mounts of all layers, topmost first.
+    pub(crate) fn mounts(&self) -> impl Iterator<Item = &Mount> {
+        let upper = self.upper.as_ref().map(Layer::mnt);
+        Iterator::chain(upper.into_iter(), self.all_lower())
+    }
+
     /// The mounts of all lower layers, topmost first.
     pub(crate) fn all_lower(&self) -> impl Iterator<Item = &Mount> {
         let data = self.data.iter().map(|mnt| &**mnt);

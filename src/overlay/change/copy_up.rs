@@ -54,6 +54,13 @@ enum Want {
     Nothing,
 }
 
+impl Want {
+    /// Whether the data of an object of `mode` stays where it is.
+    fn leaves_data(self, fs: &Overlay, mode: Mode) -> bool {
+        self == Self::Attributes && fs.has_metacopy() && mode.is_reg()
+    }
+}
+
 /// Copies `dentry` up, its parents first, so that its attributes can be changed.
 pub(crate) fn copy_up(dentry: &Dentry) -> Result {
     copy_up_want(dentry, Want::Attributes)
@@ -228,7 +235,7 @@ impl<'a> Source<'a> {
             None
         };
         let fs = inode.fs();
-        let digest = match want == Want::Attributes && fs.has_metacopy() && mode.is_reg() {
+        let digest = match want.leaves_data(fs, mode) {
             true => lowerdata::digest(fs, data)?,
             false => None,
         };
@@ -373,7 +380,7 @@ impl<'a> Planned<'a> {
     fn is_bare(&self) -> bool {
         // Where a digest is required, data without one must not be left.
         let can_be = self.fs.verity() != Verity::Require || self.source.digest.is_some();
-        self.want == Want::Attributes && self.fs.has_metacopy() && self.is_file() && can_be
+        can_be && self.want.leaves_data(self.fs, self.source.stat.mode())
     }
 
     /// What becomes of the data.

@@ -17,7 +17,7 @@ use crate::overlay::{
     layer::{
         handle, marks,
         xattr_names::{Mark, Namespace},
-        Layer, UPPER,
+        UPPER,
     },
     object::{
         export,
@@ -270,8 +270,7 @@ fn set_attributes(sb: &mut NewSuper<'_, Overlay>, layers: &Layers) {
     if layers.work.is_none() {
         sb.set_flag(SbFlag::ReadOnly);
     }
-    let upper = layers.upper().map(Layer::mnt);
-    if handle::all_decode(Iterator::chain(upper.into_iter(), layers.all_lower())) {
+    if handle::all_decode(layers.mounts()) {
         sb.set_export(export::IDENTIFIERS);
     }
 }

@@ -348,8 +348,7 @@ impl<'a> Opening<'a> {
     ///
     /// `EINVAL`.
     pub(crate) fn check_folding(&mut self) -> Result {
-        let upper = self.layers.upper().map(Layer::mnt);
-        let mut all = Iterator::chain(upper.into_iter(), self.layers.all_lower()).map(Mount::sb);
+        let mut all = self.layers.mounts().map(Mount::sb);
         let first = all.next().ok_or(EINVAL)?;
         if first.folds_strictly() {
             return refuse(self.fc, EINVAL, fmt!("strict encoding not supported"));

@@ -67,21 +67,6 @@ struct How {
     dirs: bool,
 }
 
-/// Asks one layer for `path`: a name in `base`, or a path from `base`, the layer's root.
-#[inline]
-fn ask<'a>(
-    fs: &Overlay,
-    layer: &'a Layer,
-    base: &vfs::Dentry,
-    path: &[u8],
-    how: How,
-) -> Result<Answer<'a>> {
-    match path.strip_prefix(b"/") {
-        None => ask_name(fs, layer, base, path, how),
-        Some(path) => ask_path(fs, layer, base, path, how),
-    }
-}
-
 /// Asks one layer for `path` from `base`, its root.
 #[cold]
 fn ask_path<'a>(
@@ -321,7 +306,7 @@ impl<'a> Search<'a> {
             last,
             dirs: false,
         };
-        let answer = ask(fs, layer, base, child.name(), how)?;
+        let answer = ask_name(fs, layer, base, child.name(), how)?;
         let mut origin = None;
         if self.merge.push(answer.step) == Take::Yes {
             if let Some(upper) = answer.dentry {
@@ -375,7 +360,11 @@ impl<'a> Search<'a> {
                 last,
                 dirs: self.merge.is_dir(),
             };
-            let answer = ask(fs, layer, base.dentry(), path, how)?;
+            let answer = match path.strip_prefix(b"/") {
+                None => ask_name(fs, layer, base.dentry(), path, how)?,
+                // From the layer's root, which `base` is then.
+                Some(path) => ask_path(fs, layer, base.dentry(), path, how)?,
+            };
             self.found.xwhiteouts |= answer.xwhiteouts;
             match self.merge.push(answer.step) {
                 Take::No => missed += usize::from(answer.step == Step::Miss),
