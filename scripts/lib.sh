@@ -97,19 +97,17 @@ with_cargo() {
 		RUSTFMT=/usr/bin/rustfmt cargo "$@"
 }
 
-# guest_program CRATE: builds the program of tests/CRATE, statically, since the guest has another C library;
-# it is build/tests/rovl-CRATE.
-guest_program() {
-	quiet "$BUILD/log/$1.log" with_cargo build --release --locked --manifest-path "$TOP/tests/$1/Cargo.toml" \
-		--config "$TOP/tests/$1/.cargo/config.toml"
+# static_program FOLDER NAME: builds the program of that crate, statically, since the guest has another C library;
+# it is build/tests/NAME.
+static_program() {
+	quiet "$BUILD/log/${1##*/}.log" with_cargo build --release --locked --manifest-path "$TOP/$1/Cargo.toml" \
+		--config "$TOP/$1/.cargo/config.toml"
 	mkdir -p "$BUILD/tests"
-	cp "$BUILD/cargo/x86_64-unknown-linux-gnu/release/rovl-$1" "$BUILD/tests/"
+	cp "$BUILD/cargo/x86_64-unknown-linux-gnu/release/$2" "$BUILD/tests/"
 }
 
-# tool: builds the command `rovl`, static like those; it is build/tests/rovl.
-tool() {
-	quiet "$BUILD/log/tools.log" with_cargo build --release --locked --manifest-path "$TOP/tools/Cargo.toml" \
-		--config "$TOP/tools/.cargo/config.toml"
-	mkdir -p "$BUILD/tests"
-	cp "$BUILD/cargo/x86_64-unknown-linux-gnu/release/rovl" "$BUILD/tests/"
-}
+# guest_program CRATE: that of tests/CRATE, build/tests/rovl-CRATE.
+guest_program() { static_program "tests/$1" "rovl-$1"; }
+
+# tool: the command `rovl`, build/tests/rovl.
+tool() { static_program tools rovl; }

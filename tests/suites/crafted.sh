@@ -77,7 +77,6 @@ put lower2/secret/s secret
 put lower2/data 'lower data'
 mkdir lower2/byname lower2/abs
 put lower2/byname/own own
-redirect() { setfattr -n $ov.redirect -v "$2" "$1"; }
 redirect upper/byname secret
 redirect upper/abs /secret
 redirect upper/none secret

@@ -4,22 +4,11 @@
 . "${0%/*}/lib.sh"
 
 ov=trusted.overlay
-has_mark() { getfattr -h -n $ov.metacopy "$1" >"$SEEN" 2>&1; }
-lacks_mark() { present "$1" && ! has_mark "$1"; }
-content() { head -c 200000 /dev/zero | tr '\0' "$1"; }
 blocks() { stat -c %b "$1"; }
 # A file of that size without data, which is at PATH.
 at() { # FILE SIZE PATH
-	truncate -s "$2" "$1"
-	setfattr -n $ov.metacopy "$1"
-	setfattr -n $ov.redirect -v "$3" "$1"
-}
-# Layers with data-only ones: lower1.. are merged, data1 and data2 are not.
-with_data() { # [MERGED]
-	layers "${1:-1}"
-	mkdir data1 data2
-	LOWER=$LOWER::data1::data2
-	LAYERS=lowerdir=$LOWER,upperdir=upper,workdir=work
+	bare "$1" "$2"
+	redirect "$1" "$3"
 }
 shown() { grep ' [^ ]*/mnt ' /proc/mounts | grep -oE '(lowerdir|lowerdir\+|datadir\+)=[^,]*' | tr '\n' ' '; }
 
@@ -68,7 +57,8 @@ options() {
 
 # What is found, with no option and with all.
 lookups() {
-	with_data 2
+	layers 2
+	data_layers 2
 	local o f
 	mkdir -p data1/dir data2/objs/aa lower2/merged lower1/sub
 	content 1 >data1/one
@@ -143,7 +133,8 @@ lookups() {
 
 # A merged layer has it, too; uppers and middle layers that lead there.
 merged() {
-	with_data 3
+	layers 3
+	data_layers 2
 	mkdir lower3/objs
 	content m >lower3/objs/f
 	content d >data1/f
@@ -168,7 +159,8 @@ merged() {
 
 # Copying up.
 changes() { # TYPE
-	with_data 1
+	layers 1
+	data_layers 2
 	local f pass
 	mkdir -p data1/objs lower1/d
 	for f in a b c e f g h i j k l; do

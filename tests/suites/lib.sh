@@ -158,6 +158,15 @@ xattr() { getfattr -h --only-values -n "$2" "$1"; }   # FILE NAME
 xattrs() { getfattr -h -m - "$1" 2>/dev/null | grep -v '^#' | grep . | tr '\n' ' '; }
 opaque() { setfattr -n trusted.overlay.opaque -v y "$1"; }
 is_opaque() { [ "$(xattr "$1" trusted.overlay.opaque 2>/dev/null)" = y ]; }
+redirect() { setfattr -n trusted.overlay.redirect -v "$2" "$1"; } # FILE WHERE
+has_mark() { getfattr -h -n trusted.overlay.metacopy "$1" >"$SEEN" 2>&1; }
+lacks_mark() { present "$1" && ! has_mark "$1"; }
+# A file of that size without data; VALUE of the mark in hexadecimal digits.
+bare() { # FILE SIZE [VALUE]
+	truncate -s "$2" "$1"
+	setfattr -n trusted.overlay.metacopy ${3:+-v "0x$3"} "$1"
+}
+content() { head -c 200000 /dev/zero | tr '\0' "$1"; } # BYTE
 as() { setpriv --reuid "$1" --regid "$1" --clear-groups --inh-caps=-all -- "${@:2}"; }
 sys() { perl "$SUITES/sys.pl" "$@"; }
 # Makes the mount at mnt forget its dentries and inodes: any remount does.
@@ -174,6 +183,16 @@ layers() {
 	for ((i = 1; i <= ${1:-1}; i++)); do lower+=("lower$i"); done
 	mkdir "$D" && cd "$D" && mkdir "${lower[@]}" upper work mnt || exit 1
 	LOWER=$(IFS=:; echo "${lower[*]}")
+	LAYERS=lowerdir=$LOWER,upperdir=upper,workdir=work
+}
+
+# data_layers N: after layers, data-only ones below those, data1..dataN.
+data_layers() {
+	local i
+	for ((i = 1; i <= $1; i++)); do
+		mkdir "data$i" || exit 1
+		LOWER+=::data$i
+	done
 	LAYERS=lowerdir=$LOWER,upperdir=upper,workdir=work
 }
 

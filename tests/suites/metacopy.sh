@@ -5,20 +5,11 @@
 
 WITH=metacopy=on
 ov=trusted.overlay
-has_mark() { getfattr -h -n $ov.metacopy "$1" >"$SEEN" 2>&1; }
-lacks_mark() { present "$1" && ! has_mark "$1"; }
 redirect_of() { xattr "$1" $ov.redirect 2>/dev/null; }
-redirect() { setfattr -n $ov.redirect -v "$2" "$1"; }
-# An upper file of that size without data; VALUE of the mark in hexadecimal digits.
-bare() { # FILE SIZE [VALUE]
-	truncate -s "$2" "$1"
-	if [ -n "${3:-}" ]; then setfattr -n $ov.metacopy -v "0x$3" "$1"; else setfattr -n $ov.metacopy "$1"; fi
-}
 move() { sys rename 0 "$1" "$2"; }
 number() { stat -c %i "$1"; }
 blocks() { stat -c %b "$1"; }
 once_more() { umnt; mnt $WITH; }
-content() { head -c 200000 /dev/zero | tr '\0' "$1"; }
 
 # What changes no data brings none.
 attributes() { # TYPE

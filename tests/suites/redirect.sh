@@ -5,7 +5,6 @@
 
 WITH=redirect_dir=on
 redirect_of() { xattr "$1" trusted.overlay.redirect 2>/dev/null; }
-redirect() { setfattr -n trusted.overlay.redirect -v "$2" "$1"; }
 move() { sys rename 0 "$1" "$2"; }
 exchange() { sys rename 2 "$1" "$2"; }
 # Mounted anew with redirects, so that nothing is answered from memory.

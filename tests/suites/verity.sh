@@ -12,20 +12,12 @@ mark_of() { # FILE
 	printf '00%02x00%02x%s' $((4 + ${#digest} / 2)) "$algorithm" "$digest"
 }
 mark() { getfattr -h -e hex --only-values -n $ov.metacopy "$1" 2>/dev/null | od -An -v -tx1 | tr -d ' \n'; }
-lacks_mark() { present "$1" && ! getfattr -h -n $ov.metacopy "$1" >"$SEEN" 2>&1; }
 # A file with that mark whose data is at PATH.
 at() { # FILE PATH [MARK]
-	truncate -s "$(stat -c %s "data1$2")" "$1"
-	if [ -n "${3:-}" ]; then setfattr -n $ov.metacopy -v "0x$3" "$1"; else setfattr -n $ov.metacopy "$1"; fi
-	setfattr -n $ov.redirect -v "$2" "$1"
+	bare "$1" "$(stat -c %s "data1$2")" "${3:-}"
+	redirect "$1" "$2"
 }
 drop() { sync; echo 2 >/proc/sys/vm/drop_caches; }
-with_data() {
-	layers 1
-	mkdir data1
-	LOWER=$LOWER::data1
-	LAYERS=lowerdir=$LOWER,upperdir=upper,workdir=work
-}
 shown() { grep ' [^ ]*/mnt ' /proc/mounts | grep -oE 'verity=[a-z]*'; }
 
 options() {
@@ -49,7 +41,8 @@ options() {
 }
 
 reading() {
-	with_data
+	layers 1
+	data_layers 1
 	local f mark
 	for f in sha256 sha512 other plain; do put data1/$f "$f"; done
 	if ! fsverity enable data1/sha256 2>"$SEEN"; then

@@ -21,13 +21,9 @@ pub fn kept_back(dir: &Path) -> Option<&'static str> {
     }
     let mut text = of("cmdline");
     let fstab = std::fs::read("/etc/fstab").unwrap_or_default();
-    for line in fstab.split(|b| *b == b'\n') {
-        let mut fields = line
-            .split(u8::is_ascii_whitespace)
-            .filter(|f| !f.is_empty());
-        let (_, point, options) = (fields.next(), fields.next(), fields.nth(1));
-        if point.is_some_and(|p| mountinfo::path(p) == dir) {
-            text.extend(options.unwrap_or_default());
+    for (point, _, options) in mountinfo::fstab(&fstab) {
+        if point == dir {
+            text.extend(options);
         }
     }
     let is_in = |name: &&str| text.windows(name.len()).any(|w| w == name.as_bytes());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `rovl check UPPER`: marks that are damaged or lead nowhere, and what is left over.
 
-use crate::layers::{lstat, names, shown, xattrs, Layers};
+use crate::layers::{is_same_file, is_whiteout, lstat, names, shown, xattrs, Layers};
 use crate::merge::{Node, Union, What};
 use crate::mountinfo::Table;
 use crate::term::{paint, Colour, Progress};
@@ -67,7 +67,6 @@ impl Check {
     /// No mount may use what is changed.
     fn unused(&self) -> Result<(), String> {
         let upper = &self.union.layers.all[0].path;
-        let id = |p: &Path| rustix::fs::stat(p).ok().map(|s| (s.st_dev, s.st_ino));
         for mount in Table::read()?.unions() {
             let layers = Layers::of_mount(mount, None)?;
             // Where a relative name starts is not known: one that could be it counts.
@@ -75,7 +74,7 @@ impl Check {
                 true => upper
                     .canonicalize()
                     .is_ok_and(|upper| upper.ends_with(path)),
-                false => id(path) == id(upper),
+                false => is_same_file(path, upper),
             };
             if layers.has_upper() && is_it(&layers.all[0].path) {
                 return Err(format!(
@@ -209,9 +208,7 @@ impl Check {
             let at = inner.join(&name);
             let stat = lstat(&at)?;
             // Others are linked from it.
-            let is_whiteout = stat.is_some_and(|s| {
-                FileType::from_raw_mode(s.st_mode) == FileType::CharacterDevice && s.st_rdev == 0
-            });
+            let is_whiteout = stat.is_some_and(|s| is_whiteout(&s));
             if name == "incompat" {
                 for feature in names(&at)? {
                     let (what, advice) = match feature.as_bytes() {

@@ -3,7 +3,6 @@
 
 use crate::layers::{names, shown, xattrs, Layers};
 use crate::merge::{Node, Place, Union, What};
-use crate::options::Role;
 use crate::term::{paint, Colour, Progress};
 use rustix::fs::FileType;
 use std::ffi::OsString;
@@ -373,7 +372,7 @@ pub enum Format {
 }
 
 pub fn run(layers: Layers, format: Format) -> Result<(), String> {
-    if layers.all.first().map(|l| l.role) != Some(Role::Upper) {
+    if !layers.has_upper() {
         return Err("there is no upper layer: nothing is changed".to_owned());
     }
     let union = Union::new(layers, false)?;

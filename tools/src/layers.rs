@@ -194,6 +194,17 @@ pub fn lstat(path: &Path) -> Result<Option<Stat>, String> {
     }
 }
 
+/// Whether both are there, and are one.
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
+    let id = |name| rustix::fs::stat(name).map(|s| (s.st_dev, s.st_ino));
+    matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Whether it is a device that hides a name.
+pub fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
 /// One attribute; `None` where there is none.
 pub fn xattr(path: &Path, name: &OsStr) -> Result<Option<Vec<u8>>, String> {
     let mut value = vec![0; 65536];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What a union shows under a path: its layers are asked from the topmost down until one answer ends it.
 
-use crate::layers::{lstat, Layers};
+use crate::layers::{is_whiteout, lstat, Layers};
 use crate::options::Role;
 use rustix::fs::{FileType, Stat};
 use std::ffi::OsStr;
@@ -156,7 +156,7 @@ impl Union {
         let mark = |name| self.layers.mark(&path, name);
         let mut redirect = None;
         let what = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::CharacterDevice if stat.st_rdev == 0 => What::Whiteout,
+            _ if is_whiteout(&stat) => What::Whiteout,
             FileType::RegularFile if stat.st_size == 0 && mark("whiteout")?.is_some() => {
                 What::Whiteout
             }

@@ -488,7 +488,7 @@ fn same_layers(mount: &crate::mountinfo::Mount, asked: &[Named]) -> Result<(), F
         };
         let (asked, have) = (of(asked), of(&have));
         let same = |(a, b): (&Named, &Named)| {
-            a == b || (a.role == b.role && is_same_file(&a.name, &b.name))
+            a == b || (a.role == b.role && crate::layers::is_same_file(&a.name, &b.name))
         };
         if asked.is_empty() || (asked.len() == have.len() && asked.iter().zip(&have).all(same)) {
             continue;
@@ -499,11 +499,6 @@ fn same_layers(mount: &crate::mountinfo::Mount, asked: &[Named]) -> Result<(), F
         )));
     }
     Ok(())
-}
-
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    let id = |name| rustix::fs::stat(name).map(|s| (s.st_dev, s.st_ino));
-    matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 fn shown_layers(mount: &crate::mountinfo::Mount) -> Result<Vec<Named>, Failure> {

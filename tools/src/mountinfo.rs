@@ -65,6 +65,22 @@ pub fn path(bytes: &[u8]) -> PathBuf {
     OsString::from_vec(unmangle(bytes)).into()
 }
 
+/// The entries of an fstab: mount point, type, options; comments are entries of no mount point.
+pub fn fstab(text: &[u8]) -> impl Iterator<Item = (PathBuf, &[u8], &[u8])> {
+    text.split(|b| *b == b'\n').filter_map(|line| {
+        let mut fields = line
+            .split(u8::is_ascii_whitespace)
+            .filter(|f| !f.is_empty());
+        let (_, point) = (fields.next()?, fields.next()?);
+        let (fstype, options) = (fields.next(), fields.next());
+        Some((
+            path(point),
+            fstype.unwrap_or_default(),
+            options.unwrap_or_default(),
+        ))
+    })
+}
+
 fn parse(line: &[u8]) -> Option<Mount> {
     let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
     let behind = fields.iter().position(|f| *f == b"-")? + 1;

@@ -139,19 +139,9 @@ fn effective(mount: &Mount) -> Vec<(String, String)> {
 /// The options that fstab has for the mount point.
 fn asked(fstab: &Path, mount: &Mount) -> Option<Vec<Pair>> {
     let text = std::fs::read(fstab).ok()?;
-    for line in text.split(|b| *b == b'\n') {
-        let mut fields = line
-            .split(|b| b.is_ascii_whitespace())
-            .filter(|f| !f.is_empty());
-        let (_, point) = (fields.next()?, fields.next());
-        let (fstype, asked) = (fields.next(), fields.next());
-        if point.map(crate::mountinfo::path) == Some(mount.point.clone())
-            && fstype == Some(mount.fstype.as_bytes())
-        {
-            return Some(options::split(asked?));
-        }
-    }
-    None
+    let (.., asked) = crate::mountinfo::fstab(&text)
+        .find(|(point, fstype, _)| *point == mount.point && *fstype == mount.fstype.as_bytes())?;
+    Some(options::split(asked))
 }
 
 /// What fstab has instead, and why it came to this where that is known.

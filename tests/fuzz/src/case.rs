@@ -135,6 +135,22 @@ pub struct Entry {
     pub flags: u32,
 }
 
+impl Entry {
+    /// One of root, with nothing set.
+    pub fn plain(path: impl Into<Text>, what: What, mode: u32) -> Self {
+        Self {
+            path: path.into(),
+            what,
+            mode,
+            uid: 0,
+            gid: 0,
+            time: 1,
+            xattrs: Vec::new(),
+            flags: 0,
+        }
+    }
+}
+
 fn none(flags: &u32) -> bool {
     *flags == 0
 }

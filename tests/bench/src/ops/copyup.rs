@@ -6,7 +6,7 @@ use anyhow::{ensure, Result};
 use rustix::fs::{chmod, open, rename, Mode, OFlags};
 use rustix::io::{pread, pwrite};
 
-use super::{look, RW};
+use super::{look, open_close, RW};
 use crate::op::{Object, Op, Site};
 use crate::tree::{Tree, KIB, MIB};
 
@@ -80,9 +80,7 @@ pub fn ops() -> Vec<Op> {
             }));
         }
         ops.extend(metacopy(size));
-        ops.push(op("open-rdonly", size, 2, |o| {
-            Ok(open(&o.path, OFlags::RDONLY, RW).map(drop)?)
-        }));
+        ops.push(op("open-rdonly", size, 2, open_close));
         ops.push(op("open-rdwr", size, 2, |o| {
             Ok(open(&o.path, OFlags::RDWR, RW).map(drop)?)
         }));

@@ -7,7 +7,7 @@ use rustix::fs::{
     self, getxattr, listxattr, open, readlinkat_raw, Access, AtFlags, OFlags, StatxFlags, CWD,
 };
 
-use super::{absent, RW};
+use super::{absent, open_close, RW};
 use crate::op::{Object, Op, Site};
 use crate::tree::{chain_path, CHAINS, LINKS, NAMES, XATTR};
 
@@ -98,9 +98,7 @@ pub fn ops() -> Vec<Op> {
             both("access", "d/file", file, |_, o| {
                 Ok(fs::access(&o.path, Access::READ_OK)?)
             }),
-            both("open-close", "d/file", file, |_, o| {
-                Ok(open(&o.path, OFlags::RDONLY, RW).map(drop)?)
-            }),
+            both("open-close", "d/file", file, |_, o| open_close(o)),
             both("statx", "d/file", file, statx),
             both("getxattr", "d/file", file, getxattr_),
             both("listxattr", "d/file", file, listxattr_),

@@ -3,7 +3,7 @@
 //! The operations: one entry each.
 
 use anyhow::{bail, Result};
-use rustix::fs::{stat, Mode, OFlags};
+use rustix::fs::{open, stat, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::op::{Object, Op, Site};
@@ -44,6 +44,11 @@ fn absent<T>(result: Result<T, Errno>) -> Result<()> {
         Err(e) => Err(e.into()),
         Ok(_) => bail!("it exists"),
     }
+}
+
+/// Opens it to read, and closes it.
+fn open_close(o: &Object) -> Result<()> {
+    Ok(open(&o.path, OFlags::RDONLY, RW).map(drop)?)
 }
 
 /// To prepare: the name is known, the rest is left to do.

@@ -12,7 +12,7 @@ impl Gen {
         let layers = self.rng.random_range(1..4);
         case.data = vec![Vec::new(); layers];
         for layer in &mut case.data {
-            layer.push(plain("objects", What::Dir));
+            layer.push(Entry::plain("objects", What::Dir, 0o755));
         }
         let prefix = case.own_prefix();
         for (n, e) in case.lowers.iter_mut().flatten().enumerate() {
@@ -50,24 +50,11 @@ impl Gen {
                 _ => whole,
             };
             let layer = self.rng.random_range(0..layers);
-            case.data[layer].push(plain(&path, what));
+            case.data[layer].push(Entry::plain(&path, what, 0o755));
             // The first of two counts.
             if layer + 1 < layers && self.chance(20) {
-                case.data[layers - 1].push(plain(&path, What::Dir));
+                case.data[layers - 1].push(Entry::plain(&path, What::Dir, 0o755));
             }
         }
-    }
-}
-
-fn plain(path: &str, what: What) -> Entry {
-    Entry {
-        path: path.to_owned(),
-        what,
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        time: 1,
-        xattrs: Vec::new(),
-        flags: 0,
     }
 }

@@ -45,30 +45,15 @@ impl Gen {
             // A whiteout with several links.
             let path = format!("w{}", self.rng.random_range(0..4));
             self.know(&path, false);
-            layer.push(Entry {
-                path,
-                what: What::Link { to },
-                mode: 0,
-                uid: 0,
-                gid: 0,
-                time: 1,
-                xattrs: Vec::new(),
-                flags: 0,
-            });
+            layer.push(Entry::plain(path, What::Link { to }, 0));
         }
         if self.chance(40) {
             // The root of the layer, but for its protected flags: overlayfs does not read them.
             let name = self.pick(&OWN[..OWN.len() - 1]);
             let xattrs = vec![(format!("trusted.overlay.{name}"), self.own_value(name))];
             layer.push(Entry {
-                path: String::new(),
-                what: What::Dir,
-                mode: 0o755,
-                uid: 0,
-                gid: 0,
-                time: 1,
                 xattrs,
-                flags: 0,
+                ..Entry::plain("", What::Dir, 0o755)
             });
         }
     }
@@ -181,16 +166,7 @@ impl Gen {
                     rdev: 0,
                 },
             };
-            out.push(Entry {
-                path: name.into(),
-                what,
-                mode: 0o755,
-                uid: 0,
-                gid: 0,
-                time: 1,
-                xattrs: Vec::new(),
-                flags: 0,
-            });
+            out.push(Entry::plain(name, what, 0o755));
         }
         out
     }
