@@ -116,6 +116,11 @@ impl<'a> InLayer<'a> {
         Self { dentry, layer }
     }
 
+    /// It, as an object of layer `layer`.
+    pub(crate) fn seen_in(self, layer: u16) -> Self {
+        Self { layer, ..self }
+    }
+
     /// The dentry.
     #[inline]
     pub(crate) fn dentry(&self) -> &Dentry {

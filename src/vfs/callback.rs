@@ -10,7 +10,7 @@ use super::{
     attr::{FileAttr, Iattr, Stat},
     context::{FsContext, NewContext},
     dentry::LookupName,
-    export::{RawRoom, Room},
+    export::{RawHandle, RawRoom, Room},
     file,
     file_ops::{OpenFile, OpenTmpfile, Opening},
     fs::FileSystem,
@@ -23,7 +23,7 @@ use super::{
     readdir::DirContext,
     super_ops::{Out, Shrink},
     xattr::SetFlags,
-    Child, OwnDentry, OwnInode, SuperBlock,
+    Child, OwnDentry, OwnInode, OwnSuper, Ref, SuperBlock,
 };
 use crate::bindings;
 use kernel::{
@@ -173,6 +173,7 @@ by_constructor! {
     ['a] RawIdmap => &'a IdMap = IdMap::from_raw;
     ['a] RawAcl => Option<AclRef<'a>> = AclRef::from_raw;
     ['a] RawSuper => &'a SuperBlock = SuperBlock::from_raw;
+    ['a, F: FileSystem] RawSuper => &'a OwnSuper<F> = OwnSuper::from_raw;
     ['a, F: FileSystem] RawInode => &'a OwnInode<F> = OwnInode::from_raw;
     ['a, F: FileSystem] RawDentry => &'a OwnDentry<F> = OwnDentry::from_raw;
     ['a, F: FileSystem] RawDentry => Child<'a, F> = Child::from_raw;
@@ -376,6 +377,16 @@ unsafe impl<'a> FromC<(*const c_void, usize)> for Option<&'a [u8]> {
     }
 }
 
+// SAFETY: exportfs, whose callers have read the whole handle, passes as many words as it says.
+unsafe impl<'a> FromC<RawHandle> for &'a [u8] {
+    #[inline]
+    unsafe fn from_c((fid, words): RawHandle) -> Self {
+        let len = usize::try_from(words).unwrap_or(0) * size_of::<u32>();
+        // SAFETY: as many bytes are there, which nobody changes during the call.
+        unsafe { core::slice::from_raw_parts(fid.cast(), len) }
+    }
+}
+
 impl<C> IntoC<C> for C {
     #[inline]
     fn into_c(self) -> C {
@@ -424,6 +435,18 @@ impl IntoC<RawDentry> for Result {
     fn into_c(self) -> RawDentry {
         match self {
             Ok(()) => core::ptr::null_mut(),
+            Err(e) => e.to_ptr(),
+        }
+    }
+}
+
+/// The caller takes the reference over.
+impl<F: FileSystem> IntoC<RawDentry> for Result<Option<Ref<'_, OwnDentry<F>>>> {
+    #[inline]
+    fn into_c(self) -> RawDentry {
+        match self {
+            Ok(Some(dentry)) => dentry.into_raw().as_ptr().cast(),
+            Ok(None) => core::ptr::null_mut(),
             Err(e) => e.to_ptr(),
         }
     }

@@ -46,6 +46,9 @@ impl<'a> From<&'a CStr> for CArg<'a> {
     }
 }
 
+/// Whether a dentry that a handle leads to is what is looked for.
+pub(super) type Acceptable = unsafe extern "C" fn(*mut c_void, *mut bindings::dentry) -> i32;
+
 // The generated declarations of the same functions take pointers.
 #[allow(
     clashing_extern_declarations,
@@ -116,6 +119,8 @@ unsafe extern "C" {
     // Inodes: fields that may be read at any time, or that the calls lock.
     pub(super) safe fn clear_nlink(inode: &Inode);
     pub(super) safe fn d_find_alias(inode: &Inode) -> Option<Ref<'_, Dentry>>;
+    pub(super) safe fn d_find_any_alias(inode: &Inode) -> Option<Ref<'_, Dentry>>;
+    pub(super) safe fn d_obtain_alias(inode: Ref<'_, Inode>) -> FoundDentry<'_>;
     pub(super) safe fn drop_nlink(inode: &Inode);
     pub(super) safe fn generic_fill_statx_attr(inode: &Inode, stat: &mut Stat);
     pub(super) safe fn get_inode_acl(inode: &Inode, kind: i32) -> FoundAcl;
@@ -219,6 +224,10 @@ unsafe extern "C" {
     ) -> FoundDentry<'a>;
     pub(super) safe fn lookup_one_unlocked<'a>(
         idmap: &IdMap,
+        name: &mut QStr<'_>,
+        dir: &'a LookupDir,
+    ) -> FoundDentry<'a>;
+    pub(super) safe fn lookup_noperm_unlocked<'a>(
         name: &mut QStr<'_>,
         dir: &'a LookupDir,
     ) -> FoundDentry<'a>;
@@ -330,14 +339,14 @@ unsafe extern "C" {
 
     /// # Safety
     ///
-    /// `fid` has `words` words; `acceptable` is null, so that the context is not used.
+    /// `fid` has `words` words; `acceptable`, if there is one, takes a dentry of `mnt` and the context.
     pub(super) fn exportfs_decode_fh<'a>(
         mnt: &'a Mount,
         fid: *mut bindings::fid,
         words: i32,
         kind: i32,
-        acceptable: *const c_void,
-        context: *mut c_void,
+        acceptable: Option<Acceptable>,
+        context: *const c_void,
     ) -> FoundDentry<'a>;
 
     /// # Safety

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! File handles of our own files, made for others: `name_to_handle_at(2)`, fanotify, `fdinfo`.
+//! File handles of our own files, made for others and taken back: `name_to_handle_at(2)`, `open_by_handle_at(2)`, fanotify,
+//! `fdinfo`, the NFS server.
 //!
 //! Handles of layers are in [`handle`](super::handle).
 //!
@@ -8,9 +9,10 @@
 //! Documentation: `Documentation/filesystems/nfs/exporting.rst`.
 
 use super::{
-    callback::{c_table, RawInode},
+    callback::{c_table, RawDentry, RawInode, RawSuper},
     fs::FileSystem,
-    OwnInode,
+    refs::Ref,
+    OwnDentry, OwnInode, OwnSuper,
 };
 use crate::bindings;
 use core::marker::PhantomData;
@@ -34,6 +36,34 @@ pub(crate) trait Encode<F: FileSystem>: 'static {
     fn encode(inode: &OwnInode<F>) -> Result<Self::Handle>;
 }
 
+/// How a filesystem finds what its file handles name.
+pub(crate) trait Decode<F: FileSystem>: Encode<F> {
+    /// A dentry of the object that `handle` of the type `kind` names; `None` where there is no such object any more. That of
+    /// anything but a directory need not have a name.
+    ///
+    /// Nobody has looked at the bytes: a client may have made them up.
+    ///
+    /// # Errors
+    ///
+    /// Whatever it is, but for `ENOMEM`, callers see that there is no such object (`ESTALE`).
+    fn decode<'a>(
+        sb: &'a OwnSuper<F>,
+        kind: i32,
+        handle: &[u8],
+    ) -> Result<Option<Ref<'a, OwnDentry<F>>>>;
+
+    /// The directory that such a handle tells beside its object, for exports of a part of the filesystem.
+    ///
+    /// # Errors
+    ///
+    /// As for [`decode`](Self::decode).
+    fn decode_parent<'a>(
+        sb: &'a OwnSuper<F>,
+        kind: i32,
+        handle: &[u8],
+    ) -> Result<Option<Ref<'a, OwnDentry<F>>>>;
+}
+
 /// Export operations of `F`.
 pub(crate) struct ExportTable<F: FileSystem>(
     pub(super) &'static bindings::export_operations,
@@ -45,7 +75,15 @@ impl<F: FileSystem> ExportTable<F> {
     pub(crate) const fn identifiers<T: Encode<F>>() -> Self {
         Self(&Table::<F, T>::IDENTIFIERS, PhantomData)
     }
+
+    /// Handles that can be opened.
+    pub(crate) const fn handles<T: Decode<F>>() -> Self {
+        Self(&Decoding::<F, T>::HANDLES, PhantomData)
+    }
 }
+
+/// A handle as exportfs passes it: words, and how many.
+pub(super) type RawHandle = (*mut bindings::fid, i32);
 
 /// Room for a handle as exportfs passes it: words, and how many, which may be none at null.
 pub(super) type RawRoom = (*mut u32, *mut i32);
@@ -106,5 +144,47 @@ impl<F: FileSystem, T: Encode<F>> Table<F, T> {
             Ok(()) => T::KIND.into(),
             Err(_) => bindings::ROVL_FILEID_INVALID as i32,
         }
+    }
+}
+
+/// The operations of handles that can be opened.
+struct Decoding<F, T>(PhantomData<(F, T)>);
+
+impl<F: FileSystem, T: Decode<F>> Decoding<F, T> {
+    c_table! {
+        /// Without `get_parent` and `get_name`, which connect a directory that is not.
+        const HANDLES: bindings::export_operations = {
+            encode_fh: Some(Table::<F, T>::encode_fh),
+        };
+
+        fn fh_to_dentry(sb: RawSuper, fid: *mut bindings::fid, len: i32, kind: i32) -> RawDentry
+            => Self::decode(sb, (fid, len), kind);
+        fn fh_to_parent(sb: RawSuper, fid: *mut bindings::fid, len: i32, kind: i32) -> RawDentry
+            => Self::decode_parent(sb, (fid, len), kind);
+    }
+
+    fn decode<'a>(
+        sb: &'a OwnSuper<F>,
+        handle: &'a [u8],
+        kind: i32,
+    ) -> Result<Option<Ref<'a, OwnDentry<F>>>> {
+        Self::usable(sb, T::decode(sb, kind, handle)?)
+    }
+
+    fn decode_parent<'a>(
+        sb: &'a OwnSuper<F>,
+        handle: &'a [u8],
+        kind: i32,
+    ) -> Result<Option<Ref<'a, OwnDentry<F>>>> {
+        Self::usable(sb, T::decode_parent(sb, kind, handle)?)
+    }
+
+    /// What was found as exportfs may get it: it looks at the inode, and sees the dentry through a mount of the super block
+    /// that it asked.
+    fn usable<'a>(
+        sb: &OwnSuper<F>,
+        found: Option<Ref<'a, OwnDentry<F>>>,
+    ) -> Result<Option<Ref<'a, OwnDentry<F>>>> {
+        Ok(found.filter(|dentry| dentry.sb() == &**sb && dentry.own_inode().is_some()))
     }
 }

@@ -7,7 +7,10 @@
 use super::{calls, mount::Mount, refs::Ref, Dentry, Inode};
 use crate::bindings;
 use core::ptr;
-use kernel::prelude::*;
+use kernel::{
+    ffi::{c_int, c_void},
+    prelude::*,
+};
 
 /// Bytes of the longest handle.
 pub(crate) const MAX_BYTES: usize = WORDS * 4;
@@ -82,16 +85,30 @@ impl Handle {
     /// Finds a dentry of the handle's inode on `mnt`; it may be disconnected. `None` for a stale
     /// handle. Needs `CAP_DAC_READ_SEARCH`: the caller checks.
     pub(crate) fn decode<'m>(&mut self, mnt: &'m Mount) -> Result<Option<Ref<'m, Dentry>>> {
-        // SAFETY: charter 1 and 10: the mount is referenced, the buffer ours, with `len` words; without an `acceptable`
-        // callback the context is not used.
+        self.decode_if(mnt, None)
+    }
+
+    /// As [`decode`](Self::decode), of a directory that can be reached from the root of `mnt`: connected up to there. `None`
+    /// for any other object.
+    pub(crate) fn decode_dir<'m>(&mut self, mnt: &'m Mount) -> Result<Option<Ref<'m, Dentry>>> {
+        self.decode_if(mnt, Some(is_dir_below))
+    }
+
+    fn decode_if<'m>(
+        &mut self,
+        mnt: &'m Mount,
+        acceptable: Option<calls::Acceptable>,
+    ) -> Result<Option<Ref<'m, Dentry>>> {
+        // SAFETY: charter 1 and 10: the mount is referenced, the buffer ours, with `len` words; the context is the mount, as
+        // `is_dir_below` wants it.
         let found = unsafe {
             calls::exportfs_decode_fh(
                 mnt,
                 self.words.as_mut_ptr().cast(),
                 self.len as i32,
                 self.kind.into(),
-                ptr::null(),
-                ptr::null_mut(),
+                acceptable,
+                mnt.as_ptr().cast(),
             )
         };
         match found.get() {
@@ -99,4 +116,20 @@ impl Handle {
             other => other.map(Some),
         }
     }
+}
+
+/// Whether `dentry` is a directory that was not removed, in what the mount `mnt` shows.
+///
+/// # Safety
+///
+/// Charter 1 holds for `mnt`, a mount, and `dentry` during the call.
+unsafe extern "C" fn is_dir_below(mnt: *mut c_void, dentry: *mut bindings::dentry) -> c_int {
+    // SAFETY: by the contract.
+    let mnt = unsafe { Mount::from_raw(mnt.cast()) };
+    // SAFETY: by the contract.
+    let dentry = unsafe { Dentry::from_raw(dentry) };
+    let root = mnt.root().dentry();
+    // The root of a filesystem is not hashed.
+    let is_there = !dentry.is_unhashed() || dentry == root;
+    (dentry.is_dir() && is_there && dentry.is_subdir_of(root)).into()
 }

@@ -110,6 +110,15 @@ impl<'a, F: FileSystem> NewInode<'a, F> {
         unsafe { Self::found(inode) }.ok_or(ENOMEM)
     }
 
+    /// The inode with key `key`, if there is one; waits for one that is being made.
+    pub(crate) fn known(sb: &'a OwnSuper<F>, key: &Inode) -> Option<Ref<'a, OwnInode<F>>> {
+        let data = key.as_ptr().cast();
+        // SAFETY: charter 1 for the super block; the function takes what the hash passes it.
+        let inode = unsafe { bindings::ilookup5(sb.as_ptr(), data as u64, Some(test_key), data) };
+        // SAFETY: the call returned a reference, to an inode of `sb` (charter 3), or null.
+        Some(unsafe { Ref::from_raw(NonNull::new(inode)?.cast()) })
+    }
+
     /// Hashes this inode by `key` unless another has that key.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 use super::{
     backing::{Backing, LayerMounts, LowerPaths, UPPER},
     calls,
+    dentry::QStr,
     fs::{FileSystem, InodeData},
     inode::read_field,
     mount::{IdMap, PathRef},
@@ -284,6 +285,28 @@ impl<F: FileSystem> OwnInode<F> {
     }
 }
 
+impl<'a, F: FileSystem> Ref<'a, OwnInode<F>> {
+    /// A dentry of the inode, which need not lead to a name any more.
+    pub(crate) fn alias(&self) -> Option<Ref<'a, OwnDentry<F>>> {
+        let alias = calls::d_find_any_alias(self)?.into_raw();
+        // SAFETY: the reference is passed on; charter 3: dentry and inode are on one super block, which lives for `'a`.
+        Some(unsafe { Ref::from_raw(alias.cast()) })
+    }
+
+    /// A dentry of the inode: one that there is, or a new one without a name.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn obtain_alias(self) -> Result<Ref<'a, OwnDentry<F>>> {
+        // SAFETY: the reference is passed on; an `OwnInode` is an `Inode`.
+        let inode: Ref<'a, Inode> = unsafe { Ref::from_raw(self.into_raw().cast()) };
+        let alias = calls::d_obtain_alias(inode).get()?.into_raw();
+        // SAFETY: the reference is passed on; charter 3: dentry and inode are on one super block, which lives for `'a`.
+        Ok(unsafe { Ref::from_raw(alias.cast()) })
+    }
+}
+
 /// The operation lock of an inode, held.
 ///
 /// # Invariants
@@ -491,6 +514,18 @@ impl<F: FileSystem> OwnDentry<F> {
 }
 
 impl<'a, F: FileSystem> Ref<'a, OwnDentry<F>> {
+    /// Looks `name` up in this directory, whoever may search it; takes its lock where the name is not cached.
+    ///
+    /// # Errors
+    ///
+    /// What the lookup returns, `ENOTDIR`; `EACCES` where it is no name.
+    pub(crate) fn lookup(&self, name: &[u8]) -> Result<Self> {
+        let found = calls::lookup_noperm_unlocked(&mut QStr::new(name), self.as_dir()?).get()?;
+        let found = self.own(found)?.into_raw();
+        // SAFETY: the reference is passed on; the dentry is on the super block of the directory, which lives for `'a`.
+        Ok(unsafe { Ref::from_raw(found) })
+    }
+
     /// The parent as of now, for as long as this reference could be held.
     pub(crate) fn up(&self) -> Self {
         // SAFETY: charter 3: the parent is on the same super block.

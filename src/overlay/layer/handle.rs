@@ -17,7 +17,7 @@ use crate::vfs::{
     log::warn_limited,
     mount::{PathRef, WritePath},
     super_block::HandleKind,
-    xattr, Dentry, Inode, Mount,
+    xattr, Dentry, Inode, Mount, Ref,
 };
 use kernel::prelude::*;
 
@@ -37,6 +37,8 @@ const HEADER: usize = 21;
 /// A parsed value.
 #[derive(PartialEq, Eq, Debug)]
 struct Origin<'a> {
+    /// Of an object in upper.
+    upper: bool,
     kind: u8,
     uuid: [u8; 16],
     handle: &'a [u8],
@@ -72,6 +74,7 @@ fn parse(value: &[u8]) -> Result<Origin<'_>, NoOrigin> {
         return Err(NoOrigin::Unknown);
     }
     Ok(Origin {
+        upper: flags & FLAG_UPPER != 0,
         kind,
         uuid: uuid.try_into().map_err(|_| NoOrigin::Invalid)?,
         handle,
@@ -181,11 +184,27 @@ pub(crate) fn find<'a>(fs: &'a Overlay, path: PathRef<'_>) -> Result<Option<InLa
             return Ok(None);
         }
     };
+    let found = in_lower(fs, &origin, Handle::decode)?;
+    if let Some(found) = &found {
+        if !same_type(fs, path, found.dentry()) {
+            warn_limited!("invalid origin on {}: another type\n", path.dentry());
+            return Ok(None);
+        }
+    }
+    Ok(found)
+}
+
+/// The object of the first lower layer in which `decode` finds what `origin` names.
+fn in_lower<'a>(
+    fs: &'a Overlay,
+    origin: &Origin<'_>,
+    decode: impl Fn(&mut Handle, &'a Mount) -> Result<Option<Ref<'a, Dentry>>>,
+) -> Result<Option<InLayer<'a>>> {
     if !cred::capable(cred::Capability::DAC_READ_SEARCH) {
         return Ok(None);
     }
     let Ok(mut handle) = Handle::from_bytes(origin.kind, origin.handle) else {
-        warn_limited!("invalid origin on {}\n", path.dentry());
+        warn_limited!("invalid file handle of a layer\n");
         return Ok(None);
     };
     for (index, layer) in fs.lower_layers().iter().enumerate() {
@@ -195,20 +214,56 @@ pub(crate) fn find<'a>(fs: &'a Overlay, path: PathRef<'_>) -> Result<Option<InLa
         {
             continue;
         }
-        let Some(found) = handle.decode(layer.mnt())? else {
-            continue;
-        };
-        if found.is_weird() {
-            continue;
+        let found = decode(&mut handle, layer.mnt())?;
+        if let Some(found) = found.filter(|found| !found.is_weird()) {
+            return Ok(Some(InLayer::new(found, u16::try_from(index + 1)?)));
         }
-        if !same_type(fs, path, &found) {
-            warn_limited!("invalid origin on {}: another type\n", path.dentry());
-            return Ok(None);
-        }
-        let index = u16::try_from(index + 1)?;
-        return Ok(Some(InLayer::new(found, index)));
     }
     Ok(None)
+}
+
+/// The type of the union's own handles (`OVL_FILEID_V1`).
+pub(crate) const KIND: u8 = 0xf8;
+/// That of older kernels (`OVL_FILEID_V0`): nothing is in front of the value, and as much behind it.
+const KIND_UNPADDED: u8 = 0xfb;
+
+/// A handle of the union's own that a client sent.
+pub(crate) struct Own<'a> {
+    value: &'a [u8],
+    origin: Origin<'a>,
+}
+
+impl<'a> Own<'a> {
+    /// What `bytes`, of type `kind`, say; `EINVAL` where they are of no form that is known here.
+    pub(crate) fn parse(kind: i32, bytes: &'a [u8]) -> Result<Self> {
+        let value = match u8::try_from(kind) {
+            Ok(KIND) => bytes.get(PADDING..),
+            Ok(KIND_UNPADDED) => bytes
+                .len()
+                .checked_sub(PADDING)
+                .and_then(|len| bytes.get(..len)),
+            _ => None,
+        };
+        let value = value.ok_or(EINVAL)?;
+        let origin = parse(value).map_err(|_| EINVAL)?;
+        let value = value.get(..HEADER + origin.handle.len()).ok_or(EINVAL)?;
+        Ok(Self { value, origin })
+    }
+
+    /// Whether it is that of an object in upper.
+    pub(crate) fn is_upper(&self) -> bool {
+        self.origin.upper
+    }
+
+    /// Finds the lower object; it need not have a name, nor be in the layer: all objects of a filesystem have handles.
+    pub(crate) fn in_lower<'b>(&self, fs: &'b Overlay) -> Result<Option<InLayer<'b>>> {
+        in_lower(fs, &self.origin, Handle::decode)
+    }
+
+    /// Finds the lower directory, which is in the layer.
+    pub(crate) fn dir_in_lower<'b>(&self, fs: &'b Overlay) -> Result<Option<InLayer<'b>>> {
+        in_lower(fs, &self.origin, Handle::decode_dir)
+    }
 }
 
 fn same_type(fs: &Overlay, path: PathRef<'_>, origin: &Dentry) -> bool {
@@ -232,6 +287,7 @@ mod tests {
     #[test]
     fn good() {
         let origin = Origin {
+            upper: false,
             kind: 1,
             uuid: [9; 16],
             handle: &[1, 2, 3, 4],

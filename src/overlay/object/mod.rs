@@ -2,6 +2,7 @@
 
 //! What stands under a name: the overlay inode, its number, how it is looked up.
 
+pub(super) mod decode;
 pub(super) mod export;
 pub(super) mod fold;
 pub(super) mod inode;
