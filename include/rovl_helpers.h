@@ -19,6 +19,7 @@ struct seq_file;
 bool rovl_param_redirect_dir(void);
 bool rovl_param_redirect_always_follow(void);
 bool rovl_param_metacopy(void);
+bool rovl_param_index(void);
 unsigned short rovl_param_redirect_max(void);
 
 /* dentries */

@@ -62,8 +62,6 @@ static const struct kernel_param_ops rovl_off_ops = {
 
 module_param_cb(xino_auto, &rovl_off_ops, NULL, 0644);
 MODULE_PARM_DESC(xino_auto, "Default of xino; off");
-module_param_cb(index, &rovl_off_ops, NULL, 0644);
-MODULE_PARM_DESC(index, "Default of index; off");
 module_param_cb(nfs_export, &rovl_off_ops, NULL, 0644);
 MODULE_PARM_DESC(nfs_export, "Default of nfs_export; off");
 module_param_cb(check_copy_up, &rovl_off_ops, NULL, 0644);
@@ -85,6 +83,10 @@ static bool metacopy = IS_ENABLED(CONFIG_OVERLAY_FS_METACOPY);
 module_param(metacopy, bool, 0644);
 MODULE_PARM_DESC(metacopy, "Default of the mount option metacopy");
 
+static bool index = IS_ENABLED(CONFIG_OVERLAY_FS_INDEX);
+module_param(index, bool, 0644);
+MODULE_PARM_DESC(index, "Default of the mount option index");
+
 static unsigned short redirect_max = 256;
 module_param(redirect_max, ushort, 0644);
 MODULE_PARM_DESC(redirect_max, "Longest redirect that is a path, in bytes");
@@ -102,6 +104,11 @@ bool rovl_param_redirect_always_follow(void)
 bool rovl_param_metacopy(void)
 {
 	return READ_ONCE(metacopy);
+}
+
+bool rovl_param_index(void)
+{
+	return READ_ONCE(index);
 }
 
 unsigned short rovl_param_redirect_max(void)

@@ -101,6 +101,9 @@ pub(crate) fn getattr(
             // Who asked before the copy-up has that of the lower file, and would take an equal one for "not changed": IMA
             // when a file that was copied up by a write is closed.
             stat.forget_change_cookie();
+            if inode.is_indexed() {
+                stat.set_nlink(inode.nlink());
+            }
         }
         if !is_dir || layout == Layout::OneFs {
             if let Some(ino) = number::of_origin(inode, origin.path, flags)? {

@@ -4,7 +4,7 @@
 
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{xattr_names::Namespace, Layer, Layout, UPPER},
+    layer::{marks, xattr_names::Namespace, Layer, Layout, UPPER},
     mount::{
         given::Given,
         options::{CopyUp, RedirectDir, Verity},
@@ -57,6 +57,8 @@ pub(crate) struct LayerFs {
 /// The work directory of a mount.
 pub(crate) struct Work {
     pub(crate) dir: Path,
+    /// The [index](crate::overlay::layer::index), with `index=on`.
+    pub(crate) index: Option<Path>,
     /// Its filesystem has unnamed files.
     pub(crate) tmpfile: bool,
     /// Its filesystem has direct I/O.
@@ -96,6 +98,13 @@ impl Layers {
     pub(crate) fn mounts(&self) -> impl Iterator<Item = &Mount> {
         let upper = self.upper.as_ref().map(Layer::mnt);
         Iterator::chain(upper.into_iter(), self.all_lower())
+    }
+
+    /// Whether file handles can be decoded on `layer`: its UUID is its own.
+    pub(crate) fn has_unique_uuid(&self, layer: &Layer) -> bool {
+        self.filesystems
+            .get(usize::from(layer.fsid))
+            .is_some_and(|fs| layer.fsid == 0 || !fs.bad_uuid)
     }
 
     /// The mounts of all lower layers, topmost first.
@@ -229,20 +238,26 @@ impl Overlay {
         Ok(fs.dev.dev())
     }
 
-    /// Whether file handles can be decoded on `layer`: its UUID is its own.
-    pub(crate) fn has_unique_uuid(&self, layer: &Layer) -> bool {
-        self.layers
-            .filesystems
-            .get(usize::from(layer.fsid))
-            .is_some_and(|fs| layer.fsid == 0 || !fs.bad_uuid)
-    }
-
     /// The upper mount and the work directory; `EROFS` where the mount is read-only for good.
     pub(crate) fn work(&self) -> Result<(&Mount, &vfs::Dentry)> {
         match (self.layers.upper(), &self.layers.work) {
             (Some(upper), Some(work)) => Ok((upper.mnt(), work.dir.as_ref().dentry())),
             _ => Err(EROFS),
         }
+    }
+
+    /// The index, where there is one.
+    #[inline]
+    pub(crate) fn index(&self) -> Option<&vfs::Dentry> {
+        let index = self.layers.work.as_ref()?.index.as_ref()?;
+        Some(index.as_ref().dentry())
+    }
+
+    /// Whether the names of the lower non-directory `lower` stay links of one file when one of them is copied up.
+    pub(crate) fn keeps_links(&self, lower: &vfs::Inode) -> bool {
+        self.index().is_some()
+            && lower.nlink() > 1
+            && marks::can_be_on(self.namespace(), lower.mode())
     }
 
     /// Whether `dentry` is the root of a layer, or the upper or work directory.

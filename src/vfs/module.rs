@@ -24,6 +24,8 @@ parameters! {
     fn redirect_always_follow() -> bool = rovl_param_redirect_always_follow;
     /// Whether attributes are copied up without data where no mount option says so.
     fn metacopy() -> bool = rovl_param_metacopy;
+    /// Whether the links of a lower file stay links of one file where no mount option says so.
+    fn index() -> bool = rovl_param_index;
     /// The longest redirect that is a path, in bytes.
     fn redirect_max() -> u16 = rovl_param_redirect_max;
 }

@@ -354,6 +354,11 @@ impl<F: FileSystem> OpGuard<'_, F> {
         }
     }
 
+    /// Sets the link count.
+    pub(crate) fn set_nlink(&self, nlink: u32) {
+        calls::set_nlink(self.0, nlink)
+    }
+
     /// Counts no link.
     pub(crate) fn clear_nlink(&self) {
         calls::clear_nlink(self.0)

@@ -12,13 +12,16 @@
 
 use super::{
     data::{self, Bare, Copying},
+    links,
     metadata::{copy_xattrs, file_flags, set_attributes, set_file_flags},
 };
 use crate::{
     overlay::{
         layer::{
-            handle, marks,
+            handle::{self, Value},
+            index, marks,
             temp::{Parked, Temp},
+            xattr_names::Mark,
         },
         mount::options::{Fsync, Verity},
         object::{
@@ -271,6 +274,10 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         to: Once::new(),
     };
 
+    let index = match (fs.index(), inode.will_be_indexed()) {
+        (Some(dir), true) => Some(Index::of(dir, source.lower)?),
+        _ => None,
+    };
     // One copy-up of an object at a time; others wait and find it done.
     let held = inode.lock_op_killable()?;
     if is_done(dentry, want) {
@@ -293,7 +300,9 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
     };
     let want = match place {
         // What leads from the one name of two to the data below does not from the other.
-        Place::Name(_) if want == Want::Attributes && inode.is_bare() => Want::Data,
+        Place::Name(_) if want == Want::Attributes && inode.is_bare() && !inode.is_indexed() => {
+            Want::Data
+        }
         _ => want,
     };
     let access = mnt.write_access()?;
@@ -307,11 +316,13 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         access: &access,
         work,
         place,
+        // What has lost all its names without has no need of one.
+        index: index.filter(|_| inode.upper().is_none() && matches!(place, Place::Name(_))),
     };
     let staged = match inode.upper_path() {
         Some(upper) => {
             // Two names are one lower file, and this is the second.
-            plan.link_up(upper.dentry())?;
+            plan.link_up(upper.dentry(), false)?;
             match inode.is_bare() && want != Want::Attributes {
                 true => Some(plan.stage_again(upper)?),
                 false => None,
@@ -321,8 +332,13 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
     };
     if let Some(staged) = staged {
         let copied = staged.copy_data()?;
-        let section = access.start_write();
-        copied.fill(section.writing())?.publish()?;
+        {
+            let section = access.start_write();
+            copied.fill(section.writing())?.publish()?;
+        }
+        if plan.index.is_some() {
+            plan.link_up(inode.expect_upper()?.dentry(), true)?;
+        }
     }
     dentry.marks().set(NameMark::UpperAlias);
     if let Some(upper) = inode.upper() {
@@ -342,6 +358,31 @@ struct Planned<'a> {
     access: &'a MountAccess<'a>,
     work: &'a vfs::Dentry,
     place: Place<'a>,
+    /// Where it goes before it gets its name, to be found by the others that the lower object has.
+    index: Option<Index<'a>>,
+}
+
+/// A place in the index.
+struct Index<'a> {
+    dir: &'a vfs::Dentry,
+    origin: Value,
+    name: index::Name,
+}
+
+impl<'a> Index<'a> {
+    /// That of the lower object `lower`.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` where its filesystem fails to encode.
+    fn of(dir: &'a vfs::Dentry, lower: PathRef<'_>) -> Result<Self> {
+        let origin = handle::encode(lower.positive()?, false)?;
+        Ok(Self {
+            dir,
+            name: index::Name::of_origin(&origin),
+            origin,
+        })
+    }
 }
 
 /// An object in upper that no name of the union leads to, or whose data is not looked at; what there was not before removes
@@ -415,7 +456,7 @@ impl<'a> Planned<'a> {
 
     /// Creates the empty object.
     fn stage(&'a self) -> Result<Staged<'a>> {
-        if let Place::Name(parent) = self.place {
+        if let (Place::Name(parent), None) = (self.place, &self.index) {
             let section = self.access.start_write();
             parent.set_impure(section.writing())?;
         }
@@ -456,32 +497,24 @@ impl<'a> Planned<'a> {
         }
     }
 
-    /// Links `object`, which is in upper, under the dentry's name in `dir`.
-    fn link<'w>(
-        &self,
-        writing: Writing<'w>,
-        dir: WritePath<'w>,
-        object: &vfs::Dentry,
-    ) -> Result<Ref<'w, vfs::Dentry>> {
-        let name = NameSnapshot::take(self.dentry);
-        let creating = Creating::start(writing, dir.dentry(), name.as_bytes())?;
-        if !creating.dentry().is_negative() {
-            return Err(EEXIST);
-        }
-        creating.create(New::Link(object))
-    }
-
-    /// Gives what is in upper under another name this one, too.
-    fn link_up(&self, upper: &vfs::Dentry) -> Result {
+    /// Gives what is in upper under another name, or in the index, this one, too. What says how many names it has `is_stable`
+    /// where it was just made.
+    fn link_up(&self, upper: &vfs::Dentry, is_stable: bool) -> Result {
         let Place::Name(parent) = self.place else {
             return Ok(());
         };
         let section = self.access.start_write();
-        parent.set_impure(section.writing())?;
-        let dir = section.writing().path(parent.expect_upper()?.dentry())?;
-        self.link(section.writing(), dir, upper)?;
+        let writing = section.writing();
+        parent.set_impure(writing)?;
+        let is_indexed = self.source.inode.is_indexed();
+        if is_indexed && !is_stable {
+            links::record_stable(self.held, writing.path(upper)?)?;
+        }
+        let dir = writing.path(parent.expect_upper()?.dentry())?;
+        let name = NameSnapshot::take(self.dentry);
+        link(writing, dir.dentry(), name.as_bytes(), upper)?;
         self.restore_times(dir);
-        Ok(())
+        links::record(self.held, writing)
     }
 
     /// Copy-up is no change of the directory that users should see; best effort.
@@ -497,6 +530,20 @@ impl<'a> Planned<'a> {
             }
         }
     }
+}
+
+/// Links `object`, which is in upper, to `name` in `dir`.
+fn link<'w>(
+    writing: Writing<'w>,
+    dir: &'w vfs::Dentry,
+    name: &[u8],
+    object: &vfs::Dentry,
+) -> Result<Ref<'w, vfs::Dentry>> {
+    let creating = Creating::start(writing, dir, name)?;
+    if !creating.dentry().is_negative() {
+        return Err(EEXIST);
+    }
+    creating.create(New::Link(object))
 }
 
 /// What a copy can be synced after; once, as a sync costs more than all the rest.
@@ -589,9 +636,13 @@ impl Filled<'_> {
         if let Some(flags) = &source.flags {
             set_file_flags(source.inode, flags, to)?;
         }
-        // The links of a lower file are separate files in upper: they have no common origin.
-        if mode.is_dir() || source.stat.nlink() == 1 {
-            let value = handle::origin(source.lower.positive()?)?;
+        if let Some(index) = &self.plan.index {
+            let value = index.origin.as_bytes();
+            marks::set_own(self.plan.fs, to, Mark::Origin, value, Err(EOPNOTSUPP))?;
+            links::record_stable(self.plan.held, to)?;
+        } else if mode.is_dir() || source.stat.nlink() == 1 {
+            // Without an index the links of a lower file are separate files in upper: they have no common origin.
+            let value = handle::origin(self.plan.fs, source.lower.positive()?)?;
             handle::record(self.plan.fs, to, value.as_bytes())?;
         }
         if self.plan.is_bare() {
@@ -623,17 +674,19 @@ impl Filled<'_> {
             return Ok(());
         };
         let dir = self.writing.path(parent.expect_upper()?.dentry())?;
+        let snapshot = NameSnapshot::take(plan.dentry);
+        let (to, name) = match &plan.index {
+            Some(index) => (index.dir, index.name.as_bytes()),
+            None => (dir.dentry(), snapshot.as_bytes()),
+        };
         let upper = match self.object {
             // The linked dentry counts, not that of the unnamed file: it has name and parent.
-            Unseen::Unnamed(file) => {
-                plan.link(self.writing, dir, PathRef::of_file(file).dentry())?
-            }
+            Unseen::Unnamed(file) => link(self.writing, to, name, PathRef::of_file(file).dentry())?,
             Unseen::Entry(temp) => {
-                let name = NameSnapshot::take(plan.dentry);
                 let renaming = Renaming::start_dentry(
                     self.writing,
                     (plan.work, temp.path()?.dentry()),
-                    (dir.dentry(), name.as_bytes()),
+                    (to, name),
                     true,
                     0,
                 )
@@ -647,8 +700,16 @@ impl Filled<'_> {
         if let Some(copied) = plan.source.inode.as_dir() {
             copied.flags().set(DirFlag::Whiteouts);
         }
-        inode::set_upper(plan.held, upper, copy)?;
-        plan.restore_times(dir);
+        match &plan.index {
+            None => {
+                inode::set_upper(plan.held, upper, copy)?;
+                plan.restore_times(dir);
+            }
+            Some(_) => {
+                inode::set_indexed(plan.held);
+                inode::set_upper(plan.held, upper, copy)?;
+            }
+        }
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! Changing directories: creating, linking, removing, unnamed files.
 
 use crate::overlay::{
-    change::copy_up,
+    change::{copy_up, links},
     file::RegularFile,
     layer::{
         redirect::{self, How},
@@ -99,6 +99,7 @@ pub(crate) fn link(old: &Dentry, new: Child<'_>) -> Result {
             let upper = write.writing().path(inode.expect_upper()?.dentry())?;
             redirect::record(old, upper, How::Path)?;
         }
+        links::record(&held, write.writing())?;
         create_entry(write.writing(), new, Entry::Link(&held))
     })
 }

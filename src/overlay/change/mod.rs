@@ -5,6 +5,7 @@
 pub(super) mod copy_up;
 pub(super) mod create;
 mod data;
+mod links;
 pub(super) mod metadata;
 pub(super) mod remove;
 pub(super) mod rename;

@@ -2,7 +2,7 @@
 
 //! Removing names: whiteouts where a lower layer has the name.
 
-use super::{copy_up, metadata};
+use super::{copy_up, links, metadata};
 use crate::{
     overlay::{
         dir::merge,
@@ -32,12 +32,14 @@ pub(crate) fn is_upper_of(inode: &Inode, upper: &vfs::Dentry) -> bool {
     }
 }
 
-/// Takes a name off the link count of the inode that is held, as far as the names in the dcache allow: the count of a
-/// layer that was changed underneath may be too low.
-pub(crate) fn drop_link(dentry: &Dentry, held: &OpGuard<'_, Overlay>) {
+/// Notes that `dentry` is no name of the inode that is held any more, which is no directory. It comes off the link count as far as
+/// the names in the dcache allow: the count of a layer that was changed underneath may be too low.
+pub(crate) fn lost_name(dentry: &Dentry, held: &OpGuard<'_, Overlay>, writing: Writing<'_>) {
+    dentry.marks().set(NameMark::Removed);
     if held.inode().nlink() > u32::from(dentry.has_hashed_alias()) {
         held.drop_nlink();
     }
+    links::removed(held, writing);
 }
 
 /// Removes a name.
@@ -50,18 +52,20 @@ pub(crate) fn remove(child: Child<'_>, is_dir: bool) -> Result {
         _ => KVec::new(),
     };
     copy_up::copy_up(child.parent())?;
+    links::before_covering(child.dentry())?;
     {
         let held = inode.lock_op_killable()?;
         let write = fs.work()?.0.want_write()?;
         cred::scope(fs.creds(), |_| {
-            remove_from_upper(write.writing(), child, inode, lower, &whiteouts)
+            links::record(&held, write.writing())?;
+            remove_from_upper(write.writing(), child, inode, lower, &whiteouts)?;
+            if is_dir {
+                held.clear_nlink();
+            } else {
+                lost_name(child.dentry(), &held, write.writing());
+            }
+            Ok::<_, Error>(())
         })?;
-        if is_dir {
-            held.clear_nlink();
-        } else {
-            child.marks().set(NameMark::Removed);
-            drop_link(child.dentry(), &held);
-        }
     }
     if inode.upper().is_some() {
         inode.refresh();

@@ -4,8 +4,8 @@
 
 use crate::overlay::{
     change::{
-        copy_up,
-        remove::{clear_empty, drop_link, is_upper_of},
+        copy_up, links,
+        remove::{clear_empty, is_upper_of, lost_name},
     },
     dir::merge,
     layer::{
@@ -115,7 +115,10 @@ pub(crate) fn rename(old: Child<'_>, new: Child<'_>, flags: u32) -> Result {
     let mut replaced = None;
     match new_inode {
         Some(_) if !overwrite => copy_up::copy_up(new.dentry())?,
-        Some(inode) => replaced = Some(inode.lock_op_killable()?),
+        Some(inode) => {
+            links::before_covering(new.dentry())?;
+            replaced = Some(inode.lock_op_killable()?);
+        }
         None => {}
     }
     let write = fs.work()?.0.want_write()?;
@@ -133,6 +136,9 @@ impl Plan<'_> {
         let new_upper = new_dir.expect_upper()?.dentry();
         let same_dir = *old.parent() == *new.parent();
 
+        if let Some(held) = held {
+            links::record(held, writing)?;
+        }
         let replaced = if self.whiteouts.is_empty() {
             None
         } else {
@@ -196,8 +202,7 @@ impl Plan<'_> {
             if held.inode().mode().is_dir() {
                 held.clear_nlink();
             } else {
-                new.marks().set(NameMark::Removed);
-                drop_link(new.dentry(), held);
+                lost_name(new.dentry(), held, writing);
             }
         }
         if !same_dir {

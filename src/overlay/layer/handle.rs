@@ -7,8 +7,11 @@
 //! the union's own file handles they have three zero bytes in front, so that the handle in them is aligned.
 
 use crate::overlay::{
-    layer::{marks, whiteout, xattr_names::Mark},
-    union::Overlay,
+    layer::{
+        marks, whiteout,
+        xattr_names::{Mark, Namespace},
+    },
+    union::{Layers, Overlay},
 };
 use crate::vfs::{
     backing::InLayer,
@@ -33,6 +36,10 @@ const FLAG_CPU: u8 = if cfg!(target_endian = "big") {
 };
 /// Bytes before the handle.
 const HEADER: usize = 21;
+/// The longest value.
+pub(crate) const MAX_VALUE: usize = HEADER + MAX_BYTES;
+/// The shortest one.
+pub(crate) const MIN_VALUE: usize = HEADER;
 
 /// A parsed value.
 #[derive(PartialEq, Eq, Debug)]
@@ -81,14 +88,23 @@ fn parse(value: &[u8]) -> Result<Origin<'_>, NoOrigin> {
     })
 }
 
+/// Whether `value` is a handle with what belongs to it: `EINVAL` where it is none, `ENODATA` where only another kernel reads it.
+pub(crate) fn check(value: &[u8]) -> Result {
+    match parse(value) {
+        Ok(_) => Ok(()),
+        Err(NoOrigin::Unknown) => Err(ENODATA),
+        Err(NoOrigin::Invalid) => Err(EINVAL),
+    }
+}
+
 /// Zero bytes in front of a handle of the union's own.
 const PADDING: usize = 3;
 
 /// The longest handle, a header and padding in front of it.
-pub(crate) struct Value([u8; PADDING + HEADER + MAX_BYTES], usize);
+pub(crate) struct Value([u8; PADDING + MAX_VALUE], usize);
 
 impl Value {
-    const EMPTY: Self = Self([0; PADDING + HEADER + MAX_BYTES], PADDING);
+    const EMPTY: Self = Self([0; PADDING + MAX_VALUE], PADDING);
 
     /// The bytes to be stored.
     pub(crate) fn as_bytes(&self) -> &[u8] {
@@ -141,9 +157,11 @@ pub(crate) fn all_decode<'a>(mut layers: impl Iterator<Item = &'a Mount>) -> boo
 /// # Errors
 ///
 /// As [`encode`].
-pub(crate) fn origin(lower: &Inode) -> Result<Value> {
+pub(crate) fn origin(fs: &Overlay, lower: &Inode) -> Result<Value> {
     match lower.sb().handle_kind() {
-        HandleKind::None => Ok(Value::EMPTY),
+        // A mount with an index has seen that all layers have some, and cannot do without: a security module may say otherwise
+        // now.
+        HandleKind::None if fs.index().is_none() => Ok(Value::EMPTY),
         _ => encode(lower, false),
     }
 }
@@ -157,13 +175,13 @@ pub(crate) fn record(fs: &Overlay, path: WritePath<'_>, value: &[u8]) -> Result 
     }
 }
 
-/// Finds the lower object that the upper non-directory `path` was copied up from.
+/// The handle that `mark` of the upper object `path` holds; `None` where it holds none that can be used.
 ///
 /// # Errors
 ///
-/// `ENOMEM` and what decoding returns; an origin that is unknown, stale or of another type is `None`.
-pub(crate) fn find<'a>(fs: &'a Overlay, path: PathRef<'_>) -> Result<Option<InLayer<'a>>> {
-    let value = match xattr::get_all(path, fs.namespace().name(Mark::Origin)) {
+/// `ENOMEM`.
+fn stored(own: Namespace, path: PathRef<'_>, mark: Mark) -> Result<Option<KVVec<u8>>> {
+    let value = match xattr::get_all(path, own.name(mark)) {
         Err(e) if e == ENODATA || e == EOPNOTSUPP => return Ok(None),
         Err(e) if e == ENOMEM => return Err(e),
         Err(e) => {
@@ -176,17 +194,63 @@ pub(crate) fn find<'a>(fs: &'a Overlay, path: PathRef<'_>) -> Result<Option<InLa
         }
         Ok(value) => value,
     };
-    let origin = match parse(&value) {
-        Ok(origin) => origin,
-        Err(NoOrigin::Unknown) => return Ok(None),
+    match parse(&value) {
+        Ok(_) => Ok(Some(value)),
+        Err(NoOrigin::Unknown) => Ok(None),
         Err(NoOrigin::Invalid) => {
             warn_limited!("invalid origin on {}\n", path.dentry());
-            return Ok(None);
+            Ok(None)
         }
+    }
+}
+
+/// Whether the handle that `mark` of the upper object `path` holds is `value`; `None` where it holds none that can be used.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn holds(
+    own: Namespace,
+    path: PathRef<'_>,
+    mark: Mark,
+    value: &[u8],
+) -> Result<Option<bool>> {
+    let Some(stored) = stored(own, path, mark)? else {
+        return Ok(None);
     };
-    let found = in_lower(fs, &origin, Handle::decode)?;
+    let len = stored.get(2).map_or(0, |len| usize::from(*len));
+    Ok(Some(stored.get(..len) == Some(value)))
+}
+
+/// Finds the lower object that the upper non-directory `path` was copied up from.
+///
+/// # Errors
+///
+/// `ENOMEM` and what decoding returns; an origin that is unknown, stale or of another type is `None`.
+pub(crate) fn find<'a>(
+    layers: &'a Layers,
+    own: Namespace,
+    path: PathRef<'_>,
+) -> Result<Option<InLayer<'a>>> {
+    match stored(own, path, Mark::Origin)? {
+        Some(value) => find_named(layers, own, path, &value),
+        None => Ok(None),
+    }
+}
+
+/// As [`find`], for the origin `value`.
+pub(crate) fn find_named<'a>(
+    layers: &'a Layers,
+    own: Namespace,
+    path: PathRef<'_>,
+    value: &[u8],
+) -> Result<Option<InLayer<'a>>> {
+    let Ok(origin) = parse(value) else {
+        return Ok(None);
+    };
+    let found = in_lower(layers, &origin, Handle::decode)?;
     if let Some(found) = &found {
-        if !same_type(fs, path, found.dentry()) {
+        if !same_type(own, path, found.dentry()) {
             warn_limited!("invalid origin on {}: another type\n", path.dentry());
             return Ok(None);
         }
@@ -196,7 +260,7 @@ pub(crate) fn find<'a>(fs: &'a Overlay, path: PathRef<'_>) -> Result<Option<InLa
 
 /// The object of the first lower layer in which `decode` finds what `origin` names.
 fn in_lower<'a>(
-    fs: &'a Overlay,
+    layers: &'a Layers,
     origin: &Origin<'_>,
     decode: impl Fn(&mut Handle, &'a Mount) -> Result<Option<Ref<'a, Dentry>>>,
 ) -> Result<Option<InLayer<'a>>> {
@@ -207,8 +271,8 @@ fn in_lower<'a>(
         warn_limited!("invalid file handle of a layer\n");
         return Ok(None);
     };
-    for (index, layer) in fs.lower_layers().iter().enumerate() {
-        if !fs.has_unique_uuid(layer)
+    for (index, layer) in layers.lower().iter().enumerate() {
+        if !layers.has_unique_uuid(layer)
             || layer.mnt().sb().uuid() != origin.uuid
             || layer.mnt().sb().handle_kind() == HandleKind::None
         {
@@ -257,20 +321,20 @@ impl<'a> Own<'a> {
 
     /// Finds the lower object; it need not have a name, nor be in the layer: all objects of a filesystem have handles.
     pub(crate) fn in_lower<'b>(&self, fs: &'b Overlay) -> Result<Option<InLayer<'b>>> {
-        in_lower(fs, &self.origin, Handle::decode)
+        in_lower(&fs.layers, &self.origin, Handle::decode)
     }
 
     /// Finds the lower directory, which is in the layer.
     pub(crate) fn dir_in_lower<'b>(&self, fs: &'b Overlay) -> Result<Option<InLayer<'b>>> {
-        in_lower(fs, &self.origin, Handle::decode_dir)
+        in_lower(&fs.layers, &self.origin, Handle::decode_dir)
     }
 }
 
-fn same_type(fs: &Overlay, path: PathRef<'_>, origin: &Dentry) -> bool {
+fn same_type(own: Namespace, path: PathRef<'_>, origin: &Dentry) -> bool {
     match (path.dentry().inode(), origin.inode()) {
         (Some(upper), Some(lower)) => {
             upper.mode().file_type() == lower.mode().file_type()
-                || whiteout::is_whiteout(fs.namespace(), path, true)
+                || whiteout::is_whiteout(own, path, true)
         }
         _ => false,
     }

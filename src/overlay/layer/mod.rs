@@ -3,6 +3,7 @@
 //! Layers, paths in layers, and the stack of lower paths of an inode.
 
 pub(super) mod handle;
+pub(super) mod index;
 pub(super) mod marks;
 pub(super) mod opened;
 pub(super) mod redirect;

@@ -54,6 +54,10 @@ marks! {
     Origin = c"trusted.overlay.origin", c"user.overlay.origin";
     /// `y`: the directory may hold copied-up entries.
     Impure = c"trusted.overlay.impure", c"user.overlay.impure";
+    /// How many names a file with an index entry has in the union, relative to its links in a layer.
+    Nlink = c"trusted.overlay.nlink", c"user.overlay.nlink";
+    /// File handle of an upper directory: of that which an index entry stands for, or of the one that the index is for.
+    Upper = c"trusted.overlay.upper", c"user.overlay.upper";
     /// The union's UUID, on the upper root.
     Uuid = c"trusted.overlay.uuid", c"user.overlay.uuid";
     /// The data is still in a lower layer.

@@ -54,12 +54,26 @@ pub(crate) struct Upper {
     pub(crate) identity: Identity,
 }
 
+/// What file handles of the layers' objects are good for: to find lower objects again in another mount.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Handles {
+    /// Each object of all layers has one, which the mounter can open.
+    All,
+    /// Those of upper have none.
+    NotOfUpper,
+    /// Those of the lower layer with this number have none; the topmost one has 1.
+    NotOfLower(u16),
+    /// The filesystem of the lower layer with this number has the UUID of that of another one, or none like that.
+    Ambiguous(u16),
+}
+
 /// What the mounter and the layers can do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Capabilities {
     /// The mounter may use `trusted.*` attributes.
     pub(crate) sysadmin: bool,
     pub(crate) upper: Option<Upper>,
+    pub(crate) handles: Handles,
 }
 
 impl Capabilities {
@@ -79,6 +93,7 @@ impl Capabilities {
                 }),
                 identity: Identity::Known,
             }),
+            handles: Handles::All,
         }
     }
 }

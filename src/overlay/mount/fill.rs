@@ -5,6 +5,7 @@
 use super::{
     capability::{Capabilities, Identity, OwnMarks, Upper},
     given::Given,
+    index::Names,
     layers::{Named, Opening},
     messages::{refuse, say, Level, Messages},
     options::{Requested, Uuid},
@@ -90,11 +91,20 @@ fn mount<'a>(
     if most.has_uuid() {
         identify(&mut sb, opening.layers(), &mut can, &most);
     }
-    let (config, messages) = settle(fc, params, &can)?;
+    can.handles = opening.handles()?;
+    let (mut config, messages) = settle(fc, params, &can)?;
     for message in messages.iter() {
         say(message.level(), fmt!("{message}"));
     }
     opening.judge_uuids(&config);
+    if config.has_index() && !open_index(&mut opening, params, &config)? {
+        // As where the work directory cannot be made.
+        can.upper = can.upper.map(|upper| Upper {
+            features: None,
+            ..upper
+        });
+        (config, _) = settle(fc, params, &can)?;
+    }
     let known_errors = known_errors(fc, opening.layers(), &config)?;
     set_attributes(&mut sb, opening.layers());
     match config.namespace() {
@@ -173,6 +183,14 @@ fn open_upper(opening: &mut Opening<'_>, params: &Params) -> Result<Option<Upper
         features: opening.open_work(params.requested.settings.namespace(), upper, work)?,
         identity: Identity::Known,
     }))
+}
+
+/// Opens the index; `false` where it cannot be made.
+fn open_index(opening: &mut Opening<'_>, params: &Params, config: &Effective) -> Result<bool> {
+    let (upper, work) = params.upper.as_ref().zip(params.work.as_ref()).ok_or(EIO)?;
+    let lower = params.lower.first().ok_or(EIO)?;
+    let names = Names { lower, upper, work };
+    opening.open_index(config.namespace(), names)
 }
 
 /// Gives the union the UUID that upper has or gets.
@@ -353,6 +371,7 @@ fn make_root(sb: FilledSuper<'_, Overlay>) -> Result<Rooted<'_, Overlay>> {
         upper,
         lower,
         data: DataFound::default(),
+        is_indexed: false,
     };
     let inode = object.root(sb.sb())?;
     let rooted = sb.set_root(inode)?;

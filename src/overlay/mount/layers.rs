@@ -3,7 +3,8 @@
 //! Layers: directories that can be ones, opened and claimed for a mount, compared with one another.
 
 use super::{
-    capability::Features,
+    capability::{Features, Handles},
+    index,
     messages::{invalid, refuse, say, Level},
     resolve::Effective,
     workdir,
@@ -21,7 +22,7 @@ use crate::{
         cred,
         log::Text,
         mount::{PathRef, PrivateMount},
-        super_block::{AnonDev, SbId, StatFs},
+        super_block::{AnonDev, HandleKind, SbId, StatFs},
         CBuf, Mount, Path, SuperBlock,
     },
 };
@@ -222,10 +223,35 @@ impl<'a> Opening<'a> {
         self.add_root(dir.as_ref().dentry(), "workdir")?;
         self.layers.work = Some(Work {
             dir,
+            index: None,
             tmpfile: features.tmpfile,
             direct_io: features.direct_io,
         });
         Ok(Some(features))
+    }
+
+    /// Opens the index for what `names` say; `false` where it cannot be made: the mount is read-only then.
+    pub(super) fn open_index(&mut self, own: Namespace, names: index::Names<'_>) -> Result<bool> {
+        let opened = {
+            let write = self.layers.upper().ok_or(EIO)?.mnt().want_write()?;
+            let opening = index::Opening {
+                fc: self.fc,
+                own,
+                layers: &self.layers,
+                writing: write.writing(),
+                names,
+            };
+            opening.open()?
+        };
+        let Some(dir) = opened else {
+            self.layers.work = None;
+            return Ok(false);
+        };
+        self.add_root(dir.as_ref().dentry(), "indexdir")?;
+        if let Some(work) = &mut self.layers.work {
+            work.index = Some(dir);
+        }
+        Ok(true)
     }
 
     /// The stacking depth of a mount of the layers of `all`.
@@ -378,20 +404,38 @@ impl<'a> Opening<'a> {
         }
     }
 
+    /// What file handles of the layers' objects are good for.
+    pub(crate) fn handles(&self) -> Result<Handles> {
+        let none = |mnt: &Mount| mnt.sb().handle_kind() == HandleKind::None;
+        if self.layers.upper().map(Layer::mnt).is_some_and(none) {
+            return Ok(Handles::NotOfUpper);
+        }
+        if let Some(index) = self.layers.all_lower().position(none) {
+            return Ok(Handles::NotOfLower(u16::try_from(index + 1)?));
+        }
+        let ambiguous = |layer: &Layer| !self.is_told(usize::from(layer.fsid), true);
+        Ok(match self.layers.lower().iter().position(ambiguous) {
+            Some(index) => Handles::Ambiguous(u16::try_from(index + 1)?),
+            None => Handles::All,
+        })
+    }
+
+    /// Whether its UUID [tells](tells) filesystem number `index` from the others.
+    fn is_told(&self, index: usize, null_tells: bool) -> bool {
+        let all = &self.layers.filesystems;
+        let others = all.iter().enumerate();
+        let others = others.filter(|(other, fs)| *other != index && fs.is_lower);
+        let others = others.map(|(_, fs)| fs.uuid);
+        all.get(index)
+            .is_some_and(|fs| tells(fs.uuid, others, null_tells))
+    }
+
     /// Decides on which lower filesystems handles are decoded, which name their filesystem by UUID.
     pub(crate) fn judge_uuids(&mut self, config: &Effective) {
-        let all = &mut self.layers.filesystems;
-        for index in 0..all.len() {
-            let others = all
-                .iter()
-                .enumerate()
-                .filter(|(other, fs)| *other != index && fs.is_lower)
-                .map(|(_, fs)| fs.uuid);
-            let tells = all
-                .get(index)
-                .is_some_and(|fs| tells(fs.uuid, others, config.needs_origins()));
-            if let Some(fs) = all.get_mut(index) {
-                fs.bad_uuid = !tells;
+        for index in 0..self.layers.filesystems.len() {
+            let is_told = self.is_told(index, config.needs_origins());
+            if let Some(fs) = self.layers.filesystems.get_mut(index) {
+                fs.bad_uuid = !is_told;
             }
         }
     }

@@ -4,7 +4,7 @@
 //! context's, too, which `mount(8)` prints.
 
 use super::{
-    capability::{Features, OwnMarks},
+    capability::{Features, Handles, OwnMarks},
     options::{RedirectDir, Spelled, Values},
 };
 use crate::vfs::context::FsContext;
@@ -45,10 +45,16 @@ pub(crate) enum Message {
     RedirectsOff,
     /// As it does metacopy.
     MetacopyOff,
+    /// As it does the index.
+    IndexOff,
     /// Which means no UUID.
     UuidOff,
     /// It is the mounter who may not set them.
     NotPermitted,
+    /// `index=on` without upper.
+    IndexWithoutUpper,
+    /// What `index=on` needs, and is not so.
+    NoIndex(Handles),
     /// Upper's UUID is [`Identity::Unreadable`].
     UuidUnreadable(Error),
     /// Upper's UUID is [`Identity::Unwritable`].
@@ -61,6 +67,7 @@ impl Message {
         match self {
             Self::VolatileWithoutUpper
             | Self::UuidWithoutUpper
+            | Self::IndexWithoutUpper
             | Self::MetacopyDisabled(_)
             | Self::NotPermitted => Level::Info,
             _ => Level::Warning,
@@ -93,6 +100,11 @@ impl fmt::Display for Message {
             Self::NoMarks => "failed to set xattr on upper",
             Self::RedirectsOff => "...falling back to redirect_dir=nofollow.",
             Self::MetacopyOff => "...falling back to metacopy=off.",
+            Self::IndexOff => "...falling back to index=off.",
+            Self::IndexWithoutUpper => {
+                "option \"index=on\" is useless in a non-upper mount, ignore"
+            }
+            Self::NoIndex(handles) => return no_index(f, *handles),
             Self::UuidOff => "...falling back to uuid=null.",
             Self::NotPermitted => {
                 "without trusted xattrs, directories of lower layers cannot be removed once they were changed, nor \
@@ -101,6 +113,22 @@ impl fmt::Display for Message {
             Self::UuidUnreadable(e) => return uuid(f, "get", e),
             Self::UuidUnwritable(e) => return uuid(f, "set", e),
         })
+    }
+}
+
+/// Says why there is no index.
+fn no_index(f: &mut fmt::Formatter<'_>, handles: Handles) -> fmt::Result {
+    const NO_HANDLES: &str = "does not support file handles";
+    const INDEX_OFF: &str = "falling back to index=off";
+    match handles {
+        Handles::All => Ok(()),
+        Handles::NotOfUpper => f.write_fmt(fmt!("upper fs {NO_HANDLES}, {INDEX_OFF}.")),
+        Handles::NotOfLower(number) => f.write_fmt(fmt!(
+            "fs of lower layer {number} {NO_HANDLES}, {INDEX_OFF},nfs_export=off."
+        )),
+        Handles::Ambiguous(number) => f.write_fmt(fmt!(
+            "conflicting uuid in non-single lower fs of lower layer {number}, {INDEX_OFF},nfs_export=off."
+        )),
     }
 }
 

@@ -5,6 +5,7 @@
 pub(super) mod capability;
 pub(super) mod fill;
 pub(super) mod given;
+mod index;
 pub(super) mod layers;
 pub(super) mod messages;
 pub(super) mod options;

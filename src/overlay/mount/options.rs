@@ -264,7 +264,7 @@ const OPTIONS: &[Entry] = options! {
     "nooverride_creds" (Form::Flag("off")) sets override_creds, shown: false, not yet: [];
     "redirect_dir" (Form::Value) sets redirect_dir, shown: true, not yet: [];
     "copy_up" (Form::Value) sets copy_up, shown: true, not yet: [];
-    "index" (Form::Value) sets index, shown: true, not yet: ["on"];
+    "index" (Form::Value) sets index, shown: true, not yet: [];
     "uuid" (Form::Value) sets uuid, shown: true, not yet: ["off"];
     "nfs_export" (Form::Value) sets nfs_export, shown: true, not yet: ["on"];
     "xino" (Form::Value) sets xino, shown: true, not yet: ["auto", "on"];
@@ -391,6 +391,8 @@ pub(crate) struct Parameters {
     pub(crate) redirect_always_follow: bool,
     /// Attributes are copied up without data.
     pub(crate) metacopy: bool,
+    /// The links of a lower file stay links of one file.
+    pub(crate) index: bool,
 }
 
 /// What is asked for.
@@ -420,6 +422,12 @@ impl Requested {
         }
         if parameters.metacopy {
             settings.metacopy = Setting {
+                value: Switch::On,
+                by: By::Parameter,
+            };
+        }
+        if parameters.index {
+            settings.index = Setting {
                 value: Switch::On,
                 by: By::Parameter,
             };
@@ -457,6 +465,7 @@ mod tests {
         redirect_dir: false,
         redirect_always_follow: false,
         metacopy: false,
+        index: false,
     };
 
     #[test]
@@ -525,8 +534,11 @@ mod tests {
                 .not_yet()
                 .map(|option| (option.name, option.value))
         };
-        assert_eq!(asks(b"index", Some(b"off")), None);
-        assert_eq!(asks(b"index", Some(b"on")), Some(("index", Some("on"))));
+        assert_eq!(asks(b"nfs_export", Some(b"off")), None);
+        assert_eq!(
+            asks(b"nfs_export", Some(b"on")),
+            Some(("nfs_export", Some("on")))
+        );
     }
 
     #[test]

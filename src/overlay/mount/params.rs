@@ -42,6 +42,7 @@ pub(crate) fn parameters() -> Parameters {
         redirect_dir: module::redirect_dir(),
         redirect_always_follow: module::redirect_always_follow(),
         metacopy: module::metacopy(),
+        index: module::index(),
     }
 }
 

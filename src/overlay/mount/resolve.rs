@@ -3,7 +3,7 @@
 //! What is in effect, of what is asked for and what the mounter and the layers can do. Pure.
 
 use super::{
-    capability::{Capabilities, Features, Identity, OwnMarks},
+    capability::{Capabilities, Features, Handles, Identity, OwnMarks, Upper},
     messages::{Message, Messages, Refusal},
     options::{Fsync, RedirectDir, Requested, Settings, Switch, Uuid, Verity},
 };
@@ -37,7 +37,12 @@ impl Effective {
     /// Whether an object that was copied up is bound to the lower object that it comes from: the lower layers
     /// may not be changed or replaced while they are not mounted then.
     pub(crate) fn needs_origins(&self) -> bool {
-        self.redirect_dir.value == RedirectDir::On
+        self.redirect_dir.value == RedirectDir::On || self.has_index()
+    }
+
+    /// Whether the links of a lower file stay links of one file when it is copied up.
+    pub(crate) fn has_index(&self) -> bool {
+        self.index.value == Switch::On
     }
 
     /// Whether attributes are copied up without data, and files without data are looked for below.
@@ -76,6 +81,7 @@ pub(crate) fn resolve(
         if let Some(features) = upper.features {
             upper_features(&mut settings, &features, &mut messages)?;
         }
+        index(&mut settings, &upper, can.handles, &mut messages);
         upper_uuid(&mut settings, upper.identity, &mut messages);
     }
     Ok((Effective(settings), messages))
@@ -83,6 +89,12 @@ pub(crate) fn resolve(
 
 /// What has no meaning, or another one, where nothing is written.
 fn without_upper(settings: &mut Settings, messages: &mut Messages) {
+    if settings.index.value == Switch::On {
+        if settings.index.is_asked_for() {
+            messages.push(Message::IndexWithoutUpper);
+        }
+        settings.index.value = Switch::Off;
+    }
     if settings.fsync.value == Fsync::Volatile {
         settings.fsync.value = Fsync::Auto;
         messages.push(Message::VolatileWithoutUpper);
@@ -183,6 +195,10 @@ fn upper_features(
             settings.metacopy.value = Switch::Off;
             messages.push(Message::MetacopyOff);
         }
+        if settings.index.value == Switch::On {
+            settings.index.value = Switch::Off;
+            messages.push(Message::IndexOff);
+        }
         if settings.uuid.value != Uuid::Null {
             settings.uuid.value = Uuid::Null;
             messages.push(Message::UuidOff);
@@ -198,6 +214,19 @@ fn upper_features(
         return Err(Refusal::RemoteUpper(*features));
     }
     Ok(())
+}
+
+/// An index names lower objects by their handles, and is written as upper is.
+fn index(settings: &mut Settings, upper: &Upper, handles: Handles, messages: &mut Messages) {
+    if settings.index.value == Switch::Off {
+        return;
+    }
+    if handles != Handles::All {
+        messages.push(Message::NoIndex(handles));
+    }
+    if handles != Handles::All || upper.features.is_none() {
+        settings.index.value = Switch::Off;
+    }
 }
 
 /// A new upper has got a UUID, an old one without stays so.
@@ -224,10 +253,7 @@ fn upper_uuid(settings: &mut Settings, identity: Identity, messages: &mut Messag
 #[kernel::macros::kunit_tests(rovl_resolve)]
 mod tests {
     use super::{
-        super::{
-            capability::Upper,
-            options::{CopyUp, Parameters},
-        },
+        super::options::{CopyUp, Parameters},
         *,
     };
     use kernel::prelude::*;
@@ -236,6 +262,7 @@ mod tests {
         redirect_dir: false,
         redirect_always_follow: false,
         metacopy: false,
+        index: false,
     };
 
     type Choice = (&'static str, Option<&'static str>);
@@ -300,6 +327,7 @@ mod tests {
         Capabilities {
             sysadmin: true,
             upper: Some(Upper { features, identity }),
+            handles: Handles::All,
         }
     }
 
@@ -390,8 +418,8 @@ mod tests {
         let refused = CHOICES
             .iter()
             .filter(|choice| outcome(&[**choice], &best).is_err());
-        // index, uuid=off, nfs_export, xino twice.
-        assert_eq!(refused.count(), 5);
+        // uuid=off, nfs_export, xino twice.
+        assert_eq!(refused.count(), 4);
         for choice in CHOICES {
             if let Err(refusal) = outcome(&[*choice], &best) {
                 assert!(matches!(refusal, Refusal::NotYet(_)));

@@ -41,7 +41,7 @@ const DIRTY: &[u8] = b"dirty";
 const INCOMPAT_LEVEL: u32 = 2;
 
 /// The names in a directory, without `.` and `..`.
-fn names(path: PathRef<'_>) -> Result<KVec<CBuf>> {
+pub(super) fn names(path: PathRef<'_>) -> Result<KVec<CBuf>> {
     let mut names = KVec::new();
     let dir = file::open_checked(path, false)?;
     readdir::read_all(&dir, |entry| {
@@ -54,7 +54,7 @@ fn names(path: PathRef<'_>) -> Result<KVec<CBuf>> {
 }
 
 /// Removes what an earlier mount left, two levels deep: nothing deeper was made by a union.
-fn clean(
+pub(super) fn clean(
     fc: &FsContext,
     writing: Writing<'_>,
     parent: &Dentry,
@@ -111,24 +111,30 @@ impl From<Error> for NoWork {
     }
 }
 
-/// Makes an empty work directory in `base`, without inherited mode bits or ACLs.
+/// Makes a directory without inherited mode bits or ACLs.
+pub(super) fn make_in(writing: Writing<'_>, creating: Creating<'_>) -> Result<Path> {
+    let made = creating.create(New::Node(Mode(Mode::DIR), 0))?;
+    let made = Path::new(writing.mnt(), made)?;
+    let path = writing.path(made.as_ref().dentry())?;
+    for kind in [AclType::Default, AclType::Access] {
+        match Acl::remove(path, kind) {
+            Err(e) if e != ENODATA && e != EOPNOTSUPP => return Err(e),
+            _ => {}
+        }
+    }
+    {
+        let lock = path.positive()?.lock();
+        Iattr::mode(Mode(Mode::DIR)).apply(path, &lock)?;
+    }
+    Ok(made)
+}
+
+/// Makes an empty work directory in `base`.
 fn make(fc: &FsContext, writing: Writing<'_>, base: &Dentry) -> Result<Path, NoWork> {
     for retried in [false, true] {
         let creating = Creating::start(writing, base, WORK)?;
         if creating.dentry().is_negative() {
-            let work = creating.create(New::Node(Mode(Mode::DIR), 0))?;
-            let work = Path::new(writing.mnt(), work)?;
-            let path = writing.path(work.as_ref().dentry())?;
-            for kind in [AclType::Default, AclType::Access] {
-                match Acl::remove(path, kind) {
-                    Err(e) if e != ENODATA && e != EOPNOTSUPP => return Err(e.into()),
-                    _ => {}
-                }
-            }
-            let lock = path.positive()?.lock();
-            Iattr::mode(Mode(Mode::DIR)).apply(path, &lock)?;
-            drop(lock);
-            return Ok(work);
+            return Ok(make_in(writing, creating)?);
         }
         if retried {
             break;

@@ -125,6 +125,7 @@ fn unnamed<'a>(
         upper,
         lower: lower.map_or(Lowers::Empty, Lowers::One),
         data,
+        is_indexed: false,
     };
     let inode = object.inode(sb, None)?;
     let flags = inode.revalidate_flags();

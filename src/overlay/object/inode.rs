@@ -10,7 +10,7 @@ use super::{
 use crate::{
     overlay::{
         dir::cache::DirCache,
-        layer::{marks, Layout},
+        layer::{index, marks, Layout},
         union::{Child, Dentry, Inode, NewInode, Overlay, Super},
     },
     vfs::{
@@ -186,6 +186,20 @@ impl Inode {
     #[inline]
     pub(crate) fn lower_path(&self) -> Option<PathRef<'_>> {
         Some(self.lowers().first()?.path())
+    }
+
+    /// Whether its object in upper is an entry of the index, too.
+    #[inline]
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.leaf().is_some_and(Leaf::is_indexed)
+    }
+
+    /// Whether it gets an entry of the index when it is copied up.
+    pub(crate) fn will_be_indexed(&self) -> bool {
+        let lower = self.lower_path().and_then(|path| path.dentry().inode());
+        self.leaf().is_some()
+            && self.upper().is_none()
+            && lower.is_some_and(|lower| self.fs().keeps_links(lower))
     }
 
     /// Whether the topmost of its lower objects has several names.
@@ -402,6 +416,13 @@ pub(crate) fn set_upper(
     Ok(())
 }
 
+/// Notes that the object that will be set as that in upper of the inode whose operation lock is held is an entry of the index.
+pub(crate) fn set_indexed(held: &OpGuard<'_, Overlay>) {
+    if let Data::Other(leaf) = held.inode().data() {
+        leaf.set_indexed();
+    }
+}
+
 /// Notes that the object in upper of the inode whose operation lock is held has its data now.
 pub(crate) fn set_whole(held: &OpGuard<'_, Overlay>) {
     if let Data::Other(leaf) = held.inode().data() {
@@ -418,6 +439,8 @@ pub(crate) struct Object<'a> {
     pub(crate) lower: Lowers<'a>,
     /// Of a file, where its data is.
     pub(crate) data: DataFound,
+    /// The one in upper is an entry of the index.
+    pub(crate) is_indexed: bool,
 }
 
 impl<'o> Object<'o> {
@@ -427,6 +450,7 @@ impl<'o> Object<'o> {
             upper: Some(upper),
             lower: Lowers::Empty,
             data: DataFound::default(),
+            is_indexed: false,
         }
     }
 
@@ -469,10 +493,14 @@ impl<'o> Object<'o> {
     /// By which of its objects an inode is hashed.
     fn identity(&self, fs: &Overlay) -> Result<Identity> {
         Ok(match (self.lower_inode()?, self.upper_inode()?) {
-            // Without upper nothing is copied up. The links of a lower file are copied up one by one, so
+            (Some(_), _) if self.is_indexed => Identity::Lower,
+            // Without upper nothing is copied up. Without an index the links of a lower file are copied up one by one, so
             // they must not share an inode.
-            (Some(lower), _)
-                if fs.upper().is_none() || lower.mode().is_dir() || lower.nlink() <= 1 =>
+            (Some(lower), upper)
+                if fs.upper().is_none()
+                    || lower.mode().is_dir()
+                    || lower.nlink() <= 1
+                    || (upper.is_none() && fs.keeps_links(lower)) =>
             {
                 Identity::Lower
             }
@@ -555,6 +583,11 @@ impl<'o> Object<'o> {
         new.set_nlink(match identity {
             _ if mode.is_dir() => 1,
             Identity::None => 1,
+            // The entry of the index is a link that has no name; names that lower layers alone have are none.
+            Identity::Lower if self.is_indexed => self
+                .lower_inode()?
+                .and_then(|lower| index::names(own, path, lower))
+                .unwrap_or(real.nlink()),
             Identity::Lower | Identity::Upper => real.nlink(),
         });
         let data = if mode.is_dir() {
@@ -575,7 +608,7 @@ impl<'o> Object<'o> {
                 cache: Once::new(),
             })
         } else {
-            Data::Other(Leaf::new(identity, self.data)?)
+            Data::Other(Leaf::new(identity, self.data, self.is_indexed)?)
         };
         new.set_data(data);
         new.copy_attr(real, path.idmap());

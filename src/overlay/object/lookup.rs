@@ -10,7 +10,7 @@ use super::{
 use crate::{
     overlay::{
         layer::{
-            handle, marks,
+            handle, index, marks,
             redirect::{self, Redirect, Trail},
             whiteout,
             xattr_names::Mark,
@@ -199,6 +199,10 @@ struct Found<'a> {
     hides: bool,
     xwhiteouts: bool,
     data: DataFound,
+    /// What upper has is an entry of the index.
+    is_indexed: bool,
+    /// Upper has it under no name but that.
+    by_index: bool,
 }
 
 fn refuse_feature(dentry: &Dentry) -> Error {
@@ -262,7 +266,53 @@ fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
     if let Some(origin) = origin {
         found.lower.push(origin, 0)?;
     }
+    if fs.index().is_some() && !search.merge.is_dir() {
+        found.look_in_index(child, fs)?;
+    }
     Ok(found)
+}
+
+impl<'a> Found<'a> {
+    /// Looks for what was found, which is no directory, in the index. Where upper does not have it under the name that was
+    /// looked up it may have it under another one: it is in upper then.
+    fn look_in_index(&mut self, child: Child<'_>, fs: &'a Overlay) -> Result {
+        let Some(lower) = self.lower.as_slice().first() else {
+            return Ok(());
+        };
+        let lower = lower.dentry().positive()?;
+        let (own, layer) = (fs.namespace(), fs.upper().ok_or(EIO)?);
+        if let (Some(upper), true) = (&self.upper, self.data.is_bare) {
+            // This one was found by its name.
+            let origin = handle::encode(lower, false)?;
+            match handle::holds(own, layer.path(upper)?, Mark::Origin, origin.as_bytes())? {
+                Some(true) => {}
+                Some(false) => {
+                    warn_limited!("failed to verify origin ({})\n", child.dentry());
+                    return Err(ESTALE);
+                }
+                None => return Ok(()),
+            }
+        }
+        let Some(entry) = index::of_lower(fs, self.upper.as_deref(), lower)? else {
+            return Ok(());
+        };
+        self.is_indexed = true;
+        if self.upper.is_some() {
+            return Ok(());
+        }
+        let path = layer.path(&entry)?;
+        let metacopy = marks::metacopy(own, path)?;
+        let is_redirected = redirect::read(own, path)?.is_some();
+        if (metacopy.is_some() && !fs.has_metacopy()) || (is_redirected && !fs.follows_redirects())
+        {
+            return Err(refuse_feature(child.dentry()));
+        }
+        self.data.is_bare = metacopy.is_some();
+        self.data.has_digest = metacopy.is_some_and(|metacopy| metacopy.has_digest);
+        self.upper = Some(entry);
+        self.by_index = true;
+        Ok(())
+    }
 }
 
 impl<'a> Search<'a> {
@@ -315,7 +365,7 @@ impl<'a> Search<'a> {
                 }
                 // A file without data is found with its origin.
                 if matches!(answer.step, Step::File | Step::Leaf) {
-                    origin = handle::find(fs, layer.path(&upper)?)?;
+                    origin = handle::find(&fs.layers, fs.namespace(), layer.path(&upper)?)?;
                 }
                 self.found.upper = Some(upper);
             }
@@ -435,7 +485,7 @@ fn record_origin(child: Child<'_>, fs: &Overlay, path: PathRef<'_>, lower: &vfs:
     if !fs.upper_has_xattrs() || marks::has_origin(fs.namespace(), path) {
         return Ok(());
     }
-    let value = handle::origin(lower.positive()?)?;
+    let value = handle::origin(fs, lower.positive()?)?;
     let write = path.mnt().want_write()?;
     let writing = write.writing();
     handle::record(fs, writing.path(path.dentry())?, value.as_bytes())?;
@@ -463,7 +513,7 @@ pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<'_, Overlay>> {
         if found.xwhiteouts {
             marks.set(NameMark::XWhiteouts);
         }
-        if found.upper.is_some() {
+        if found.upper.is_some() && !found.by_index {
             marks.set(NameMark::UpperAlias);
         }
         if !is_there {
@@ -473,6 +523,7 @@ pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<'_, Overlay>> {
             upper: found.upper,
             lower: found.lower,
             data: found.data,
+            is_indexed: found.is_indexed,
         };
         object.inode(sb, None).map(Some)
     })?;

@@ -40,13 +40,14 @@ pub(crate) fn stat_numbers(layout: Layout, is_dir: bool) -> (Dev, Ino) {
     }
 }
 
-/// Whether a copied-up file shows the number of its origin; `links` is the origin's link count.
-fn shows_origin(layout: Layout, is_dir: bool, links: u32) -> bool {
+/// Whether a copied-up file shows the number of its origin: one that keeps the origin's links, or of the origin's one name;
+/// `links` is the origin's link count.
+fn shows_origin(layout: Layout, is_dir: bool, keeps_links: bool, links: u32) -> bool {
     if is_dir {
         layout == Layout::OneFs
     } else {
         // The links of one lower file may have been copied up to several upper files.
-        links == 1
+        keeps_links || links == 1
     }
 }
 
@@ -63,7 +64,7 @@ pub(crate) fn of_origin(inode: &Inode, origin: PathRef<'_>, flags: u32) -> Resul
     let mut stat = Stat::zeroed();
     let wanted = statx::INO | if is_dir { 0 } else { statx::NLINK };
     cred::scope(fs.creds(), |_| origin.stat_into(&mut stat, wanted, flags))?;
-    let shown = shows_origin(fs.layout(), is_dir, stat.nlink());
+    let shown = shows_origin(fs.layout(), is_dir, inode.is_indexed(), stat.nlink());
     Ok(shown.then(|| stat.ino()))
 }
 
@@ -107,10 +108,12 @@ mod tests {
 
     #[test]
     fn origins() {
-        assert!(shows_origin(Layout::OneFs, false, 1));
-        assert!(!shows_origin(Layout::OneFs, false, 2));
-        assert!(shows_origin(Layout::OneFs, true, 5));
-        assert!(!shows_origin(Layout::SeveralFs, true, 5));
-        assert!(shows_origin(Layout::SeveralFs, false, 1));
+        assert!(shows_origin(Layout::OneFs, false, false, 1));
+        assert!(!shows_origin(Layout::OneFs, false, false, 2));
+        assert!(shows_origin(Layout::OneFs, false, true, 2));
+        assert!(shows_origin(Layout::OneFs, true, false, 5));
+        assert!(!shows_origin(Layout::SeveralFs, true, false, 5));
+        assert!(shows_origin(Layout::SeveralFs, false, false, 1));
+        assert!(shows_origin(Layout::SeveralFs, false, true, 2));
     }
 }

@@ -42,27 +42,32 @@ impl_flags!(
         Digest = 2,
         /// The data, which is elsewhere, was compared with that, or need not be.
         Verified = 4,
+        /// The object in upper is an entry of the index, too.
+        Indexed = 8,
     }
 );
 
 /// What anything but a directory has.
 pub(crate) struct Leaf {
     identity: Identity,
-    /// Changed while the operation lock is held: set before the object in upper is, if at all, and cleared once; but for
-    /// [`LeafFlag::Verified`].
+    /// Changed while the operation lock is held: set before the object in upper is, if at all, and cleared once, or never; but
+    /// for [`LeafFlag::Verified`].
     flags: Flags<LeafFlags>,
     /// Where its data is, if that is a data-only layer: none of the lower objects has it then.
     data: Option<KBox<InDataLayer>>,
 }
 
 impl Leaf {
-    /// What is hashed by `identity`, with the data that was found.
+    /// What is hashed by `identity`, with the data that was found; `is_indexed` where upper has it as an entry of the index.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new(identity: Identity, found: DataFound) -> Result<Self> {
+    pub(super) fn new(identity: Identity, found: DataFound, is_indexed: bool) -> Result<Self> {
         let flags = Flags::new();
+        if is_indexed {
+            flags.set(LeafFlag::Indexed);
+        }
         if found.is_bare {
             flags.set(LeafFlag::Bare);
         }
@@ -107,6 +112,17 @@ impl Leaf {
         }
         self.flags.clear(LeafFlag::Verified);
         self.flags.set(LeafFlag::Bare);
+    }
+
+    /// Whether the object in upper is an entry of the index, too.
+    #[inline]
+    pub(super) fn is_indexed(&self) -> bool {
+        self.flags.test(LeafFlag::Indexed)
+    }
+
+    /// Notes that what upper will have is one. The operation lock is held.
+    pub(super) fn set_indexed(&self) {
+        self.flags.set(LeafFlag::Indexed);
     }
 
     /// Whether the data, which is elsewhere, has a recorded digest.
