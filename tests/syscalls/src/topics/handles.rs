@@ -12,23 +12,23 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-const AT_HANDLE_FID: i32 = 0x200;
-const AT_HANDLE_CONNECTABLE: i32 = 2;
+pub(super) const AT_HANDLE_FID: i32 = 0x200;
+pub(super) const AT_HANDLE_CONNECTABLE: i32 = 2;
 /// The longest handle that name_to_handle_at() takes.
-const MAX: usize = 128;
+pub(super) const MAX: usize = 128;
 /// The type of overlayfs's handles.
 const OVL_FILEID_V1: i32 = 0xf8;
 /// `FILEID_INO64_GEN`: what a filesystem without handles has for an identifier.
 const INO64_GEN: i32 = 0x81;
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Fid {
-    kind: i32,
-    bytes: Vec<u8>,
+pub(super) struct Fid {
+    pub kind: i32,
+    pub bytes: Vec<u8>,
 }
 
 /// name_to_handle_at() with room for `size` bytes: what it returns, the length that it says, the handle.
-fn handle(p: &Path, flags: i32, size: usize) -> (Sys<()>, usize, Fid) {
+pub(super) fn handle(p: &Path, flags: i32, size: usize) -> (Sys<()>, usize, Fid) {
     let mut buf = [0u8; 8 + MAX];
     buf[..4].copy_from_slice(&(size as u32).to_ne_bytes());
     let mut mount = 0i32;
@@ -53,13 +53,13 @@ fn handle(p: &Path, flags: i32, size: usize) -> (Sys<()>, usize, Fid) {
     (r.map(|_| ()), len, fid)
 }
 
-fn fid(p: &Path) -> Sys<Fid> {
+pub(super) fn fid(p: &Path) -> Sys<Fid> {
     let (r, _, fid) = handle(p, AT_HANDLE_FID, MAX);
     r.map(|()| fid)
 }
 
 /// The handle that overlayfs makes of a layer's object.
-fn wrapped(real: &Path, upper: bool) -> Res<Fid> {
+pub(super) fn wrapped(real: &Path, upper: bool) -> Res<Fid> {
     let (r, _, real) = handle(real, 0, MAX);
     r?;
     let len = 21 + real.bytes.len();

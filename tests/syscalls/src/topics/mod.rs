@@ -10,6 +10,7 @@ mod cached;
 mod creds;
 mod data;
 mod exec;
+mod export;
 mod fileattr;
 mod firstfail;
 mod firstmap;
@@ -71,6 +72,7 @@ pub const ALL: &[(&str, &[Test])] = &[
     ("served", served::TESTS),
     ("notify", notify::TESTS),
     ("handles", handles::TESTS),
+    ("export", export::TESTS),
     ("cached", cached::TESTS),
     ("exec", exec::TESTS),
     ("limits", limits::TESTS),
