@@ -11,5 +11,6 @@ pub(super) mod messages;
 pub(super) mod options;
 pub(super) mod params;
 pub(super) mod resolve;
+mod resolve_tests;
 pub(super) mod show;
 pub(super) mod workdir;
