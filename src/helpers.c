@@ -62,8 +62,6 @@ static const struct kernel_param_ops rovl_off_ops = {
 
 module_param_cb(xino_auto, &rovl_off_ops, NULL, 0644);
 MODULE_PARM_DESC(xino_auto, "Default of xino; off");
-module_param_cb(nfs_export, &rovl_off_ops, NULL, 0644);
-MODULE_PARM_DESC(nfs_export, "Default of nfs_export; off");
 module_param_cb(check_copy_up, &rovl_off_ops, NULL, 0644);
 MODULE_PARM_DESC(check_copy_up, "Obsolete; does nothing");
 #else
@@ -87,6 +85,10 @@ static bool index = IS_ENABLED(CONFIG_OVERLAY_FS_INDEX);
 module_param(index, bool, 0644);
 MODULE_PARM_DESC(index, "Default of the mount option index");
 
+static bool nfs_export = IS_ENABLED(CONFIG_OVERLAY_FS_NFS_EXPORT);
+module_param(nfs_export, bool, 0644);
+MODULE_PARM_DESC(nfs_export, "Default of the mount option nfs_export");
+
 static unsigned short redirect_max = 256;
 module_param(redirect_max, ushort, 0644);
 MODULE_PARM_DESC(redirect_max, "Longest redirect that is a path, in bytes");
@@ -109,6 +111,11 @@ bool rovl_param_metacopy(void)
 bool rovl_param_index(void)
 {
 	return READ_ONCE(index);
+}
+
+bool rovl_param_nfs_export(void)
+{
+	return READ_ONCE(nfs_export);
 }
 
 unsigned short rovl_param_redirect_max(void)

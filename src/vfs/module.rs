@@ -26,6 +26,8 @@ parameters! {
     fn metacopy() -> bool = rovl_param_metacopy;
     /// Whether the links of a lower file stay links of one file where no mount option says so.
     fn index() -> bool = rovl_param_index;
+    /// Whether file handles can be opened where no mount option says so.
+    fn nfs_export() -> bool = rovl_param_nfs_export;
     /// The longest redirect that is a path, in bytes.
     fn redirect_max() -> u16 = rovl_param_redirect_max;
 }

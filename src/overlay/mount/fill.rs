@@ -7,7 +7,7 @@ use super::{
     given::Given,
     index::Names,
     layers::{Named, Opening},
-    messages::{refuse, say, Level, Messages},
+    messages::{refuse, say, Level, Message, Messages},
     options::{Requested, Uuid},
     params::Params,
     resolve::{resolve, Effective},
@@ -103,10 +103,15 @@ fn mount<'a>(
             features: None,
             ..upper
         });
+        let has_export = config.has_export();
         (config, _) = settle(fc, params, &can)?;
+        if has_export {
+            let message = Message::ExportWithoutIndex;
+            say(message.level(), fmt!("{message}"));
+        }
     }
     let known_errors = known_errors(fc, opening.layers(), &config)?;
-    set_attributes(&mut sb, opening.layers());
+    set_attributes(&mut sb, opening.layers(), &config);
     match config.namespace() {
         Namespace::Trusted => sb.set_xattrs::<(OwnHandler<false>, OtherHandler)>(),
         Namespace::User => sb.set_xattrs::<(OwnHandler<true>, OtherHandler)>(),
@@ -274,7 +279,7 @@ fn mark_volatile(fc: &FsContext, layers: &Layers) -> Result {
 }
 
 /// Sets what the super block takes from the layers.
-fn set_attributes(sb: &mut NewSuper<'_, Overlay>, layers: &Layers) {
+fn set_attributes(sb: &mut NewSuper<'_, Overlay>, layers: &Layers, config: &Effective) {
     if let Some(upper) = layers.upper() {
         let of_upper = upper.mnt().sb();
         if of_upper.is_nosec() {
@@ -288,7 +293,9 @@ fn set_attributes(sb: &mut NewSuper<'_, Overlay>, layers: &Layers) {
     if layers.work.is_none() {
         sb.set_flag(SbFlag::ReadOnly);
     }
-    if handle::all_decode(layers.mounts()) {
+    if config.has_export() {
+        sb.set_export(export::HANDLES);
+    } else if handle::all_decode(layers.mounts()) {
         sb.set_export(export::IDENTIFIERS);
     }
 }

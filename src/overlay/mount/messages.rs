@@ -5,7 +5,7 @@
 
 use super::{
     capability::{Features, Handles, OwnMarks},
-    options::{RedirectDir, Spelled, Values},
+    options::Spelled,
 };
 use crate::vfs::context::FsContext;
 use kernel::{
@@ -31,8 +31,14 @@ pub(crate) enum Message {
     VolatileWithoutUpper,
     /// `uuid=on` without upper.
     UuidWithoutUpper,
-    /// `metacopy` cannot be with this `redirect_dir`, which was asked for.
-    MetacopyDisabled(RedirectDir),
+    /// `metacopy` cannot be with this, which was asked for.
+    MetacopyDisabled(Spelled),
+    /// `nfs_export=on` cannot be with this, which was asked for.
+    ExportDisabled(Spelled),
+    /// `nfs_export=on` without upper, and redirects.
+    ExportWithRedirects,
+    /// `nfs_export=on`, and the index cannot be.
+    ExportWithoutIndex,
     /// Upper does not list the types of entries.
     NoTypes,
     /// Upper has no unnamed files.
@@ -69,6 +75,8 @@ impl Message {
             | Self::UuidWithoutUpper
             | Self::IndexWithoutUpper
             | Self::MetacopyDisabled(_)
+            | Self::ExportDisabled(_)
+            | Self::ExportWithRedirects
             | Self::NotPermitted => Level::Info,
             _ => Level::Warning,
         }
@@ -90,9 +98,17 @@ impl fmt::Display for Message {
             Self::UuidWithoutUpper => {
                 "option \"uuid=on\" requires an upper fs, falling back to uuid=null."
             }
-            Self::MetacopyDisabled(redirects) => {
-                let redirects = redirects.name();
-                return f.write_fmt(fmt!("disabling metacopy due to redirect_dir={redirects}"));
+            Self::MetacopyDisabled(by) => {
+                return f.write_fmt(fmt!("disabling metacopy due to {by}"));
+            }
+            Self::ExportDisabled(by) => {
+                return f.write_fmt(fmt!("disabling nfs_export due to {by}"));
+            }
+            Self::ExportWithRedirects => {
+                "NFS export requires \"redirect_dir=nofollow\" on non-upper mount, falling back to nfs_export=off."
+            }
+            Self::ExportWithoutIndex => {
+                "NFS export requires \"index=on\", falling back to nfs_export=off."
             }
             Self::NoTypes => "upper fs needs to support d_type.",
             Self::NoTmpfile => "upper fs does not support tmpfile.",

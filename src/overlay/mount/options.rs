@@ -192,7 +192,7 @@ pub(crate) struct Settings {
     pub(crate) index: Setting<Switch>,
     /// See [`Uuid`].
     pub(crate) uuid: Setting<Uuid>,
-    /// File handles can be decoded.
+    /// File handles can be opened.
     pub(crate) nfs_export: Setting<Switch>,
     /// See [`Xino`].
     pub(crate) xino: Setting<Xino>,
@@ -266,7 +266,7 @@ const OPTIONS: &[Entry] = options! {
     "copy_up" (Form::Value) sets copy_up, shown: true, not yet: [];
     "index" (Form::Value) sets index, shown: true, not yet: [];
     "uuid" (Form::Value) sets uuid, shown: true, not yet: ["off"];
-    "nfs_export" (Form::Value) sets nfs_export, shown: true, not yet: ["on"];
+    "nfs_export" (Form::Value) sets nfs_export, shown: true, not yet: [];
     "xino" (Form::Value) sets xino, shown: true, not yet: ["auto", "on"];
     "metacopy" (Form::Value) sets metacopy, shown: true, not yet: [];
     "volatile" (Form::Flag("volatile")) sets fsync, shown: false, not yet: [];
@@ -393,6 +393,8 @@ pub(crate) struct Parameters {
     pub(crate) metacopy: bool,
     /// The links of a lower file stay links of one file.
     pub(crate) index: bool,
+    /// File handles can be opened.
+    pub(crate) nfs_export: bool,
 }
 
 /// What is asked for.
@@ -420,17 +422,17 @@ impl Requested {
                 by: By::Parameter,
             };
         }
-        if parameters.metacopy {
-            settings.metacopy = Setting {
-                value: Switch::On,
-                by: By::Parameter,
-            };
-        }
-        if parameters.index {
-            settings.index = Setting {
-                value: Switch::On,
-                by: By::Parameter,
-            };
+        for (on, setting) in [
+            (parameters.metacopy, &mut settings.metacopy),
+            (parameters.index, &mut settings.index),
+            (parameters.nfs_export, &mut settings.nfs_export),
+        ] {
+            if on {
+                *setting = Setting {
+                    value: Switch::On,
+                    by: By::Parameter,
+                };
+            }
         }
         Self {
             settings,
@@ -466,6 +468,7 @@ mod tests {
         redirect_always_follow: false,
         metacopy: false,
         index: false,
+        nfs_export: false,
     };
 
     #[test]

@@ -43,6 +43,7 @@ pub(crate) fn parameters() -> Parameters {
         redirect_always_follow: module::redirect_always_follow(),
         metacopy: module::metacopy(),
         index: module::index(),
+        nfs_export: module::nfs_export(),
     }
 }
 

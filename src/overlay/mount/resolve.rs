@@ -5,7 +5,7 @@
 use super::{
     capability::{Capabilities, Features, Handles, Identity, OwnMarks, Upper},
     messages::{Message, Messages, Refusal},
-    options::{Fsync, RedirectDir, Requested, Settings, Switch, Uuid, Verity},
+    options::{By, Fsync, RedirectDir, Requested, Settings, Switch, Uuid, Verity},
 };
 use crate::overlay::layer::xattr_names::Namespace;
 use core::ops::Deref;
@@ -37,7 +37,12 @@ impl Effective {
     /// Whether an object that was copied up is bound to the lower object that it comes from: the lower layers
     /// may not be changed or replaced while they are not mounted then.
     pub(crate) fn needs_origins(&self) -> bool {
-        self.redirect_dir.value == RedirectDir::On || self.has_index()
+        self.redirect_dir.value == RedirectDir::On || self.has_index() || self.has_export()
+    }
+
+    /// Whether file handles can be opened.
+    pub(crate) fn has_export(&self) -> bool {
+        self.nfs_export.value == Switch::On
     }
 
     /// Whether the links of a lower file stay links of one file when it is copied up.
@@ -72,6 +77,7 @@ pub(crate) fn resolve(
         without_upper(&mut settings, &mut messages);
     }
     metacopy(&mut settings, &mut messages)?;
+    nfs_export(&mut settings, can.upper.is_some(), &mut messages)?;
     match settings.namespace() {
         Namespace::User => user_marks(&mut settings)?,
         Namespace::Trusted if !can.sysadmin => mounter(requested, &settings)?,
@@ -84,6 +90,7 @@ pub(crate) fn resolve(
         index(&mut settings, &upper, can.handles, &mut messages);
         upper_uuid(&mut settings, upper.identity, &mut messages);
     }
+    opened_handles(&mut settings, can, &mut messages);
     Ok((Effective(settings), messages))
 }
 
@@ -92,6 +99,8 @@ fn without_upper(settings: &mut Settings, messages: &mut Messages) {
     if settings.index.value == Switch::On {
         if settings.index.is_asked_for() {
             messages.push(Message::IndexWithoutUpper);
+            // It is not as if it had been asked to be off.
+            settings.index.by = By::Default;
         }
         settings.index.value = Switch::Off;
     }
@@ -124,10 +133,66 @@ fn metacopy(settings: &mut Settings, messages: &mut Messages) -> Result<(), Refu
         }
         (false, true) => {
             settings.metacopy.value = Switch::Off;
-            messages.push(Message::MetacopyDisabled(redirects.value));
+            messages.push(Message::MetacopyDisabled(settings.spelled("redirect_dir")));
         }
         (_, false) => settings.redirect_dir.value = RedirectDir::On,
     }
+    Ok(())
+}
+
+/// A handle of a lower object leads to its copy by the index; where nothing is copied, to where its name is, if that is the
+/// same in all layers. None leads to data that is elsewhere.
+fn nfs_export(
+    settings: &mut Settings,
+    has_upper: bool,
+    messages: &mut Messages,
+) -> Result<(), Refusal> {
+    let (export, index, metacopy) = (settings.nfs_export, settings.index, settings.metacopy);
+    if export.value == Switch::Off {
+        return Ok(());
+    }
+    if index.value == Switch::Off {
+        if !has_upper && settings.redirect_dir.value != RedirectDir::NoFollow {
+            settings.nfs_export.value = Switch::Off;
+            messages.push(Message::ExportWithRedirects);
+            return Ok(());
+        }
+        match (export.is_asked_for(), index.is_asked_for()) {
+            (true, true) => {
+                return Err(Refusal::Conflict(
+                    settings.spelled("nfs_export"),
+                    settings.spelled("index"),
+                ))
+            }
+            (false, true) => {
+                settings.nfs_export.value = Switch::Off;
+                messages.push(Message::ExportDisabled(settings.spelled("index")));
+                return Ok(());
+            }
+            (_, false) if has_upper => settings.index.value = Switch::On,
+            (_, false) => {}
+        }
+    }
+    if metacopy.value == Switch::Off {
+        return Ok(());
+    }
+    let why = match (metacopy.is_asked_for(), settings.verity.value) {
+        (true, _) if export.is_asked_for() => {
+            return Err(Refusal::Conflict(
+                settings.spelled("nfs_export"),
+                settings.spelled("metacopy"),
+            ))
+        }
+        (true, _) => "metacopy",
+        (false, Verity::On | Verity::Require) => "verity",
+        (false, Verity::Off) => {
+            settings.metacopy.value = Switch::Off;
+            messages.push(Message::MetacopyDisabled(settings.spelled("nfs_export")));
+            return Ok(());
+        }
+    };
+    settings.nfs_export.value = Switch::Off;
+    messages.push(Message::ExportDisabled(settings.spelled(why)));
     Ok(())
 }
 
@@ -227,6 +292,21 @@ fn index(settings: &mut Settings, upper: &Upper, handles: Handles, messages: &mu
     if handles != Handles::All || upper.features.is_none() {
         settings.index.value = Switch::Off;
     }
+}
+
+/// What handles can be opened with.
+fn opened_handles(settings: &mut Settings, can: &Capabilities, messages: &mut Messages) {
+    if settings.nfs_export.value == Switch::Off {
+        return;
+    }
+    let reason = match &can.upper {
+        None if can.handles == Handles::All => return,
+        None => Message::NoIndex(can.handles),
+        Some(_) if settings.index.value == Switch::On => return,
+        Some(_) => Message::ExportWithoutIndex,
+    };
+    settings.nfs_export.value = Switch::Off;
+    messages.push(reason);
 }
 
 /// A new upper has got a UUID, an old one without stays so.

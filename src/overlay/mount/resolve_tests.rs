@@ -20,6 +20,7 @@ mod tests {
         redirect_always_follow: false,
         metacopy: false,
         index: false,
+        nfs_export: false,
     };
 
     type Choice = (&'static str, Option<&'static str>);
@@ -69,6 +70,11 @@ mod tests {
         (("metacopy", Some("on")), ("redirect_dir", Some("follow"))),
         (("metacopy", Some("on")), ("redirect_dir", Some("nofollow"))),
         (("metacopy", Some("on")), ("redirect_dir", Some("on"))),
+        (("nfs_export", Some("on")), ("index", Some("off"))),
+        (("nfs_export", Some("on")), ("index", Some("on"))),
+        (("nfs_export", Some("on")), ("metacopy", Some("on"))),
+        (("nfs_export", Some("on")), ("redirect_dir", Some("follow"))),
+        (("nfs_export", Some("on")), ("redirect_dir", Some("on"))),
     ];
 
     const WHOLE: Features = Features {
@@ -175,8 +181,8 @@ mod tests {
         let refused = CHOICES
             .iter()
             .filter(|choice| outcome(&[**choice], &best).is_err());
-        // uuid=off, nfs_export, xino twice.
-        assert_eq!(refused.count(), 4);
+        // uuid=off, xino twice.
+        assert_eq!(refused.count(), 3);
         for choice in CHOICES {
             if let Err(refusal) = outcome(&[*choice], &best) {
                 assert!(matches!(refusal, Refusal::NotYet(_)));
