@@ -74,13 +74,15 @@ fn mount<'a>(
     creds: ARef<Credential>,
 ) -> Result<Rooted<'a, Overlay>> {
     let mut can = Capabilities::best(cred::is_sysadmin(), params.upper.is_some());
-    settle(fc, params, &can)?;
+    let (most, _) = settle(fc, params, &can)?;
     check_directories(fc, params)?;
     let mut opening = Opening::new(fc, sb.sb().dev(), sb.claims());
     let below = params.lower.len() + params.data.len();
+    opening.expect(&most);
     opening.reserve(params.upper.is_some(), below)?;
     can.upper = open_upper(&mut opening, params)?;
     let (most, _) = settle(fc, params, &can)?;
+    opening.expect(&most);
     let lower = Iterator::chain(params.lower.iter(), &params.data);
     sb.set_stack_depth(opening.depth(Iterator::chain(params.upper.iter(), lower))?);
     opening.open_lower(&params.lower, &params.data)?;

@@ -97,6 +97,8 @@ pub(crate) struct Opening<'a> {
     name_len: i64,
     /// They fold case, all alike.
     folds: bool,
+    /// No other mount may write to them: there will be an index, which must know of all changes.
+    exclusive: bool,
 }
 
 impl<'a> Opening<'a> {
@@ -110,7 +112,13 @@ impl<'a> Opening<'a> {
             mounts: LayerMounts::default(),
             name_len: 0,
             folds: false,
+            exclusive: false,
         }
+    }
+
+    /// Whether a layer that another mount writes to is refused; with the rest as `config` has it so far.
+    pub(crate) fn expect(&mut self, config: &Effective) {
+        self.exclusive = config.has_index();
     }
 
     /// Makes room for upper with its work directory, if there is to be one, and for `lower` layers below; `ENOMEM`.
@@ -300,7 +308,7 @@ impl<'a> Opening<'a> {
         let dentry = named.path.as_ref().dentry();
         self.add_root(dentry, "lowerdir")?;
         if dentry.positive()?.is_inuse() {
-            self.report_in_use(dentry, "lowerdir");
+            self.lower_in_use(dentry, "lowerdir")?;
         }
         let mnt = self.clone_mount(named, true, "lowerpath")?;
         self.mounts.push_lower(mnt)
@@ -359,7 +367,7 @@ impl<'a> Opening<'a> {
             }
             if parent.positive()?.is_inuse() {
                 if is_lower {
-                    self.report_in_use(&parent, what);
+                    self.lower_in_use(&parent, what)?;
                 } else {
                     self.refuse_in_use(&parent, what)?;
                 }
@@ -469,10 +477,21 @@ impl Opening<'_> {
         say(Level::Warning, fmt!("{what} {IN_USE}{holder}, {EFFECT}."));
     }
 
+    /// Says so of a lower layer, or of a directory above it, which is refused where there will be an index.
+    fn lower_in_use(&self, dentry: &vfs::Dentry, what: &str) -> Result {
+        match self.exclusive {
+            true => self.refuse_in_use(dentry, what),
+            false => {
+                self.report_in_use(dentry, what);
+                Ok(())
+            }
+        }
+    }
+
     /// Refuses a directory that another mount uses. The drop-in does as overlayfs does without an
     /// index: container engines that leak mounts rely on a warning being all.
     fn refuse_in_use(&self, dentry: &vfs::Dentry, what: &str) -> Result {
-        if cfg!(drop_in) {
+        if cfg!(drop_in) && !self.exclusive {
             self.report_in_use(dentry, what);
             return Ok(());
         }

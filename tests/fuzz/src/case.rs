@@ -53,6 +53,9 @@ pub struct Case {
     /// Mounted with `metacopy=on`, which needs redirects; with `off` otherwise.
     #[serde(default)]
     pub metacopy: bool,
+    /// Mounted with `index=on`; with `off` otherwise.
+    #[serde(default)]
+    pub index: bool,
     /// Mounted with `verity=on`.
     #[serde(default)]
     pub verity: bool,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// A line of the file.
 struct Rule {
-    /// All of these have to hold: `lazy`, `split`, `hostile`, `metacopy`, the name of upper's filesystem.
+    /// All of these have to hold: `lazy`, `split`, `hostile`, `metacopy`, `index`, the name of upper's filesystem.
     when: Vec<String>,
     /// An operation, `merged` or `upper`; `*` is any.
     place: String,
@@ -68,6 +68,7 @@ impl Differences {
             "split" => case.split,
             "hostile" => case.hostile,
             "metacopy" => case.metacopy,
+            "index" => case.index,
             fs => case.upper_fs == fs,
         };
         let rules = self

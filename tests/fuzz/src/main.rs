@@ -87,6 +87,7 @@ fn steps(mnt: String) -> Result<()> {
         redirects: false,
         userxattr: false,
         metacopy: false,
+        index: false,
         verity: false,
         volatile: false,
         root_mode: 0o755,

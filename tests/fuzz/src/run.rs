@@ -82,17 +82,18 @@ pub fn type_of(name: &str, case: &Case) -> Type {
     let redirects = if case.redirects { "on" } else { "nofollow" };
     let metacopy = if case.metacopy { "on" } else { "off" };
     let user = if case.userxattr { ",userxattr" } else { "" };
+    let index = if case.index { "on" } else { "off" };
     let verity = if case.verity { ",verity=on" } else { "" };
     let volatile = if case.volatile { ",volatile" } else { "" };
     let other = match name {
         "rovl" if case.copy_up_open => ",copy_up=open",
-        "overlay" => ",index=off,nfs_export=off,xino=off",
+        "overlay" => ",nfs_export=off,xino=off",
         _ => "",
     };
     Type {
         name: name.to_owned(),
         options: format!(
-            ",redirect_dir={redirects},metacopy={metacopy}{verity}{user}{volatile}{other}"
+            ",redirect_dir={redirects},metacopy={metacopy},index={index}{verity}{user}{volatile}{other}"
         ),
     }
 }

@@ -110,11 +110,12 @@ impl Shrink<'_> {
     }
 
     fn simplify(&mut self) -> Result<()> {
-        let changes: [fn(&mut Case); 12] = [
+        let changes: [fn(&mut Case); 13] = [
             |c| c.data.clear(),
             |c| c.verity = false,
             |c| c.split = false,
             |c| c.volatile = false,
+            |c| c.index = false,
             |c| c.metacopy = false,
             |c| (c.redirects, c.metacopy) = (false, false),
             |c| {

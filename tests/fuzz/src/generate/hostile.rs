@@ -22,6 +22,47 @@ impl Gen {
         case.work = self.work();
     }
 
+    /// Puts entries into the index that are none, or are of nothing.
+    pub fn spoil_index(&mut self, work: &mut Vec<Entry>) {
+        if !work.iter().any(|e| e.path == "index") {
+            work.push(Entry::plain("index", What::Dir, 0));
+        }
+        let is_dir = |e: &Entry| e.path == "index" && matches!(e.what, What::Dir);
+        if !work.iter().any(is_dir) {
+            return;
+        }
+        for number in 0..self.rng.random_range(0..4) {
+            let origin = self.origin();
+            let mut name: String = origin.iter().map(|b| format!("{b:02x}")).collect();
+            if self.chance(10) {
+                name.truncate(self.rng.random_range(0..name.len()) & !1);
+            }
+            if self.chance(30) || name.is_empty() {
+                name = format!("#{number}");
+            }
+            let what = match self.rng.random_range(0..6) {
+                0 => What::Dir,
+                1 => What::Whiteout,
+                2 => What::Symlink { target: "a".into() },
+                _ => What::File {
+                    size: 5,
+                    pieces: Vec::new(),
+                },
+            };
+            let mut entry = Entry::plain(format!("index/{name}"), what, 0o644);
+            if matches!(entry.what, What::File { .. }) && self.chance(85) {
+                let other = self.origin();
+                let value = if self.chance(80) { origin } else { other };
+                let mark = |name: &str, value| (format!("trusted.overlay.{name}"), value);
+                entry.xattrs.push(mark("origin", text(&value)));
+                entry.xattrs.push(mark("nlink", self.own_value("nlink")));
+            }
+            if !work.iter().any(|e| e.path == entry.path) {
+                work.push(entry);
+            }
+        }
+    }
+
     fn spoil_layer(&mut self, layer: &mut Vec<Entry>) {
         for e in layer.iter_mut() {
             if self.chance(45)

@@ -72,6 +72,7 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         redirects: false,
         userxattr: false,
         metacopy: false,
+        index: false,
         verity: false,
         volatile: false,
         root_mode: g.pick(&[0o755, 0o777, 0o777, 0o1777]),
@@ -98,6 +99,11 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         g.take_data_away(&mut case);
     }
     case.verity = (case.metacopy || !case.data.is_empty()) && g.chance(20);
+    // With user.* marks overlayfs cannot copy a symlink with several names up.
+    case.index = !case.userxattr && g.chance(30);
+    if case.hostile && case.index {
+        g.spoil_index(&mut case.work);
+    }
     case
 }
 
