@@ -253,11 +253,19 @@ impl Overlay {
         Some(index.as_ref().dentry())
     }
 
-    /// Whether the names of the lower non-directory `lower` stay links of one file when one of them is copied up.
-    pub(crate) fn keeps_links(&self, lower: &vfs::Inode) -> bool {
+    /// Whether the lower object `lower` gets an entry of the index when it is copied up: what has several names, which stay
+    /// links of one file; with handles that can be opened all, for the handle of the lower object leads to its copy.
+    pub(crate) fn indexes(&self, lower: &vfs::Inode) -> bool {
+        let mode = lower.mode();
         self.index().is_some()
-            && lower.nlink() > 1
-            && marks::can_be_on(self.namespace(), lower.mode())
+            && (self.has_export() || (lower.nlink() > 1 && !mode.is_dir()))
+            && marks::can_be_on(self.namespace(), mode)
+    }
+
+    /// Whether file handles can be opened.
+    #[inline]
+    pub(crate) fn has_export(&self) -> bool {
+        self.config.has_export()
     }
 
     /// Whether `dentry` is the root of a layer, or the upper or work directory.

@@ -143,9 +143,18 @@ fn copy_up_want(dentry: &Dentry, want: Want) -> Result {
     Ok(())
 }
 
+/// Whether `dentry` was found by a handle, and has no name.
+fn is_unnamed(dentry: &Dentry) -> bool {
+    dentry.is_disconnected() && !dentry.is_dir()
+}
+
 /// Copies up the topmost ancestor that is not in upper yet, and so on, down to `dentry` itself.
 fn copy_up_hashed(dentry: &Dentry, want: Want) -> Result {
     while !is_done(dentry, want) {
+        if is_unnamed(dentry) {
+            let root = dentry.own_sb().root()?;
+            return cred::scope(dentry.fs().creds(), |_| copy_up_one(root, dentry, want));
+        }
         let mut next: Ref<'_, Dentry> = dentry.into();
         let mut parent = next.up();
         while parent.own_positive()?.upper().is_none() {
@@ -170,6 +179,8 @@ fn copy_up_hashed(dentry: &Dentry, want: Want) -> Result {
 enum Place<'a> {
     /// To its name in this directory.
     Name(Dir<'a>),
+    /// To the index alone: it was found by a handle, and gets a name when somebody looks that up.
+    Index,
     /// To no name: it was removed while the file was open.
     Nowhere,
     /// To where it is: upper has it under this name.
@@ -278,6 +289,7 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         (Some(dir), true) => Some(Index::of(dir, source.lower)?),
         _ => None,
     };
+    let is_dir = inode.mode().is_dir();
     // One copy-up of an object at a time; others wait and find it done.
     let held = inode.lock_op_killable()?;
     if is_done(dentry, want) {
@@ -285,6 +297,8 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
     }
     let place = if is_done(dentry, Want::Attributes) {
         Place::There
+    } else if is_unnamed(dentry) {
+        Place::Index
     } else if !dentry.marks().test(NameMark::Removed) {
         if dentry.is_unhashed() {
             // Not the dentry of its name any more.
@@ -317,8 +331,13 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
         work,
         place,
         // What has lost all its names without has no need of one.
-        index: index.filter(|_| inode.upper().is_none() && matches!(place, Place::Name(_))),
+        index: index.filter(|_| {
+            inode.upper().is_none() && matches!(place, Place::Name(_) | Place::Index)
+        }),
     };
+    if matches!(place, Place::Index) && plan.index.is_none() {
+        return Err(EIO);
+    }
     let staged = match inode.upper_path() {
         Some(upper) => {
             // Two names are one lower file, and this is the second.
@@ -336,11 +355,20 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
             let section = access.start_write();
             copied.fill(section.writing())?.publish()?;
         }
-        if plan.index.is_some() {
-            plan.link_up(inode.expect_upper()?.dentry(), true)?;
+        let upper = inode.expect_upper()?.dentry();
+        match &plan.index {
+            Some(index) if is_dir => {
+                let section = access.start_write();
+                index::add_dir(fs, section.writing(), &index.name, upper)?;
+                inode::set_indexed(&held);
+            }
+            Some(_) => plan.link_up(upper, true)?,
+            None => {}
         }
     }
-    dentry.marks().set(NameMark::UpperAlias);
+    if !matches!(place, Place::Index) {
+        dentry.marks().set(NameMark::UpperAlias);
+    }
     if let Some(upper) = inode.upper() {
         dentry.change_revalidate(0, upper.revalidate_flags());
     }
@@ -358,7 +386,8 @@ struct Planned<'a> {
     access: &'a MountAccess<'a>,
     work: &'a vfs::Dentry,
     place: Place<'a>,
-    /// Where it goes before it gets its name, to be found by the others that the lower object has.
+    /// Where anything but a directory goes before it gets its name, to be found by the others that the lower object has, and by
+    /// handles; a directory is at its name before handles lead there.
     index: Option<Index<'a>>,
 }
 
@@ -417,6 +446,13 @@ impl<'a> Planned<'a> {
         self.source.stat.mode().is_reg()
     }
 
+    /// The place in the index where the object itself goes.
+    fn place_in_index(&self) -> Option<&Index<'a>> {
+        self.index
+            .as_ref()
+            .filter(|_| !self.source.stat.mode().is_dir())
+    }
+
     /// Whether the copy is left without data.
     fn is_bare(&self) -> bool {
         // Where a digest is required, data without one must not be left.
@@ -456,7 +492,7 @@ impl<'a> Planned<'a> {
 
     /// Creates the empty object.
     fn stage(&'a self) -> Result<Staged<'a>> {
-        if let (Place::Name(parent), None) = (self.place, &self.index) {
+        if let (Place::Name(parent), None) = (self.place, self.place_in_index()) {
             let section = self.access.start_write();
             parent.set_impure(section.writing())?;
         }
@@ -500,11 +536,13 @@ impl<'a> Planned<'a> {
     /// Gives what is in upper under another name, or in the index, this one, too. What says how many names it has `is_stable`
     /// where it was just made.
     fn link_up(&self, upper: &vfs::Dentry, is_stable: bool) -> Result {
-        let Place::Name(parent) = self.place else {
-            return Ok(());
-        };
         let section = self.access.start_write();
         let writing = section.writing();
+        let parent = match self.place {
+            Place::Name(parent) => parent,
+            Place::Index => return links::record(self.held, writing),
+            Place::Nowhere | Place::There => return Ok(()),
+        };
         parent.set_impure(writing)?;
         let is_indexed = self.source.inode.is_indexed();
         if is_indexed && !is_stable {
@@ -636,7 +674,7 @@ impl Filled<'_> {
         if let Some(flags) = &source.flags {
             set_file_flags(source.inode, flags, to)?;
         }
-        if let Some(index) = &self.plan.index {
+        if let Some(index) = self.plan.place_in_index() {
             let value = index.origin.as_bytes();
             marks::set_own(self.plan.fs, to, Mark::Origin, value, Err(EOPNOTSUPP))?;
             links::record_stable(self.plan.held, to)?;
@@ -666,18 +704,17 @@ impl Filled<'_> {
             return Ok(());
         }
         let copy = plan.copy();
-        let Place::Name(parent) = plan.place else {
-            // Like any file that is removed while it is open. The work directory's entry removes itself.
-            inode::set_upper(plan.held, self.path()?.dentry().get(), copy)?;
-            // A name that is the same lower file has not lost it.
-            plan.held.unhash();
-            return Ok(());
-        };
-        let dir = self.writing.path(parent.expect_upper()?.dentry())?;
         let snapshot = NameSnapshot::take(plan.dentry);
-        let (to, name) = match &plan.index {
-            Some(index) => (index.dir, index.name.as_bytes()),
-            None => (dir.dentry(), snapshot.as_bytes()),
+        let (to, name) = match (plan.place_in_index(), &plan.place) {
+            (Some(index), _) => (index.dir, index.name.as_bytes()),
+            (None, Place::Name(parent)) => (parent.expect_upper()?.dentry(), snapshot.as_bytes()),
+            (None, _) => {
+                // Like any file that is removed while it is open. The work directory's entry removes itself.
+                inode::set_upper(plan.held, self.path()?.dentry().get(), copy)?;
+                // A name that is the same lower file has not lost it.
+                plan.held.unhash();
+                return Ok(());
+            }
         };
         let upper = match self.object {
             // The linked dentry counts, not that of the unnamed file: it has name and parent.
@@ -700,10 +737,10 @@ impl Filled<'_> {
         if let Some(copied) = plan.source.inode.as_dir() {
             copied.flags().set(DirFlag::Whiteouts);
         }
-        match &plan.index {
+        match plan.place_in_index() {
             None => {
                 inode::set_upper(plan.held, upper, copy)?;
-                plan.restore_times(dir);
+                plan.restore_times(self.writing.path(to)?);
             }
             Some(_) => {
                 inode::set_indexed(plan.held);

@@ -22,7 +22,7 @@ use crate::{
 use kernel::prelude::*;
 
 /// Before `dentry` is removed or replaced: what has names in lower layers that stay is copied up, for the copy alone can tell that
-/// this one is gone.
+/// this one is gone; so is what has handles, for an entry of the index tells that there is nothing any more to be opened.
 ///
 /// # Errors
 ///
@@ -42,7 +42,7 @@ pub(super) fn before_covering(dentry: &Dentry) -> Result {
 /// Those of setting an attribute.
 pub(super) fn record(held: &OpGuard<'_, Overlay>, writing: Writing<'_>) -> Result {
     let inode = held.inode();
-    if !inode.is_indexed() {
+    if !inode.is_indexed() || inode.mode().is_dir() {
         return Ok(());
     }
     let upper = writing.path(inode.expect_upper()?.dentry())?;
@@ -58,7 +58,7 @@ pub(super) fn record_stable(held: &OpGuard<'_, Overlay>, upper: WritePath<'_>) -
     index::record_names(inode.fs(), upper, inode.nlink(), names)
 }
 
-/// After a name was removed: with the last one the entry of the index goes. Best effort: what is left is cleaned at the next mount.
+/// After a name was removed: with the last one the entry of the index goes, or what says so takes its place. Best effort: what is left is cleaned at the next mount.
 pub(super) fn removed(held: &OpGuard<'_, Overlay>, writing: Writing<'_>) {
     let inode = held.inode();
     if !inode.is_indexed() || inode.nlink() != 0 {
@@ -78,7 +78,7 @@ fn remove_entry(held: &OpGuard<'_, Overlay>, writing: Writing<'_>) -> Result {
     let inode = held.inode();
     let upper = inode.expect_upper()?.dentry();
     let links = upper.positive()?.nlink();
-    if links > 1 {
+    if links > 1 && !inode.mode().is_dir() {
         // A lower layer has got names since. Those that are in upper are there still.
         warn_limited!("cleanup linked index ({upper}, nlink={links})\n");
         held.set_nlink(links - 1);

@@ -42,6 +42,12 @@ pub(crate) fn lost_name(dentry: &Dentry, held: &OpGuard<'_, Overlay>, writing: W
     links::removed(held, writing);
 }
 
+/// Notes that the directory whose inode is held is removed.
+pub(crate) fn lost_dir(held: &OpGuard<'_, Overlay>, writing: Writing<'_>) {
+    held.clear_nlink();
+    links::removed(held, writing);
+}
+
 /// Removes a name.
 pub(crate) fn remove(child: Child<'_>, is_dir: bool) -> Result {
     let fs = child.fs();
@@ -60,7 +66,7 @@ pub(crate) fn remove(child: Child<'_>, is_dir: bool) -> Result {
             links::record(&held, write.writing())?;
             remove_from_upper(write.writing(), child, inode, lower, &whiteouts)?;
             if is_dir {
-                held.clear_nlink();
+                lost_dir(&held, write.writing());
             } else {
                 lost_name(child.dentry(), &held, write.writing());
             }

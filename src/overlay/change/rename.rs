@@ -5,7 +5,7 @@
 use crate::overlay::{
     change::{
         copy_up, links,
-        remove::{clear_empty, is_upper_of, lost_name},
+        remove::{clear_empty, is_upper_of, lost_dir, lost_name},
     },
     dir::merge,
     layer::{
@@ -200,7 +200,7 @@ impl Plan<'_> {
         }
         if let Some(held) = held {
             if held.inode().mode().is_dir() {
-                held.clear_nlink();
+                lost_dir(held, writing);
             } else {
                 lost_name(new.dentry(), held, writing);
             }

@@ -291,43 +291,108 @@ pub(crate) const KIND: u8 = 0xf8;
 /// That of older kernels (`OVL_FILEID_V0`): nothing is in front of the value, and as much behind it.
 const KIND_UNPADDED: u8 = 0xfb;
 
-/// A handle of the union's own that a client sent.
-pub(crate) struct Own<'a> {
-    value: &'a [u8],
-    origin: Origin<'a>,
-}
+/// A handle to look for an object of a layer by.
+pub(crate) struct Wanted<'a>(Origin<'a>);
 
-impl<'a> Own<'a> {
-    /// What `bytes`, of type `kind`, say; `EINVAL` where they are of no form that is known here.
-    pub(crate) fn parse(kind: i32, bytes: &'a [u8]) -> Result<Self> {
+impl<'a> Wanted<'a> {
+    /// That in one of the union's own, `bytes` of type `kind`, which a client sent; `EINVAL` where they are of no form that is
+    /// known here.
+    pub(crate) fn by_client(kind: i32, bytes: &'a [u8]) -> Result<Self> {
         let value = match u8::try_from(kind) {
             Ok(KIND) => bytes.get(PADDING..),
-            Ok(KIND_UNPADDED) => bytes
-                .len()
-                .checked_sub(PADDING)
-                .and_then(|len| bytes.get(..len)),
+            Ok(KIND_UNPADDED) => {
+                let len = bytes.len().checked_sub(PADDING);
+                len.and_then(|len| bytes.get(..len))
+            }
             _ => None,
         };
-        let value = value.ok_or(EINVAL)?;
-        let origin = parse(value).map_err(|_| EINVAL)?;
-        let value = value.get(..HEADER + origin.handle.len()).ok_or(EINVAL)?;
-        Ok(Self { value, origin })
+        let origin = parse(value.ok_or(EINVAL)?);
+        origin.map(Self).map_err(|_| EINVAL)
     }
 
     /// Whether it is that of an object in upper.
     pub(crate) fn is_upper(&self) -> bool {
-        self.origin.upper
+        self.0.upper
     }
 
-    /// Finds the lower object; it need not have a name, nor be in the layer: all objects of a filesystem have handles.
-    pub(crate) fn in_lower<'b>(&self, fs: &'b Overlay) -> Result<Option<InLayer<'b>>> {
-        in_lower(&fs.layers, &self.origin, Handle::decode)
+    /// Finds the lower object. It need not have a name, nor be in the layer: all objects of a filesystem have handles.
+    pub(crate) fn in_lower<'b>(&self, layers: &'b Layers) -> Result<Option<InLayer<'b>>> {
+        in_lower(layers, &self.0, Handle::decode)
     }
 
     /// Finds the lower directory, which is in the layer.
-    pub(crate) fn dir_in_lower<'b>(&self, fs: &'b Overlay) -> Result<Option<InLayer<'b>>> {
-        in_lower(&fs.layers, &self.origin, Handle::decode_dir)
+    pub(crate) fn dir_in_lower<'b>(&self, layers: &'b Layers) -> Result<Option<InLayer<'b>>> {
+        in_lower(layers, &self.0, Handle::decode_dir)
     }
+
+    /// Finds the upper object; a directory is in upper, anything else on its filesystem.
+    pub(crate) fn in_upper<'b>(&self, layers: &'b Layers) -> Result<Option<Ref<'b, Dentry>>> {
+        let Some(found) = in_upper(layers, &self.0, Handle::decode)? else {
+            return Ok(None);
+        };
+        match found.is_dir() {
+            true => in_upper(layers, &self.0, Handle::decode_dir),
+            false => Ok(Some(found)),
+        }
+    }
+}
+
+/// The object that `decode` finds on the filesystem of upper for what `origin` names.
+fn in_upper<'a>(
+    layers: &'a Layers,
+    origin: &Origin<'_>,
+    decode: impl Fn(&mut Handle, &'a Mount) -> Result<Option<Ref<'a, Dentry>>>,
+) -> Result<Option<Ref<'a, Dentry>>> {
+    let mnt = layers.upper().ok_or(EACCES)?.mnt();
+    if !cred::capable(cred::Capability::DAC_READ_SEARCH) || mnt.sb().uuid() != origin.uuid {
+        return Ok(None);
+    }
+    let Ok(mut handle) = Handle::from_bytes(origin.kind, origin.handle) else {
+        return Ok(None);
+    };
+    let found = decode(&mut handle, mnt)?;
+    Ok(found.filter(|found| !found.is_weird()))
+}
+
+/// What the entry `entry` of the index, a directory, says of the upper directory that it stands for.
+pub(crate) enum Indexed<'a> {
+    /// Nothing.
+    Unsaid,
+    /// It is no more.
+    Gone,
+    /// It is this, on upper's filesystem.
+    Is(Ref<'a, Dentry>),
+}
+
+/// Finds the upper directory that the entry `entry` of the index stands for; in upper, where it is to be `connected`.
+///
+/// # Errors
+///
+/// `EIO` where it is no directory; what decoding returns.
+pub(crate) fn indexed_dir<'a>(
+    layers: &'a Layers,
+    own: Namespace,
+    entry: PathRef<'_>,
+    connected: bool,
+) -> Result<Indexed<'a>> {
+    let Some(value) = stored(own, entry, Mark::Upper)? else {
+        return Ok(Indexed::Unsaid);
+    };
+    let origin = parse(&value).map_err(|_| EIO)?;
+    let decode = if connected {
+        Handle::decode_dir
+    } else {
+        Handle::decode
+    };
+    Ok(match in_upper(layers, &origin, decode)? {
+        None => Indexed::Gone,
+        Some(found) if found.is_dir() => Indexed::Is(found),
+        Some(found) => {
+            let entry = entry.dentry();
+            warn_limited!("invalid index upper ({entry}, upper={})\n", *found);
+            return Err(EIO);
+        }
+    })
 }
 
 fn same_type(own: Namespace, path: PathRef<'_>, origin: &Dentry) -> bool {

@@ -4,20 +4,24 @@
 //!
 //! The name of an entry is its origin: the [handle](super::handle) of the lower object, in hexadecimal digits. The entry of
 //! anything but a directory is a further link of the copy. It has no name in the union, so an attribute of the copy
-//! (`overlay.nlink`) says how many names that has there, relative to the links of the copy, or of the lower object.
+//! (`overlay.nlink`) says how many names that has there, relative to the links of the copy, or of the lower object. That of a
+//! directory, which only handles that can be opened have a use for, is an empty one that has the handle of the copy
+//! (`overlay.upper`). A whiteout says that the object was removed.
 
 use super::{
     handle::{self, Value, MAX_VALUE, MIN_VALUE},
     marks,
-    temp::{self},
+    temp::{self, Temp},
+    whiteout,
     xattr_names::{Mark, Namespace},
 };
 use crate::{
     overlay::union::Overlay,
     vfs::{
+        dirop::{New, Renaming},
         log::{warn_limited, Text},
         mount::{PathRef, WritePath, Writing},
-        xattr, Dentry, Inode, Ref,
+        xattr, Dentry, Inode, Mode, Ref,
     },
 };
 use core::fmt::Write;
@@ -144,8 +148,62 @@ pub(crate) fn of_lower<'a>(
     Ok(Some(found).filter(|_| is_it))
 }
 
+/// Whether the entry of the lower directory `lower`, which has a name in the union, stands for `upper`, which is in upper under
+/// that name; `false` where there is none.
+///
+/// # Errors
+///
+/// `EIO` where there is one that does not: `lower` was renamed; what the lookup returns.
+pub(crate) fn has_dir(fs: &Overlay, upper: Option<&Dentry>, lower: &Inode) -> Result<bool> {
+    let name = Name::of(lower)?;
+    let entry = match find(fs, &name)? {
+        Entry::Missing => return Ok(false),
+        Entry::Object(entry) if entry.can_lookup() => Some(entry),
+        Entry::Whiteout | Entry::Object(_) => None,
+    };
+    let name = Text(name.as_bytes());
+    let Some(entry) = entry else {
+        warn_limited!("bad index found ({name})\n");
+        return Err(EIO);
+    };
+    let Some(upper) = upper else {
+        warn_limited!("suspected uncovered redirected dir found ({name})\n");
+        return Err(EIO);
+    };
+    let entry = fs.upper().ok_or(EIO)?.path(&entry)?;
+    let value = handle::encode(upper.positive()?, true)?;
+    match handle::holds(fs.namespace(), entry, Mark::Upper, value.as_bytes())? {
+        Some(true) => Ok(true),
+        _ => {
+            warn_limited!("suspected multiply redirected dir found ({upper}, {name})\n");
+            Err(EIO)
+        }
+    }
+}
+
+/// Adds an entry with the name `name` for the upper directory `upper`.
+///
+/// # Errors
+///
+/// `EEXIST` where there is one; what the filesystem returns.
+pub(crate) fn add_dir(
+    fs: &Overlay,
+    writing: Writing<'_>,
+    name: &Name,
+    upper: &Dentry,
+) -> Result {
+    let ((_, work), index) = (fs.work()?, fs.index().ok_or(EIO)?);
+    let entry = Temp::create(writing, work, New::Node(Mode(Mode::DIR), 0))?;
+    let value = handle::encode(upper.positive()?, true)?;
+    let to = entry.path()?;
+    marks::set_own(fs, to, Mark::Upper, value.as_bytes(), Err(EOPNOTSUPP))?;
+    let place = (index, name.as_bytes());
+    Renaming::start_dentry(writing, (work, to.dentry()), place, true, 0)?.rename()?;
+    entry.keep().map(drop)
+}
+
 /// Removes the entry of the lower object `lower`, whose copy `upper` has no name in the union any more; nothing where the entry
-/// is of another object.
+/// is of another object. Where there are handles of it, a whiteout says that it is gone.
 ///
 /// # Errors
 ///
@@ -154,7 +212,12 @@ pub(crate) fn remove(fs: &Overlay, writing: Writing<'_>, lower: &Inode, upper: &
     let Some(index) = fs.index() else {
         return Ok(());
     };
-    match find(fs, &Name::of(lower)?)? {
+    let name = Name::of(lower)?;
+    if fs.has_export() {
+        let found = index.lookup(writing.mnt(), name.as_bytes())?;
+        return whiteout::cover(fs, writing, index, &found);
+    }
+    match find(fs, &name)? {
         Entry::Object(found) if found.inode() == upper.inode() => {
             temp::remove(writing, index, &found)
         }

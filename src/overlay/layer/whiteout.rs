@@ -86,7 +86,27 @@ pub(crate) fn cover(
     dentry: &vfs::Dentry,
 ) -> Result {
     let (_, work) = fs.work()?;
-    let temp = make(fs, writing)?;
+    put(writing, work, make(fs, writing)?, (dir, dentry))
+}
+
+/// As [`cover`], with a whiteout that is no link of others, while a mount with the work directory `work` is being made.
+pub(crate) fn cover_unshared(
+    writing: Writing<'_>,
+    work: &vfs::Dentry,
+    dir: &vfs::Dentry,
+    dentry: &vfs::Dentry,
+) -> Result {
+    let temp = Temp::create(writing, work, New::Node(Mode(Mode::CHR), 0))?;
+    put(writing, work, temp, (dir, dentry))
+}
+
+/// Puts the whiteout `temp` of the work directory `work` in the place of `dentry` in `dir`.
+fn put(
+    writing: Writing<'_>,
+    work: &vfs::Dentry,
+    temp: Temp<'_>,
+    (dir, dentry): (&vfs::Dentry, &vfs::Dentry),
+) -> Result {
     let is_dir = dentry.is_dir();
     let flags = if is_dir { rename_flags::EXCHANGE } else { 0 };
     let whiteout = temp.path()?.dentry();

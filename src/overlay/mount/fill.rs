@@ -197,7 +197,7 @@ fn open_index(opening: &mut Opening<'_>, params: &Params, config: &Effective) ->
     let (upper, work) = params.upper.as_ref().zip(params.work.as_ref()).ok_or(EIO)?;
     let lower = params.lower.first().ok_or(EIO)?;
     let names = Names { lower, upper, work };
-    opening.open_index(config.namespace(), names)
+    opening.open_index(config, names)
 }
 
 /// Gives the union the UUID that upper has or gets.

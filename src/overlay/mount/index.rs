@@ -11,7 +11,8 @@ use super::{
 use crate::{
     overlay::{
         layer::{
-            handle, index, temp,
+            handle::{self, Indexed},
+            index, temp, whiteout,
             xattr_names::{Mark, Namespace},
         },
         union::Layers,
@@ -44,6 +45,8 @@ pub(super) struct Names<'a> {
 pub(super) struct Opening<'a> {
     pub(super) fc: &'a FsContext,
     pub(super) own: Namespace,
+    /// The mount has handles that can be opened.
+    pub(super) has_export: bool,
     pub(super) layers: &'a Layers,
     pub(super) writing: Writing<'a>,
     pub(super) names: Names<'a>,
@@ -196,7 +199,7 @@ impl Opening<'_> {
                 Ok(verdict) => {
                     let (name, nlink) = (Text(name), found.inode().map_or(0, Inode::nlink));
                     warn_limited!("{verdict:?} index entry ({name}, nlink={nlink})\n");
-                    temp::remove(self.writing, dir, &found)?;
+                    self.drop_entry(dir, &found, verdict)?;
                 }
                 Err(e) => {
                     // What it is for is not known, so nor is whether it can go.
@@ -212,6 +215,37 @@ impl Opening<'_> {
         Ok(())
     }
 
+    /// Removes the entry `entry` in `dir`. Who has a handle of an object without names is told by a whiteout.
+    fn drop_entry(&self, dir: &Dentry, entry: &Dentry, verdict: Verdict) -> Result {
+        match (&self.layers.work, verdict) {
+            (Some(work), Verdict::Orphan) if self.has_export => {
+                let work = work.dir.as_ref().dentry();
+                whiteout::cover_unshared(self.writing, work, dir, entry)
+            }
+            _ => temp::remove(self.writing, dir, entry),
+        }
+    }
+
+    /// [`judge`](Self::judge), of the entry of a directory. It is there for handles alone, and looked at by a mount that has
+    /// some.
+    fn judge_dir(&self, entry: PathRef<'_>, origin: &[u8]) -> Result<Verdict> {
+        if !self.has_export {
+            return Ok(Verdict::Keep);
+        }
+        match handle::indexed_dir(self.layers, self.own, entry, false)? {
+            Indexed::Unsaid => Ok(Verdict::Stale),
+            Indexed::Gone => Ok(Verdict::Orphan),
+            Indexed::Is(upper) => {
+                let upper = self.writing.mnt().path(&upper)?;
+                match handle::holds(self.own, upper, Mark::Origin, origin)? {
+                    Some(true) => Ok(Verdict::Keep),
+                    Some(false) => Ok(Verdict::Stale),
+                    None => Err(ENODATA),
+                }
+            }
+        }
+    }
+
     /// What becomes of the entry `entry` with the name `name`.
     ///
     /// # Errors
@@ -220,9 +254,11 @@ impl Opening<'_> {
     fn judge(&self, entry: PathRef<'_>, name: &[u8]) -> Result<Verdict> {
         let origin = index::origin_of(name)?;
         let object = entry.dentry().positive()?;
-        // Directories are indexed for NFS export alone, and looked at by a mount that needs them.
-        if object.is_whiteout_device() || object.mode().is_dir() {
+        if object.is_whiteout_device() {
             return Ok(Verdict::Keep);
+        }
+        if object.mode().is_dir() {
+            return self.judge_dir(entry, &origin);
         }
         match handle::holds(self.own, entry, Mark::Origin, &origin)? {
             Some(true) => {}

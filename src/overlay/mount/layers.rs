@@ -239,12 +239,17 @@ impl<'a> Opening<'a> {
     }
 
     /// Opens the index for what `names` say; `false` where it cannot be made: the mount is read-only then.
-    pub(super) fn open_index(&mut self, own: Namespace, names: index::Names<'_>) -> Result<bool> {
+    pub(super) fn open_index(
+        &mut self,
+        config: &Effective,
+        names: index::Names<'_>,
+    ) -> Result<bool> {
         let opened = {
             let write = self.layers.upper().ok_or(EIO)?.mnt().want_write()?;
             let opening = index::Opening {
                 fc: self.fc,
-                own,
+                own: config.namespace(),
+                has_export: config.has_export(),
                 layers: &self.layers,
                 writing: write.writing(),
                 names,

@@ -9,7 +9,13 @@
 use super::{inode::Object, lowerdata::DataFound};
 use crate::{
     overlay::{
-        layer::{handle::Own, marks, redirect, whiteout, Layer},
+        layer::{
+            handle::{self, Indexed, Wanted},
+            index::{self, Entry},
+            marks, redirect, whiteout,
+            xattr_names::Mark,
+            Layer,
+        },
         union::{Dentry, Inode, NewInode, Overlay, Super},
     },
     vfs::{
@@ -35,21 +41,43 @@ type Found<'a> = Result<Option<Ref<'a, Dentry>>>;
 /// `EINVAL` where it is no handle of a union; what the layers return.
 pub(super) fn decode<'a>(sb: &'a Super, kind: i32, handle: &[u8]) -> Found<'a> {
     let fs = sb.fs();
-    let handle = Own::parse(kind, handle)?;
+    let handle = Wanted::by_client(kind, handle)?;
     // Not for the mounter to decide alone: whoever opens a handle passes by the directories on the way.
     if !cred::capable(cred::Capability::DAC_READ_SEARCH) {
         return Ok(None);
     }
     cred::scope(fs.creds(), |_| match handle.is_upper() {
-        true => Err(EACCES),
+        true => match handle.in_upper(&fs.layers)? {
+            Some(upper) => of_upper(sb, upper),
+            None => Ok(None),
+        },
         false => of_lower(sb, &handle),
     })
 }
 
-/// That of a lower object.
-fn of_lower<'a>(sb: &'a Super, handle: &Own<'_>) -> Found<'a> {
+/// That of the upper object `upper`.
+fn of_upper<'a>(sb: &'a Super, upper: Ref<'a, vfs::Dentry>) -> Found<'a> {
+    if upper.is_dir() {
+        return connect(sb, &upper, UPPER);
+    }
+    if let Some(known) = known(sb, &upper, UPPER)? {
+        return Ok(Some(known));
+    }
     let fs = sb.fs();
-    let Some(found) = handle.in_lower(fs)? else {
+    let path = fs.upper().ok_or(EIO)?.path(&upper)?;
+    // As a lookup finds it.
+    let lower = handle::find(&fs.layers, fs.namespace(), path)?;
+    let is_indexed = match &lower {
+        Some(lower) => index::of_lower(fs, Some(&upper), lower.dentry().positive()?)?.is_some(),
+        None => false,
+    };
+    unnamed(sb, Some(upper), lower, is_indexed)
+}
+
+/// That of a lower object.
+fn of_lower<'a>(sb: &'a Super, handle: &Wanted<'_>) -> Found<'a> {
+    let layers = &sb.fs().layers;
+    let Some(found) = handle.in_lower(layers)? else {
         return Ok(None);
     };
     let is_dir = found.dentry().is_dir();
@@ -59,13 +87,64 @@ fn of_lower<'a>(sb: &'a Super, handle: &Own<'_>) -> Found<'a> {
             return Ok(Some(known));
         }
     }
-    if !is_dir {
-        return unnamed(sb, None, Some(found));
+    let copy = match copy_of(sb, found.dentry())? {
+        Copy::None => None,
+        Copy::Removed => return Ok(None),
+        Copy::Is(copy) => Some(copy),
+    };
+    match (copy, is_dir) {
+        (None, false) => unnamed(sb, None, Some(found), false),
+        (Some(copy), false) => unnamed(sb, Some(copy), Some(found), true),
+        (Some(copy), true) => connect(sb, &copy, UPPER),
+        (None, true) => match handle.dir_in_lower(layers)? {
+            Some(found) => connect(sb, found.dentry(), found.layer()),
+            None => Ok(None),
+        },
     }
-    match handle.dir_in_lower(fs)? {
-        Some(found) => connect(sb, found.dentry(), found.layer()),
-        None => Ok(None),
+}
+
+/// What became of a lower object, as the index tells.
+enum Copy<'a> {
+    /// Nothing that is told of.
+    None,
+    /// It was removed.
+    Removed,
+    /// It was copied up.
+    Is(Ref<'a, vfs::Dentry>),
+}
+
+/// What became of the lower object `lower`.
+///
+/// # Errors
+///
+/// `ESTALE` where the index has the copy of something else; what the layers return.
+fn copy_of<'a>(sb: &'a Super, lower: &vfs::Dentry) -> Result<Copy<'a>> {
+    let fs = sb.fs();
+    let (Some(upper), Some(_)) = (fs.upper(), fs.index()) else {
+        return Ok(Copy::None);
+    };
+    let (own, origin) = (fs.namespace(), handle::encode(lower.positive()?, false)?);
+    let entry = match index::find(fs, &index::Name::of_origin(&origin))? {
+        Entry::Missing => return Ok(Copy::None),
+        Entry::Whiteout => return Ok(Copy::Removed),
+        Entry::Object(entry) => entry,
+    };
+    if entry.is_weird() || entry.is_dir() != lower.is_dir() {
+        return Err(EIO);
     }
+    let copy = if entry.is_dir() {
+        match handle::indexed_dir(&fs.layers, own, upper.path(&entry)?, true)? {
+            Indexed::Is(copy) => copy,
+            Indexed::Unsaid | Indexed::Gone => return Ok(Copy::Removed),
+        }
+    } else {
+        let said = handle::holds(own, upper.path(&entry)?, Mark::Origin, origin.as_bytes())?;
+        if said != Some(true) {
+            return Err(ESTALE);
+        }
+        entry
+    };
+    Ok(Copy::Is(copy))
 }
 
 /// What stands behind `inode` in layer `layer`.
@@ -106,6 +185,7 @@ fn unnamed<'a>(
     sb: &'a Super,
     upper: Option<Ref<'a, vfs::Dentry>>,
     lower: Option<InLayer<'a>>,
+    is_indexed: bool,
 ) -> Found<'a> {
     let fs = sb.fs();
     let lower = lower.map(|lower| in_its_layer(fs, lower)).transpose()?;
@@ -125,7 +205,7 @@ fn unnamed<'a>(
         upper,
         lower: lower.map_or(Lowers::Empty, Lowers::One),
         data,
-        is_indexed: false,
+        is_indexed,
     };
     let inode = object.inode(sb, None)?;
     let flags = inode.revalidate_flags();
@@ -203,13 +283,28 @@ fn connect<'a>(sb: &'a Super, real: &vfs::Dentry, layer: u16) -> Found<'a> {
     Err(ESTALE)
 }
 
-/// The directory that `real` of layer `layer` stands behind, where that need not be looked up by its name.
+/// The directory that `real` of layer `layer` stands behind, where that need not be looked up by its name: it is known, or the
+/// index tells of its copy, whose names are those in upper.
 fn in_use<'a>(sb: &'a Super, real: &vfs::Dentry, layer: u16) -> Found<'a> {
     let root = sb.root()?;
     if real_at(root.own_positive()?, layer) == Some(real) {
         return Ok(Some(root.into()));
     }
-    known(sb, real, layer)
+    if let Some(known) = known(sb, real, layer)? {
+        return Ok(Some(known));
+    }
+    if layer == UPPER {
+        return Ok(None);
+    }
+    let found = match copy_of(sb, real)? {
+        Copy::None => return Ok(None),
+        Copy::Removed => return Err(ESTALE),
+        Copy::Is(copy) => connect(sb, &copy, UPPER)?.ok_or(ESTALE)?,
+    };
+    match found.own_inode().and_then(|inode| real_at(inode, layer)) == Some(real) {
+        true => Ok(Some(found)),
+        false => Err(EIO),
+    }
 }
 
 /// Looks the directories of `way`, the last one first, up from `dir`; `None` where one of them was renamed meanwhile.

@@ -54,6 +54,8 @@ impl_flags!(
         XWhiteouts = 8,
         /// The name was removed; who still has the file open goes on with it.
         Removed = 16,
+        /// A directory whose handle, that of its lower one, leads back to it.
+        Connected = 32,
     }
 );
 
@@ -71,6 +73,8 @@ impl_flags!(
         Whiteouts = 2,
         /// It was listed since its entries last changed.
         Listed = 4,
+        /// An entry of the index stands for its directory in upper.
+        Indexed = 8,
     }
 );
 
@@ -188,18 +192,19 @@ impl Inode {
         Some(self.lowers().first()?.path())
     }
 
-    /// Whether its object in upper is an entry of the index, too.
+    /// Whether its object in upper is an entry of the index, too, or a directory that one stands for.
     #[inline]
     pub(crate) fn is_indexed(&self) -> bool {
-        self.leaf().is_some_and(Leaf::is_indexed)
+        match self.data() {
+            Data::Directory(dir) => dir.flags.test(DirFlag::Indexed),
+            Data::Other(leaf) => leaf.is_indexed(),
+        }
     }
 
     /// Whether it gets an entry of the index when it is copied up.
     pub(crate) fn will_be_indexed(&self) -> bool {
         let lower = self.lower_path().and_then(|path| path.dentry().inode());
-        self.leaf().is_some()
-            && self.upper().is_none()
-            && lower.is_some_and(|lower| self.fs().keeps_links(lower))
+        self.upper().is_none() && lower.is_some_and(|lower| self.fs().indexes(lower))
     }
 
     /// Whether the topmost of its lower objects has several names.
@@ -416,10 +421,12 @@ pub(crate) fn set_upper(
     Ok(())
 }
 
-/// Notes that the object that will be set as that in upper of the inode whose operation lock is held is an entry of the index.
+/// Notes that the object that will be set as that in upper of the inode whose operation lock is held is an entry of the index,
+/// or that one stands for the directory that was set.
 pub(crate) fn set_indexed(held: &OpGuard<'_, Overlay>) {
-    if let Data::Other(leaf) = held.inode().data() {
-        leaf.set_indexed();
+    match held.inode().data() {
+        Data::Directory(dir) => dir.flags.set(DirFlag::Indexed),
+        Data::Other(leaf) => leaf.set_indexed(),
     }
 }
 
@@ -439,7 +446,7 @@ pub(crate) struct Object<'a> {
     pub(crate) lower: Lowers<'a>,
     /// Of a file, where its data is.
     pub(crate) data: DataFound,
-    /// The one in upper is an entry of the index.
+    /// The one in upper is an entry of the index, or a directory that one stands for.
     pub(crate) is_indexed: bool,
 }
 
@@ -494,13 +501,15 @@ impl<'o> Object<'o> {
     fn identity(&self, fs: &Overlay) -> Result<Identity> {
         Ok(match (self.lower_inode()?, self.upper_inode()?) {
             (Some(_), _) if self.is_indexed => Identity::Lower,
+            // Its handle is that of the copy.
+            (Some(_), Some(_)) if fs.has_export() => Identity::Upper,
             // Without upper nothing is copied up. Without an index the links of a lower file are copied up one by one, so
             // they must not share an inode.
             (Some(lower), upper)
                 if fs.upper().is_none()
                     || lower.mode().is_dir()
                     || lower.nlink() <= 1
-                    || (upper.is_none() && fs.keeps_links(lower)) =>
+                    || (upper.is_none() && fs.indexes(lower)) =>
             {
                 Identity::Lower
             }
@@ -599,6 +608,9 @@ impl<'o> Object<'o> {
             }
             if upper.is_some() && marks::is_impure(own, path) {
                 flags.set(DirFlag::Impure);
+            }
+            if self.is_indexed {
+                flags.set(DirFlag::Indexed);
             }
             Data::Directory(Directory {
                 identity,

@@ -199,7 +199,7 @@ struct Found<'a> {
     hides: bool,
     xwhiteouts: bool,
     data: DataFound,
-    /// What upper has is an entry of the index.
+    /// What upper has is an entry of the index, or a directory that one stands for.
     is_indexed: bool,
     /// Upper has it under no name but that.
     by_index: bool,
@@ -266,13 +266,25 @@ fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
     if let Some(origin) = origin {
         found.lower.push(origin, 0)?;
     }
-    if fs.index().is_some() && !search.merge.is_dir() {
-        found.look_in_index(child, fs)?;
+    match search.merge.is_dir() {
+        true if fs.has_export() => found.look_for_dir_in_index(fs)?,
+        false if fs.index().is_some() => found.look_in_index(child, fs)?,
+        _ => {}
     }
     Ok(found)
 }
 
 impl<'a> Found<'a> {
+    /// Looks for the directory that was found in the index.
+    fn look_for_dir_in_index(&mut self, fs: &Overlay) -> Result {
+        let Some(lower) = self.lower.as_slice().first().filter(|_| fs.index().is_some()) else {
+            return Ok(());
+        };
+        let (upper, lower) = (self.upper.as_deref(), lower.dentry().positive()?);
+        self.is_indexed = index::has_dir(fs, upper, lower)?;
+        Ok(())
+    }
+
     /// Looks for what was found, which is no directory, in the index. Where upper does not have it under the name that was
     /// looked up it may have it under another one: it is in upper then.
     fn look_in_index(&mut self, child: Child<'_>, fs: &'a Overlay) -> Result {
@@ -425,13 +437,8 @@ impl<'a> Search<'a> {
                         if self.found.upper.is_none() && self.found.lower.is_empty() {
                             self.found.data.has_digest = answer.has_digest;
                         }
-                        if let (Some(upper), true, true) = (
-                            &self.found.upper,
-                            self.found.lower.is_empty(),
-                            self.merge.is_dir(),
-                        ) {
-                            let upper = fs.upper().ok_or(EIO)?.path(upper)?;
-                            record_origin(self.child, fs, upper, &lower)?;
+                        if !self.is_merged_with(&lower)? {
+                            break;
                         }
                         let lower = InLayer::new(lower, base.layer());
                         self.found.lower.push(lower, lowers.len() - index - 1)?;
@@ -464,6 +471,29 @@ impl<'a> Search<'a> {
             self.redirect = redirect;
         }
         Ok(next)
+    }
+
+    /// Whether `lower` belongs to what was found: a directory in upper says what it comes from, and where the union has handles
+    /// it is merged with nothing else.
+    fn is_merged_with(&self, lower: &vfs::Dentry) -> Result<bool> {
+        let (child, fs) = (self.child, self.fs);
+        let Some(upper) = &self.found.upper else {
+            return Ok(true);
+        };
+        if !self.found.lower.is_empty() || !self.merge.is_dir() {
+            return Ok(true);
+        }
+        let upper = fs.upper().ok_or(EIO)?.path(upper)?;
+        record_origin(child, fs, upper, lower)?;
+        if !fs.has_export() {
+            return Ok(true);
+        }
+        let value = handle::encode(lower.positive()?, false)?;
+        let known = handle::holds(fs.namespace(), upper, Mark::Origin, value.as_bytes())?;
+        if known != Some(true) {
+            warn_limited!("failed to verify origin ({lower})\n");
+        }
+        Ok(known == Some(true))
     }
 
     /// Asks the layers below after an answer of `step` for `redirect`, where there is one.
