@@ -537,11 +537,8 @@ mod tests {
                 .not_yet()
                 .map(|option| (option.name, option.value))
         };
-        assert_eq!(asks(b"nfs_export", Some(b"off")), None);
-        assert_eq!(
-            asks(b"nfs_export", Some(b"on")),
-            Some(("nfs_export", Some("on")))
-        );
+        assert_eq!(asks(b"xino", Some(b"off")), None);
+        assert_eq!(asks(b"xino", Some(b"on")), Some(("xino", Some("on"))));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rustix::mount::{mount_bind, mount_remount, unmount, MountFlags, UnmountFlags
 use std::path::Path;
 
 /// The type under test and, where it is there, the other one.
-fn types() -> Vec<String> {
+pub(super) fn types() -> Vec<String> {
     let all = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let mut v = vec![fstype()];
     for t in ["overlay", "rovl"] {
