@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers() {
+    fn names_and_links() {
         use Side::{Lower, Upper};
         // The value, the side, names where that has 3 links.
         let cases: [(&[u8], Side, Option<u32>); 9] = [
