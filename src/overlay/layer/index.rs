@@ -243,9 +243,16 @@ pub(crate) fn record_names(
 
 /// How many names the copy `upper` of `lower` has in the union; `None`, with a message, where it does not say so in a way that
 /// can be.
-pub(crate) fn names(own: Namespace, upper: PathRef<'_>, lower: &Inode) -> Option<u32> {
+///
+/// # Errors
+///
+/// What reading that returns, which says nothing of it.
+pub(crate) fn names(own: Namespace, upper: PathRef<'_>, lower: &Inode) -> Result<Option<u32>> {
     let mut value = [0; MAX_RELATIVE];
-    let found = xattr::get(upper, own.name(Mark::Nlink), &mut value).ok();
+    let found = match xattr::get(upper, own.name(Mark::Nlink), &mut value) {
+        Err(e) if e == ENODATA || e == ERANGE || e == EOPNOTSUPP => None,
+        other => Some(other?),
+    };
     let known = found.and_then(|len| {
         let relative = Relative::parse(value.get(..len)?)?;
         relative.names(match relative.side {
@@ -256,7 +263,7 @@ pub(crate) fn names(own: Namespace, upper: PathRef<'_>, lower: &Inode) -> Option
     if known.is_none() {
         warn_limited!("failed to get index nlink ({})\n", upper.dentry());
     }
-    known
+    Ok(known)
 }
 
 #[kernel::macros::kunit_tests(rovl_index)]

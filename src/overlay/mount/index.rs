@@ -236,7 +236,7 @@ impl Opening<'_> {
         let Some(lower) = handle::find_named(self.layers, self.own, entry, &origin)? else {
             return Ok(Verdict::Stale);
         };
-        match index::names(self.own, entry, lower.dentry().positive()?) {
+        match index::names(self.own, entry, lower.dentry().positive()?)? {
             Some(_) => Ok(Verdict::Keep),
             None => Ok(Verdict::Orphan),
         }
