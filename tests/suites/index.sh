@@ -7,7 +7,10 @@ WITH=index=on
 ov=trusted.overlay
 number() { stat -c %i "$1"; }
 links() { stat -c %h "$1"; }
-entries() { names work/index | wc -l; }
+# overlayfs has its temporary objects there, too.
+index() { names work/index | grep -v '^#'; }
+entries() { index | wc -l; }
+STRERROR[ENODATA]='No data available'
 once_more() { umnt; mnt $WITH; }
 hex() { od -An -v -tx1 | tr -d ' \n'; }
 # What overlay.nlink says, as a number of names.
@@ -28,7 +31,7 @@ three() { # one lower file with three names in lower1
 	ln lower1/a lower1/d/c
 }
 refused() { # NAME ERRNO [OPTION]...
-	fails "$1" "$2" mount -t "$FSTYPE" -o "$LAYERS,$(IFS=,; echo "${*:3}")" none mnt
+	fails "$1" "$2" sys oldmount "$FSTYPE" mnt 0 "$LAYERS,$(IFS=,; echo "${*:3}")"
 	! mountpoint -q mnt || umnt
 }
 shown() { grep " $D/mnt " /proc/mounts; }
@@ -56,8 +59,8 @@ kept() {
 	is 'its number stays' "$ino" "$(number mnt/a)"
 	is 'upper has one name' 'b ' "$(listing upper)"
 	is 'there is one entry' 1 "$(entries)"
-	check 'the entry is a link of the copy' [ upper/b -ef "work/index/$(names work/index)" ]
-	is 'its name is the origin' "$(getfattr -h --only-values -n $ov.origin upper/b | hex)" "$(names work/index)"
+	check 'the entry is a link of the copy' [ upper/b -ef "work/index/$(index)" ]
+	is 'its name is the origin' "$(getfattr -h --only-values -n $ov.origin upper/b | hex)" "$(index)"
 	is 'the names are recorded' 3 "$(recorded upper/b lower1/a)"
 	put mnt/d/c newer
 	alike 'after that of another' 3 newer a b d/c
@@ -114,7 +117,7 @@ counted() {
 	rm mnt/b
 	alike 'a name of lower was removed' 2 data a d/c
 	check 'by a whiteout' is_whiteout upper/b
-	is 'that is recorded' 2 "$(recorded "work/index/$(names work/index)" lower1/a)"
+	is 'that is recorded' 2 "$(recorded "work/index/$(index)" lower1/a)"
 	ln mnt/a mnt/e
 	alike 'one was added' 3 data a d/c e
 	is 'that is recorded, too' 3 "$(recorded upper/e lower1/a)"
@@ -187,10 +190,10 @@ opened() {
 	exec 8<>mnt/b
 	rm mnt/b
 	printf new >&8
-	alike 'a name that was removed is written' 2 "$(printf 'new\na')" a d/c
+	alike 'a name that was removed is written' 2 "newa" a d/c
 	exec 8<&-
 	once_more
-	alike 'and in the next mount' 2 "$(printf 'new\na')" a d/c
+	alike 'and in the next mount' 2 "newa" a d/c
 	umnt
 }
 
@@ -203,7 +206,7 @@ bared() {
 	ln lower2/a lower2/d/c
 	mnt $WITH,metacopy=on
 	chmod 640 mnt/a
-	check 'the entry has no data' has_mark "work/index/$(names work/index)"
+	check 'the entry has no data' has_mark "work/index/$(index)"
 	local f
 	for f in a b d/c; do
 		is "$f: mode and links" '640 3' "$(stat -c '%a %h' mnt/$f)"
@@ -220,7 +223,7 @@ bared() {
 	done
 	add mnt/b more
 	for f in a b e; do is "$f: written" 200005 "$(wc -c <mnt/$f)"; done
-	check 'the mark is gone' lacks_mark "work/index/$(names work/index)"
+	check 'the mark is gone' lacks_mark "work/index/$(index)"
 	rm mnt/a
 	umnt
 	mnt $WITH,metacopy=on
@@ -269,17 +272,17 @@ cleaned() {
 	mkdir -p 'work/index/#1/x'
 	put 'work/index/#2' x
 	mnt $WITH
-	is 'what was begun goes' "$(printf '%s\n' "$name" "$of_p" | sort | xargs)" "$(names work/index | sort | xargs)"
+	is 'what was begun goes' "$(printf '%s\n' "$name" "$of_p" | sort | xargs)" "$(index | sort | xargs)"
 	umnt
 	# All names are gone but that in the index, which lower layers have still.
 	rm upper/a
 	mnt $WITH
-	alike 'names that are lower alone' 3 data a b d/c
+	alike 'names that are lower alone' 2 data a b d/c
 	umnt
 	# And those, too, as it says.
 	setfattr -n $ov.nlink -v L-3 "work/index/$name"
 	mnt $WITH
-	is 'an orphan goes' "$of_p" "$(names work/index)"
+	is 'an orphan goes' "$of_p" "$(index)"
 	alike 'so it is that of lower' 3 data a b d/c
 	umnt
 	# An entry of another origin.
@@ -297,16 +300,16 @@ cleaned() {
 	umnt
 	rm upper/p lower1/p lower1/q
 	mnt $WITH
-	is 'one without a lower object goes' "$name" "$(names work/index)"
+	is 'one without a lower object goes' "$name" "$(index)"
 	umnt
 	# Whiteouts and directories are for NFS export.
 	whiteout "work/index/$of_p"
-	mkdir "work/index/${name:0:-2}00"
+	mkdir "work/index/${name:0:-2}77"
 	mnt $WITH
 	is 'those stay' 3 "$(entries)"
 	umnt
 	rm "work/index/$of_p"
-	rmdir "work/index/${name:0:-2}00"
+	rmdir "work/index/${name:0:-2}77"
 
 	local bad
 	for bad in short "${name:0:-2}zz" "${name:0:40}" "x${name:1}" "00fa${name:4}" "00fbff${name:6}"; do
@@ -335,7 +338,7 @@ crafted() {
 	touch mnt/a
 	umnt
 	local name value
-	name=$(names work/index)
+	name=$(index)
 	mv "work/index/$name" kept
 	mv upper/a taken
 	whiteout "work/index/$name"
@@ -412,16 +415,6 @@ verified() {
 	mnt $WITH
 	is 'a file that has none' data "$(cat mnt/a)"
 	umnt
-	# Older kernels have that in another place.
-	rm -r work/index upper
-	mkdir upper
-	mnt $WITH
-	umnt
-	setfattr -n $ov.origin -v "0x$(getfattr --only-values -n $ov.upper work/index | hex)" work/index
-	mnt $WITH
-	umnt
-	setfattr -n $ov.origin -v "0x$(getfattr --only-values -n $ov.origin upper | hex)" work/index
-	refused 'an old mark of another upper' ESTALE $WITH
 	rm -r work/index
 	# Marks that are none count as none.
 	setfattr -n $ov.origin -v nonsense upper
@@ -440,11 +433,11 @@ in_use() {
 	mnt $WITH
 	local both
 	for both in upperdir=upper,workdir=work2 upperdir=upper2,workdir=work; do
-		fails "in use: $both" EBUSY mount -t "$FSTYPE" -o "lowerdir=lower1,$both,$WITH" none mnt2
+		fails "in use: $both" EBUSY sys oldmount "$FSTYPE" mnt2 0 "lowerdir=lower1,$both,$WITH"
 		! mountpoint -q mnt2 || umount mnt2
 	done
 	fails 'in use: as a lower layer' EBUSY \
-		mount -t "$FSTYPE" -o "lowerdir=upper,upperdir=upper2,workdir=work2,$WITH" none mnt2
+		sys oldmount "$FSTYPE" mnt2 0 "lowerdir=upper,upperdir=upper2,workdir=work2,$WITH"
 	! mountpoint -q mnt2 || umount mnt2
 	umnt
 }
@@ -533,7 +526,7 @@ no_room() {
 	mnt $WITH
 	head -c 150000 /dev/zero >mnt/full
 	fails 'no room for a copy' ENOSPC add mnt/a x
-	is 'no entry is left' '' "$(names upper/w/index)"
+	is 'no entry is left' '' "$(names upper/w/index | grep -v '^#')"
 	rm mnt/full
 	add mnt/a x
 	is 'then there is' '200002 2' "$(stat -c '%s %h' mnt/b)"

@@ -160,15 +160,7 @@ impl Opening<'_> {
     fn check_upper(&self, index: PathRef<'_>) -> Result {
         let root = self.upper_root()?;
         let value = handle::encode(root.dentry().positive()?, true)?;
-        let value = value.as_bytes();
-        // Older kernels have it here, where they have indexed no directories.
-        let is_old = xattr::len(index, self.own.name(Mark::Origin))?.is_some_and(|len| len > 0);
-        let same = if is_old {
-            handle::holds(self.own, index, Mark::Origin, value)? == Some(true)
-        } else {
-            true
-        };
-        match same && self.verify(index, Mark::Upper, value)? {
+        match self.verify(index, Mark::Upper, value.as_bytes())? {
             true => Ok(()),
             false => {
                 let name = Text(self.names.upper.name.as_bytes());
@@ -272,7 +264,7 @@ impl Opening<'_> {
         let Some(lower) = handle::find_named(self.layers, self.own, entry, &origin)? else {
             return Ok(Verdict::Stale);
         };
-        match index::names(self.own, entry, lower.dentry().positive()?) {
+        match index::names(self.own, entry, lower.dentry().positive()?)? {
             Some(_) => Ok(Verdict::Keep),
             None => Ok(Verdict::Orphan),
         }

@@ -593,10 +593,10 @@ impl<'o> Object<'o> {
             _ if mode.is_dir() => 1,
             Identity::None => 1,
             // The entry of the index is a link that has no name; names that lower layers alone have are none.
-            Identity::Lower if self.is_indexed => self
-                .lower_inode()?
-                .and_then(|lower| index::names(own, path, lower))
-                .unwrap_or(real.nlink()),
+            Identity::Lower if self.is_indexed => {
+                let lower = self.lower_inode()?.ok_or(EIO)?;
+                index::names(own, path, lower)?.unwrap_or(real.nlink())
+            }
             Identity::Lower | Identity::Upper => real.nlink(),
         });
         let data = if mode.is_dir() {

@@ -149,6 +149,22 @@ fn renamed_bare(union: &Union) -> Result<()> {
     Ok(moved?)
 }
 
+/// A mount with an index, which keeps the two names of a lower file one.
+const fn index(
+    name: &'static str,
+    warm: Option<fn() -> Result<(), Errno>>,
+    call: Call,
+) -> Scenario {
+    Scenario {
+        options: ",index=on",
+        warm,
+        ..plain(name, call)
+    }
+}
+
+/// One of the names was copied up.
+const INDEXED: Option<fn() -> Result<(), Errno>> = Some(|| fs::chmod("m/twice", Mode::RUSR));
+
 /// A file of a lower layer of its own has its data in a data-only one.
 fn data_layer(union: &Union) -> Result<()> {
     let objects = union.top.join("data/objects");
@@ -478,6 +494,27 @@ pub const SCENARIOS: &[Scenario] = &[
             stat(a, "m/merged/new")
         })
     },
+    index("index: chmod", None, |a| chmod(a, "m/twice")),
+    index("index: write", None, |a| write(a, "m/dir/second", RW, 3)),
+    index("index: stat of the other name", INDEXED, |a| {
+        stat(a, "m/dir/second")
+    }),
+    index("index: chmod of the other name", INDEXED, |a| {
+        chmod(a, "m/dir/second")
+    }),
+    index("index: link", INDEXED, |a| link(a, "m/twice", "m/new")),
+    index("index: unlink", None, |a| unlink(a, "m/twice")),
+    index("index: unlink of a copied-up name", INDEXED, |a| {
+        unlink(a, "m/twice")
+    }),
+    index(
+        "index: unlink of the last name",
+        Some(|| fs::unlink("m/dir/second")),
+        |a| unlink(a, "m/twice"),
+    ),
+    index("index: rename onto a name", None, |a| {
+        rename(a, "m/up", "m/twice", NONE)
+    }),
     with_data("data layer: stat", |a| stat(a, "m/bare")),
     with_data("data layer: read", |a| read(a, "m/bare")),
     with_data("data layer: chmod", |a| chmod(a, "m/bare")),
@@ -545,6 +582,7 @@ pub const SCENARIOS: &[Scenario] = &[
     unmounted("mount: an escaped name", |a| {
         mount(a, "lowerdir=l\\1:l\\0,upperdir=top/upper,workdir=top/work")
     }),
+    unmounted("mount: an index", |a| mount_usual(a, ",index=on")),
     unmounted("mount: default_permissions", |a| {
         mount_usual(a, ",default_permissions")
     }),
