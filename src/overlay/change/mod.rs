@@ -9,3 +9,4 @@ mod links;
 pub(super) mod metadata;
 pub(super) mod remove;
 pub(super) mod rename;
+mod source;

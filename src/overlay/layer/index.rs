@@ -186,12 +186,7 @@ pub(crate) fn has_dir(fs: &Overlay, upper: Option<&Dentry>, lower: &Inode) -> Re
 /// # Errors
 ///
 /// `EEXIST` where there is one; what the filesystem returns.
-pub(crate) fn add_dir(
-    fs: &Overlay,
-    writing: Writing<'_>,
-    name: &Name,
-    upper: &Dentry,
-) -> Result {
+pub(crate) fn add_dir(fs: &Overlay, writing: Writing<'_>, name: &Name, upper: &Dentry) -> Result {
     let ((_, work), index) = (fs.work()?, fs.index().ok_or(EIO)?);
     let entry = Temp::create(writing, work, New::Node(Mode(Mode::DIR), 0))?;
     let value = handle::encode(upper.positive()?, true)?;

@@ -11,6 +11,5 @@ pub(super) mod messages;
 pub(super) mod options;
 pub(super) mod params;
 pub(super) mod resolve;
-mod resolve_tests;
 pub(super) mod show;
 pub(super) mod workdir;

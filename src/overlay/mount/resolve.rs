@@ -10,6 +10,8 @@ use super::{
 use crate::overlay::layer::xattr_names::Namespace;
 use core::ops::Deref;
 
+mod tests;
+
 /// The options in effect: none of those that do not exist yet. Only [`resolve`] makes one, and nothing changes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Effective(Settings);

@@ -277,7 +277,12 @@ fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
 impl<'a> Found<'a> {
     /// Looks for the directory that was found in the index.
     fn look_for_dir_in_index(&mut self, fs: &Overlay) -> Result {
-        let Some(lower) = self.lower.as_slice().first().filter(|_| fs.index().is_some()) else {
+        let Some(lower) = self
+            .lower
+            .as_slice()
+            .first()
+            .filter(|_| fs.index().is_some())
+        else {
             return Ok(());
         };
         let (upper, lower) = (self.upper.as_deref(), lower.dentry().positive()?);

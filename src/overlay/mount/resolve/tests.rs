@@ -1,18 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What [`resolve`](super::resolve::resolve) makes of options: in tables, and in all pairs.
+//! Every option with every other one, and what becomes of each.
 
 #[kernel::macros::kunit_tests(rovl_resolve)]
-mod tests {
-    use super::super::{
-        capability::{Capabilities, Features, Handles, Identity, OwnMarks, Upper},
-        messages::{Message, Messages, Refusal},
-        options::{
-            CopyUp, Fsync, Parameters, RedirectDir, Requested, Settings, Switch, Uuid, Verity,
-        },
-        resolve::{resolve, Effective},
-    };
-    use crate::overlay::layer::xattr_names::Namespace;
+mod cases {
+    use super::super::*;
+    use crate::overlay::mount::options::{CopyUp, Parameters};
     use kernel::prelude::*;
 
     const PARAMETERS: Parameters = Parameters {
@@ -656,6 +649,80 @@ mod tests {
                 )
             };
             assert_eq!(messages.iter().find(of_index).copied(), message);
+        }
+    }
+
+    /// What becomes of handles that can be opened, of the index and of metacopy, or the error; how many messages there are.
+    #[test]
+    fn handles() {
+        let export = Parameters {
+            nfs_export: true,
+            ..PARAMETERS
+        };
+        let both = Parameters {
+            metacopy: true,
+            ..export
+        };
+        let best = Capabilities::best(true, true);
+        let user = Capabilities::best(false, true);
+        let lower = Capabilities::best(true, false);
+        let none = |can: Capabilities| Capabilities {
+            handles: Handles::NotOfLower(1),
+            ..can
+        };
+        let no_work = upper(None, Identity::Without);
+        let (off, yes) = (Switch::Off, Switch::On);
+        let on: Choice = ("nfs_export", Some("on"));
+        let no_index: Choice = ("index", Some("off"));
+        let index: Choice = ("index", Some("on"));
+        let metacopy: Choice = ("metacopy", Some("on"));
+        let verity: Choice = ("verity", Some("on"));
+        let follow: Choice = ("redirect_dir", Some("follow"));
+        type Case<'a> = (
+            Parameters,
+            &'a [Choice],
+            Capabilities,
+            Result<(Switch, Switch, Switch), Error>,
+            usize,
+        );
+        let cases: [Case<'_>; 22] = [
+            (PARAMETERS, &[on], best, Ok((yes, yes, off)), 0),
+            (PARAMETERS, &[on, index], best, Ok((yes, yes, off)), 0),
+            (PARAMETERS, &[on, no_index], best, Err(EINVAL), 0),
+            (PARAMETERS, &[on, metacopy], best, Err(EINVAL), 0),
+            (PARAMETERS, &[on, verity], best, Ok((yes, yes, off)), 0),
+            (PARAMETERS, &[on], user, Ok((yes, yes, off)), 0),
+            (
+                PARAMETERS,
+                &[on, ("userxattr", None)],
+                user,
+                Ok((yes, yes, off)),
+                0,
+            ),
+            (PARAMETERS, &[on], no_work, Ok((off, off, off)), 1),
+            (PARAMETERS, &[on], none(best), Ok((off, off, off)), 2),
+            (export, &[], best, Ok((yes, yes, off)), 0),
+            (export, &[no_index], best, Ok((off, off, off)), 1),
+            (export, &[metacopy], best, Ok((off, yes, yes)), 1),
+            (both, &[], best, Ok((yes, yes, off)), 1),
+            (both, &[verity], best, Ok((off, yes, yes)), 1),
+            (both, &[on], best, Ok((yes, yes, off)), 1),
+            (PARAMETERS, &[on], lower, Ok((yes, off, off)), 0),
+            (PARAMETERS, &[on, index], lower, Ok((yes, off, off)), 1),
+            (PARAMETERS, &[on, no_index], lower, Err(EINVAL), 0),
+            (PARAMETERS, &[on, follow], lower, Ok((off, off, off)), 1),
+            (PARAMETERS, &[on, follow], best, Ok((yes, yes, off)), 0),
+            (PARAMETERS, &[on, metacopy], lower, Ok((off, off, yes)), 1),
+            (PARAMETERS, &[on], none(lower), Ok((off, off, off)), 1),
+        ];
+        for (parameters, choices, can, expected, said) in cases {
+            let seen = resolve(&asked(parameters, choices), &can).map(|(effective, messages)| {
+                assert_eq!(messages.iter().count(), said);
+                let (export, index) = (effective.nfs_export.value, effective.index.value);
+                assert_eq!(effective.has_export(), export == Switch::On);
+                (export, index, effective.metacopy.value)
+            });
+            assert_eq!(seen.map_err(|refusal| refusal.error()), expected);
         }
     }
 }
