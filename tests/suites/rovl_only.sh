@@ -37,7 +37,7 @@ mkdir upper/sub work/sub lower1/in otherfs ro
 BASIC=(lowerdir=lower1 upperdir=upper workdir=work)
 
 # ---- options of what is not there yet: refused by name
-for o in nfs_export=on xino=on xino=auto uuid=off; do
+for o in xino=on xino=auto uuid=off; do
 	says "refused: $o" EINVAL "'${o%%+*}['+]" "${BASIC[@]}" "$o"
 done
 for o in redirect_dir=nonsense index= metacopy= xino=2 copy_up=never copy_up= copy_up=Open copy_up; do

@@ -169,7 +169,7 @@ refusals() {
 	check 'a type that is none' says 'no filesystem type nonsense' "$HELPER" n mnt -t nonsense -o "$LAYERS"
 	check 'not as root' says 'only root can mount' as 1001 "$HELPER" n mnt -o "$LAYERS"
 	if [ "$FSTYPE" = rovl ]; then
-		check "the kernel's reason" says "option 'nfs_export=on' is not supported yet" mount -t rovl -o "$LAYERS,nfs_export=on" n mnt
+		check "the kernel's reason" says "conflicting options: nfs_export=on,index=off" mount -t rovl -o "$LAYERS,nfs_export=on,index=off" n mnt
 	fi
 	check 'help' "$HELPER" --help
 }
