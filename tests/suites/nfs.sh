@@ -20,9 +20,10 @@ start_server() {
 	rpcbind -w
 	rpc.statd --no-notify
 	rpc.mountd
+	# So long it waits for clients that could have something to reclaim.
+	echo 10 >/proc/fs/nfsd/nfsv4leasetime
+	echo 10 >/proc/fs/nfsd/nfsv4gracetime
 	rpc.nfsd 4
-	# No client is there yet that could have something to reclaim.
-	echo Y >/proc/fs/nfsd/v4_end_grace
 }
 stop_server() {
 	rpc.nfsd 0
