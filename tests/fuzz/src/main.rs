@@ -88,6 +88,7 @@ fn steps(mnt: String) -> Result<()> {
         userxattr: false,
         metacopy: false,
         verity: false,
+        verity_required: false,
         volatile: false,
         root_mode: 0o755,
         umask: 0o022,

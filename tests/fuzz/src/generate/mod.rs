@@ -73,6 +73,7 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         userxattr: false,
         metacopy: false,
         verity: false,
+        verity_required: false,
         volatile: false,
         root_mode: g.pick(&[0o755, 0o777, 0o777, 0o1777]),
         umask: g.pick(&[0o022, 0o022, 0, 0o077]),
@@ -97,7 +98,13 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
     if g.chance(15) {
         g.take_data_away(&mut case);
     }
-    case.verity = (case.metacopy || !case.data.is_empty()) && g.chance(20);
+    case.verity = (case.metacopy || !case.data.is_empty()) && g.chance(40);
+    if case.verity && g.chance(75) {
+        g.guard(&mut case);
+    }
+    if case.hostile && g.chance(50) {
+        g.spoil_data(&mut case);
+    }
     case
 }
 
