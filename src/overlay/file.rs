@@ -365,8 +365,8 @@ impl RegularOperations<Overlay> for RegularFile {
         range: Range,
     ) -> Result<i64> {
         let (source, target) = (from.inode(), to.inode());
-        // Copying up to share extents would do the opposite, of the data, too: what only reads the target, which nothing but
-        // this does, is left to the file that has the data.
+        // Copying up to share extents would do the opposite. No other request changes what is open for reading alone: where upper
+        // has that without its data, the file that has it answers.
         let writable = file::is_writable(to.file());
         if how == Transfer::Dedupe
             && (source.upper().is_none() || (target.upper().is_none() && !writable))
