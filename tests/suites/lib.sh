@@ -178,7 +178,7 @@ forget() { sys reconfigure mnt; }
 
 # The options of the mount at mnt whose names the suite has in SHOWN, a regular expression: as /proc/mounts shows them, with a
 # space behind each.
-shown() { grep ' [^ ]*/mnt ' /proc/mounts | grep -oE "($SHOWN)=[^,]*" | tr '\n' ' '; }
+shown() { grep ' [^ ]*/mnt ' /proc/mounts | grep -oE "($SHOWN)=[^, ]*" | tr '\n' ' '; }
 
 # layers [N]: a new folder with lower1..lowerN (topmost first), upper, work and
 # mnt, and the shell in it. The tests use relative paths from then on.

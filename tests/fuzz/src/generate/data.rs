@@ -66,7 +66,8 @@ impl Gen {
             e.guarded = matches!(e.what, What::File { .. }) && self.chance(80);
         }
         let objects: Vec<_> = objects(case).collect();
-        for e in case.lowers.iter_mut().flatten() {
+        let files = case.lowers.iter_mut().flatten();
+        for e in files.filter(|e| matches!(e.what, What::File { .. })) {
             let at = e
                 .xattrs
                 .iter()
