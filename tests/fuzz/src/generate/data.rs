@@ -62,6 +62,10 @@ impl Gen {
     /// another file's.
     pub fn guard(&mut self, case: &mut Case) {
         case.verity_required = self.chance(30);
+        // Without, most that has its data elsewhere is refused before its digest is asked for.
+        if !case.userxattr {
+            (case.redirects, case.metacopy) = (true, true);
+        }
         for e in case.lowers.iter_mut().chain(&mut case.data).flatten() {
             e.guarded = matches!(e.what, What::File { .. }) && self.chance(80);
         }
