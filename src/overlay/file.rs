@@ -76,12 +76,40 @@ impl RegularFile {
         }
     }
 
+    /// The first write to a file whose data is not in upper copies it up; from what is open, if that is where its data is.
+    #[inline]
+    fn copy_up_for_write(&self, open: OpenFile<'_>) -> Result {
+        if copy_up::has_data(open.dentry()) {
+            return Ok(());
+        }
+        copy_up::copy_up_data_of(open.dentry(), self.files.first())
+    }
+
+    /// Runs `f` on the real file as the mounter, with the inode copied up if it is to be `written`, locked and up to date
+    /// before and after: for requests that change the file.
+    fn modify<R>(
+        &self,
+        open: OpenFile<'_>,
+        written: bool,
+        f: impl FnOnce(&InodeGuard<'_>) -> Result<R>,
+    ) -> Result<R> {
+        if written {
+            self.copy_up_for_write(open)?;
+        }
+        let inode = open.inode();
+        let lock = inode.lock();
+        inode.refresh();
+        let result = f(&lock);
+        inode.refresh();
+        result
+    }
+
     /// Gives the file of the layer the flags that `fcntl(2)` gave the descriptor.
     #[cold]
     fn take_flags(&self, open: OpenFile<'_>) -> Result<&File> {
         // Whether and how direct I/O is possible is a question to the file that will be written.
         if open.flags() & file::flags::O_DIRECT != 0 && file::is_writable(open.file()) {
-            copy_up_for_write(open)?;
+            self.copy_up_for_write(open)?;
         }
         let real = self.current(open)?;
         file::take_flags(open.file(), real)?;
@@ -121,7 +149,7 @@ impl RegularFile {
         if !write {
             return pass(self.real(open)?, creds, None);
         }
-        copy_up_for_write(open)?;
+        self.copy_up_for_write(open)?;
         let lock = if wait {
             inode.lock()
         } else {
@@ -167,27 +195,6 @@ impl IoHooks<Overlay> for Hooks {
     fn wrote(open: OpenFile<'_>) {
         open.inode().refresh();
     }
-}
-
-/// The first write to a file whose data is not in upper copies it up.
-#[inline]
-fn copy_up_for_write(open: OpenFile<'_>) -> Result {
-    if copy_up::has_data(open.dentry()) {
-        return Ok(());
-    }
-    copy_up::copy_up_data(open.dentry())
-}
-
-/// Runs `f` on the real file as the mounter, with the inode copied up, locked and up to date before and
-/// after: for requests that change the file.
-fn modify<R>(open: OpenFile<'_>, f: impl FnOnce(&InodeGuard<'_>) -> Result<R>) -> Result<R> {
-    copy_up_for_write(open)?;
-    let inode = open.inode();
-    let lock = inode.lock();
-    inode.refresh();
-    let result = f(&lock);
-    inode.refresh();
-    result
 }
 
 impl RegularOperations<Overlay> for RegularFile {
@@ -263,7 +270,7 @@ impl RegularOperations<Overlay> for RegularFile {
     fn make_mappable(open: OpenFile<'_>, data: &Self, shared: bool) {
         let ready = || {
             if shared || open.inode().content_in_upper().is_none() {
-                copy_up_for_write(open)?;
+                data.copy_up_for_write(open)?;
             }
             data.current(open)
         };
@@ -327,7 +334,7 @@ impl RegularOperations<Overlay> for RegularFile {
 
     fn fallocate(open: OpenFile<'_>, data: &Self, mode: i32, off: i64, len: i64) -> Result {
         let inode = open.inode();
-        modify(open, |lock| {
+        data.modify(open, true, |lock| {
             file::remove_privs(open.file(), lock)?;
             let real = data.real(open)?;
             cred::scope(inode.fs().creds(), |_| {
@@ -358,15 +365,15 @@ impl RegularOperations<Overlay> for RegularFile {
         range: Range,
     ) -> Result<i64> {
         let (source, target) = (from.inode(), to.inode());
-        // Copying up to share extents would do the opposite.
+        // Copying up to share extents would do the opposite. No other request changes what is open for reading alone: where upper
+        // has that without its data, the file that has it answers.
         let writable = file::is_writable(to.file());
         if how == Transfer::Dedupe
-            && (source.content_in_upper().is_none()
-                || (target.content_in_upper().is_none() && !writable))
+            && (source.upper().is_none() || (target.upper().is_none() && !writable))
         {
             return Err(EPERM);
         }
-        modify(to, |lock| {
+        to_data.modify(to, writable, |lock| {
             if how != Transfer::Dedupe {
                 file::remove_privs(to.file(), lock)?;
             }

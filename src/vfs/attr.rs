@@ -106,6 +106,51 @@ impl Stat {
     }
 }
 
+/// What writing to a file changes beside its data: set-id bits and times.
+pub(crate) struct Kept {
+    mode: Mode,
+    atime: bindings::timespec64,
+    mtime: bindings::timespec64,
+}
+
+impl Kept {
+    /// Those of the object at `path`.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE`; what its filesystem returns.
+    pub(crate) fn of(path: PathRef<'_>) -> Result<Self> {
+        let inode = path.positive()?;
+        let mut stat = Stat::zeroed();
+        match inode.sb().is_ordinary() {
+            true => stat.set_times(inode),
+            false => path.stat(&mut stat, statx::TIMES)?,
+        }
+        Ok(Self {
+            mode: inode.mode(),
+            atime: stat.0.atime,
+            mtime: stat.0.mtime,
+        })
+    }
+
+    /// The changes that give them back to the object at `path`: of its mode, and of its times.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of).
+    pub(crate) fn lost(&self, path: PathRef<'_>) -> Result<(Option<Iattr>, Option<Iattr>)> {
+        let now = Self::of(path)?;
+        let same = |a: &bindings::timespec64, b: &bindings::timespec64| {
+            a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec
+        };
+        let has_times = same(&self.atime, &now.atime) && same(&self.mtime, &now.mtime);
+        Ok((
+            (self.mode != now.mode).then(|| Iattr::mode(self.mode)),
+            (!has_times).then(|| Iattr::set_times(self.atime, self.mtime)),
+        ))
+    }
+}
+
 /// A change of attributes (`struct iattr`).
 #[repr(transparent)]
 pub(crate) struct Iattr(pub(super) bindings::iattr);
@@ -170,6 +215,10 @@ impl Iattr {
 
     /// Access and modification time as in `stat`.
     pub(crate) fn times(stat: &Stat) -> Self {
+        Self::set_times(stat.0.atime, stat.0.mtime)
+    }
+
+    fn set_times(atime: bindings::timespec64, mtime: bindings::timespec64) -> Self {
         let mut attr = Self::new(
             bindings::ATTR_ATIME
                 | bindings::ATTR_MTIME
@@ -177,8 +226,8 @@ impl Iattr {
                 | bindings::ATTR_MTIME_SET
                 | bindings::ATTR_CTIME,
         );
-        attr.0.ia_atime = stat.0.atime;
-        attr.0.ia_mtime = stat.0.mtime;
+        attr.0.ia_atime = atime;
+        attr.0.ia_mtime = mtime;
         attr
     }
 

@@ -126,7 +126,8 @@ pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
 }
 
 /// Opens `path` for reading or (`write`) writing after a permission check with the current
-/// credentials; without access time updates where that is allowed.
+/// credentials; without access time updates where that is allowed. What is written is no change of the file that
+/// users should see: its times are left alone, by a filesystem that asks the VFS.
 pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<LayerFile>> {
     let (mut flags, mask) = if write {
         (bindings::O_WRONLY, may::WRITE)
@@ -138,7 +139,11 @@ pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<LayerF
     if inode.owner_or_capable(path.idmap()) {
         flags |= bindings::O_NOATIME;
     }
-    open(path, flags | bindings::O_LARGEFILE)
+    let file = open(path, flags | bindings::O_LARGEFILE)?;
+    if write {
+        add_mode(&file, bindings::ROVL_FMODE_NOCMTIME);
+    }
+    Ok(file)
 }
 
 /// The inode of an open file.
@@ -237,6 +242,12 @@ fn has_mode(file: &LocalFile, mask: u32) -> bool {
     read_field!(file, f_mode) & mask != 0
 }
 
+/// Adds bits to the mode of `file`, which the caller is opening or has just opened, so that nobody else knows it.
+pub(super) fn add_mode(file: &LocalFile, bits: u32) {
+    // SAFETY: charter 1: the file is referenced; nobody but its opener reads or writes the mode.
+    unsafe { (*file.as_ptr()).f_mode |= bits };
+}
+
 /// Whether `file` is open for writing.
 pub(crate) fn is_writable(file: &LocalFile) -> bool {
     has_mode(file, bindings::ROVL_FMODE_WRITE)
@@ -278,6 +289,11 @@ const SETFL: u32 = bindings::O_NONBLOCK | bindings::O_NDELAY | bindings::O_DIREC
 #[inline]
 pub(crate) fn same_flags(user: &LocalFile, real: &File) -> bool {
     (user.flags() ^ real.flags()) & SETFL == 0
+}
+
+/// Whether `file` has none of the status flags that `fcntl(2)` changes: any range of it can be read.
+pub(crate) fn is_plain(file: &LocalFile) -> bool {
+    file.flags() & SETFL == 0
 }
 
 /// Makes the status flags of `real` those of `user`.

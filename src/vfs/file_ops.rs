@@ -99,7 +99,7 @@ impl<'a, F: FileSystem> Opening<'a, F> {
     /// such.
     pub(crate) fn serve_nowait_as(&mut self, real: &File) {
         if file::serves_nowait(real) {
-            add_mode(self.file(), bindings::ROVL_FMODE_NOWAIT)
+            file::add_mode(self.file(), bindings::ROVL_FMODE_NOWAIT)
         }
     }
 
@@ -122,16 +122,10 @@ impl<'a, F: FileSystem> Deref for Opening<'a, F> {
     }
 }
 
-/// Adds bits to the mode of `file`, which is being opened by the caller.
-fn add_mode(file: &LocalFile, bits: u32) {
-    // SAFETY: charter 1: the file is referenced; until it is open nobody but its opener reads or writes the mode.
-    unsafe { (*file.as_ptr()).f_mode |= bits };
-}
-
 /// Sets the mode bit of `file`, which is being opened by the caller.
 fn set_direct_io(file: &LocalFile, possible: bool) {
     if possible {
-        add_mode(file, bindings::ROVL_FMODE_CAN_ODIRECT);
+        file::add_mode(file, bindings::ROVL_FMODE_CAN_ODIRECT);
     }
 }
 

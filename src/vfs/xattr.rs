@@ -78,6 +78,9 @@ pub(crate) fn len(path: PathRef<'_>, name: &CStr) -> Result<Option<usize>> {
     }
 }
 
+/// Bytes of a value that is read without a question for its length first: most values are short.
+const SHORT: usize = 128;
+
 /// Reads the whole value of `name`, of any length; there is room for one more byte.
 ///
 /// # Errors
@@ -85,6 +88,16 @@ pub(crate) fn len(path: PathRef<'_>, name: &CStr) -> Result<Option<usize>> {
 /// `ENODATA`, `EOPNOTSUPP`, `ENOMEM`; `EIO` where the value keeps changing.
 pub(crate) fn get_all(path: PathRef<'_>, name: &CStr) -> Result<KVVec<u8>> {
     let mut buf: KVVec<u8> = KVVec::new();
+    let mut short = [0; SHORT];
+    match get(path, name, &mut short) {
+        Err(e) if e == ERANGE => {}
+        len => {
+            let value = short.get(..len?).ok_or(EIO)?;
+            buf.reserve(value.len() + 1, GFP_KERNEL)?;
+            buf.extend_from_slice(value, GFP_KERNEL)?;
+            return Ok(buf);
+        }
+    }
     for _ in 0..3 {
         let len = get(path, name, &mut [])?;
         buf.reserve(len + 1 - buf.len().min(len), GFP_KERNEL)?;

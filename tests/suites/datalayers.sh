@@ -10,7 +10,7 @@ at() { # FILE SIZE PATH
 	bare "$1" "$2"
 	redirect "$1" "$3"
 }
-shown() { grep ' [^ ]*/mnt ' /proc/mounts | grep -oE '(lowerdir|lowerdir\+|datadir\+)=[^,]*' | tr '\n' ' '; }
+SHOWN='lowerdir|lowerdir\+|datadir\+'
 
 options() {
 	layers 3

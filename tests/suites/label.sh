@@ -19,8 +19,6 @@ rule() { printf '%s %s %s' "$1" "$2" "$3" >/sys/fs/smackfs/load2; } # SUBJECT OB
 # task LABEL COMMAND...: as root with that label; what it makes has it.
 # shellcheck disable=SC2016
 task() { bash -c 'echo "$0" >/proc/self/attr/current && "$@"' "$@"; }
-# user LABEL COMMAND...: the same without any right to pass rules.
-user() { task "$1" setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all -- "${@:2}"; }
 
 # Of each kind one, with the label `Of-NAME`.
 of_each_kind() {

@@ -168,11 +168,17 @@ bare() { # FILE SIZE [VALUE]
 }
 content() { head -c 200000 /dev/zero | tr '\0' "$1"; } # BYTE
 as() { setpriv --reuid "$1" --regid "$1" --clear-groups --inh-caps=-all -- "${@:2}"; }
+# What the suite's `task LABEL` does, without any right to pass rules.
+user() { task "$1" setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all -- "${@:2}"; } # LABEL COMMAND...
 sys() { perl "$SUITES/sys.pl" "$@"; }
 # Makes the mount at mnt forget its dentries and inodes: any remount does.
 forget() { sys reconfigure mnt; }
 
 # ---- layers and mounts -----------------------------------------------------
+
+# The options of the mount at mnt whose names the suite has in SHOWN, a regular expression: as /proc/mounts shows them, with a
+# space behind each.
+shown() { grep ' [^ ]*/mnt ' /proc/mounts | grep -oE "($SHOWN)=[^, ]*" | tr '\n' ' '; }
 
 # layers [N]: a new folder with lower1..lowerN (topmost first), upper, work and
 # mnt, and the shell in it. The tests use relative paths from then on.

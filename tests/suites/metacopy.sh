@@ -388,7 +388,7 @@ no_room() {
 modes() {
 	layers 2
 	put lower2/f f
-	shown() { grep ' [^ ]*/mnt ' /proc/mounts | grep -oE 'metacopy=[a-z]*|redirect_dir=[a-z]*' | tr '\n' ' '; }
+	SHOWN='metacopy|redirect_dir'
 	mnt $WITH
 	is 'it is shown, with redirects' 'redirect_dir=on metacopy=on ' "$(shown)"
 	umnt

@@ -21,7 +21,6 @@ of() { stat -c %C "$1" 2>&1; }
 # task TYPE COMMAND...: as root in that domain; user: the same without any right to pass rules.
 # shellcheck disable=SC2016
 task() { bash -c 'echo -n "system_u:system_r:$0:s0" >/proc/self/attr/current && "$@"' "$@"; }
-user() { task "$1" setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all -- "${@:2}"; }
 enforcing() { echo "$1" >$POLICY/enforce; }
 
 declare -A TYPE=([file]=etc_t [dir]=usr_t [link]=var_t [fifo]=var_run_t [twice]=shadow_t

@@ -3,6 +3,7 @@
 
 use crate::mountinfo::{Mount, Table};
 use crate::options::{self, Role};
+use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, CWD};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -154,13 +155,34 @@ impl Layers {
 
     /// Opens a file of a layer to read it. Whoever may write to the layer cannot lead elsewhere by a symlink.
     pub fn open(&self, layer: usize, rel: &Path) -> Result<File, String> {
-        let dir = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let file = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        rustix::fs::open(&self.all[layer].path, dir, Mode::empty())
-            .and_then(|root| rustix::fs::openat2(root, rel, file, Mode::empty(), inside))
+        let file = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        self.open_beneath(layer, rel, file, ResolveFlags::empty())
             .map(File::from)
             .map_err(|e| format!("{}: {e}", self.at(layer, rel).display()))
+    }
+
+    /// What is at `rel`, which the layer itself does not say, as the kernel looks for data there: no symlink is followed, `..`
+    /// leads up within the layer, nothing leads to another filesystem.
+    pub fn beneath(&self, layer: usize, rel: &Path) -> Result<Option<Stat>, String> {
+        let found = self.open_beneath(layer, rel, OFlags::PATH, ResolveFlags::NO_XDEV);
+        match found.and_then(rustix::fs::fstat) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => Ok(None),
+            Err(e) => Err(format!("{}: {e}", self.at(layer, rel).display())),
+        }
+    }
+
+    fn open_beneath(
+        &self,
+        layer: usize,
+        rel: &Path,
+        flags: OFlags,
+        resolve: ResolveFlags,
+    ) -> Result<OwnedFd, Errno> {
+        let dir = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&self.all[layer].path, dir, Mode::empty())?;
+        let resolve = resolve | ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        rustix::fs::openat2(root, rel, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 
     /// The value of an attribute of the union's own.

@@ -355,7 +355,11 @@ impl Search<'_> {
             if l.role != Role::Data {
                 continue;
             }
-            if let Some((rel, stat)) = self.data_file(layer, path)? {
+            let rel = PathBuf::from(OsStr::from_bytes(path));
+            let stat = self.union.layers.beneath(layer, &rel)?;
+            if let Some(stat) =
+                stat.filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+            {
                 self.wants_data = false;
                 self.node.places.push(Place {
                     layer,
@@ -369,31 +373,6 @@ impl Search<'_> {
             }
         }
         Ok(())
-    }
-
-    /// A regular file of a layer that has data alone. As the kernel does it, no symlink is followed, and `..` leads up within
-    /// the layer.
-    fn data_file(&self, layer: usize, path: &[u8]) -> Result<Option<(PathBuf, Stat)>, String> {
-        let mut rel = PathBuf::new();
-        let mut names = path.split(|b| *b == b'/').peekable();
-        while let Some(name) = names.next() {
-            match name {
-                b"." => continue,
-                b".." if rel.pop() => continue,
-                b"" | b".." => break,
-                _ => {}
-            }
-            rel.push(OsStr::from_bytes(name));
-            let Some(stat) = lstat(&self.union.layers.at(layer, &rel))? else {
-                break;
-            };
-            match (FileType::from_raw_mode(stat.st_mode), names.peek()) {
-                (FileType::RegularFile, None) => return Ok(Some((rel, stat))),
-                (FileType::Directory, Some(_)) => {}
-                _ => break,
-            }
-        }
-        Ok(None)
     }
 
     /// Adds what directories have that are themselves hidden, and what is under the name where a redirect led elsewhere.

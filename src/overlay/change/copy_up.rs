@@ -47,12 +47,17 @@ use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
 /// Copies `dentry` up, its parents first, so that its attributes can be changed.
 pub(crate) fn copy_up(dentry: &Dentry) -> Result {
-    copy_up_want(dentry, Want::Attributes)
+    copy_up_want(dentry, Want::Attributes, None)
 }
 
 /// As [`copy_up`], so that its data can be changed, too.
 pub(crate) fn copy_up_data(dentry: &Dentry) -> Result {
-    copy_up_want(dentry, Want::Data)
+    copy_up_want(dentry, Want::Data, None)
+}
+
+/// As [`copy_up_data`], of what is `opened`, a file of a layer: it is not opened again where it is the one that has the data.
+pub(crate) fn copy_up_data_of(dentry: &Dentry, opened: &File) -> Result {
+    copy_up_want(dentry, Want::Data, Some(opened))
 }
 
 /// Prepares opening a file: where that truncates it is copied up, where it may write it is copied up
@@ -68,7 +73,7 @@ pub(crate) fn copy_up_for_open(open: OpenFile<'_>) -> Result {
     }
     let fs = dentry.fs();
     if flags & file::flags::O_TRUNC != 0 {
-        return copy_up_want(dentry, Want::Nothing);
+        return copy_up_want(dentry, Want::Nothing, None);
     }
     // Whether direct I/O is possible is a question to the file that will be written. A driver that opens
     // the file for a file of its own maps it without asking where. What shows another number afterwards, or is in upper
@@ -107,7 +112,7 @@ fn is_done(dentry: &Dentry, want: Want) -> bool {
     }) && (dentry.marks().test(NameMark::UpperAlias) || dentry.is_disconnected())
 }
 
-fn copy_up_want(dentry: &Dentry, want: Want) -> Result {
+fn copy_up_want(dentry: &Dentry, want: Want, opened: Option<&File>) -> Result {
     if is_done(dentry, want) {
         return Ok(());
     }
@@ -116,10 +121,10 @@ fn copy_up_want(dentry: &Dentry, want: Want) -> Result {
         if dentry.marks().test(NameMark::Removed) {
             // What is still seen under another name is copied up under that.
             if let Some(other) = dentry.hashed_alias() {
-                copy_up_hashed(&other, want)?;
+                copy_up_hashed(&other, want, opened)?;
             }
         }
-        copy_up_hashed(dentry, want)?;
+        copy_up_hashed(dentry, want, opened)?;
     }
     Ok(())
 }
@@ -130,7 +135,7 @@ fn is_unnamed(dentry: &Dentry) -> bool {
 }
 
 /// Copies up the topmost ancestor that is not in upper yet, and so on, down to `dentry` itself.
-fn copy_up_hashed(dentry: &Dentry, want: Want) -> Result {
+fn copy_up_hashed(dentry: &Dentry, want: Want, opened: Option<&File>) -> Result {
     while !is_done(dentry, want) {
         if is_unnamed(dentry) {
             let root = dentry.own_sb().root()?;
@@ -147,7 +152,10 @@ fn copy_up_hashed(dentry: &Dentry, want: Want) -> Result {
         }
         let is_last = *next == *dentry;
         let want = if is_last { want } else { Want::Data };
-        cred::scope(dentry.fs().creds(), |_| copy_up_one(&parent, &next, want))?;
+        let opened = opened.filter(|_| is_last);
+        cred::scope(dentry.fs().creds(), |_| {
+            copy_up_one(&parent, &next, want, opened)
+        })?;
         if is_last {
             break;
         }
@@ -170,12 +178,28 @@ enum Place<'a> {
 
 /// The files that a copy-up opens, which are closed when no lock is held any more: to close a file of a layer may mean to
 /// wait for a daemon, and that one for a freeze.
-struct Files {
+struct Files<'a> {
+    /// What was open before.
+    opened: Option<&'a File>,
     from: Once<ARef<LayerFile>>,
     to: Once<ARef<LayerFile>>,
 }
 
-fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
+impl Files<'_> {
+    /// The file at `path` for reading.
+    fn from(&self, path: PathRef<'_>) -> Result<&File> {
+        let inode = path.positive()?;
+        if let Some(opened) = self.opened {
+            if file::inode_of(opened) == inode && file::is_plain(opened) {
+                return Ok(opened);
+            }
+        }
+        drop(self.from.set(file::open_checked(path, false)?));
+        Ok(self.from.get().ok_or(EIO)?)
+    }
+}
+
+fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want, opened: Option<&File>) -> Result {
     let fs = dentry.fs();
     let inode = dentry.own_positive()?;
     let parent = parent.own_positive()?.dir()?;
@@ -183,6 +207,7 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want) -> Result {
     let (mut stat, mut parent_stat) = (Stat::zeroed(), Stat::zeroed());
     let source = Source::read(inode, parent, want, (&mut stat, &mut parent_stat))?;
     let files = Files {
+        opened,
         from: Once::new(),
         to: Once::new(),
     };
@@ -282,7 +307,7 @@ struct Planned<'a> {
     dentry: &'a Dentry,
     want: Want,
     source: &'a Source<'a>,
-    files: &'a Files,
+    files: &'a Files<'a>,
     held: &'a OpGuard<'a, Overlay>,
     access: &'a MountAccess<'a>,
     work: &'a vfs::Dentry,
@@ -323,7 +348,7 @@ enum Unseen<'a, Entry> {
     /// An entry of the work directory.
     Entry(Entry),
     /// What upper has without data.
-    Bare(KBox<Bare<'a>>),
+    Bare(Bare<'a>),
 }
 
 /// A copy without data.
@@ -405,7 +430,7 @@ impl<'a> Planned<'a> {
     fn stage_again(&'a self, upper: PathRef<'a>) -> Result<Staged<'a>> {
         Ok(Staged {
             plan: self,
-            object: Unseen::Bare(KBox::new(Bare::read(upper)?, GFP_KERNEL)?),
+            object: Unseen::Bare(Bare::read(upper)?),
         })
     }
 
@@ -501,22 +526,19 @@ impl<'a> Staged<'a> {
         let len = plan.source.stat.size();
         let has_data = plan.is_file() && len != 0 && !plan.is_bare();
         let files = plan.files;
+        let path = match &self.object {
+            Unseen::Unnamed(_) => None,
+            Unseen::Entry(entry) => Some(entry.path()?),
+            Unseen::Bare(bare) => Some(bare.path()),
+        };
         // What is synced with its attributes is opened while the mounter may still open it.
-        let is_used = has_data || plan.is_synced_after(Step::Attributes);
-        match &self.object {
-            Unseen::Entry(entry) if is_used => {
-                drop(files.to.set(file::open_checked(entry.path()?, has_data)?));
-            }
-            Unseen::Bare(bare) if is_used => {
-                drop(files.to.set(file::open_checked(bare.path(), has_data)?));
-            }
-            _ => {}
+        if let Some(path) = path.filter(|_| has_data || plan.is_synced_after(Step::Attributes)) {
+            drop(files.to.set(file::open_checked(path, has_data)?));
         }
         if !has_data {
             return Ok(Copied(self));
         }
-        drop(files.from.set(file::open_checked(plan.source.data, false)?));
-        let (from, to) = (files.from.get().ok_or(EIO)?, files.to.get().ok_or(EIO)?);
+        let (from, to) = (files.from(plan.source.data)?, files.to.get().ok_or(EIO)?);
         match plan.copy_file(from, to, len) {
             Ok(()) => Ok(Copied(self)),
             Err(e) => {

@@ -6,7 +6,7 @@ use super::metadata;
 use crate::{
     overlay::{layer::marks, union::Overlay},
     vfs::{
-        attr::{statx, Iattr, Stat},
+        attr::{Iattr, Kept},
         file,
         mount::{PathRef, WritePath, Writing},
     },
@@ -72,19 +72,16 @@ fn copy_bytes(from: &File, to: &File, len: i64, dense: bool) -> Result {
 /// while the operation lock is held.
 pub(super) struct Bare<'a> {
     upper: PathRef<'a>,
-    /// Set-id bits and times.
-    stat: Stat,
+    kept: Kept,
     capability: Option<KVVec<u8>>,
 }
 
 impl<'a> Bare<'a> {
     /// `upper`, as it is.
     pub(super) fn read(upper: PathRef<'a>) -> Result<Self> {
-        let mut stat = Stat::zeroed();
-        upper.stat(&mut stat, statx::BASIC)?;
         Ok(Self {
             upper,
-            stat,
+            kept: Kept::of(upper)?,
             capability: metadata::capability(upper)?,
         })
     }
@@ -94,12 +91,16 @@ impl<'a> Bare<'a> {
         self.upper
     }
 
-    /// Gives it back what writing its data took away.
+    /// Gives it back what writing its data took away: mostly nothing, as the mounter may keep set-id bits, and times were left
+    /// alone.
     pub(super) fn restore(&self, writing: Writing<'_>) -> Result {
         let upper = writing.path(self.upper.dentry())?;
-        {
-            let lock = upper.positive()?.lock();
-            metadata::set_attributes(upper, &self.stat, &lock)?;
+        let (mode, times) = self.kept.lost(*upper)?;
+        if let Some(mut mode) = mode {
+            mode.apply(upper, &upper.positive()?.lock())?;
+        }
+        if let Some(times) = times {
+            metadata::set_times(upper, times, &upper.positive()?.lock());
         }
         match &self.capability {
             Some(value) => metadata::set_capability(upper, value),
@@ -110,12 +111,13 @@ impl<'a> Bare<'a> {
     /// Takes the mark away; `truncate` where the data is no more.
     pub(super) fn complete(&self, writing: Writing<'_>, fs: &Overlay, truncate: bool) -> Result {
         let upper = writing.path(self.upper.dentry())?;
+        let size = upper.positive()?.size();
         if truncate {
             set_size(upper, 0)?;
         }
         marks::clear_metacopy(fs, upper).inspect_err(|_| {
             if truncate {
-                let _ = set_size(upper, self.stat.size());
+                let _ = set_size(upper, size);
             }
         })
     }

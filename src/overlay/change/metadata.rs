@@ -36,10 +36,15 @@ pub(crate) fn set_attributes(to: WritePath<'_>, stat: &Stat, lock: &InodeGuard<'
         Iattr::mode(stat.mode()).apply(to, lock)?;
     }
     Iattr::owner(stat).apply(to, lock)?;
-    if let Err(e) = Iattr::times(stat).apply(to, lock) {
+    set_times(to, Iattr::times(stat), lock);
+    Ok(())
+}
+
+/// Gives an upper object `times`, best effort.
+pub(crate) fn set_times(to: WritePath<'_>, mut times: Iattr, lock: &InodeGuard<'_>) {
+    if let Err(e) = times.apply(to, lock) {
         warn_limited!("times of {} not set ({})\n", to.dentry(), e.to_errno());
     }
-    Ok(())
 }
 
 const CAPABILITY: &CStr = c"security.capability";

@@ -218,6 +218,8 @@ pub fn mkfs(fstype: &str, image: &Path, size: u64) -> Result<()> {
                 "0",
                 "-E",
                 "nodiscard",
+                "-O",
+                "verity",
                 image,
             ],
         ),

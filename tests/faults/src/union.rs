@@ -21,6 +21,8 @@ pub struct Union {
     pub fstype: String,
     /// The uppermost first.
     pub lowers: Vec<PathBuf>,
+    /// A data-only layer below them.
+    pub data_only: Option<PathBuf>,
     /// Holds `upper` and `work`.
     pub top: PathBuf,
     /// Where it is mounted.
@@ -35,6 +37,7 @@ impl Union {
         Self {
             fstype: fstype.to_owned(),
             lowers: vec![lower.join("l1"), lower.join("l0")],
+            data_only: None,
             top: top.to_owned(),
             mnt: mnt.to_owned(),
             options: String::new(),
@@ -49,10 +52,14 @@ impl Union {
     /// The options for mount(2).
     pub fn data(&self) -> String {
         let lowers: Vec<_> = self.lowers.iter().map(|p| text(p)).collect();
+        let mut lowers = lowers.join(":");
+        if let Some(data) = &self.data_only {
+            lowers += "::";
+            lowers += text(data);
+        }
         let top = text(&self.top);
         format!(
-            "lowerdir={},upperdir={top}/upper,workdir={top}/work{}",
-            lowers.join(":"),
+            "lowerdir={lowers},upperdir={top}/upper,workdir={top}/work{}",
             self.options
         )
     }

@@ -59,6 +59,9 @@ pub struct Case {
     /// Mounted with `verity=on`.
     #[serde(default)]
     pub verity: bool,
+    /// Or with `verity=require`.
+    #[serde(default)]
+    pub verity_required: bool,
     /// Mounted with `volatile`.
     #[serde(default)]
     pub volatile: bool,
@@ -82,6 +85,15 @@ pub struct Case {
 }
 
 impl Case {
+    /// The mount option for fs-verity, with a comma before it.
+    pub fn verity_option(&self) -> &'static str {
+        match (self.verity, self.verity_required) {
+            (false, _) => "",
+            (true, false) => ",verity=on",
+            (true, true) => ",verity=require",
+        }
+    }
+
     /// Where the union's own attributes are.
     pub fn own_prefix(&self) -> &'static str {
         if self.userxattr {
@@ -136,6 +148,12 @@ pub struct Entry {
     /// `FS_IOC_SETFLAGS`.
     #[serde(default, skip_serializing_if = "none")]
     pub flags: u32,
+    /// fs-verity guards its data, where its filesystem can.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guarded: bool,
+    /// The file whose digest its mark says, if that is guarded: a path from the folder of the lower layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest_of: Option<Text>,
 }
 
 impl Entry {
@@ -150,6 +168,8 @@ impl Entry {
             time: 1,
             xattrs: Vec::new(),
             flags: 0,
+            guarded: false,
+            digest_of: None,
         }
     }
 }

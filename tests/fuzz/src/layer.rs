@@ -105,5 +105,18 @@ fn make(case: &Case, root: &str, e: &Entry) -> Sys<()> {
             Err(e) => return Err(e),
         }
     }
+    if let Some(of) = &e.digest_of {
+        let of = below(root, &format!("../{of}"));
+        let mark = rustix::fs::open(&*of, OFlags::RDONLY, Mode::empty())
+            .and_then(|of| sys::digest_mark(of.as_fd()));
+        if let Ok(mark) = mark {
+            let name = format!("{}metacopy", case.own_prefix());
+            let _ = rustix::fs::lsetxattr(path, name, &mark, XattrFlags::empty());
+        }
+    }
+    if e.guarded {
+        let file = rustix::fs::open(path, OFlags::RDONLY, Mode::empty())?;
+        let _ = sys::guard(file.as_fd());
+    }
     Ok(())
 }

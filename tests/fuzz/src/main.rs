@@ -89,6 +89,7 @@ fn steps(mnt: String) -> Result<()> {
         metacopy: false,
         index: false,
         verity: false,
+        verity_required: false,
         volatile: false,
         root_mode: 0o755,
         umask: 0o022,

@@ -83,7 +83,7 @@ pub fn type_of(name: &str, case: &Case) -> Type {
     let metacopy = if case.metacopy { "on" } else { "off" };
     let user = if case.userxattr { ",userxattr" } else { "" };
     let index = if case.index { "on" } else { "off" };
-    let verity = if case.verity { ",verity=on" } else { "" };
+    let verity = case.verity_option();
     let volatile = if case.volatile { ",volatile" } else { "" };
     let other = match name {
         "rovl" if case.copy_up_open => ",copy_up=open",
@@ -171,11 +171,12 @@ impl Run<'_> {
                 format!("{lower}/{name}"),
             );
             side.make(case)?;
-            for (i, entries) in case.lowers.iter().enumerate() {
-                layer::build(case, &side.lower(i), entries)?;
-            }
+            // What a digest is of is there before what says it.
             for (i, entries) in case.data.iter().enumerate() {
                 layer::build(case, &side.data_layer(i), entries)?;
+            }
+            for (i, entries) in case.lowers.iter().enumerate() {
+                layer::build(case, &side.lower(i), entries)?;
             }
             layer::build(case, &side.upper(), &case.upper)?;
             layer::build(case, &side.work(), &case.work)?;

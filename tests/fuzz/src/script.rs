@@ -100,6 +100,16 @@ fn entry(out: &mut String, case: &Case, root: &str, e: &Entry) {
             hex(value)
         );
     }
+    if let Some(of) = &e.digest_of {
+        let own = case.own_prefix();
+        let _ = writeln!(
+            out,
+            "m=$(digest {of}) && setfattr -n {own}metacopy -v $m {path}"
+        );
+    }
+    if e.guarded {
+        let _ = writeln!(out, "fsverity enable {path}");
+    }
 }
 
 /// The times and flags of a layer's entries, the last one first: a directory after what is in it.
@@ -290,7 +300,7 @@ pub fn script(case: &Case) -> String {
     let metacopy = if case.metacopy { "on" } else { "off" };
     let user = if case.userxattr { ",userxattr" } else { "" };
     let index = if case.index { "on" } else { "off" };
-    let verity = if case.verity { ",verity=on" } else { "" };
+    let verity = case.verity_option();
     let volatile = if case.volatile { ",volatile" } else { "" };
     let merged = lowers.join(":");
     let all: Vec<_> = [merged].into_iter().chain(data.iter().cloned()).collect();
@@ -305,11 +315,14 @@ pub fn script(case: &Case) -> String {
         out.push_str("restart() { eval \"exec ${F[1]}>&-\"; wait; coproc F { \"$FUZZ\" steps \"$PWD/m\"; }; }\n");
         out.push_str("step() { echo \"$1\" >&${F[1]}; read -r r <&${F[0]}; echo \"$1 = $r\"; }\n");
     }
-    for (name, entries) in lowers
+    if case.lowers.iter().flatten().any(|e| e.digest_of.is_some()) {
+        out.push_str("digest() { fsverity measure $1 | sed 's/^sha256:/0x00240001/; s/ .*//'; }\n");
+    }
+    for (name, entries) in data
         .iter()
         .map(|n| &**n)
-        .zip(&case.lowers)
-        .chain(data.iter().map(|n| &**n).zip(&case.data))
+        .zip(&case.data)
+        .chain(lowers.iter().map(|n| &**n).zip(&case.lowers))
         .chain([("u", &case.upper)])
     {
         for e in entries {

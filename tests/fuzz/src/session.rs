@@ -57,11 +57,11 @@ fn image(place: &Place, fs: &str) -> Result<String> {
     std::fs::File::create(&file)?.set_len(512 << 20)?;
     std::fs::create_dir_all(&dir)?;
     let mkfs = format!("/usr/sbin/mkfs.{fs}");
-    let force = if fs == "ext4" { "-F" } else { "-f" };
-    for command in [
-        &[&*mkfs, "-q", force, &file][..],
-        &["mount", "-o", "loop", &file, &dir],
-    ] {
+    let make: &[&str] = match fs {
+        "ext4" => &[&mkfs, "-q", "-F", "-b", "4096", "-O", "verity", &file],
+        _ => &[&mkfs, "-q", "-f", &file],
+    };
+    for command in [make, &["mount", "-o", "loop", &file, &dir]] {
         let out = Command::new(command[0])
             .args(&command[1..])
             .output()

@@ -110,9 +110,15 @@ impl Shrink<'_> {
     }
 
     fn simplify(&mut self) -> Result<()> {
-        let changes: [fn(&mut Case); 13] = [
+        let changes: [fn(&mut Case); 15] = [
             |c| c.data.clear(),
             |c| c.verity = false,
+            |c| c.verity_required = false,
+            |c| {
+                for e in c.lowers.iter_mut().chain(&mut c.data).flatten() {
+                    (e.guarded, e.digest_of) = (false, None);
+                }
+            },
             |c| c.split = false,
             |c| c.volatile = false,
             |c| c.index = false,

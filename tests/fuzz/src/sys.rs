@@ -78,6 +78,35 @@ pub struct DedupeRange {
     pub reserved: u32,
 }
 
+/// `FS_IOC_ENABLE_VERITY`, `FS_IOC_MEASURE_VERITY`.
+const ENABLE_VERITY: u64 = 0x4080_6685;
+const MEASURE_VERITY: u64 = 0xc004_6686;
+
+/// Has fs-verity guard the data of a file, with SHA-256.
+pub fn guard(file: BorrowedFd<'_>) -> Sys<()> {
+    // struct fsverity_enable_arg: version, algorithm, size of a block; no salt, no signature.
+    let mut arg = [0u32; 32];
+    arg[..3].copy_from_slice(&[1, 1, 4096]);
+    ioctl(file, ENABLE_VERITY, &mut arg).map(drop)
+}
+
+/// The mark of a file whose data is that of `file`, which is guarded.
+pub fn digest_mark(file: BorrowedFd<'_>) -> Sys<Vec<u8>> {
+    // struct fsverity_digest: algorithm, room for the digest, the digest.
+    let mut digest = [0u16; 34];
+    digest[1] = 64;
+    ioctl(file, MEASURE_VERITY, &mut digest)?;
+    let len = usize::from(digest[1]);
+    let mut mark = vec![0, 4 + digest[1] as u8, 0, digest[0] as u8];
+    mark.extend(
+        digest[2..]
+            .iter()
+            .flat_map(|two| two.to_ne_bytes())
+            .take(len),
+    );
+    Ok(mark)
+}
+
 /// A lock of the open file description. `test` only asks: the kind of a lock in the way.
 pub fn ofd_lock(fd: BorrowedFd<'_>, kind: i16, start: i64, len: i64, test: bool) -> Sys<i64> {
     // SAFETY: all zeros is a value of the structure.

@@ -209,14 +209,15 @@ fn make_run<'a>(
     settings: &'a Settings,
     fstype: &'a str,
     options: &str,
-    lower: &Path,
+    (lower, data_only): &(PathBuf, Option<PathBuf>),
 ) -> Result<Run<'a>> {
     let dir = settings.dir(&format!("power-{fstype}"))?;
     for name in ["top", "m"] {
         fs::create_dir_all(dir.join(name))?;
     }
     let union = Union {
-        lowers: vec![lower.to_owned()],
+        lowers: vec![lower.clone()],
+        data_only: data_only.clone(),
         options: options.to_owned(),
         ..Union::new(&settings.fstype, lower, &dir.join("top"), &dir.join("m"))
     };
@@ -228,12 +229,31 @@ fn make_run<'a>(
     })
 }
 
+/// A lower layer and a data-only one with its data, which fs-verity guards, on an image that is mounted at `dir`.
+fn guarded(dir: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
+    let image = dir.with_extension("img");
+    sys::mkfs("ext4", &image, sys::image_size("ext4"))?;
+    sys::run("mount", &["-o", "loop", text(&image), text(dir)])?;
+    let (lower, data) = (dir.join("lower"), dir.join("data"));
+    workload::make_lower(&lower)?;
+    workload::take_data_away(&lower, &data)?;
+    Ok((lower, Some(data)))
+}
+
 /// Runs the part.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let lower = settings.dir("power-lower")?;
     workload::make_lower(&lower)?;
+    let plain = (lower, None);
+    let dir = settings.dir("power-guarded")?;
+    let guarded = guarded(&dir)?;
     for fstype in settings.filesystems(&["ext4", "xfs"]) {
-        for options in ["", ",fsync=strict", ",metacopy=on"] {
+        for (options, lower) in [
+            ("", &plain),
+            (",fsync=strict", &plain),
+            (",metacopy=on", &plain),
+            (",metacopy=on,verity=require", &guarded),
+        ] {
             let name = format!(
                 "{fstype}{options}: cut at flushes and between, seed {}",
                 settings.seed
@@ -242,7 +262,7 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
                 continue;
             }
             report.test(&name, |out| {
-                let run = make_run(settings, &fstype, options, &lower)?;
+                let run = make_run(settings, &fstype, options, lower)?;
                 let result = cuts(&run, out);
                 for dir in [&run.union.mnt, &run.device_dir()] {
                     if sys::is_mounted(dir) {
@@ -254,5 +274,5 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             });
         }
     }
-    Ok(())
+    sys::umount(&dir)
 }

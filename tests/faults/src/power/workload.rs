@@ -5,8 +5,9 @@
 //! one of the steps: not before the last one that was made durable, not after the one that was going on.
 
 use crate::snap::{Node, Tree};
+use crate::sys;
 use crate::union::data;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rand::seq::IndexedRandom;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -63,6 +64,47 @@ pub fn make_lower(lower: &Path) -> Result<()> {
         std::fs::write(lower.join(dir).join("sub/file"), b"in a directory below")?;
     }
     Ok(())
+}
+
+/// Moves the data of the files of `lower` to the data-only layer `data`, guarded by fs-verity.
+pub fn take_data_away(lower: &Path, data: &Path) -> Result<()> {
+    std::fs::create_dir(data)?;
+    let mut dirs = vec![lower.to_owned()];
+    let mut count = 0;
+    while let Some(dir) = dirs.pop() {
+        for name in sys::names(&dir)? {
+            let path = dir.join(name);
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            count += 1;
+            let object = data.join(count.to_string());
+            std::fs::rename(&path, &object)?;
+            sys::run("fsverity", &["enable", sys::text(&object)])?;
+            std::fs::File::create(&path)?.set_len(object.metadata()?.len())?;
+            for (mark, value) in [
+                ("metacopy", digest_of(&object)?),
+                ("redirect", format!("/{count}").into_bytes()),
+            ] {
+                let name = format!("trusted.overlay.{mark}");
+                fs::setxattr(&path, name, &value, XattrFlags::empty())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The mark of a file whose data is that of `object`.
+fn digest_of(object: &Path) -> Result<Vec<u8>> {
+    let said = sys::run("fsverity", &["measure", sys::text(object)])?;
+    let digits = said.strip_prefix("sha256:").unwrap_or_default();
+    let digits = digits.get(..64).context("no SHA-256")?;
+    let mut mark = vec![0, 36, 0, 1];
+    for i in (0..64).step_by(2) {
+        mark.push(u8::from_str_radix(&digits[i..i + 2], 16)?);
+    }
+    Ok(mark)
 }
 
 /// Fills upper.

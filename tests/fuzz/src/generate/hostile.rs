@@ -4,6 +4,7 @@
 use super::{Gen, LONG};
 use crate::case::{text, Case, Entry, Text, What};
 use rand::Rng;
+use std::fmt::Write as _;
 
 const OWN: [&str; 10] = [
     "origin", "upper", "redirect", "metacopy", "nlink", "uuid", "opaque", "whiteout", "impure",
@@ -33,7 +34,10 @@ impl Gen {
         }
         for number in 0..self.rng.random_range(0..4) {
             let origin = self.origin();
-            let mut name: String = origin.iter().map(|b| format!("{b:02x}")).collect();
+            let mut name = origin.iter().fold(String::new(), |mut name, byte| {
+                let _ = write!(name, "{byte:02x}");
+                name
+            });
             if self.chance(10) {
                 name.truncate(self.rng.random_range(0..name.len()) & !1);
             }

@@ -170,14 +170,12 @@ impl Gen {
         };
         let (uid, gid) = (self.id(), self.id());
         Entry {
-            path,
-            what,
-            mode,
             uid,
             gid,
             time: self.rng.random_range(1..1_000_000_000),
             xattrs,
             flags,
+            ..Entry::plain(path, what, mode)
         }
     }
 }

@@ -74,6 +74,7 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         metacopy: false,
         index: false,
         verity: false,
+        verity_required: false,
         volatile: false,
         root_mode: g.pick(&[0o755, 0o777, 0o777, 0o1777]),
         umask: g.pick(&[0o022, 0o022, 0, 0o077]),
@@ -98,7 +99,13 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
     if g.chance(15) {
         g.take_data_away(&mut case);
     }
-    case.verity = (case.metacopy || !case.data.is_empty()) && g.chance(20);
+    case.verity = (case.metacopy || !case.data.is_empty()) && g.chance(40);
+    if case.verity && g.chance(75) {
+        g.guard(&mut case);
+    }
+    if case.hostile && g.chance(50) {
+        g.spoil_data(&mut case);
+    }
     // With user.* marks overlayfs cannot copy a symlink with several names up.
     case.index = !case.userxattr && g.chance(30);
     if case.hostile && case.index {

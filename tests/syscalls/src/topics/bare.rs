@@ -2,7 +2,7 @@
 //! Files that upper has without their data (`metacopy=on`): what is asked of the data is answered from
 //! below, and what changes it brings it.
 
-use super::data::extents;
+use super::data::{clone, dedupe, extents};
 use super::mmap::Map;
 use super::rw::pattern;
 use crate::harness::*;
@@ -205,6 +205,57 @@ fn cloned_into(ctx: &Ctx) -> Res {
     check(sys::read(&u.m("f"))? == want, "content")
 }
 
+/// Its data is that of a lower file, which is shared as it would be by another name.
+fn cloned_out_of(ctx: &Ctx) -> Res {
+    let u = of_pattern(ctx, 64 << 10)?;
+    let from = sys::open(&u.m("f"), OFlags::RDONLY)?;
+    let to = sys::open(&u.m("to"), OFlags::CREATE | OFlags::RDWR)?;
+    works(clone(&from, &to), "FICLONE")?;
+    check(sys::read(&u.m("to"))? == pattern(64 << 10), "content")?;
+    is_bare(&u, "a clone out of it")
+}
+
+/// What upper has without data is found equal to another file where its data is; it is not brought for that, unless it was
+/// opened for writing.
+fn deduped(ctx: &Ctx) -> Res {
+    let (len, u) = (64 << 10, of_pattern(ctx, 64 << 10)?);
+    sys::write(&u.m("other"), pattern(len as usize))?;
+    let reader = |n: &str| sys::open(&u.m(n), OFlags::RDONLY);
+    let other = sys::open(&u.m("other"), OFlags::RDWR)?;
+    same(
+        dedupe(&reader("f")?, &other, len)?,
+        (len, 0),
+        "out of the file without data",
+    )?;
+    is_bare(&u, "a source")?;
+    let status = dedupe(&other, &reader("f")?, len)?.1;
+    same(
+        status,
+        -Errno::ROFS.raw_os_error(),
+        "into it, opened for reading",
+    )?;
+    is_bare(&u, "a target that is not written")?;
+    let writer = sys::open(&u.m("f"), OFlags::RDWR)?;
+    same(
+        dedupe(&other, &writer, len)?,
+        (len, 0),
+        "into it, opened for writing",
+    )?;
+    is_whole(&u, "a target")?;
+    check(sys::read(&u.m("f"))? == pattern(len as usize), "content")
+}
+
+/// A filesystem that shares nothing says so, and not the union for it.
+fn deduped_without_reflink(ctx: &Ctx) -> Res {
+    let u = of_pattern(ctx, 8192)?;
+    sys::write(&u.m("other"), pattern(8192))?;
+    let from = sys::open(&u.m("f"), OFlags::RDONLY)?;
+    let to = sys::open(&u.m("other"), OFlags::RDWR)?;
+    let status = dedupe(&from, &to, 8192)?.1;
+    same(status, -Errno::INVAL.raw_os_error(), "status")?;
+    is_bare(&u, "a source")
+}
+
 /// The mode is changed while the data is brought, which puts back what writing takes away.
 fn changed_meanwhile(ctx: &Ctx) -> Res {
     let len = 48 << 20;
@@ -321,8 +372,8 @@ fn on_another_filesystem(ctx: &Ctx) -> Res {
 
 tests! {
     Tmpfs: mapped_for_reading, mapped_for_writing, mapped_while_a_writer_has_it, spliced, space_and_holes,
-        allocated, copied_into, changed_meanwhile, read_meanwhile;
+        allocated, copied_into, deduped_without_reflink, changed_meanwhile, read_meanwhile;
     Ext4: mapped_for_writing, space_and_holes, fiemap, allocated, changed_meanwhile, on_another_filesystem;
-    Xfs: cloned_into, fiemap;
-    Btrfs: cloned_into;
+    Xfs: cloned_into, cloned_out_of, deduped, fiemap;
+    Btrfs: cloned_into, cloned_out_of, deduped;
 }

@@ -237,7 +237,7 @@ struct Dedupe {
 }
 
 /// The bytes deduped and the status of the one destination.
-fn dedupe(src: &OwnedFd, dst: &OwnedFd, len: u64) -> Sys<(u64, i32)> {
+pub(super) fn dedupe(src: &OwnedFd, dst: &OwnedFd, len: u64) -> Sys<(u64, i32)> {
     let mut d = Dedupe {
         src_offset: 0,
         src_length: len,
