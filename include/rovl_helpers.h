@@ -56,6 +56,7 @@ bool rovl_is_whiteout(struct inode *inode);
 /* the per-inode operation lock, classed by stacking depth */
 void rovl_oplock_init(struct mutex *lock);
 void rovl_oplock_class(struct mutex *lock, int depth);
+void rovl_oplock_lock(struct mutex *lock);
 int rovl_oplock_killable(struct mutex *lock);
 
 /* super blocks and mounts */

@@ -352,6 +352,12 @@ void rovl_oplock_class(struct mutex *lock, int depth)
 #endif
 }
 
+/* A macro where locks are checked. */
+rovl_inline void rovl_oplock_lock(struct mutex *lock)
+{
+	mutex_lock(lock);
+}
+
 rovl_inline int rovl_oplock_killable(struct mutex *lock)
 {
 	return mutex_lock_killable(lock);

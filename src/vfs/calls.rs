@@ -310,10 +310,10 @@ unsafe extern "C" {
     pub(super) safe fn capable(cap: Capability) -> bool;
     pub(super) safe fn fsnotify_wait_marks_destroyed();
     pub(super) safe fn get_random_u64() -> u64;
-    pub(super) safe fn mutex_lock(lock: &OpLock);
     pub(super) safe fn prepare_creds() -> *mut bindings::cred;
     pub(super) safe fn rovl_oplock_class(lock: &OpLock, depth: i32);
     pub(super) safe fn rovl_oplock_killable(lock: &OpLock) -> i32;
+    pub(super) safe fn rovl_oplock_lock(lock: &OpLock);
     pub(super) safe fn rovl_can_splice() -> bool;
     pub(super) safe fn rovl_capable_sysadmin_noaudit() -> bool;
     pub(super) safe fn rovl_cond_resched();

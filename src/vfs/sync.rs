@@ -192,7 +192,7 @@ impl OpLock {
 
     /// Takes the lock.
     pub(super) fn lock(&self) {
-        calls::mutex_lock(self)
+        calls::rovl_oplock_lock(self)
     }
 
     /// Gives the lock back.

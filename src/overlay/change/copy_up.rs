@@ -139,7 +139,9 @@ fn copy_up_hashed(dentry: &Dentry, want: Want, opened: Option<&File>) -> Result 
     while !is_done(dentry, want) {
         if is_unnamed(dentry) {
             let root = dentry.own_sb().root()?;
-            return cred::scope(dentry.fs().creds(), |_| copy_up_one(root, dentry, want));
+            return cred::scope(dentry.fs().creds(), |_| {
+                copy_up_one(root, dentry, want, opened)
+            });
         }
         let mut next: Ref<'_, Dentry> = dentry.into();
         let mut parent = next.up();
