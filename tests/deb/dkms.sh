@@ -12,6 +12,9 @@ version=$(dpkg-deb -f "$deb" Version)
 log=/var/lib/dkms/rovl/$version/build/make.log
 kernel=$SCRATCH/kernel
 
+# shellcheck disable=SC2317 # says calls it
+dkms_build() { dkms build -m rovl -v "$version" -k "$release" --kernelsourcedir "$1"; }
+
 # says TEXT NAME COMMAND...: it does not fail apt, and says so in one line.
 says() {
 	local text=$1 name=$2 said rc=0
@@ -20,7 +23,6 @@ says() {
 	case $rc in 0 | 77) ;; *) not_ok "$name" "status $rc" "$said" && return ;; esac
 	case $said in *"rovl: not built: "*"$text"*) ok "$name" ;; *) not_ok "$name" "$said" ;; esac
 }
-dkms_build() { dkms build -m rovl -v "$version" -k "$release" --kernelsourcedir "$1"; }
 
 # fake SED...: the folder of a kernel, with Debian's configuration changed so; it prints its path.
 fake() {
