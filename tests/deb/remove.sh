@@ -21,6 +21,6 @@ is 'no module is left' '' "$(find /lib/modules/ -name '*rovl*')"
 is 'nor a line of depmod' '' "$(grep -r rovl "/lib/modules/$(uname -r)/modules.alias" "/lib/modules/$(uname -r)/modules.dep")"
 check 'overlay is unloaded' modprobe -r overlay
 overlay_works
-check 'rovl is unloaded' modprobe -r rovl
+check 'rovl is unloaded' rmmod rovl
 fails_with 'unknown filesystem type' 'rovl is gone' mount -t rovl -o lowerdir=/etc:/usr none /mnt
 done_testing
