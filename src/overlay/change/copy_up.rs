@@ -12,7 +12,8 @@
 
 use super::{
     data::{self, Bare, Copying},
-    metadata::{copy_xattrs, file_flags, set_attributes, set_file_flags},
+    metadata::{copy_xattrs, set_attributes, set_file_flags},
+    source::{Source, Want},
 };
 use crate::{
     overlay::{
@@ -24,42 +25,22 @@ use crate::{
         object::{
             inode::{self, Dir, DirFlag, NameMark},
             lowerdata,
-            protected::KEPT_FLAGS,
         },
-        union::{Dentry, Inode, OpenFile, Overlay},
+        union::{Dentry, OpenFile, Overlay},
     },
     vfs::{
         self,
-        attr::{statx, FileAttr, Iattr, Stat},
+        attr::{Iattr, Stat},
         cred,
         dirop::{self, Creating, New, Renaming},
         file::{self, LayerFile},
         log::warn_limited,
         mount::{MountAccess, PathRef, WritePath, Writing},
         sync::Once,
-        verity::Digest,
-        CBuf, Mode, NameSnapshot, OpGuard, Ref,
+        Mode, NameSnapshot, OpGuard, Ref,
     },
 };
 use kernel::{fs::File, prelude::*, sync::aref::ARef};
-
-/// How much of an object is wanted in upper.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Want {
-    /// Its attributes; with metacopy the data of a file stays where it is.
-    Attributes,
-    /// All of it.
-    Data,
-    /// All but the data, which is no more: it will be truncated to nothing at once.
-    Nothing,
-}
-
-impl Want {
-    /// Whether the data of an object of `mode` stays where it is.
-    fn leaves_data(self, fs: &Overlay, mode: Mode) -> bool {
-        self == Self::Attributes && fs.has_metacopy() && mode.is_reg()
-    }
-}
 
 /// Copies `dentry` up, its parents first, so that its attributes can be changed.
 pub(crate) fn copy_up(dentry: &Dentry) -> Result {
@@ -171,85 +152,6 @@ enum Place<'a> {
     Nowhere,
     /// To where it is: upper has it under this name.
     There,
-}
-
-/// What is known of the lower objects.
-struct Source<'a> {
-    inode: &'a Inode,
-    /// That which has the attributes.
-    lower: PathRef<'a>,
-    /// That which has the data.
-    data: PathRef<'a>,
-    stat: &'a Stat,
-    /// Times of the parent, which creating an entry in it changes.
-    parent_stat: &'a Stat,
-    /// The target of a symlink.
-    link: Option<CBuf>,
-    /// The `chattr` flags of a file or directory that has any.
-    flags: Option<FileAttr>,
-    /// What is recorded of data that stays where it is.
-    digest: Option<KBox<Digest>>,
-}
-
-impl<'a> Source<'a> {
-    /// Looks at the lower object behind `inode`, in the directory `parent`. Its attributes, and those of that, stay in the
-    /// caller's room: they are too large to be moved.
-    ///
-    /// # Errors
-    ///
-    /// `EOVERFLOW` where its owner has no place in the lower layer's mount, in the user namespace of whoever mounted the
-    /// union (CVE-2023-0386), or in the upper layer's mount.
-    fn read(
-        inode: &'a Inode,
-        parent: Dir<'_>,
-        want: Want,
-        (stat, parent_stat): (&'a mut Stat, &'a mut Stat),
-    ) -> Result<Self> {
-        let lower = inode.lower_path().ok_or(ESTALE)?;
-        let data = inode.lower_content().ok_or(ESTALE)?;
-        lower.stat(stat, statx::BASIC)?;
-        if !stat.ids_mapped() {
-            return Err(EOVERFLOW);
-        }
-        let parent_path = parent.expect_upper()?;
-        if !stat.ids_fit(parent_path) {
-            return Err(EOVERFLOW);
-        }
-        match parent_path.dentry().inode() {
-            Some(inode) if inode.sb().is_ordinary() => parent_stat.set_times(inode),
-            _ => parent_path.stat(parent_stat, statx::TIMES)?,
-        }
-        if want == Want::Nothing {
-            stat.set_size(0);
-        }
-        let link = if stat.mode().is_lnk() {
-            let dentry = lower.dentry();
-            Some(dentry.with_link(|target| CBuf::new(target.to_bytes()))?)
-        } else {
-            None
-        };
-        let mode = stat.mode();
-        let flags = if inode.flags() & KEPT_FLAGS != 0 && (mode.is_reg() || mode.is_dir()) {
-            file_flags(lower)?
-        } else {
-            None
-        };
-        let fs = inode.fs();
-        let digest = match want.leaves_data(fs, mode) {
-            true => lowerdata::digest(fs, data)?,
-            false => None,
-        };
-        Ok(Self {
-            inode,
-            lower,
-            data,
-            stat,
-            parent_stat,
-            link,
-            flags,
-            digest,
-        })
-    }
 }
 
 /// The files that a copy-up opens, which are closed when no lock is held any more: to close a file of a layer may mean to

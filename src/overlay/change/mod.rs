@@ -8,3 +8,4 @@ mod data;
 pub(super) mod metadata;
 pub(super) mod remove;
 pub(super) mod rename;
+mod source;

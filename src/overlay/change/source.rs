@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is copied up: how much of an object, and all that has to be known of it before the copy is begun.
+
+use super::metadata::file_flags;
+use crate::{
+    overlay::{
+        object::{inode::Dir, lowerdata, protected::KEPT_FLAGS},
+        union::{Inode, Overlay},
+    },
+    vfs::{
+        attr::{statx, FileAttr, Stat},
+        mount::PathRef,
+        verity::Digest,
+        CBuf, Mode,
+    },
+};
+use kernel::prelude::*;
+
+/// How much of an object is wanted in upper.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    /// Its attributes; with metacopy the data of a file stays where it is.
+    Attributes,
+    /// All of it.
+    Data,
+    /// All but the data, which is no more: it will be truncated to nothing at once.
+    Nothing,
+}
+
+impl Want {
+    /// Whether the data of an object of `mode` stays where it is.
+    pub(super) fn leaves_data(self, fs: &Overlay, mode: Mode) -> bool {
+        self == Self::Attributes && fs.has_metacopy() && mode.is_reg()
+    }
+}
+
+/// What is known of the lower objects.
+pub(super) struct Source<'a> {
+    pub(super) inode: &'a Inode,
+    /// That which has the attributes.
+    pub(super) lower: PathRef<'a>,
+    /// That which has the data.
+    pub(super) data: PathRef<'a>,
+    pub(super) stat: &'a Stat,
+    /// Times of the parent, which creating an entry in it changes.
+    pub(super) parent_stat: &'a Stat,
+    /// The target of a symlink.
+    pub(super) link: Option<CBuf>,
+    /// The `chattr` flags of a file or directory that has any.
+    pub(super) flags: Option<FileAttr>,
+    /// What is recorded of data that stays where it is.
+    pub(super) digest: Option<KBox<Digest>>,
+}
+
+impl<'a> Source<'a> {
+    /// Looks at the lower object behind `inode`, in the directory `parent`. Its attributes, and those of that, stay in the
+    /// caller's room: they are too large to be moved.
+    ///
+    /// # Errors
+    ///
+    /// `EOVERFLOW` where its owner has no place in the lower layer's mount, in the user namespace of whoever mounted the
+    /// union (CVE-2023-0386), or in the upper layer's mount.
+    pub(super) fn read(
+        inode: &'a Inode,
+        parent: Dir<'_>,
+        want: Want,
+        (stat, parent_stat): (&'a mut Stat, &'a mut Stat),
+    ) -> Result<Self> {
+        let lower = inode.lower_path().ok_or(ESTALE)?;
+        let data = inode.lower_content().ok_or(ESTALE)?;
+        lower.stat(stat, statx::BASIC)?;
+        if !stat.ids_mapped() {
+            return Err(EOVERFLOW);
+        }
+        let parent_path = parent.expect_upper()?;
+        if !stat.ids_fit(parent_path) {
+            return Err(EOVERFLOW);
+        }
+        match parent_path.dentry().inode() {
+            Some(inode) if inode.sb().is_ordinary() => parent_stat.set_times(inode),
+            _ => parent_path.stat(parent_stat, statx::TIMES)?,
+        }
+        if want == Want::Nothing {
+            stat.set_size(0);
+        }
+        let link = if stat.mode().is_lnk() {
+            let dentry = lower.dentry();
+            Some(dentry.with_link(|target| CBuf::new(target.to_bytes()))?)
+        } else {
+            None
+        };
+        let mode = stat.mode();
+        let flags = if inode.flags() & KEPT_FLAGS != 0 && (mode.is_reg() || mode.is_dir()) {
+            file_flags(lower)?
+        } else {
+            None
+        };
+        let fs = inode.fs();
+        let digest = match want.leaves_data(fs, mode) {
+            true => lowerdata::digest(fs, data)?,
+            false => None,
+        };
+        Ok(Self {
+            inode,
+            lower,
+            data,
+            stat,
+            parent_stat,
+            link,
+            flags,
+            digest,
+        })
+    }
+}
