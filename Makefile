@@ -5,7 +5,7 @@ KERNEL ?= base
 export KERNEL
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build overlay modules_install install shell demo test stress mutants fuzz profile cover bench faults live live-run live-test live-bench live-install tools tools-install check doc clean
+.PHONY: help setup build overlay modules_install install shell demo test stress mutants fuzz profile cover bench faults live live-run live-test live-bench live-install tools tools-install deb deb-test check doc clean
 
 help: ## this list
 	@sed -n 's/^\([a-z_-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -78,6 +78,13 @@ tools: ## the command rovl and mount.rovl, static, with manual pages and complet
 
 tools-install: ## installs them (DESTDIR=, PREFIX=/usr/local; mount.rovl goes into /sbin)
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/tools install
+
+deb: ## Debian packages of modules, command, boot parts and source in build/deb (MODULES=no: without the modules)
+	@scripts/setup --quick
+	@scripts/deb
+
+deb-test: deb ## installs, upgrades and removes them on a Debian 13 with systemd and its own kernel (PART='glob')
+	@scripts/deb-test
 
 check: ready ## format, lints, layering, documents
 	@scripts/check

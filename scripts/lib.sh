@@ -111,3 +111,14 @@ guest_program() { static_program "tests/$1" "rovl-$1"; }
 
 # tool: the command `rovl`, build/tests/rovl.
 tool() { static_program tools rovl; }
+
+# beside OVERLAY.KO OUT: the drop-in as a file that lies beside the kernel's own overlay.ko: a module that depmod does not
+# list for the filesystem type, so that the kernel loads it where it was chosen alone.
+beside() {
+	local info
+	info=$(mktemp)
+	objcopy -O binary --only-section=.modinfo "$1" "$info"
+	grep -zvxF alias=fs-overlay "$info" >"$info.new"
+	objcopy --update-section ".modinfo=$info.new" "$1" "$2"
+	rm "$info" "$info.new"
+}

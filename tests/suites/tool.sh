@@ -238,6 +238,10 @@ showing() {
 	echo "u $D/mnt $FSTYPE lowerdir=x,redirect_dir=nofollow 0 0" >fstab
 	rovl show --fstab fstab mnt >out
 	is 'what fstab has instead' 1 "$(grep -c 'redirect_dir  on  fstab asks for nofollow; it was mounted otherwise' out)"
+	rovl status >out
+	is 'status: the kernel' "kernel    $(uname -r)" "$(head -n 1 out)"
+	is 'status: the mounts of the type' "$(grep -c " $FSTYPE " /proc/mounts)" \
+		"$(sed -nE "s/^$FSTYPE +.*, ([0-9]+) mounts?\$/\1/p" out)"
 	is 'no colours in a file' 0 "$(grep -c $'\033' out)"
 	umnt
 	mnt_by_name

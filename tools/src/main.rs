@@ -12,6 +12,7 @@ mod mount;
 mod mountinfo;
 mod options;
 mod show;
+mod status;
 mod term;
 mod which;
 
@@ -67,6 +68,10 @@ enum Command {
     ///
     /// Without --lower, what depends on lower layers is not looked at. Exits with 1 where something is left wrong.
     Check(CheckArgs),
+    /// Which modules the kernel has, and whether overlay is its own or rovl's drop-in
+    ///
+    /// Exits with 1 where what is loaded is not what /etc/modprobe.d/rovl.conf chooses: it will be from the next boot on.
+    Status,
 }
 
 #[derive(ClapArgs)]
@@ -160,6 +165,7 @@ fn run(command: Command) -> Result<bool, String> {
             let layers = Layers::of_dirs(Some(args.upper), args.lower, args.data, args.userxattr);
             Check::new(layers.readable(None)?, args.work, args.repair)?.run()
         }
+        Command::Status => status::run(),
     }
 }
 
