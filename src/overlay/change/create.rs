@@ -118,8 +118,9 @@ fn create_entry(writing: Writing<'_>, child: Child<'_>, entry: Entry<'_>) -> Res
         let checked = child.fs().check_folding(&upper);
         checked.inspect_err(|_| temp::discard(writing, dir, &upper))?;
         let path = writing.path(&upper)?;
-        // Where redirects are made the layers below grow no names while they are not mounted.
-        if path.dentry().is_dir() && parent.reals().is_merged() && child.fs().makes_redirects() {
+        // Bound to their origins, the layers below grow no names while they are not mounted.
+        if path.dentry().is_dir() && parent.reals().is_merged() && child.fs().config.needs_origins()
+        {
             // It spares later lookups the lower layers, no more: it may fail.
             let _ = whiteout::set_opaque(child.dentry(), path, EIO);
         }
