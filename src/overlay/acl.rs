@@ -80,7 +80,7 @@ pub(crate) fn set_acl(
             read => read,
         })?;
     }
-    attr::modify(dentry, |upper| match acl {
+    attr::modify_xattrs(dentry, |upper| match acl {
         Some(acl) => acl.write(upper, kind),
         None => Acl::remove(upper, kind),
     })

@@ -146,8 +146,24 @@ pub(crate) fn getattr(
 /// Changes attributes in upper, where the object is copied up to: `change` is called with the mounter's credentials and
 /// write access. The overlay inode is up to date afterwards.
 pub(crate) fn modify(dentry: &Dentry, change: impl FnOnce(WritePath<'_>) -> Result) -> Result {
-    let inode = dentry.own_positive()?;
     copy_up::copy_up(dentry)?;
+    modify_upper(dentry, change)
+}
+
+/// As [`modify`], of extended attributes: whatever name they are changed by, the copy that the index has is found by all.
+pub(crate) fn modify_xattrs(
+    dentry: &Dentry,
+    change: impl FnOnce(WritePath<'_>) -> Result,
+) -> Result {
+    let inode = dentry.own_positive()?;
+    if inode.upper().is_none() || !inode.is_indexed() {
+        copy_up::copy_up(dentry)?;
+    }
+    modify_upper(dentry, change)
+}
+
+fn modify_upper(dentry: &Dentry, change: impl FnOnce(WritePath<'_>) -> Result) -> Result {
+    let inode = dentry.own_positive()?;
     let upper = inode.expect_upper()?;
     // Who brings the data puts back what writing it takes away: it must not undo a change.
     let _held = match inode.is_bare() {

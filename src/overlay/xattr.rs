@@ -49,7 +49,7 @@ fn set(
     if value.is_none() {
         attr::must_have(inode, |lower| xattr::get(lower, name, &mut []))?;
     }
-    attr::modify(dentry, |upper| match value {
+    attr::modify_xattrs(dentry, |upper| match value {
         Some(value) => xattr::set(upper, name, value, flags),
         None => xattr::remove(upper, name),
     })
