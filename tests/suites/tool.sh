@@ -238,6 +238,14 @@ showing() {
 	echo "u $D/mnt $FSTYPE lowerdir=x,redirect_dir=nofollow 0 0" >fstab
 	rovl show --fstab fstab mnt >out
 	is 'what fstab has instead' 1 "$(grep -c 'redirect_dir  on  fstab asks for nofollow; it was mounted otherwise' out)"
+	rovl show --json --fstab fstab mnt >out
+	is 'JSON: the mount' "$D/mnt $FSTYPE union / rw" "$(jq -r '[.mount, .type, .source, .root, .flags[0]] | join(" ")' out)"
+	is 'JSON: the layers' "upper $D/upper work $D/work lower 1 $D/lower1 lower 2 $D/lower2" \
+		"$(jq -r '.layers[] | .layer + " " + .path' out | xargs)"
+	is 'JSON: what upper is on' "tmpfs $SCRATCH false $(stat -c '%Hd:%Ld %i' upper)" \
+		"$(jq -r '.layers[0] | "\(.type) \(.mount) \(.read_only) \(.device) \(.inode)"' out)"
+	is 'JSON: options' 'on false nofollow auto true' \
+		"$(jq -r '.options | "\(.redirect_dir | "\(.value) \(.default) \(.asked)") \(.fsync | "\(.value) \(.default)")"' out)"
 	rovl status >out
 	is 'status: the kernel' "kernel    $(uname -r)" "$(head -n 1 out)"
 	is 'status: the mounts of the type' "$(grep -c " $FSTYPE " /proc/mounts)" \
@@ -247,6 +255,7 @@ showing() {
 	mnt_by_name
 	rovl show mnt >out
 	is 'relative names are said to be such' 2 "$(grep -c 'lower [12].*a relative name' out)"
+	is 'in JSON, too' 2 "$(rovl show --json mnt | jq '.layers[2:][].unknown' | grep -c 'a relative name')"
 	rovl show --base "$D" mnt >out
 	is 'and found from where they start' 2 "$(grep -c "lower [12].*tmpfs scratch" out)"
 	umnt
@@ -258,6 +267,13 @@ showing() {
 which_says() { # NAME WANTED PATH: layer and role of each line
 	rovl which "$3" >out 2>&1
 	is "which: $1" "$2" "$(sed -nE 's/^  (upper|lower [0-9]|data [0-9]) +[^ ]+ +/\1: /p' out)"
+}
+which_json() { # NAME WANTED PATH: type, and what each layer is to it
+	is "which --json: $1" "$2" "$(rovl which --json "$3" | jq -r '"\(.type): " + ([.layers[] | .layer + " " + .type
+		+ (if .opaque then " opaque" else "" end) + (if .redirect then " -> " + .redirect else "" end)
+		+ (if .attributes then " attributes" else "" end) + (if .data then " data" else "" end)
+		+ (if .entries then " entries" else "" end)
+		+ (if .hidden then " by \(.hidden.by) \(.hidden.layer) \(.hidden.path)" else "" end)] | join("; "))')"
 }
 whence() {
 	changed redirect_dir=on metacopy=on
@@ -279,6 +295,12 @@ whence() {
 	which_says 'an opaque directory' $'upper: attributes, entries; opaque: hides the layers below\nlower 2: hidden by the opaque directory /d/low in upper' mnt/d/low
 	which_says 'what it hides' 'lower 2: hidden by the opaque directory /d/low in upper' mnt/d/low/x
 	which_says 'a whiteout' $'upper: whiteout: hides the name in the layers below\nlower 1: hidden by the whiteout /gone in upper' mnt/gone
+	which_json 'a changed file' 'regular file: upper regular file attributes data; lower 1 regular file by covered upper null' mnt/data
+	which_json 'metacopy and a redirect' \
+		'regular file: upper regular file -> /renamed attributes; lower 2 regular file data' mnt/d/renamed
+	which_json 'an opaque directory' \
+		'directory: upper directory opaque attributes entries; lower 2 directory by opaque upper /d/low' mnt/d/low
+	which_json 'a whiteout' 'null: upper whiteout; lower 1 regular file by whiteout upper /gone' mnt/gone
 	check 'which exits with 1 there' status 1 rovl which mnt/gone
 	check 'and without any layer that has it' status 1 rovl which mnt/none
 	check 'and with 0 else' status 0 rovl which mnt/d/one

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `rovl diff`: what an upper layer changes, found by a walk of upper with what the layers below show beside it.
 
+use crate::json;
 use crate::layers::{names, shown, xattrs, Layers};
 use crate::merge::{Node, Place, Union, What};
 use crate::term::{paint, Colour, Progress};
@@ -328,28 +329,14 @@ impl<W: Write> Sink for Lines<W> {
 /// One object a change, in one array.
 struct Json<W: Write>(W, bool);
 
-/// A path, and its bytes in hexadecimal digits where it is no valid UTF-8.
-fn json_path(object: &mut serde_json::Map<String, serde_json::Value>, key: &str, path: &Path) {
-    let path = Path::new("/").join(path);
-    object.insert(key.into(), path.to_string_lossy().into());
-    if path.to_str().is_none() {
-        let bytes = path.as_os_str().as_bytes();
-        let digit = |n: u8| char::from_digit(n.into(), 16).unwrap_or_default();
-        let hex: String = bytes
-            .iter()
-            .flat_map(|b| [digit(b >> 4), digit(b & 15)])
-            .collect();
-        object.insert(format!("{key}_hex"), hex.into());
-    }
-}
-
 impl<W: Write> Sink for Json<W> {
     fn change(&mut self, _: &Union, change: &Change<'_>) -> Result<(), String> {
-        let mut object = serde_json::Map::new();
+        let root = Path::new("/");
+        let mut object = json::Object::new();
         object.insert("change".into(), change.kind.name().into());
-        json_path(&mut object, "path", change.path);
+        json::put_path(&mut object, "path", &root.join(change.path));
         if let Some(from) = &change.from {
-            json_path(&mut object, "from", from);
+            json::put_path(&mut object, "from", &root.join(from));
         }
         if !change.attributes.is_empty() {
             object.insert("attributes".into(), change.attributes.clone().into());

@@ -5,6 +5,7 @@
 mod caller;
 mod check;
 mod diff;
+mod json;
 mod layer_tar;
 mod layers;
 mod merge;
@@ -50,6 +51,9 @@ enum Command {
         /// Where options that were asked for are looked up
         #[arg(long, value_name = "FILE", default_value = "/etc/fstab")]
         fstab: PathBuf,
+        /// One object
+        #[arg(long)]
+        json: bool,
     },
     /// Which layers the attributes and the data of a file come from, and what hides the rest
     ///
@@ -60,6 +64,9 @@ enum Command {
         /// Where relative names of layers start
         #[arg(long, value_name = "DIR")]
         base: Option<PathBuf>,
+        /// One object
+        #[arg(long)]
+        json: bool,
     },
     /// What the upper layer changes: a line a path, JSON, or a layer of an OCI image
     #[command(after_help = DIFF)]
@@ -156,10 +163,13 @@ impl Diff {
 
 fn run(command: Command) -> Result<bool, String> {
     match command {
-        Command::Show { mount, base, fstab } => {
-            show::run(&mount, base.as_deref(), &fstab).map(|()| true)
-        }
-        Command::Which { path, base } => which::run(&path, base.as_deref()),
+        Command::Show {
+            mount,
+            base,
+            fstab,
+            json,
+        } => show::run(&mount, base.as_deref(), &fstab, json).map(|()| true),
+        Command::Which { path, base, json } => which::run(&path, base.as_deref(), json),
         Command::Diff(diff) => diff.run().map(|()| true),
         Command::Check(args) => {
             let layers = Layers::of_dirs(Some(args.upper), args.lower, args.data, args.userxattr);

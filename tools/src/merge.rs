@@ -45,6 +45,18 @@ pub enum Hidden {
     Redirect(usize, PathBuf),
 }
 
+impl Hidden {
+    /// What it is, in which layer, and where there.
+    pub fn parts(&self) -> (&'static str, usize, Option<&Path>) {
+        match self {
+            Hidden::Whiteout(layer, at) => ("whiteout", *layer, Some(at)),
+            Hidden::Opaque(layer, at) => ("opaque", *layer, Some(at)),
+            Hidden::Covered(layer) => ("covered", *layer, None),
+            Hidden::Redirect(layer, at) => ("redirect", *layer, Some(at)),
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Use {
     /// It is a part of what is seen: attributes come from the first one, data of a file from the last.
@@ -62,6 +74,19 @@ pub struct Place {
     pub stat: Stat,
     pub redirect: Option<Vec<u8>>,
     pub used: Use,
+}
+
+impl Place {
+    /// What hides it; a whiteout is not hidden by itself.
+    pub fn hidden(&self) -> Option<&Hidden> {
+        match &self.used {
+            Use::Hidden(Hidden::Whiteout(layer, at)) if (*layer, at) == (self.layer, &self.rel) => {
+                None
+            }
+            Use::Hidden(hidden) => Some(hidden),
+            Use::Seen => None,
+        }
+    }
 }
 
 /// What a union has under a name; nothing where no place is seen.

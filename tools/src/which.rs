@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `rovl which PATH`: where what a union shows comes from, and what hides the rest.
 
+use crate::json;
 use crate::layers::{shown, Layers};
 use crate::merge::{Hidden, Node, Place, Union, Use, What};
 use crate::mountinfo::Table;
 use crate::term::{paint, Colour};
 use rustix::fs::FileType;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The path of a name whose last component may be a symlink, or absent.
@@ -22,7 +25,7 @@ fn real(path: &Path) -> Result<PathBuf, String> {
 }
 
 /// Whether something is shown there.
-pub fn run(path: &Path, base: Option<&Path>) -> Result<bool, String> {
+pub fn run(path: &Path, base: Option<&Path>, json: bool) -> Result<bool, String> {
     let table = Table::read()?;
     let real = real(path)?;
     let mount = match crate::layers::lstat(&real) {
@@ -39,19 +42,16 @@ pub fn run(path: &Path, base: Option<&Path>) -> Result<bool, String> {
     let layers = Layers::of_mount(mount, base)?.readable(Some((mount, &table)))?;
     let union = Union::new(layers, true)?;
     let node = union.find(&rel)?;
-    print(&union.layers, path, &node);
+    if json {
+        json::print(described(&union.layers, path, &node));
+    } else {
+        print(&union.layers, path, &node);
+    }
     Ok(node.top().is_some())
 }
 
 fn print(layers: &Layers, path: &Path, node: &Node) {
-    let head = match node.top() {
-        Some(place) => kind(place),
-        None => match node.places.first() {
-            Some(_) => "removed",
-            None => "no layer has it",
-        },
-    };
-    println!("{}: {head}", paint(Colour::Bold, &shown(path)));
+    println!("{}: {}", paint(Colour::Bold, &shown(path)), head(node));
     let wide = |p: &Place| shown(&layers.at(p.layer, &p.rel)).chars().count();
     let width = node.places.iter().map(wide).max().unwrap_or(0);
     for place in &node.places {
@@ -63,6 +63,62 @@ fn print(layers: &Layers, path: &Path, node: &Node) {
     if node.is_broken {
         println!("  no layer below has the data: reading fails (EIO)");
     }
+}
+
+fn head(node: &Node) -> &'static str {
+    match (node.top(), node.places.first()) {
+        (Some(place), _) => kind(place),
+        (None, Some(_)) => "removed",
+        (None, None) => "no layer has it",
+    }
+}
+
+/// The same as JSON: what each layer has, with what is used of it and what hides it.
+fn described(layers: &Layers, path: &Path, node: &Node) -> json::Object {
+    let is = |place: &Place, other: Option<&Place>| other.is_some_and(|o| o.layer == place.layer);
+    let describe = |place: &Place| {
+        let mut object = json::Object::new();
+        object.insert("layer".into(), layers.all[place.layer].to_string().into());
+        json::put_path(&mut object, "path", &layers.at(place.layer, &place.rel));
+        let kind = match place.what {
+            What::Whiteout => "whiteout",
+            _ => kind(place),
+        };
+        object.insert("type".into(), kind.into());
+        object.insert("opaque".into(), (place.what == What::Opaque).into());
+        if let Some(redirect) = &place.redirect {
+            json::put_path(
+                &mut object,
+                "redirect",
+                Path::new(OsStr::from_bytes(redirect)),
+            );
+        }
+        let is_seen = place.used == Use::Seen;
+        let is_file = !place.what.is_dir();
+        let attributes = is_seen && is(place, node.top());
+        let data = is_seen && is_file && is(place, node.data()) && !node.is_broken;
+        object.insert("attributes".into(), attributes.into());
+        object.insert("data".into(), data.into());
+        object.insert("entries".into(), (is_seen && !is_file).into());
+        if let Some(hidden) = place.hidden() {
+            let (by, layer, at) = hidden.parts();
+            let mut by_what = json::Object::new();
+            by_what.insert("by".into(), by.into());
+            by_what.insert("layer".into(), layers.all[layer].to_string().into());
+            if let Some(at) = at {
+                json::put_path(&mut by_what, "path", &Path::new("/").join(at));
+            }
+            object.insert("hidden".into(), by_what.into());
+        }
+        object
+    };
+    let mut object = json::Object::new();
+    json::put_path(&mut object, "path", path);
+    let kind = node.top().map(kind);
+    object.insert("type".into(), kind.into());
+    object.insert("broken".into(), node.is_broken.into());
+    object.insert("layers".into(), node.places.iter().map(describe).collect());
+    object
 }
 
 fn kind(place: &Place) -> &'static str {
@@ -80,22 +136,20 @@ fn kind(place: &Place) -> &'static str {
 
 fn role(layers: &Layers, node: &Node, place: &Place) -> (Colour, String) {
     let rel = |p: &Path| format!("/{}", shown(p));
-    let why = match &place.used {
-        Use::Seen => return seen(node, place),
-        Use::Hidden(Hidden::Whiteout(layer, at)) if (*layer, at) == (place.layer, &place.rel) => {
-            return (
-                Colour::Red,
-                "whiteout: hides the name in the layers below".to_owned(),
-            );
+    let why = match place.hidden() {
+        None if place.what == What::Whiteout => {
+            let text = "whiteout: hides the name in the layers below";
+            return (Colour::Red, text.to_owned());
         }
-        Use::Hidden(Hidden::Whiteout(layer, at)) => {
+        None => return seen(node, place),
+        Some(Hidden::Whiteout(layer, at)) => {
             format!("the whiteout {} in {}", rel(at), layers.all[*layer])
         }
-        Use::Hidden(Hidden::Opaque(layer, at)) => {
+        Some(Hidden::Opaque(layer, at)) => {
             format!("the opaque directory {} in {}", rel(at), layers.all[*layer])
         }
-        Use::Hidden(Hidden::Covered(layer)) => format!("what {} has", layers.all[*layer]),
-        Use::Hidden(Hidden::Redirect(layer, at)) => {
+        Some(Hidden::Covered(layer)) => format!("what {} has", layers.all[*layer]),
+        Some(Hidden::Redirect(layer, at)) => {
             format!("the redirect of {} in {}", rel(at), layers.all[*layer])
         }
     };
