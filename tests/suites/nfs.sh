@@ -23,6 +23,7 @@ start_server() {
 	# So long it waits for clients that could have something to reclaim.
 	echo 10 >/proc/fs/nfsd/nfsv4leasetime
 	echo 10 >/proc/fs/nfsd/nfsv4gracetime
+	echo 10 >/proc/sys/fs/nfs/nlm_grace_period
 	rpc.nfsd 4
 }
 stop_server() {
@@ -33,7 +34,27 @@ stop_server() {
 	done
 }
 
-through() {
+# A client of that version of the protocol.
+client() { mount -t nfs -o "vers=$1" "127.0.0.1:$D/mnt" client; }
+
+# What was not asked for anew is not taken for the answer.
+restart_server() {
+	rpc.nfsd 0
+	unexport_it
+	umount "$D/mnt" || not_ok 'unmounted below the server' 'expected: umount succeeds'
+	(cd "$D" && mnt && export_it)
+	rpc.nfsd 4
+}
+
+ended() {
+	umount client
+	rpc.nfsd 0
+	unexport_it
+	umnt
+	rpc.nfsd 4
+}
+
+through() { # VERSION
 	layers 2
 	mkdir -p lower1/dir lower2/dir/sub lower2/below client
 	put lower1/file lower
@@ -44,7 +65,7 @@ through() {
 	LAYERS=$LAYERS,nfs_export=on,redirect_dir=on
 	mnt
 	check 'exported' export_it
-	check 'mounted' mount -t nfs -o vers=4.1 "127.0.0.1:$D/mnt" client
+	check 'mounted' client "$1"
 	mountpoint -q client || return
 	is 'the same tree' "$(cd mnt && find . | sort)" "$(cd client && find . | sort)"
 	prints 'a lower file' deep cat client/dir/sub/file
@@ -71,11 +92,7 @@ through() {
 	prints 'a file that is open, evicted' lower head -c 5 /proc/self/fd/5
 	prints 'the current directory, evicted' changed cat file
 	exec 5<&-
-	rpc.nfsd 0
-	unexport_it
-	umount "$D/mnt" || not_ok 'unmounted below the server' 'expected: umount succeeds'
-	(cd "$D" && mnt && export_it)
-	rpc.nfsd 4
+	restart_server
 	prints 'the current directory, in a new mount' changed cat file
 	put more more
 	poke "$D/client/file" LOWER
@@ -87,14 +104,63 @@ through() {
 	check 'a tar round trip' diff -r --exclude copy client client/copy
 	rm -r client/copy client/newdir
 	is "all removed" "below file link other " "$(listing mnt)"
-	umount client
-	rpc.nfsd 0
-	unexport_it
-	umnt
+	ended
+}
+
+# Programs that hold what they are told of identity, links and times for true.
+programs() { # VERSION
+	local git=(git -c user.name=u -c user.email=u@v -c safe.directory='*' -c init.defaultBranch=b)
+	layers 1
+	mkdir -p lower1/tree/sub client
+	put lower1/tree/a one
+	ln lower1/tree/a lower1/tree/sub/b
+	ln -s a lower1/tree/l
+	put lower1/tree/c two
+	"${git[@]}" init -q lower1/repo
+	cp -a lower1/tree/. lower1/repo
+	"${git[@]}" -C lower1/repo add .
+	"${git[@]}" -C lower1/repo commit -qm first
+	LAYERS=$LAYERS,nfs_export=on,redirect_dir=on
+	mnt
+	export_it
+	check 'mounted for programs' client "$1"
+	mountpoint -q client || return
+	is 'git: nothing changed in a lower repository' '' "$("${git[@]}" -C client/repo status --porcelain)"
+	check 'git clone' "${git[@]}" clone -q client/repo client/clone
+	put client/clone/a changed
+	check 'git commit' "${git[@]}" -C client/clone commit -qam second
+	check 'git push' "${git[@]}" -C client/clone push -q origin HEAD:refs/heads/other
+	drop
+	restart_server
+	check 'git fsck after a new mount' "${git[@]}" -C client/clone fsck --strict --no-progress
+	is 'git: nothing changed by it' '' "$("${git[@]}" -C client/clone status --porcelain)"
+	is 'git: pushed' "$("${git[@]}" -C client/clone rev-parse HEAD)" "$("${git[@]}" -C mnt/repo rev-parse other)"
+	check 'rsync -H' rsync -aH client/tree/ client/copy
+	is 'rsync: links are links' "$(stat -c %i client/copy/a) 2" "$(stat -c '%i %h' client/copy/sub/b)"
+	put client/tree/sub/b more
+	check 'rsync -H again' rsync -aH client/tree/ client/copy
+	prints 'rsync: changed by its other name' more cat client/copy/a
+	drop
+	restart_server
+	is 'rsync: nothing to do after a new mount' '' "$(rsync -aHin client/tree/ client/copy)"
+	if [ "$1" = 4.2 ]; then
+		check 'fallocate of a lower file' fallocate -l 100000 client/tree/c
+		is 'is seen below' 100000 "$(stat -c %s upper/tree/c)"
+		check 'a hole' fallocate -p -o 0 -l 4096 client/tree/c
+		is 'reads as zeros' 0 "$(head -c 4096 client/tree/c | tr -d '\0' | wc -c)"
+		check 'copied by the server' cp --reflink=never client/tree/sub/b client/tree/d
+		prints 'as it was' more cat mnt/tree/d
+	fi
+	ended
 }
 
 if start_server; then
-	through
+	for version in 3 4.1 4.2; do
+		ON=" [v$version]"
+		through $version
+		programs $version
+	done
+	ON=
 	stop_server
 else
 	skip 'through NFS' "$WHY"

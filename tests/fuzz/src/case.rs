@@ -56,6 +56,9 @@ pub struct Case {
     /// Mounted with `index=on`; with `off` otherwise.
     #[serde(default)]
     pub index: bool,
+    /// Mounted with `nfs_export=on`, which needs an index; with `off` otherwise.
+    #[serde(default)]
+    pub nfs_export: bool,
     /// Mounted with `verity=on`.
     #[serde(default)]
     pub verity: bool,

@@ -88,6 +88,7 @@ fn steps(mnt: String) -> Result<()> {
         userxattr: false,
         metacopy: false,
         index: false,
+        nfs_export: false,
         verity: false,
         verity_required: false,
         volatile: false,

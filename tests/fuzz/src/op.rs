@@ -100,7 +100,10 @@ pub enum Op {
     /// 0 fsync, 1 fdatasync, 2 syncfs, 3 sync_file_range.
     Sync { slot: u8, kind: u8 },
     Advise { slot: u8, advice: u32 },
-    Handle { at: At },
+    /// The file handle, which may be kept; `fid` for one that need not be decodable.
+    Handle { at: At, #[serde(default)] keep: Option<u8>, #[serde(default)] fid: bool },
+    /// Opens what a kept handle is of.
+    OpenHandle { kept: u8, slot: u8, flags: u32 },
     Remount { read_only: bool },
     /// Unmounts and mounts again; with files held open, the unmount is refused.
     Again { close: bool },

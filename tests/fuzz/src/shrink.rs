@@ -110,7 +110,7 @@ impl Shrink<'_> {
     }
 
     fn simplify(&mut self) -> Result<()> {
-        let changes: [fn(&mut Case); 15] = [
+        let changes: [fn(&mut Case); 16] = [
             |c| c.data.clear(),
             |c| c.verity = false,
             |c| c.verity_required = false,
@@ -121,7 +121,8 @@ impl Shrink<'_> {
             },
             |c| c.split = false,
             |c| c.volatile = false,
-            |c| c.index = false,
+            |c| c.nfs_export = false,
+            |c| (c.index, c.nfs_export) = (false, false),
             |c| c.metacopy = false,
             |c| (c.redirects, c.metacopy) = (false, false),
             |c| {

@@ -2,7 +2,7 @@
 //! One of the two sides of a case: its layers, its mount, its open files.
 
 use crate::case::Case;
-use crate::sys::Sys;
+use crate::sys::{Handle, Sys};
 use rustc_hash::FxHashMap;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, CWD};
@@ -12,6 +12,9 @@ use std::ffi::CString;
 
 /// How many files a case can hold open.
 pub const SLOTS: usize = 6;
+
+/// How many file handles it can keep.
+pub const HANDLES: usize = 8;
 
 /// A filesystem type and the options that it gets.
 #[derive(Clone)]
@@ -32,6 +35,7 @@ pub struct Side {
     /// How many data-only layers there are.
     pub data: usize,
     pub slots: [Option<OwnedFd>; SLOTS],
+    pub handles: [Option<Handle>; HANDLES],
     pub ids: Ids,
 }
 
@@ -86,6 +90,7 @@ impl Side {
             lowers: case.lowers.len(),
             data: case.data.len(),
             slots: Default::default(),
+            handles: Default::default(),
             ids: Ids {
                 split: case.split,
                 reused: case.upper_fs != "tmpfs",

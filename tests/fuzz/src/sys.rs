@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! System calls that rustix lacks, and small helpers over the others.
 
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use std::ffi::CStr;
 
@@ -130,18 +130,20 @@ pub fn put(path: &str, text: &str) -> Sys<()> {
     rustix::io::write(&fd, text.as_bytes()).map(drop)
 }
 
-/// The size and type of a file handle.
-pub fn handle(dir: BorrowedFd<'_>, path: &CStr, flags: i32) -> Sys<i64> {
-    #[repr(C)]
-    struct Handle {
-        bytes: u32,
-        kind: i32,
-        data: [u8; 128],
-    }
+/// `struct file_handle` with room for the largest.
+#[repr(C)]
+pub struct Handle {
+    pub bytes: u32,
+    pub kind: i32,
+    pub data: [u8; libc::MAX_HANDLE_SZ as usize],
+}
+
+/// `name_to_handle_at`.
+pub fn handle(dir: BorrowedFd<'_>, path: &CStr, flags: i32) -> Sys<Handle> {
     let mut handle = Handle {
-        bytes: 128,
+        bytes: libc::MAX_HANDLE_SZ as u32,
         kind: 0,
-        data: [0; 128],
+        data: [0; libc::MAX_HANDLE_SZ as usize],
     };
     let mut mount = 0i32;
     // SAFETY: the buffers outlive the call and have the size that `bytes` says.
@@ -155,7 +157,22 @@ pub fn handle(dir: BorrowedFd<'_>, path: &CStr, flags: i32) -> Sys<i64> {
             flags,
         )
     })?;
-    Ok(i64::from(handle.bytes))
+    Ok(handle)
+}
+
+/// `open_by_handle_at`, for a file of the filesystem that `mount` is of.
+pub fn open_handle(mount: BorrowedFd<'_>, handle: &Handle, flags: u32) -> Sys<OwnedFd> {
+    // SAFETY: the handle outlives the call and has the size that `bytes` says.
+    let fd = ret(unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            mount.as_raw_fd(),
+            std::ptr::from_ref(handle),
+            flags,
+        )
+    })?;
+    // SAFETY: the call made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// Becomes another user for the following system calls, or root again.

@@ -245,6 +245,10 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let lower = settings.dir("power-lower")?;
     workload::make_lower(&lower)?;
     let plain = (lower, None);
+    let lower = settings.dir("power-linked")?;
+    workload::make_lower(&lower)?;
+    workload::link_lower(&lower)?;
+    let linked = (lower, None);
     let dir = settings.dir("power-guarded")?;
     let guarded = guarded(&dir)?;
     for fstype in settings.filesystems(&["ext4", "xfs"]) {
@@ -253,6 +257,8 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
             (",fsync=strict", &plain),
             (",metacopy=on", &plain),
             (",metacopy=on,verity=require", &guarded),
+            (",index=on", &linked),
+            (",nfs_export=on,index=on", &linked),
         ] {
             let name = format!(
                 "{fstype}{options}: cut at flushes and between, seed {}",

@@ -66,6 +66,18 @@ pub fn make_lower(lower: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Gives files of a lower layer more names.
+pub fn link_lower(lower: &Path) -> Result<()> {
+    for (name, other) in [
+        ("merged/a", "lower/f"),
+        ("merged/b", "merged/sub/twice"),
+        ("lower/c", "lower/sub/twice"),
+    ] {
+        std::fs::hard_link(lower.join(name), lower.join(other))?;
+    }
+    Ok(())
+}
+
 /// Moves the data of the files of `lower` to the data-only layer `data`, guarded by fs-verity.
 pub fn take_data_away(lower: &Path, data: &Path) -> Result<()> {
     std::fs::create_dir(data)?;

@@ -83,8 +83,7 @@ impl Side {
         | Op::SetFlags { at, .. }
         | Op::GetFlags { at }
         | Op::Stat { at }
-        | Op::Statfs { at }
-        | Op::Handle { at }) = op
+        | Op::Statfs { at }) = op
         else {
             return Err(Errno::NOSYS);
         };
@@ -219,13 +218,6 @@ impl Side {
                     .with("blocks", fs.f_blocks)
                     .with("namelen", fs.f_namelen as u64)
                     .with("flags", fs.f_flags as u64));
-            }
-            Op::Handle { .. } => {
-                let size = match &target {
-                    Target::Path { path, .. } => sys::handle(CWD, path, 0)?,
-                    Target::File(fd) => sys::handle(fd.as_fd(), c"", libc::AT_EMPTY_PATH)?,
-                };
-                return Ok(size.into());
             }
             _ => unreachable!(),
         }

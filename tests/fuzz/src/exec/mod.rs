@@ -3,6 +3,7 @@
 
 mod attr;
 mod data;
+mod handle;
 mod list;
 mod names;
 
@@ -96,6 +97,7 @@ impl Side {
             | Op::Rename { .. }
             | Op::Access { .. }
             | Op::Readlink { .. } => self.names(op),
+            Op::Handle { .. } | Op::OpenHandle { .. } => self.handle(op),
             Op::Remount { read_only } => Ok(self.remount(*read_only).into()),
             Op::Again { close } => {
                 if *close {

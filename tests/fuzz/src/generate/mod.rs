@@ -3,6 +3,7 @@
 
 mod data;
 mod files;
+mod handles;
 mod hostile;
 mod layers;
 mod steps;
@@ -73,6 +74,7 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         userxattr: false,
         metacopy: false,
         index: false,
+        nfs_export: false,
         verity: false,
         verity_required: false,
         volatile: false,
@@ -110,6 +112,10 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
     case.index = !case.userxattr && g.chance(30);
     if case.hostile && case.index {
         g.spoil_index(&mut case.work);
+    }
+    case.nfs_export = case.index && !case.metacopy && g.chance(40);
+    if case.nfs_export {
+        case.steps = g.with_handles(case.steps);
     }
     case
 }

@@ -370,7 +370,11 @@ impl Gen {
     }
 
     pub(super) fn handle(&mut self) -> Op {
-        Op::Handle { at: self.at(None) }
+        Op::Handle {
+            at: self.at(None),
+            keep: None,
+            fid: false,
+        }
     }
 
     pub(super) fn remount(&mut self) -> Op {
