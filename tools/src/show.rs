@@ -127,6 +127,7 @@ fn effective(mount: &Mount) -> Vec<(String, String)> {
         let file = parameter.map(|p| format!("/sys/module/{}/parameters/{p}", mount.fstype));
         let read = file.and_then(|f| std::fs::read_to_string(f).ok());
         let default = match read.as_deref().map(str::trim) {
+            Some("Y") if key == "xino" => "auto",
             Some("Y") => "on",
             Some("N") => "off",
             _ => builtin,
@@ -169,6 +170,11 @@ fn differs(asked: &[Pair], mount: &Mount, key: &str, effect: &str) -> Option<Str
         ("uuid", "auto", "on") => return None,
         ("fsync", "volatile", _) if !upper => ": without upper it has no effect",
         ("index" | "nfs_export", "on", _) => ": upper has no extended attributes or file handles",
+        ("xino", "on", "off") => ": all layers are on one filesystem",
+        ("xino", "auto", "off") => {
+            ": upper has no extended attributes, a lower layer no file handles or UUID of its own, or all are on \
+             one filesystem"
+        }
         _ => "; it was mounted otherwise",
     };
     Some(format!("fstab asks for {value}{why}"))
