@@ -110,7 +110,7 @@ impl Shrink<'_> {
     }
 
     fn simplify(&mut self) -> Result<()> {
-        let changes: [fn(&mut Case); 15] = [
+        let changes: [fn(&mut Case); 18] = [
             |c| c.data.clear(),
             |c| c.verity = false,
             |c| c.verity_required = false,
@@ -122,6 +122,9 @@ impl Shrink<'_> {
             |c| c.split = false,
             |c| c.volatile = false,
             |c| c.index = false,
+            |c| c.xino = false,
+            |c| c.xino_auto = false,
+            |c| c.uuid_off = false,
             |c| c.metacopy = false,
             |c| (c.redirects, c.metacopy) = (false, false),
             |c| {

@@ -73,6 +73,9 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         userxattr: false,
         metacopy: false,
         index: false,
+        xino: false,
+        xino_auto: false,
+        uuid_off: false,
         verity: false,
         verity_required: false,
         volatile: false,
@@ -111,6 +114,10 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
     if case.hostile && case.index {
         g.spoil_index(&mut case.work);
     }
+    // It matters with layers on several filesystems.
+    case.xino = g.chance(if case.split { 50 } else { 10 });
+    case.xino_auto = case.xino && g.chance(50);
+    case.uuid_off = g.chance(15);
     case
 }
 
