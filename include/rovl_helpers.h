@@ -21,6 +21,7 @@ bool rovl_param_redirect_always_follow(void);
 bool rovl_param_metacopy(void);
 bool rovl_param_index(void);
 bool rovl_param_nfs_export(void);
+bool rovl_param_xino_auto(void);
 unsigned short rovl_param_redirect_max(void);
 
 /* dentries */

@@ -33,37 +33,6 @@
 
 #ifdef ROVL_DROP_IN
 MODULE_ALIAS_FS("overlay");
-
-/*
- * Further parameters of overlayfs, for software that reads or sets them. Each stands for the default of
- * a feature that rovl does not have yet: it reads as off and cannot be turned on.
- */
-static int rovl_set_off(const char *value, const struct kernel_param *kp)
-{
-	bool on;
-	int err = kstrtobool(value, &on);
-
-	if (err || !on)
-		return err;
-	pr_warn("overlay: parameter %s cannot be turned on: the feature is not supported yet\n",
-		kp->name);
-	return -EINVAL;
-}
-
-static int rovl_get_off(char *buffer, const struct kernel_param *kp)
-{
-	return sysfs_emit(buffer, "N\n");
-}
-
-static const struct kernel_param_ops rovl_off_ops = {
-	.set = rovl_set_off,
-	.get = rovl_get_off,
-};
-
-module_param_cb(xino_auto, &rovl_off_ops, NULL, 0644);
-MODULE_PARM_DESC(xino_auto, "Default of xino; off");
-module_param_cb(check_copy_up, &rovl_off_ops, NULL, 0644);
-MODULE_PARM_DESC(check_copy_up, "Obsolete; does nothing");
 #else
 MODULE_ALIAS_FS("rovl");
 #endif
@@ -89,9 +58,33 @@ static bool nfs_export = IS_ENABLED(CONFIG_OVERLAY_FS_NFS_EXPORT);
 module_param(nfs_export, bool, 0644);
 MODULE_PARM_DESC(nfs_export, "Default of the mount option nfs_export");
 
+static bool xino_auto = IS_ENABLED(CONFIG_OVERLAY_FS_XINO_AUTO);
+module_param(xino_auto, bool, 0644);
+MODULE_PARM_DESC(xino_auto, "Default of the mount option xino: auto or off");
+
 static unsigned short redirect_max = 256;
 module_param(redirect_max, ushort, 0644);
 MODULE_PARM_DESC(redirect_max, "Longest redirect that is a path, in bytes");
+
+/* A parameter of old that software may still set. */
+static int rovl_set_obsolete(const char *value, const struct kernel_param *kp)
+{
+	pr_warn(__stringify(KBUILD_MODNAME) ": \"%s\" module option is obsolete\n", kp->name);
+	return 0;
+}
+
+static int rovl_get_obsolete(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "N\n");
+}
+
+static const struct kernel_param_ops rovl_obsolete_ops = {
+	.set = rovl_set_obsolete,
+	.get = rovl_get_obsolete,
+};
+
+module_param_cb(check_copy_up, &rovl_obsolete_ops, NULL, 0644);
+MODULE_PARM_DESC(check_copy_up, "Obsolete; does nothing");
 
 bool rovl_param_redirect_dir(void)
 {
@@ -116,6 +109,11 @@ bool rovl_param_index(void)
 bool rovl_param_nfs_export(void)
 {
 	return READ_ONCE(nfs_export);
+}
+
+bool rovl_param_xino_auto(void)
+{
+	return READ_ONCE(xino_auto);
 }
 
 unsigned short rovl_param_redirect_max(void)

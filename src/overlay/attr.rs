@@ -5,10 +5,10 @@
 use crate::{
     overlay::{
         change::copy_up,
-        layer::{opened, Layout},
+        layer::{numbering::Dev, opened},
         object::{
             inode::NameMark,
-            number::{self, Dev, Ino},
+            number,
             protected::{self, COPIED_FLAGS, PROTECTED_FLAGS},
             reals::DataAt,
         },
@@ -88,7 +88,7 @@ pub(crate) fn getattr(
 ) -> Result {
     let inode = dentry.own_positive()?;
     let fs = dentry.fs();
-    let (layout, is_dir) = (fs.layout(), inode.mode().is_dir());
+    let is_dir = inode.mode().is_dir();
     let reals = inode.reals();
     let real = reals.attributes()?;
     cred::scope(fs.creds(), |_| real.path.stat_into(stat, mask, flags))?;
@@ -105,7 +105,7 @@ pub(crate) fn getattr(
                 stat.set_nlink(inode.nlink());
             }
         }
-        if !is_dir || layout == Layout::OneFs {
+        if !is_dir || fs.numbering.has_one_device() {
             if let Some(ino) = number::of_origin(inode, origin.path, flags)? {
                 stat.set_ino(ino);
                 layer = origin.layer;
@@ -124,18 +124,17 @@ pub(crate) fn getattr(
         // Not worth a lookup.
         DataAt::NotLookedUp(_) => stat.guess_occupied(),
     }
-    let (dev, number) = number::stat_numbers(layout, is_dir);
     if !real.is_upper() && dentry.marks().test(NameMark::Removed) {
         // Removed while it was open; the layer's object has its name still.
         stat.set_nlink(0);
     }
+    let made = is_dir.then(|| inode.ino());
+    let (dev, ino) = fs.numbers(layer).stat(stat.ino(), made);
+    stat.set_ino(ino);
     stat.set_dev(match dev {
         Dev::Union => dentry.sb().dev(),
         Dev::Layer => fs.layer_dev(layer)?,
     });
-    if number == Ino::Made {
-        stat.set_ino(inode.ino());
-    }
     if reals.is_merged() {
         // Counting the subdirectories of all layers is not worth it; 1 means "not counted".
         stat.set_nlink(1);

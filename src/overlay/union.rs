@@ -4,10 +4,15 @@
 
 use crate::overlay::{
     dir::cache::DirCaches,
-    layer::{marks, xattr_names::Namespace, Layer, Layout, UPPER},
+    layer::{
+        marks,
+        numbering::{Numbering, Numbers},
+        xattr_names::Namespace,
+        Layer, UPPER,
+    },
     mount::{
         given::Given,
-        options::{CopyUp, RedirectDir, Verity},
+        options::{CopyUp, RedirectDir, Verity, Xino},
         resolve::Effective,
     },
 };
@@ -18,7 +23,7 @@ use crate::vfs::{
     log::warn_limited,
     mount::Path,
     super_block::{AnonDev, KnownErrors, SbId},
-    Mount,
+    Mount, SuperBlock,
 };
 use kernel::{
     cred::Credential,
@@ -47,6 +52,7 @@ pub(crate) type OpenFile<'a> = vfs::file_ops::OpenFile<'a, Overlay>;
 pub(crate) struct LayerFs {
     /// Which super block it is.
     pub(crate) sb: SbId,
+    /// What handles [say](Layers::uuid_of) of it.
     pub(crate) uuid: [u8; 16],
     pub(crate) dev: AnonDev,
     /// Its UUID does not tell it from the others: no handle is decoded on it.
@@ -80,6 +86,8 @@ pub(crate) struct Layers {
     pub(crate) data: KVec<ARef<Mount>>,
     /// The distinct filesystems: upper's, or none, and those of the lower layers.
     pub(crate) filesystems: KVec<LayerFs>,
+    /// Handles say the UUID of the filesystem that they are of.
+    pub(crate) names_filesystems: bool,
 }
 
 impl Layers {
@@ -98,6 +106,14 @@ impl Layers {
     pub(crate) fn mounts(&self) -> impl Iterator<Item = &Mount> {
         let upper = self.upper.as_ref().map(Layer::mnt);
         Iterator::chain(upper.into_iter(), self.all_lower())
+    }
+
+    /// What a handle says of the filesystem `sb` that it is of.
+    pub(crate) fn uuid_of(&self, sb: &SuperBlock) -> [u8; 16] {
+        match self.names_filesystems {
+            true => sb.uuid(),
+            false => [0; 16],
+        }
     }
 
     /// Whether file handles can be decoded on `layer`: its UUID is its own.
@@ -156,7 +172,7 @@ pub(crate) struct Overlay {
     #[pin]
     pub(crate) whiteout: Mutex<Option<Path>>,
     pub(crate) layers: Layers,
-    pub(crate) layout: Layout,
+    pub(crate) numbering: Numbering,
     pub(crate) creds: ARef<Credential>,
     /// Its directories, and those of all layers, fold case.
     pub(crate) folds: bool,
@@ -166,6 +182,8 @@ pub(crate) struct Overlay {
     pub(crate) upper_xattrs: Atomic<bool>,
     pub(crate) share_whiteouts: Atomic<bool>,
     pub(crate) last_ino: Atomic<u64>,
+    /// It was said that a number has no room for the tag of its filesystem.
+    pub(crate) said_overflow: Atomic<bool>,
     /// Upper's writeback errors that `syncfs(2)` has passed on; of a volatile mount, those from before it.
     pub(crate) known_errors: Option<KnownErrors>,
     pub(crate) dir_caches: Arc<DirCaches>,
@@ -225,17 +243,38 @@ impl Overlay {
         Ok(())
     }
 
-    /// Whether all layers are on one filesystem.
+    /// The number of the filesystem of layer `layer`.
+    fn fsid(&self, layer: u16) -> u16 {
+        self.layer(layer).map_or(0, |layer| layer.fsid)
+    }
+
+    /// What is shown for the numbers of objects of layer `layer`.
     #[inline]
-    pub(crate) fn layout(&self) -> Layout {
-        self.layout
+    pub(crate) fn numbers(&self, layer: u16) -> Numbers {
+        self.numbering.of(|| self.fsid(layer))
     }
 
     /// The device number for files of layer `layer`.
     pub(crate) fn layer_dev(&self, layer: u16) -> Result<u32> {
-        let fsid = self.layer(layer).map_or(0, |layer| layer.fsid);
-        let fs = self.layers.filesystems.get(usize::from(fsid)).ok_or(EIO)?;
+        let fsid = usize::from(self.fsid(layer));
+        let fs = self.layers.filesystems.get(fsid).ok_or(EIO)?;
         Ok(fs.dev.dev())
+    }
+
+    /// An inode number that no other inode of the mount has, for a directory whose real one cannot be shown.
+    pub(crate) fn make_ino(&self) -> u64 {
+        let count = self.last_ino.fetch_add(1u64, Relaxed).wrapping_add(1);
+        self.numbering.made(count)
+    }
+
+    /// Says, once and where `xino=on` promised otherwise, that `real`, a number of the layers, cannot be shown as all others
+    /// are.
+    #[cold]
+    pub(crate) fn say_overflow(&self, real: u64) {
+        if self.config.xino.value == Xino::On && !self.said_overflow.xchg(true, Relaxed) {
+            let numbering = self.numbering;
+            warn_limited!("inode number too big for xino (ino={real}, {numbering:?})\n");
+        }
     }
 
     /// The upper mount and the work directory; `EROFS` where the mount is read-only for good.
@@ -314,11 +353,6 @@ impl Overlay {
     /// Stops linking whiteouts.
     pub(crate) fn stop_sharing_whiteouts(&self) {
         self.share_whiteouts.store(false, Relaxed);
-    }
-
-    /// An inode number that no other inode of the mount has.
-    pub(crate) fn next_ino(&self) -> u64 {
-        self.last_ino.fetch_add(1u64, Relaxed).wrapping_add(1)
     }
 
     /// Where its own attributes are on layers.

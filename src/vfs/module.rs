@@ -28,6 +28,8 @@ parameters! {
     fn index() -> bool = rovl_param_index;
     /// Whether file handles can be opened where no mount option says so.
     fn nfs_export() -> bool = rovl_param_nfs_export;
+    /// Whether inode numbers tell which filesystem they are of where no mount option says so.
+    fn xino_auto() -> bool = rovl_param_xino_auto;
     /// The longest redirect that is a path, in bytes.
     fn redirect_max() -> u16 = rovl_param_redirect_max;
 }

@@ -249,6 +249,7 @@ fn effective(mount: &Mount, asked: Option<&[Pair]>) -> Vec<Effect> {
         let file = parameter.map(|p| format!("/sys/module/{}/parameters/{p}", mount.fstype));
         let read = file.and_then(|f| std::fs::read_to_string(f).ok());
         let default = match read.as_deref().map(str::trim) {
+            Some("Y") if key == "xino" => "auto",
             Some("Y") => "on",
             Some("N") => "off",
             _ => builtin,
@@ -297,6 +298,11 @@ fn differs(
         ("index" | "nfs_export", "on", _) => {
             Some("upper has no extended attributes or file handles")
         }
+        ("xino", "on", "off") => Some("all layers are on one filesystem"),
+        ("xino", "auto", "off") => Some(
+            "upper has no extended attributes, a lower layer no file handles or UUID of its own, or all are on one \
+             filesystem",
+        ),
         _ => None,
     };
     Some((value.into_owned(), why))

@@ -215,7 +215,7 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want, opened: Option<&Fil
     };
 
     let index = match (fs.index(), inode.will_be_indexed()) {
-        (Some(dir), true) => Some(Index::of(dir, source.lower)?),
+        (Some(dir), true) => Some(Index::of(fs, dir, source.lower)?),
         _ => None,
     };
     let is_dir = inode.mode().is_dir();
@@ -332,8 +332,8 @@ impl<'a> Index<'a> {
     /// # Errors
     ///
     /// `EIO` where its filesystem fails to encode.
-    fn of(dir: &'a vfs::Dentry, lower: PathRef<'_>) -> Result<Self> {
-        let origin = handle::encode(lower.positive()?, false)?;
+    fn of(fs: &Overlay, dir: &'a vfs::Dentry, lower: PathRef<'_>) -> Result<Self> {
+        let origin = handle::encode(&fs.layers, lower.positive()?, false)?;
         Ok(Self {
             dir,
             name: index::Name::of_origin(&origin),

@@ -3,7 +3,7 @@
 //! A listing: the names of a merged directory, each once.
 
 use crate::{
-    overlay::layer::UPPER,
+    overlay::layer::{numbering::Numbers, UPPER},
     vfs::{
         self, file,
         folding::{Folding, NameSalt},
@@ -253,11 +253,7 @@ impl Listing {
     pub(super) fn read_layer(&mut self, path: PathRef<'_>, how: LayerView<'_>) -> Result {
         let dir = file::open_checked(path, false)?;
         readdir::read_all(&dir, |entry| {
-            let ino = if how.number(entry.name) {
-                UNKNOWN_INO
-            } else {
-                entry.ino
-            };
+            let ino = how.number(&entry);
             let maybe_xwhiteout = how.xwhiteouts && entry.kind & 0xff == dt::REG;
             self.show(&entry, how.from, ino, maybe_xwhiteout, how.folding)
         })
@@ -269,8 +265,8 @@ impl Listing {
 pub(super) struct LayerView<'a> {
     /// See [`Entry::from`].
     pub(super) from: u16,
-    /// Inode numbers are those of one filesystem and are wanted.
-    pub(super) numbers: bool,
+    /// What is shown for the numbers of the layer, where that matters.
+    pub(super) numbers: Option<Numbers>,
     /// The upper directory may hold copied-up entries.
     pub(super) impure: bool,
     /// Regular files may be whiteouts.
@@ -280,9 +276,14 @@ pub(super) struct LayerView<'a> {
 }
 
 impl LayerView<'_> {
-    /// Whether the entry's real inode number may not be the one that the union shows.
-    fn number(self, name: &[u8]) -> bool {
-        self.numbers && (name == b".." || (self.from == UPPER && (self.impure || name == b".")))
+    /// The inode number that the union shows for `entry`.
+    fn number(self, entry: &readdir::Entry<'_>) -> u64 {
+        match (self.numbers, entry.name) {
+            (None, _) => entry.ino,
+            (Some(_), b"..") => UNKNOWN_INO,
+            (Some(_), name) if self.from == UPPER && (self.impure || name == b".") => UNKNOWN_INO,
+            (Some(numbers), _) => numbers.listed(entry.ino),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 use super::listing::{Entry, LayerView, Listing, UNKNOWN_INO};
 use crate::{
     overlay::{
-        layer::{marks, Layer, Layout, UPPER},
+        layer::{marks, Layer, UPPER},
         object::{
             inode::{Dir, DirFlag, NameMark},
             number,
@@ -23,11 +23,11 @@ use kernel::{
 pub(super) fn read_merged(dentry: &Dentry, dir: Dir<'_>, numbers: bool) -> Result<Listing> {
     let fs = dentry.fs();
     let mut listing = Listing::new(dir.version());
-    let numbers = numbers && fs.layout() == Layout::OneFs;
+    let numbers = numbers && fs.numbering.has_one_device();
     let marked = dentry.marks().test(NameMark::XWhiteouts);
     let view = |layer: &Layer, from| LayerView {
         from,
-        numbers,
+        numbers: numbers.then(|| fs.numbering.of(|| layer.fsid)),
         impure: dir.flags().test(DirFlag::Impure),
         xwhiteouts: marked && layer.has_xwhiteouts(),
         folding: dir.folding(),
@@ -79,7 +79,8 @@ pub(super) fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Resu
     let ino = match found {
         None => return Ok(None),
         Some(_) if known != UNKNOWN_INO => known,
-        Some(found) if found.own_positive()?.reals().origin().is_some() => {
+        // Its parent's number may be that of another layer than the topmost one that lists it.
+        Some(found) if name == b".." || found.own_positive()?.reals().origin().is_some() => {
             let inode = found.own_positive()?;
             let number = number::of(inode)?;
             if !marks::can_be_on(inode.fs().namespace(), inode.mode()) {

@@ -10,8 +10,9 @@ use crate::{
     overlay::{
         attr,
         layer::{
+            numbering::Numbers,
             opened::{self, Opened},
-            Layout,
+            UPPER,
         },
         object::{
             inode::{Dir, DirFlag},
@@ -20,7 +21,9 @@ use crate::{
         union::{Dentry, OpenFile, Overlay},
     },
     vfs::{
-        self, cred,
+        self,
+        backing::LowerPath,
+        cred,
         file::{self, whence},
         file_ops::{DirectoryOperations, Generation, Opening},
         folding::Folding,
@@ -112,7 +115,8 @@ impl OpenDir {
     fn iterate_real(&self, open: OpenFile<'_>, ctx: &mut DirContext<'_>) -> Result {
         let (dentry, inode) = (open.dentry(), open.inode());
         let dir = inode.dir()?;
-        if inode.fs().layout() != Layout::OneFs {
+        let fs = inode.fs();
+        if !fs.numbering.has_one_device() {
             return ctx.pass_through(self.files.first());
         }
         let parent = dentry.own_parent();
@@ -128,7 +132,12 @@ impl OpenDir {
         } else {
             None
         };
-        if parent_ino.is_none() && impure.is_none() {
+        let lower = inode.lowers().first();
+        let numbers = match in_upper {
+            true => Numbers::REAL,
+            false => fs.numbers(lower.map_or(UPPER, LowerPath::layer)),
+        };
+        if parent_ino.is_none() && impure.is_none() && numbers.lists_real() {
             return ctx.pass_through(self.files.first());
         }
         let result = ctx.pass_mapped(self.files.first(), |entry| {
@@ -137,7 +146,7 @@ impl OpenDir {
                 (name, _, Some(listing)) => listing
                     .find(name, Folding::NONE)
                     .map_or(entry.ino, |known| known.ino.load(Relaxed)),
-                _ => entry.ino,
+                _ => numbers.listed(entry.ino),
             }
         });
         result

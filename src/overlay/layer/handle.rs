@@ -124,7 +124,7 @@ impl AsRef<[u8]> for Value {
 /// # Errors
 ///
 /// `EIO` where the filesystem fails to encode.
-pub(crate) fn encode(real: &Inode, upper: bool) -> Result<Value> {
+pub(crate) fn encode(layers: &Layers, real: &Inode, upper: bool) -> Result<Value> {
     let mut value = Value::EMPTY;
     let handle = Handle::encode(real)?;
     let bytes = handle.as_bytes();
@@ -139,7 +139,7 @@ pub(crate) fn encode(real: &Inode, upper: bool) -> Result<Value> {
         FLAG_CPU | if upper { FLAG_UPPER } else { 0 },
         handle.kind(),
     ]);
-    uuid.copy_from_slice(&real.sb().uuid());
+    uuid.copy_from_slice(&layers.uuid_of(real.sb()));
     rest.get_mut(..bytes.len())
         .ok_or(EIO)?
         .copy_from_slice(bytes);
@@ -162,7 +162,7 @@ pub(crate) fn origin(fs: &Overlay, lower: &Inode) -> Result<Value> {
         // A mount with an index has seen that all layers have some, and cannot do without: a security module may say otherwise
         // now.
         HandleKind::None if fs.index().is_none() => Ok(Value::EMPTY),
-        _ => encode(lower, false),
+        _ => encode(&fs.layers, lower, false),
     }
 }
 
@@ -273,7 +273,7 @@ fn in_lower<'a>(
     };
     for (index, layer) in layers.lower().iter().enumerate() {
         if !layers.has_unique_uuid(layer)
-            || layer.mnt().sb().uuid() != origin.uuid
+            || layers.uuid_of(layer.mnt().sb()) != origin.uuid
             || layer.mnt().sb().handle_kind() == HandleKind::None
         {
             continue;
@@ -344,7 +344,8 @@ fn in_upper<'a>(
     decode: impl Fn(&mut Handle, &'a Mount) -> Result<Option<Ref<'a, Dentry>>>,
 ) -> Result<Option<Ref<'a, Dentry>>> {
     let mnt = layers.upper().ok_or(EACCES)?.mnt();
-    if !cred::capable(cred::Capability::DAC_READ_SEARCH) || mnt.sb().uuid() != origin.uuid {
+    let is_of_upper = layers.uuid_of(mnt.sb()) == origin.uuid;
+    if !cred::capable(cred::Capability::DAC_READ_SEARCH) || !is_of_upper {
         return Ok(None);
     }
     let Ok(mut handle) = Handle::from_bytes(origin.kind, origin.handle) else {

@@ -36,8 +36,9 @@ impl Name {
     /// # Errors
     ///
     /// `EIO` where its filesystem fails to encode.
-    pub(crate) fn of(lower: &Inode) -> Result<Self> {
-        Ok(Self::of_origin(&handle::encode(lower, false)?))
+    pub(crate) fn of(fs: &Overlay, lower: &Inode) -> Result<Self> {
+        let origin = handle::encode(&fs.layers, lower, false)?;
+        Ok(Self::of_origin(&origin))
     }
 
     /// That of the entry of the origin `origin`.
@@ -129,7 +130,7 @@ pub(crate) fn of_lower<'a>(
     upper: Option<&Dentry>,
     lower: &Inode,
 ) -> Result<Option<Ref<'a, Dentry>>> {
-    let name = Name::of(lower)?;
+    let name = Name::of(fs, lower)?;
     let found = match find(fs, &name)? {
         Entry::Missing => return Ok(None),
         // All names of the object were removed, and here is one.
@@ -155,7 +156,7 @@ pub(crate) fn of_lower<'a>(
 ///
 /// `EIO` where there is one that does not: `lower` was renamed; what the lookup returns.
 pub(crate) fn has_dir(fs: &Overlay, upper: Option<&Dentry>, lower: &Inode) -> Result<bool> {
-    let name = Name::of(lower)?;
+    let name = Name::of(fs, lower)?;
     let entry = match find(fs, &name)? {
         Entry::Missing => return Ok(false),
         Entry::Object(entry) if entry.can_lookup() => Some(entry),
@@ -171,7 +172,7 @@ pub(crate) fn has_dir(fs: &Overlay, upper: Option<&Dentry>, lower: &Inode) -> Re
         return Err(EIO);
     };
     let entry = fs.upper().ok_or(EIO)?.path(&entry)?;
-    let value = handle::encode(upper.positive()?, true)?;
+    let value = handle::encode(&fs.layers, upper.positive()?, true)?;
     match handle::holds(fs.namespace(), entry, Mark::Upper, value.as_bytes())? {
         Some(true) => Ok(true),
         _ => {
@@ -189,7 +190,7 @@ pub(crate) fn has_dir(fs: &Overlay, upper: Option<&Dentry>, lower: &Inode) -> Re
 pub(crate) fn add_dir(fs: &Overlay, writing: Writing<'_>, name: &Name, upper: &Dentry) -> Result {
     let ((_, work), index) = (fs.work()?, fs.index().ok_or(EIO)?);
     let entry = Temp::create(writing, work, New::Node(Mode(Mode::DIR), 0))?;
-    let value = handle::encode(upper.positive()?, true)?;
+    let value = handle::encode(&fs.layers, upper.positive()?, true)?;
     let to = entry.path()?;
     marks::set_own(fs, to, Mark::Upper, value.as_bytes(), Err(EOPNOTSUPP))?;
     let place = (index, name.as_bytes());
@@ -207,7 +208,7 @@ pub(crate) fn remove(fs: &Overlay, writing: Writing<'_>, lower: &Inode, upper: &
     let Some(index) = fs.index() else {
         return Ok(());
     };
-    let name = Name::of(lower)?;
+    let name = Name::of(fs, lower)?;
     if fs.has_export() {
         let found = index.lookup(writing.mnt(), name.as_bytes())?;
         return whiteout::cover(fs, writing, index, &found);

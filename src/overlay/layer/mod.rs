@@ -5,6 +5,7 @@
 pub(super) mod handle;
 pub(super) mod index;
 pub(super) mod marks;
+pub(super) mod numbering;
 pub(super) mod opened;
 pub(super) mod redirect;
 pub(super) mod temp;
@@ -29,15 +30,6 @@ pub(crate) const MAX_LOWER: usize = if cfg!(drop_in) {
 };
 
 pub(crate) use crate::vfs::backing::UPPER;
-
-/// Whether inode numbers of all layers come from one filesystem.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Layout {
-    /// Yes: real numbers are unique, and the union's device goes with them.
-    OneFs,
-    /// No.
-    SeveralFs,
-}
 
 /// One layer of a mount.
 pub(crate) struct Layer {

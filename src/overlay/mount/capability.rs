@@ -52,19 +52,31 @@ pub(crate) struct Upper {
     /// None where the work directory cannot be made: the mount is read-only.
     pub(crate) features: Option<Features>,
     pub(crate) identity: Identity,
+    /// Its objects have file handles, which the mounter can open.
+    pub(crate) handles: bool,
 }
 
-/// What file handles of the layers' objects are good for: to find lower objects again in another mount.
+/// What file handles of lower objects are good for: to find them again in another mount.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Handles {
-    /// Each object of all layers has one, which the mounter can open.
+    /// Each object has one, which the mounter can open.
     All,
-    /// Those of upper have none.
-    NotOfUpper,
-    /// Those of the lower layer with this number have none; the topmost one has 1.
+    /// So it is; the filesystem of the lower layer with this number is the one without a UUID, as another one may be that takes
+    /// its place.
+    Nameless(u16),
+    /// Those in the lower layer with this number have none; the topmost one has 1.
     NotOfLower(u16),
     /// The filesystem of the lower layer with this number has the UUID of that of another one, or none like that.
     Ambiguous(u16),
+}
+
+/// Which filesystems the layers are on that are merged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Filesystems {
+    /// One.
+    One,
+    /// Several, which so many high bits of an inode number can tell apart.
+    Several(u32),
 }
 
 /// What the mounter and the layers can do.
@@ -74,6 +86,7 @@ pub(crate) struct Capabilities {
     pub(crate) sysadmin: bool,
     pub(crate) upper: Option<Upper>,
     pub(crate) handles: Handles,
+    pub(crate) filesystems: Filesystems,
 }
 
 impl Capabilities {
@@ -92,8 +105,10 @@ impl Capabilities {
                     remote: false,
                 }),
                 identity: Identity::Known,
+                handles: true,
             }),
             handles: Handles::All,
+            filesystems: Filesystems::One,
         }
     }
 }

@@ -93,7 +93,7 @@ fn mount<'a>(
     if most.has_uuid() {
         identify(&mut sb, opening.layers(), &mut can, &most);
     }
-    can.handles = opening.handles()?;
+    (can.handles, can.filesystems) = (opening.handles()?, opening.filesystems());
     let (mut config, messages) = settle(fc, params, &can)?;
     for message in messages.iter() {
         say(message.level(), fmt!("{message}"));
@@ -189,6 +189,7 @@ fn open_upper(opening: &mut Opening<'_>, params: &Params) -> Result<Option<Upper
     Ok(Some(Upper {
         features: opening.open_work(params.requested.settings.namespace(), upper, work)?,
         identity: Identity::Known,
+        handles: opening.upper_has_handles(),
     }))
 }
 
@@ -331,7 +332,7 @@ fn set_data<'sb>(
     known_errors: Option<KnownErrors>,
     can: &Capabilities,
 ) -> Result<FilledSuper<'sb, Overlay>> {
-    let (layout, folds) = (opening.layout(), opening.folds());
+    let (numbering, folds) = (config.numbering(can.filesystems), opening.folds());
     let (layers, mounts, name_len) = opening.finish();
     let features = can.upper.and_then(|upper| upper.features);
     let upper_xattrs = features.is_some_and(|features| features.marks == OwnMarks::Work);
@@ -339,7 +340,7 @@ fn set_data<'sb>(
     let data = pin_init!(Overlay {
         whiteout <- new_mutex!(None, "rovl_whiteout"),
         layers,
-        layout,
+        numbering,
         creds,
         folds,
         config,
@@ -348,6 +349,7 @@ fn set_data<'sb>(
         upper_xattrs: Atomic::new(upper_xattrs),
         share_whiteouts: Atomic::new(true),
         last_ino: Atomic::new(1),
+        said_overflow: Atomic::new(false),
         known_errors,
         dir_caches,
     });

@@ -129,7 +129,7 @@ impl Opening<'_> {
             Text(self.names.upper.name.as_bytes()),
         );
         let root = self.layers.lower().first().ok_or(EIO)?.mnt().root();
-        let value = handle::encode(root.dentry().positive()?, false)?;
+        let value = handle::encode(self.layers, root.dentry().positive()?, false)?;
         match self.verify(self.upper_root()?, Mark::Origin, value.as_bytes()) {
             Ok(true) => Ok(()),
             Ok(false) => refuse(
@@ -159,7 +159,7 @@ impl Opening<'_> {
     /// Checks that the index is used with the upper layer that it was made for.
     fn check_upper(&self, index: PathRef<'_>) -> Result {
         let root = self.upper_root()?;
-        let value = handle::encode(root.dentry().positive()?, true)?;
+        let value = handle::encode(self.layers, root.dentry().positive()?, true)?;
         match self.verify(index, Mark::Upper, value.as_bytes())? {
             true => Ok(()),
             false => {

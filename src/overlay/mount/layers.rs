@@ -3,7 +3,7 @@
 //! Layers: directories that can be ones, opened and claimed for a mount, compared with one another.
 
 use super::{
-    capability::{Features, Handles},
+    capability::{Features, Filesystems, Handles},
     index,
     messages::{invalid, refuse, say, Level},
     resolve::Effective,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     overlay::{
-        layer::{xattr_names::Namespace, Layer, Layout, MAX_LOWER},
+        layer::{numbering, xattr_names::Namespace, Layer, MAX_LOWER},
         union::{LayerFs, Layers, Work},
     },
     vfs::{
@@ -116,9 +116,10 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// Whether a layer that another mount writes to is refused; with the rest as `config` has it so far.
+    /// Takes from `config`, as it is so far, whether a layer that another mount writes to is refused, and what handles say.
     pub(crate) fn expect(&mut self, config: &Effective) {
         self.exclusive = config.has_index();
+        self.layers.names_filesystems = config.names_filesystems();
     }
 
     /// Makes room for upper with its work directory, if there is to be one, and for `lower` layers below; `ENOMEM`.
@@ -289,7 +290,7 @@ impl<'a> Opening<'a> {
         let upper = self.layers.upper().map(|upper| upper.mnt().sb());
         let filesystem = LayerFs {
             sb: upper.map_or(SbId::NONE, SuperBlock::id),
-            uuid: upper.map_or([0; 16], SuperBlock::uuid),
+            uuid: upper.map_or([0; 16], |sb| self.layers.uuid_of(sb)),
             dev: AnonDev::new()?,
             bad_uuid: false,
             is_lower: false,
@@ -321,13 +322,14 @@ impl<'a> Opening<'a> {
 
     /// The number of the lower filesystem that `sb` is, a new one if need be.
     fn filesystem(&mut self, sb: &SuperBlock) -> Result<u16> {
+        let uuid = self.layers.uuid_of(sb);
         let all = &mut self.layers.filesystems;
         let index = match all.iter().position(|fs| fs.sb == sb.id()) {
             Some(index) => index,
             None => {
                 let filesystem = LayerFs {
                     sb: sb.id(),
-                    uuid: sb.uuid(),
+                    uuid,
                     dev: AnonDev::new()?,
                     bad_uuid: false,
                     is_lower: true,
@@ -408,28 +410,43 @@ impl<'a> Opening<'a> {
         self.folds
     }
 
-    /// Where inode numbers come from.
-    pub(crate) fn layout(&self) -> Layout {
-        let of_upper = usize::from(self.layers.upper().is_none());
-        match self.layers.filesystems.len() - of_upper {
-            1 => Layout::OneFs,
-            _ => Layout::SeveralFs,
+    /// Which filesystems the layers are on.
+    pub(crate) fn filesystems(&self) -> Filesystems {
+        let all = self.layers.filesystems.len();
+        let last = all.saturating_sub(1);
+        if all - usize::from(self.layers.upper().is_none()) == 1 {
+            return Filesystems::One;
         }
+        let mut kinds = self.layers.mounts().map(|mnt| mnt.sb().handle_kind());
+        // They say that numbers have 32 bits.
+        Filesystems::Several(match kinds.all(|kind| kind == HandleKind::Ino32) {
+            true => 32,
+            false => numbering::bits_up_to(last),
+        })
     }
 
-    /// What file handles of the layers' objects are good for.
+    /// Whether objects of upper have file handles.
+    pub(crate) fn upper_has_handles(&self) -> bool {
+        let upper = self.layers.upper();
+        upper.is_some_and(|upper| upper.mnt().sb().handle_kind() != HandleKind::None)
+    }
+
+    /// What file handles of lower objects are good for.
     pub(crate) fn handles(&self) -> Result<Handles> {
         let none = |mnt: &Mount| mnt.sb().handle_kind() == HandleKind::None;
-        if self.layers.upper().map(Layer::mnt).is_some_and(none) {
-            return Ok(Handles::NotOfUpper);
-        }
         if let Some(index) = self.layers.all_lower().position(none) {
             return Ok(Handles::NotOfLower(u16::try_from(index + 1)?));
         }
-        let ambiguous = |layer: &Layer| !self.is_told(usize::from(layer.fsid), true);
-        Ok(match self.layers.lower().iter().position(ambiguous) {
-            Some(index) => Handles::Ambiguous(u16::try_from(index + 1)?),
-            None => Handles::All,
+        let first_not_told = |null_tells| {
+            // Upper's is known without.
+            let is_told = |fsid| self.is_told(usize::from(fsid), null_tells || fsid == 0);
+            let mut lower = self.layers.lower().iter();
+            lower.position(|layer| !is_told(layer.fsid))
+        };
+        Ok(match (first_not_told(true), first_not_told(false)) {
+            (Some(index), _) => Handles::Ambiguous(u16::try_from(index + 1)?),
+            (None, Some(index)) => Handles::Nameless(u16::try_from(index + 1)?),
+            (None, None) => Handles::All,
         })
     }
 

@@ -55,12 +55,22 @@ pub(crate) enum Message {
     IndexOff,
     /// Which means no UUID.
     UuidOff,
+    /// Nor numbers that are the same at the next mount.
+    XinoOff,
     /// It is the mounter who may not set them.
     NotPermitted,
     /// `index=on` without upper.
     IndexWithoutUpper,
     /// What `index=on` needs, and is not so.
     NoIndex(Handles),
+    /// Nor is it so with upper.
+    NoIndexInUpper,
+    /// What `xino=auto` needs, and is not so.
+    NoXino(Handles),
+    /// `xino=on`, and all layers are on one filesystem.
+    XinoUseless,
+    /// So many bits of inode numbers are used.
+    Xino(u32),
     /// Upper's UUID is [`Identity::Unreadable`].
     UuidUnreadable(Error),
     /// Upper's UUID is [`Identity::Unwritable`].
@@ -77,6 +87,8 @@ impl Message {
             | Self::MetacopyDisabled(_)
             | Self::ExportDisabled(_)
             | Self::ExportWithRedirects
+            | Self::XinoUseless
+            | Self::Xino(_)
             | Self::NotPermitted => Level::Info,
             _ => Level::Warning,
         }
@@ -120,8 +132,23 @@ impl fmt::Display for Message {
             Self::IndexWithoutUpper => {
                 "option \"index=on\" is useless in a non-upper mount, ignore"
             }
-            Self::NoIndex(handles) => return no_index(f, *handles),
+            Self::NoIndex(handles) => {
+                return poor_handles(f, *handles, "index=off,nfs_export=off");
+            }
+            Self::NoIndexInUpper => {
+                "upper fs does not support file handles, falling back to index=off."
+            }
+            Self::NoXino(handles) => return poor_handles(f, *handles, "xino=off"),
+            Self::XinoUseless => {
+                "\"xino=on\" is useless with all layers on same fs, ignore."
+            }
+            Self::Xino(bits) => {
+                return f.write_fmt(fmt!(
+                    "\"xino\" feature enabled using {bits} upper inode bits."
+                ));
+            }
             Self::UuidOff => "...falling back to uuid=null.",
+            Self::XinoOff => "...falling back to xino=off.",
             Self::NotPermitted => {
                 "without trusted xattrs, directories of lower layers cannot be removed once they were changed, nor \
                  made anew (EIO); try mounting with 'userxattr' option"
@@ -132,24 +159,21 @@ impl fmt::Display for Message {
     }
 }
 
-/// Says why there is no index.
-fn no_index(f: &mut fmt::Formatter<'_>, handles: Handles) -> fmt::Result {
-    const NO_HANDLES: &str = "does not support file handles";
-    const INDEX_OFF: &str = "falling back to index=off";
-    match handles {
-        Handles::All => Ok(()),
-        Handles::NotOfUpper => f.write_fmt(fmt!("upper fs {NO_HANDLES}, {INDEX_OFF}.")),
-        Handles::NotOfLower(number) => f.write_fmt(fmt!(
-            "fs of lower layer {number} {NO_HANDLES}, {INDEX_OFF},nfs_export=off."
-        )),
-        Handles::Ambiguous(number) => f.write_fmt(fmt!(
-            "conflicting uuid in non-single lower fs of lower layer {number}, {INDEX_OFF},nfs_export=off."
-        )),
-    }
+/// Says what handles of lower objects are not good for, and what that leads to.
+fn poor_handles(f: &mut fmt::Formatter<'_>, handles: Handles, fallback: &str) -> fmt::Result {
+    let (number, what) = match handles {
+        Handles::All => return Ok(()),
+        Handles::NotOfLower(number) => (number, "does not support file handles"),
+        Handles::Nameless(number) => (number, "has a null uuid"),
+        Handles::Ambiguous(number) => (number, "has a conflicting uuid"),
+    };
+    f.write_fmt(fmt!(
+        "fs of lower layer {number} {what}, falling back to {fallback}."
+    ))
 }
 
 /// More than one resolution can have.
-const MOST_MESSAGES: usize = 12;
+const MOST_MESSAGES: usize = 14;
 
 /// Messages, in order; small, for they are passed on with each resolution.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -176,8 +200,6 @@ impl Messages {
 /// Why there can be no mount.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Refusal {
-    /// A feature that does not exist yet.
-    NotYet(Spelled),
     /// Options that exclude each other.
     Conflict(Spelled, Spelled),
     /// This option is asked for by a mounter who cannot use `trusted.*` attributes.
@@ -193,7 +215,7 @@ impl Refusal {
     pub(crate) fn error(&self) -> Error {
         match self {
             Self::NotPermitted(_) | Self::DataNotPermitted => EPERM,
-            Self::NotYet(_) | Self::Conflict(..) | Self::RemoteUpper(_) => EINVAL,
+            Self::Conflict(..) | Self::RemoteUpper(_) => EINVAL,
         }
     }
 }
@@ -201,7 +223,6 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotYet(option) => f.write_fmt(fmt!("option '{option}' is not supported yet")),
             Self::Conflict(one, other) => f.write_fmt(fmt!("conflicting options: {one},{other}")),
             Self::NotPermitted(option) => f.write_fmt(fmt!(
                 "{option} requires permission to access trusted xattrs"

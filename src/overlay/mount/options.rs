@@ -91,9 +91,9 @@ values! {
     Xino {
         /// They do not.
         Off = "off",
-        /// Where the numbers have room for it.
+        /// They do where they are the same at the next mount.
         Auto = "auto",
-        /// They do, whatever it takes.
+        /// They do, and one that has no room for it is worth a message.
         On = "on",
     }
 }
@@ -236,8 +236,6 @@ enum Form {
 struct Entry {
     name: &'static str,
     form: Form,
-    /// Values of features that do not exist yet.
-    not_yet: &'static [&'static str],
     /// Whether it is shown where its value is not the default.
     shown: bool,
     get: fn(&Settings) -> &dyn AnySetting,
@@ -245,11 +243,10 @@ struct Entry {
 }
 
 macro_rules! options {
-    ($($name:literal ($form:expr) sets $field:ident, shown: $shown:literal, not yet: $not_yet:expr;)+) => {
+    ($($name:literal ($form:expr) sets $field:ident, shown: $shown:literal;)+) => {
         &[$(Entry {
             name: $name,
             form: $form,
-            not_yet: &$not_yet,
             shown: $shown,
             get: |settings| &settings.$field,
             get_mut: |settings| &mut settings.$field,
@@ -259,20 +256,20 @@ macro_rules! options {
 
 /// The options, in the order in which they are shown.
 const OPTIONS: &[Entry] = options! {
-    "default_permissions" (Form::Flag("on")) sets default_permissions, shown: true, not yet: [];
-    "override_creds" (Form::Flag("on")) sets override_creds, shown: false, not yet: [];
-    "nooverride_creds" (Form::Flag("off")) sets override_creds, shown: false, not yet: [];
-    "redirect_dir" (Form::Value) sets redirect_dir, shown: true, not yet: [];
-    "copy_up" (Form::Value) sets copy_up, shown: true, not yet: [];
-    "index" (Form::Value) sets index, shown: true, not yet: [];
-    "uuid" (Form::Value) sets uuid, shown: true, not yet: ["off"];
-    "nfs_export" (Form::Value) sets nfs_export, shown: true, not yet: [];
-    "xino" (Form::Value) sets xino, shown: true, not yet: ["auto", "on"];
-    "metacopy" (Form::Value) sets metacopy, shown: true, not yet: [];
-    "volatile" (Form::Flag("volatile")) sets fsync, shown: false, not yet: [];
-    "fsync" (Form::Value) sets fsync, shown: true, not yet: [];
-    "userxattr" (Form::Flag("on")) sets userxattr, shown: true, not yet: [];
-    "verity" (Form::Value) sets verity, shown: true, not yet: [];
+    "default_permissions" (Form::Flag("on")) sets default_permissions, shown: true;
+    "override_creds" (Form::Flag("on")) sets override_creds, shown: false;
+    "nooverride_creds" (Form::Flag("off")) sets override_creds, shown: false;
+    "redirect_dir" (Form::Value) sets redirect_dir, shown: true;
+    "copy_up" (Form::Value) sets copy_up, shown: true;
+    "index" (Form::Value) sets index, shown: true;
+    "uuid" (Form::Value) sets uuid, shown: true;
+    "nfs_export" (Form::Value) sets nfs_export, shown: true;
+    "xino" (Form::Value) sets xino, shown: true;
+    "metacopy" (Form::Value) sets metacopy, shown: true;
+    "volatile" (Form::Flag("volatile")) sets fsync, shown: false;
+    "fsync" (Form::Value) sets fsync, shown: true;
+    "userxattr" (Form::Flag("on")) sets userxattr, shown: true;
+    "verity" (Form::Value) sets verity, shown: true;
 };
 
 /// An option with its value, printed as it is given.
@@ -358,14 +355,6 @@ impl Settings {
         )
     }
 
-    /// The first option whose value asks for a feature that does not exist yet.
-    pub(crate) fn not_yet(&self) -> Option<Spelled> {
-        // Few options have any.
-        let some = OPTIONS.iter().filter(|entry| !entry.not_yet.is_empty());
-        let mut some = some.filter(|entry| entry.not_yet.contains(&(entry.get)(self).name()));
-        some.next().map(|entry| entry.spelled(self))
-    }
-
     /// The options whose values are not those of `default`, in the order in which they are shown.
     pub(crate) fn shown<'a>(&'a self, default: &'a Self) -> impl Iterator<Item = Spelled> + 'a {
         OPTIONS
@@ -395,6 +384,8 @@ pub(crate) struct Parameters {
     pub(crate) index: bool,
     /// File handles can be opened.
     pub(crate) nfs_export: bool,
+    /// Inode numbers tell which filesystem they are of, where they can.
+    pub(crate) xino_auto: bool,
 }
 
 /// What is asked for.
@@ -434,6 +425,12 @@ impl Requested {
                 };
             }
         }
+        if parameters.xino_auto {
+            settings.xino = Setting {
+                value: Xino::Auto,
+                by: By::Parameter,
+            };
+        }
         Self {
             settings,
             parameters,
@@ -469,6 +466,7 @@ mod tests {
         metacopy: false,
         index: false,
         nfs_export: false,
+        xino_auto: false,
     };
 
     #[test]
@@ -525,20 +523,6 @@ mod tests {
         assert!(!requested.settings.metacopy.is_asked_for());
         assert_eq!(requested.take(b"metacopy", Some(b"on")), Ok(()));
         assert!(requested.settings.metacopy.is_asked_for());
-    }
-
-    #[test]
-    fn not_yet() {
-        let asks = |key: &[u8], value: Option<&[u8]>| {
-            let mut requested = Requested::new(OFF);
-            assert_eq!(requested.take(key, value), Ok(()));
-            requested
-                .settings
-                .not_yet()
-                .map(|option| (option.name, option.value))
-        };
-        assert_eq!(asks(b"xino", Some(b"off")), None);
-        assert_eq!(asks(b"xino", Some(b"on")), Some(("xino", Some("on"))));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub(crate) fn parameters() -> Parameters {
         metacopy: module::metacopy(),
         index: module::index(),
         nfs_export: module::nfs_export(),
+        xino_auto: module::xino_auto(),
     }
 }
 

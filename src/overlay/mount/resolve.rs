@@ -3,16 +3,16 @@
 //! What is in effect, of what is asked for and what the mounter and the layers can do. Pure.
 
 use super::{
-    capability::{Capabilities, Features, Handles, Identity, OwnMarks, Upper},
+    capability::{Capabilities, Features, Filesystems, Handles, Identity, OwnMarks, Upper},
     messages::{Message, Messages, Refusal},
-    options::{By, Fsync, RedirectDir, Requested, Settings, Switch, Uuid, Verity},
+    options::{By, Fsync, RedirectDir, Requested, Settings, Switch, Uuid, Verity, Xino},
 };
-use crate::overlay::layer::xattr_names::Namespace;
+use crate::overlay::layer::{numbering::Numbering, xattr_names::Namespace};
 use core::ops::Deref;
 
 mod tests;
 
-/// The options in effect: none of those that do not exist yet. Only [`resolve`] makes one, and nothing changes it.
+/// The options in effect. Only [`resolve`] makes one, and nothing changes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Effective(Settings);
 
@@ -27,7 +27,21 @@ impl Deref for Effective {
 impl Effective {
     /// Whether the union's UUID is upper's own.
     pub(crate) fn has_uuid(&self) -> bool {
-        matches!(self.uuid.value, Uuid::Auto | Uuid::On)
+        has_uuid(self)
+    }
+
+    /// Whether handles say the UUID of the filesystem that they are of.
+    pub(crate) fn names_filesystems(&self) -> bool {
+        self.uuid.value != Uuid::Off
+    }
+
+    /// Where inode numbers come from, with layers on `filesystems`.
+    pub(crate) fn numbering(&self, filesystems: Filesystems) -> Numbering {
+        match (filesystems, self.xino.value) {
+            (Filesystems::One, _) => Numbering::OneFs,
+            (Filesystems::Several(_), Xino::Off) => Numbering::Apart,
+            (Filesystems::Several(bits), Xino::Auto | Xino::On) => Numbering::Tagged(bits),
+        }
     }
 
     /// Whether nothing is written back for the mount.
@@ -39,7 +53,10 @@ impl Effective {
     /// Whether an object that was copied up is bound to the lower object that it comes from: the lower layers
     /// may not be changed or replaced while they are not mounted then.
     pub(crate) fn needs_origins(&self) -> bool {
-        self.redirect_dir.value == RedirectDir::On || self.has_index() || self.has_export()
+        self.redirect_dir.value == RedirectDir::On
+            || self.has_index()
+            || self.has_export()
+            || self.xino.value == Xino::On
     }
 
     /// Whether file handles can be opened.
@@ -58,10 +75,15 @@ impl Effective {
     }
 }
 
+/// Whether the union's UUID is, or is to be, upper's own.
+fn has_uuid(settings: &Settings) -> bool {
+    matches!(settings.uuid.value, Uuid::Auto | Uuid::On)
+}
+
 /// What becomes of `requested` with `can`.
 ///
 /// The order is that of overlayfs: what has no meaning without upper, options that depend on one another, what the
-/// mounter may not, what upper cannot do; the options of features to come have their lines there.
+/// mounter may not, what upper and the other layers cannot do.
 ///
 /// # Errors
 ///
@@ -70,9 +92,6 @@ pub(crate) fn resolve(
     requested: &Requested,
     can: &Capabilities,
 ) -> Result<(Effective, Messages), Refusal> {
-    if let Some(option) = requested.settings.not_yet() {
-        return Err(Refusal::NotYet(option));
-    }
     let mut settings = requested.settings;
     let mut messages = Messages::default();
     if can.upper.is_none() {
@@ -93,6 +112,7 @@ pub(crate) fn resolve(
         upper_uuid(&mut settings, upper.identity, &mut messages);
     }
     opened_handles(&mut settings, can, &mut messages);
+    xino(&mut settings, can, &mut messages);
     Ok((Effective(settings), messages))
 }
 
@@ -266,9 +286,13 @@ fn upper_features(
             settings.index.value = Switch::Off;
             messages.push(Message::IndexOff);
         }
-        if settings.uuid.value != Uuid::Null {
+        if has_uuid(settings) {
             settings.uuid.value = Uuid::Null;
             messages.push(Message::UuidOff);
+        }
+        if settings.xino.value == Xino::Auto {
+            settings.xino.value = Xino::Off;
+            messages.push(Message::XinoOff);
         }
         let trusted = settings.namespace() == Namespace::Trusted;
         if trusted && features.marks == OwnMarks::NotPermitted {
@@ -288,10 +312,15 @@ fn index(settings: &mut Settings, upper: &Upper, handles: Handles, messages: &mu
     if settings.index.value == Switch::Off {
         return;
     }
-    if handles != Handles::All {
-        messages.push(Message::NoIndex(handles));
+    let reason = match handles {
+        _ if !upper.handles => Some(Message::NoIndexInUpper),
+        Handles::All | Handles::Nameless(_) => None,
+        Handles::NotOfLower(_) | Handles::Ambiguous(_) => Some(Message::NoIndex(handles)),
+    };
+    if let Some(message) = reason {
+        messages.push(message);
     }
-    if handles != Handles::All || upper.features.is_none() {
+    if reason.is_some() || upper.features.is_none() {
         settings.index.value = Switch::Off;
     }
 }
@@ -302,7 +331,7 @@ fn opened_handles(settings: &mut Settings, can: &Capabilities, messages: &mut Me
         return;
     }
     let reason = match &can.upper {
-        None if can.handles == Handles::All => return,
+        None if matches!(can.handles, Handles::All | Handles::Nameless(_)) => return,
         None => Message::NoIndex(can.handles),
         Some(_) if settings.index.value == Switch::On => return,
         Some(_) => Message::ExportWithoutIndex,
@@ -311,12 +340,38 @@ fn opened_handles(settings: &mut Settings, can: &Capabilities, messages: &mut Me
     messages.push(reason);
 }
 
+/// Numbers that tell their filesystem are to be those of the next mount, too, unless they are asked for whatever they are:
+/// what was copied up then finds by its handle what it comes from.
+fn xino(settings: &mut Settings, can: &Capabilities, messages: &mut Messages) {
+    let xino = settings.xino.value;
+    let Filesystems::Several(bits) = can.filesystems else {
+        if xino == Xino::On {
+            messages.push(Message::XinoUseless);
+        }
+        return;
+    };
+    let copies_up = can.upper.is_some() || settings.nfs_export.value == Switch::On;
+    let lasts = match can.handles {
+        Handles::All => true,
+        Handles::Nameless(_) => Effective(*settings).needs_origins(),
+        Handles::NotOfLower(_) | Handles::Ambiguous(_) => false,
+    };
+    match xino {
+        Xino::Off => {}
+        Xino::Auto if copies_up && !lasts => {
+            settings.xino.value = Xino::Off;
+            messages.push(Message::NoXino(can.handles));
+        }
+        Xino::Auto | Xino::On => messages.push(Message::Xino(bits)),
+    }
+}
+
 /// A new upper has got a UUID, an old one without stays so.
 fn upper_uuid(settings: &mut Settings, identity: Identity, messages: &mut Messages) {
-    let uuid = &mut settings.uuid.value;
-    if *uuid == Uuid::Null {
+    if !has_uuid(settings) {
         return;
     }
+    let uuid = &mut settings.uuid.value;
     match identity {
         Identity::Known => {}
         Identity::Made => *uuid = Uuid::On,

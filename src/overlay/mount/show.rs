@@ -4,7 +4,10 @@
 
 use super::{options::Requested, params};
 use crate::{
-    overlay::union::{Dentry, Overlay},
+    overlay::{
+        layer::numbering::Numbering,
+        union::{Dentry, Overlay},
+    },
     vfs::{self, super_block::StatFs, CBuf},
 };
 use kernel::{prelude::*, seq_file::SeqFile};
@@ -37,7 +40,11 @@ pub(crate) fn show_options(fs: &Overlay, out: &SeqFile) {
         show(c"upperdir", upper);
         show(c"workdir", work);
     }
-    let default = Requested::new(params::parameters()).settings;
+    let mut default = Requested::new(params::parameters()).settings;
+    if fs.numbering == Numbering::OneFs {
+        // Nothing depends on it.
+        default.xino = fs.config.xino;
+    }
     for option in fs.config.shown(&default) {
         kernel::seq_print!(out, ",{option}");
     }

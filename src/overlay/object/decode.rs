@@ -123,7 +123,8 @@ fn copy_of<'a>(sb: &'a Super, lower: &vfs::Dentry) -> Result<Copy<'a>> {
     let (Some(upper), Some(_)) = (fs.upper(), fs.index()) else {
         return Ok(Copy::None);
     };
-    let (own, origin) = (fs.namespace(), handle::encode(lower.positive()?, false)?);
+    let own = fs.namespace();
+    let origin = handle::encode(&fs.layers, lower.positive()?, false)?;
     let entry = match index::find(fs, &index::Name::of_origin(&origin))? {
         Entry::Missing => return Ok(Copy::None),
         Entry::Whiteout => return Ok(Copy::Removed),

@@ -35,7 +35,7 @@ impl Encode<Overlay> for Identifiers {
 
     fn encode(inode: &Inode) -> Result<Value> {
         let real = inode.reals().number()?;
-        handle::encode(real.path.positive()?, real.is_upper())
+        handle::encode(&inode.fs().layers, real.path.positive()?, real.is_upper())
     }
 }
 
@@ -64,8 +64,8 @@ fn encode(inode: &Inode) -> Result<Value> {
         connect(&dentry)?;
     }
     match (upper, lower) {
-        (Some(upper), _) => handle::encode(upper.positive()?, true),
-        (None, Some(lower)) => handle::encode(lower.positive()?, false),
+        (Some(upper), _) => handle::encode(&fs.layers, upper.positive()?, true),
+        (None, Some(lower)) => handle::encode(&fs.layers, lower.positive()?, false),
         (None, None) => Err(ESTALE),
     }
 }

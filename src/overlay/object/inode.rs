@@ -4,13 +4,14 @@
 
 use super::{
     lowerdata::DataFound,
+    number,
     protected::{self, COPIED_FLAGS},
     reals::{Identity, Leaf, Real, Reals},
 };
 use crate::{
     overlay::{
         dir::cache::DirCache,
-        layer::{index, marks, Layout},
+        layer::{index, marks},
         union::{Child, Dentry, Inode, NewInode, Overlay, Super},
     },
     vfs::{
@@ -581,13 +582,13 @@ impl<'o> Object<'o> {
         let own = fs.namespace();
         let real = path.positive()?;
         let mode = real.mode();
-        let ino = match identity {
-            _ if mode.is_dir() && fs.layout() == Layout::SeveralFs => fs.next_ino(),
-            Identity::Lower => self.lower_inode()?.unwrap_or(real).ino(),
-            Identity::Upper | Identity::None => real.ino(),
-        };
         new.set_kind(mode, real.rdev());
-        new.set_ino(ino);
+        new.set_ino(number::of_new(
+            fs,
+            self.upper.as_deref(),
+            lowers.first(),
+            identity,
+        )?);
         // A link of a lower file that has an inode of its own counts for itself.
         new.set_nlink(match identity {
             _ if mode.is_dir() => 1,

@@ -300,7 +300,7 @@ impl<'a> Found<'a> {
         let (own, layer) = (fs.namespace(), fs.upper().ok_or(EIO)?);
         if let (Some(upper), true) = (&self.upper, self.data.is_bare) {
             // This one was found by its name.
-            let origin = handle::encode(lower, false)?;
+            let origin = handle::encode(&fs.layers, lower, false)?;
             match handle::holds(own, layer.path(upper)?, Mark::Origin, origin.as_bytes())? {
                 Some(true) => {}
                 Some(false) => {
@@ -493,7 +493,7 @@ impl<'a> Search<'a> {
         if !fs.has_export() {
             return Ok(true);
         }
-        let value = handle::encode(lower.positive()?, false)?;
+        let value = handle::encode(&fs.layers, lower.positive()?, false)?;
         let known = handle::holds(fs.namespace(), upper, Mark::Origin, value.as_bytes())?;
         if known != Some(true) {
             warn_limited!("failed to verify origin ({lower})\n");

@@ -1,57 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `st_ino` and `st_dev` of the union's files, without `xino`.
+//! Whose inode number the union's files have. As which one it is shown is for
+//! [`Numbering`](crate::overlay::layer::numbering::Numbering) to say.
 
+use super::reals::Identity;
 use crate::{
-    overlay::{layer::Layout, union::Inode},
+    overlay::{
+        layer::UPPER,
+        union::{Inode, Overlay},
+    },
     vfs::{
         attr::{statx, Stat},
+        backing::InLayer,
         cred,
         mount::PathRef,
+        Dentry,
     },
 };
 use kernel::prelude::*;
 
-/// Which device number goes with a file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Dev {
-    /// The union's own.
-    Union,
-    /// The pseudo device of the layer's filesystem.
-    Layer,
+/// Whether a copied-up object shows the number of its origin: a directory, a file that keeps the origin's links or is of the
+/// origin's one name; `links` is the origin's link count.
+fn shows_origin(is_dir: bool, keeps_links: bool, links: u32) -> bool {
+    // The links of one lower file may have been copied up to several upper files.
+    is_dir || keeps_links || links == 1
 }
 
-/// Which inode number goes with a file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Ino {
-    /// The real one.
-    Real,
-    /// One that the union made for as long as it is mounted.
-    Made,
-}
-
-/// The numbers that `stat` shows.
-pub(crate) fn stat_numbers(layout: Layout, is_dir: bool) -> (Dev, Ino) {
-    match (layout, is_dir) {
-        (Layout::OneFs, _) => (Dev::Union, Ino::Real),
-        // One device for all directories, so that `find -xdev` does not stop at a layer's edge.
-        (Layout::SeveralFs, true) => (Dev::Union, Ino::Made),
-        (Layout::SeveralFs, false) => (Dev::Layer, Ino::Real),
-    }
-}
-
-/// Whether a copied-up file shows the number of its origin: one that keeps the origin's links, or of the origin's one name;
-/// `links` is the origin's link count.
-fn shows_origin(layout: Layout, is_dir: bool, keeps_links: bool, links: u32) -> bool {
-    if is_dir {
-        layout == Layout::OneFs
-    } else {
-        // The links of one lower file may have been copied up to several upper files.
-        keeps_links || links == 1
-    }
-}
-
-/// The number of `origin`, which `inode` was copied up from, where that is the one to be shown; `flags` of
+/// The real number of `origin`, which `inode` was copied up from, where that is the one to be shown; `flags` of
 /// `AT_STATX_*`.
 ///
 /// # Errors
@@ -64,28 +39,56 @@ pub(crate) fn of_origin(inode: &Inode, origin: PathRef<'_>, flags: u32) -> Resul
     let mut stat = Stat::zeroed();
     let wanted = statx::INO | if is_dir { 0 } else { statx::NLINK };
     cred::scope(fs.creds(), |_| origin.stat_into(&mut stat, wanted, flags))?;
-    let shown = shows_origin(fs.layout(), is_dir, inode.is_indexed(), stat.nlink());
+    let shown = shows_origin(is_dir, inode.is_indexed(), stat.nlink());
     Ok(shown.then(|| stat.ino()))
 }
 
-/// The number that `stat` shows of `inode`, where all layers are on one filesystem.
+/// The number that `stat` shows of `inode`, where all are of one device.
 ///
 /// # Errors
 ///
 /// What the layer's filesystem says.
 pub(crate) fn of(inode: &Inode) -> Result<u64> {
-    let reals = inode.reals();
+    let (fs, reals) = (inode.fs(), inode.reals());
+    let made = inode.mode().is_dir().then(|| inode.ino());
     if let Some(origin) = reals.origin() {
         if let Some(ino) = of_origin(inode, origin.path, 0)? {
-            return Ok(ino);
+            return Ok(fs.numbers(origin.layer).stat(ino, made).1);
         }
     }
     let mut stat = Stat::zeroed();
-    let real = reals.attributes()?.path;
-    cred::scope(inode.fs().creds(), |_| {
-        real.stat_into(&mut stat, statx::INO, 0)
+    let real = reals.attributes()?;
+    cred::scope(fs.creds(), |_| {
+        real.path.stat_into(&mut stat, statx::INO, 0)
     })?;
-    Ok(stat.ino())
+    Ok(fs.numbers(real.layer).stat(stat.ino(), made).1)
+}
+
+/// The number of the inode that is made of these objects and hashed by `identity`: that which `stat` will show.
+///
+/// # Errors
+///
+/// `ENOENT` where nothing is behind it.
+pub(super) fn of_new(
+    fs: &Overlay,
+    upper: Option<&Dentry>,
+    lower: Option<&InLayer<'_>>,
+    identity: Identity,
+) -> Result<u64> {
+    let (real, layer) = match (upper, lower) {
+        (Some(upper), _) if identity != Identity::Lower => (upper, UPPER),
+        (_, Some(lower)) => (lower.dentry(), lower.layer()),
+        (_, None) => return Err(ENOENT),
+    };
+    let real = real.positive()?;
+    let ino = real.ino();
+    Ok(fs.numbers(layer).shown(ino).unwrap_or_else(|| {
+        fs.say_overflow(ino);
+        match real.mode().is_dir() {
+            true => fs.make_ino(),
+            false => ino,
+        }
+    }))
 }
 
 #[kernel::macros::kunit_tests(rovl_ino)]
@@ -93,27 +96,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers() {
-        assert_eq!(stat_numbers(Layout::OneFs, true), (Dev::Union, Ino::Real));
-        assert_eq!(stat_numbers(Layout::OneFs, false), (Dev::Union, Ino::Real));
-        assert_eq!(
-            stat_numbers(Layout::SeveralFs, true),
-            (Dev::Union, Ino::Made)
-        );
-        assert_eq!(
-            stat_numbers(Layout::SeveralFs, false),
-            (Dev::Layer, Ino::Real)
-        );
-    }
-
-    #[test]
     fn origins() {
-        assert!(shows_origin(Layout::OneFs, false, false, 1));
-        assert!(!shows_origin(Layout::OneFs, false, false, 2));
-        assert!(shows_origin(Layout::OneFs, false, true, 2));
-        assert!(shows_origin(Layout::OneFs, true, false, 5));
-        assert!(!shows_origin(Layout::SeveralFs, true, false, 5));
-        assert!(shows_origin(Layout::SeveralFs, false, false, 1));
-        assert!(shows_origin(Layout::SeveralFs, false, true, 2));
+        assert!(shows_origin(false, false, 1));
+        assert!(!shows_origin(false, false, 2));
+        assert!(shows_origin(false, true, 2));
+        assert!(shows_origin(true, false, 5));
     }
 }

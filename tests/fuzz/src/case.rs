@@ -59,6 +59,15 @@ pub struct Case {
     /// Mounted with `nfs_export=on`, which needs an index; with `off` otherwise.
     #[serde(default)]
     pub nfs_export: bool,
+    /// Mounted with `xino=on`; with `off` otherwise.
+    #[serde(default)]
+    pub xino: bool,
+    /// Or with `xino=auto`.
+    #[serde(default)]
+    pub xino_auto: bool,
+    /// Mounted with `uuid=off`.
+    #[serde(default)]
+    pub uuid_off: bool,
     /// Mounted with `verity=on`.
     #[serde(default)]
     pub verity: bool,
@@ -95,6 +104,19 @@ impl Case {
             (true, false) => ",verity=on",
             (true, true) => ",verity=require",
         }
+    }
+
+    /// The mount options that numbers and handles depend on, with a comma before each.
+    pub fn identity_options(&self) -> String {
+        let index = if self.index { "on" } else { "off" };
+        let xino = match (self.xino, self.xino_auto) {
+            (false, _) => "off",
+            (true, false) => "on",
+            (true, true) => "auto",
+        };
+        let uuid = if self.uuid_off { ",uuid=off" } else { "" };
+        let export = if self.nfs_export { "on" } else { "off" };
+        format!(",index={index},nfs_export={export},xino={xino}{uuid}")
     }
 
     /// Where the union's own attributes are.

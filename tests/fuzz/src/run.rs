@@ -82,19 +82,16 @@ pub fn type_of(name: &str, case: &Case) -> Type {
     let redirects = if case.redirects { "on" } else { "nofollow" };
     let metacopy = if case.metacopy { "on" } else { "off" };
     let user = if case.userxattr { ",userxattr" } else { "" };
-    let index = if case.index { "on" } else { "off" };
-    let export = if case.nfs_export { "on" } else { "off" };
-    let verity = case.verity_option();
+    let (identity, verity) = (case.identity_options(), case.verity_option());
     let volatile = if case.volatile { ",volatile" } else { "" };
     let other = match name {
         "rovl" if case.copy_up_open => ",copy_up=open",
-        "overlay" => ",xino=off",
         _ => "",
     };
     Type {
         name: name.to_owned(),
         options: format!(
-            ",redirect_dir={redirects},metacopy={metacopy},index={index},nfs_export={export}{verity}{user}{volatile}{other}"
+            ",redirect_dir={redirects},metacopy={metacopy}{identity}{verity}{user}{volatile}{other}"
         ),
     }
 }

@@ -299,15 +299,13 @@ pub fn script(case: &Case) -> String {
     let redirects = if case.redirects { "on" } else { "nofollow" };
     let metacopy = if case.metacopy { "on" } else { "off" };
     let user = if case.userxattr { ",userxattr" } else { "" };
-    let index = if case.index { "on" } else { "off" };
-    let export = if case.nfs_export { "on" } else { "off" };
-    let verity = case.verity_option();
+    let (identity, verity) = (case.identity_options(), case.verity_option());
     let volatile = if case.volatile { ",volatile" } else { "" };
     let merged = lowers.join(":");
     let all: Vec<_> = [merged].into_iter().chain(data.iter().cloned()).collect();
     let _ = writeln!(
         out,
-        "o=lowerdir={},upperdir=u,workdir=w,redirect_dir={redirects},metacopy={metacopy},index={index},nfs_export={export}{verity}{user}{volatile}{option}",
+        "o=lowerdir={},upperdir=u,workdir=w,redirect_dir={redirects},metacopy={metacopy}{identity}{verity}{user}{volatile}{option}",
         all.join("::")
     );
     out.push_str("mnt() { rm -rf w/work/incompat/volatile; mount -t $fs -o $o none m; }\n");

@@ -110,7 +110,7 @@ impl Shrink<'_> {
     }
 
     fn simplify(&mut self) -> Result<()> {
-        let changes: [fn(&mut Case); 16] = [
+        let changes: [fn(&mut Case); 19] = [
             |c| c.data.clear(),
             |c| c.verity = false,
             |c| c.verity_required = false,
@@ -123,6 +123,9 @@ impl Shrink<'_> {
             |c| c.volatile = false,
             |c| c.nfs_export = false,
             |c| (c.index, c.nfs_export) = (false, false),
+            |c| c.xino = false,
+            |c| c.xino_auto = false,
+            |c| c.uuid_off = false,
             |c| c.metacopy = false,
             |c| (c.redirects, c.metacopy) = (false, false),
             |c| {

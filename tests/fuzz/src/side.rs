@@ -44,7 +44,7 @@ pub struct Side {
 pub struct Ids {
     inos: FxHashMap<(u64, u64), u32>,
     devs: FxHashMap<u64, u32>,
-    /// Numbers of made inodes do not last.
+    /// Each filesystem has numbers and a device of its own, and those of made inodes do not last.
     pub split: bool,
     /// An inode number may be given to another object once its own is gone.
     pub reused: bool,
@@ -92,7 +92,7 @@ impl Side {
             slots: Default::default(),
             handles: Default::default(),
             ids: Ids {
-                split: case.split,
+                split: case.split && !case.xino,
                 reused: case.upper_fs != "tmpfs",
                 ..Ids::default()
             },

@@ -2,21 +2,24 @@
 
 //! Every option with every other one, and what becomes of each.
 
+mod identity;
+
 #[kernel::macros::kunit_tests(rovl_resolve)]
 mod cases {
     use super::super::*;
     use crate::overlay::mount::options::{CopyUp, Parameters};
     use kernel::prelude::*;
 
-    const PARAMETERS: Parameters = Parameters {
+    pub(super) const PARAMETERS: Parameters = Parameters {
         redirect_dir: false,
         redirect_always_follow: false,
         metacopy: false,
         index: false,
         nfs_export: false,
+        xino_auto: false,
     };
 
-    type Choice = (&'static str, Option<&'static str>);
+    pub(super) type Choice = (&'static str, Option<&'static str>);
 
     /// Every option with every value.
     const CHOICES: &[Choice] = &[
@@ -70,7 +73,7 @@ mod cases {
         (("nfs_export", Some("on")), ("redirect_dir", Some("on"))),
     ];
 
-    const WHOLE: Features = Features {
+    pub(super) const WHOLE: Features = Features {
         types: true,
         tmpfile: true,
         direct_io: true,
@@ -79,15 +82,18 @@ mod cases {
         remote: false,
     };
 
-    fn upper(features: Option<Features>, identity: Identity) -> Capabilities {
+    pub(super) fn upper(features: Option<Features>, identity: Identity) -> Capabilities {
         Capabilities {
-            sysadmin: true,
-            upper: Some(Upper { features, identity }),
-            handles: Handles::All,
+            upper: Some(Upper {
+                features,
+                identity,
+                handles: true,
+            }),
+            ..Capabilities::best(true, true)
         }
     }
 
-    fn asked(parameters: Parameters, choices: &[Choice]) -> Requested {
+    pub(super) fn asked(parameters: Parameters, choices: &[Choice]) -> Requested {
         let mut requested = Requested::new(parameters);
         for (key, value) in choices {
             let taken = requested.take(key.as_bytes(), value.map(str::as_bytes));
@@ -96,7 +102,10 @@ mod cases {
         requested
     }
 
-    fn outcome(choices: &[Choice], can: &Capabilities) -> Result<(Effective, Messages), Refusal> {
+    pub(super) fn outcome(
+        choices: &[Choice],
+        can: &Capabilities,
+    ) -> Result<(Effective, Messages), Refusal> {
         resolve(&asked(PARAMETERS, choices), can)
     }
 
@@ -168,18 +177,13 @@ mod cases {
             metacopy fsync userxattr verity)
     }
 
+    /// No option alone is refused where all can be done.
     #[test]
-    fn not_yet() {
-        let best = Capabilities::best(true, true);
-        let refused = CHOICES
-            .iter()
-            .filter(|choice| outcome(&[**choice], &best).is_err());
-        // uuid=off, xino twice.
-        assert_eq!(refused.count(), 3);
-        for choice in CHOICES {
-            if let Err(refusal) = outcome(&[*choice], &best) {
-                assert!(matches!(refusal, Refusal::NotYet(_)));
-                assert_eq!(refusal.error(), EINVAL);
+    fn alone() {
+        for has_upper in [true, false] {
+            let best = Capabilities::best(true, has_upper);
+            for choice in CHOICES {
+                assert!(outcome(&[*choice], &best).is_ok());
             }
         }
     }
@@ -332,47 +336,6 @@ mod cases {
     }
 
     #[test]
-    fn uuids() {
-        use Uuid::{Auto, Null, On};
-        let whole = Some(WHOLE);
-        let cases: [(&'static str, Capabilities, Uuid, Option<Message>); 13] = [
-            ("auto", upper(whole, Identity::Known), Auto, None),
-            ("auto", upper(whole, Identity::Made), On, None),
-            ("auto", upper(whole, Identity::Without), Null, None),
-            ("on", upper(whole, Identity::Known), On, None),
-            ("on", upper(whole, Identity::Made), On, None),
-            ("null", upper(whole, Identity::Known), Null, None),
-            ("auto", upper(None, Identity::Made), On, None),
-            (
-                "auto",
-                upper(whole, Identity::Unreadable(EIO)),
-                Null,
-                Some(Message::UuidUnreadable(EIO)),
-            ),
-            (
-                "on",
-                upper(whole, Identity::Unwritable(ENOSPC)),
-                Null,
-                Some(Message::UuidUnwritable(ENOSPC)),
-            ),
-            ("null", upper(whole, Identity::Unreadable(EIO)), Null, None),
-            ("auto", Capabilities::best(true, false), Auto, None),
-            ("null", Capabilities::best(true, false), Null, None),
-            (
-                "on",
-                Capabilities::best(true, false),
-                Null,
-                Some(Message::UuidWithoutUpper),
-            ),
-        ];
-        for (value, can, expected, message) in cases {
-            let seen = outcome(&[("uuid", Some(value))], &can)
-                .map(|(config, messages)| (config.uuid.value, messages.iter().next().copied()));
-            assert_eq!(seen, Ok((expected, message)));
-        }
-    }
-
-    #[test]
     fn fsyncs() {
         use Fsync::{Auto, Strict, Volatile};
         let ignored = Some(Message::VolatileWithoutUpper);
@@ -432,7 +395,7 @@ mod cases {
             remote: false,
         };
         use Message::{
-            NoMarks, NoTmpfile, NoTypes, NoWhiteouts, NotPermitted, RedirectsOff, UuidOff,
+            NoMarks, NoTmpfile, NoTypes, NoWhiteouts, NotPermitted, RedirectsOff, UuidOff, XinoOff,
         };
         let all = [
             NoTypes,
@@ -444,10 +407,15 @@ mod cases {
         ];
         let redirects: &[Choice] = &[("redirect_dir", Some("on"))];
         assert_eq!(messages(redirects, poor), list(&all));
-        let quiet: &[Choice] = &[("uuid", Some("null"))];
+        for value in ["null", "off"] {
+            let quiet: &[Choice] = &[("uuid", Some(value)), ("xino", Some("on"))];
+            let quiet = messages(quiet, poor);
+            let last = quiet.map(|messages| messages.iter().last().copied());
+            assert_eq!(last, Ok(Some(Message::XinoUseless)));
+        }
         assert_eq!(
-            messages(quiet, poor),
-            list(&[NoTypes, NoTmpfile, NoWhiteouts, NoMarks])
+            messages(&[("xino", Some("auto")), ("uuid", Some("null"))], poor),
+            list(&[NoTypes, NoTmpfile, NoWhiteouts, NoMarks, XinoOff])
         );
         let unprivileged = Features {
             marks: OwnMarks::NotPermitted,
@@ -551,176 +519,6 @@ mod cases {
                     effective.metacopy.value == Switch::On
                 );
                 (effective.metacopy.value, effective.redirect_dir.value)
-            });
-            assert_eq!(seen.map_err(|refusal| refusal.error()), expected);
-        }
-    }
-
-    /// What becomes of the index, asked for or not, and what is said of it.
-    #[test]
-    fn indexes() {
-        let default = Parameters {
-            index: true,
-            ..PARAMETERS
-        };
-        let with = |handles| Capabilities {
-            handles,
-            ..Capabilities::best(true, true)
-        };
-        let poor = upper(
-            Some(Features {
-                marks: OwnMarks::Missing,
-                ..WHOLE
-            }),
-            Identity::Known,
-        );
-        let (best, lower) = (with(Handles::All), Capabilities::best(true, false));
-        let no_work = upper(None, Identity::Known);
-        let (on, off) = (Switch::On, Switch::Off);
-        let asked_for: &[Choice] = &[("index", Some("on"))];
-        let no: &[Choice] = &[("index", Some("off"))];
-        let without = Message::NoIndex;
-        type Case<'a> = (
-            Parameters,
-            &'a [Choice],
-            Capabilities,
-            Switch,
-            Option<Message>,
-        );
-        let cases: [Case<'_>; 14] = [
-            (PARAMETERS, &[], best, off, None),
-            (PARAMETERS, asked_for, best, on, None),
-            (default, &[], best, on, None),
-            (default, no, best, off, None),
-            (
-                PARAMETERS,
-                asked_for,
-                lower,
-                off,
-                Some(Message::IndexWithoutUpper),
-            ),
-            (default, &[], lower, off, None),
-            (PARAMETERS, asked_for, no_work, off, None),
-            (PARAMETERS, asked_for, poor, off, Some(Message::IndexOff)),
-            (default, no, poor, off, None),
-            (
-                PARAMETERS,
-                asked_for,
-                with(Handles::NotOfUpper),
-                off,
-                Some(without(Handles::NotOfUpper)),
-            ),
-            (
-                default,
-                &[],
-                with(Handles::NotOfLower(2)),
-                off,
-                Some(without(Handles::NotOfLower(2))),
-            ),
-            (
-                PARAMETERS,
-                asked_for,
-                with(Handles::Ambiguous(1)),
-                off,
-                Some(without(Handles::Ambiguous(1))),
-            ),
-            (default, no, with(Handles::Ambiguous(1)), off, None),
-            (
-                PARAMETERS,
-                &[("index", Some("on")), ("userxattr", None)],
-                best,
-                on,
-                None,
-            ),
-        ];
-        for (parameters, choices, can, expected, message) in cases {
-            let Ok((config, messages)) = resolve(&asked(parameters, choices), &can) else {
-                assert!(false);
-                continue;
-            };
-            assert_eq!(config.index.value, expected);
-            assert_eq!(config.has_index(), expected == on);
-            // It is bound to the lower layers that it was made with.
-            assert_eq!(config.needs_origins(), expected == on);
-            let of_index = |message: &&Message| {
-                matches!(
-                    message,
-                    Message::IndexWithoutUpper | Message::IndexOff | Message::NoIndex(_)
-                )
-            };
-            assert_eq!(messages.iter().find(of_index).copied(), message);
-        }
-    }
-
-    /// What becomes of handles that can be opened, of the index and of metacopy, or the error; how many messages there are.
-    #[test]
-    fn handles() {
-        let export = Parameters {
-            nfs_export: true,
-            ..PARAMETERS
-        };
-        let both = Parameters {
-            metacopy: true,
-            ..export
-        };
-        let best = Capabilities::best(true, true);
-        let user = Capabilities::best(false, true);
-        let lower = Capabilities::best(true, false);
-        let none = |can: Capabilities| Capabilities {
-            handles: Handles::NotOfLower(1),
-            ..can
-        };
-        let no_work = upper(None, Identity::Without);
-        let (off, yes) = (Switch::Off, Switch::On);
-        let on: Choice = ("nfs_export", Some("on"));
-        let no_index: Choice = ("index", Some("off"));
-        let index: Choice = ("index", Some("on"));
-        let metacopy: Choice = ("metacopy", Some("on"));
-        let verity: Choice = ("verity", Some("on"));
-        let follow: Choice = ("redirect_dir", Some("follow"));
-        type Case<'a> = (
-            Parameters,
-            &'a [Choice],
-            Capabilities,
-            Result<(Switch, Switch, Switch), Error>,
-            usize,
-        );
-        let cases: [Case<'_>; 22] = [
-            (PARAMETERS, &[on], best, Ok((yes, yes, off)), 0),
-            (PARAMETERS, &[on, index], best, Ok((yes, yes, off)), 0),
-            (PARAMETERS, &[on, no_index], best, Err(EINVAL), 0),
-            (PARAMETERS, &[on, metacopy], best, Err(EINVAL), 0),
-            (PARAMETERS, &[on, verity], best, Ok((yes, yes, off)), 0),
-            (PARAMETERS, &[on], user, Ok((yes, yes, off)), 0),
-            (
-                PARAMETERS,
-                &[on, ("userxattr", None)],
-                user,
-                Ok((yes, yes, off)),
-                0,
-            ),
-            (PARAMETERS, &[on], no_work, Ok((off, off, off)), 1),
-            (PARAMETERS, &[on], none(best), Ok((off, off, off)), 2),
-            (export, &[], best, Ok((yes, yes, off)), 0),
-            (export, &[no_index], best, Ok((off, off, off)), 1),
-            (export, &[metacopy], best, Ok((off, yes, yes)), 1),
-            (both, &[], best, Ok((yes, yes, off)), 1),
-            (both, &[verity], best, Ok((off, yes, yes)), 1),
-            (both, &[on], best, Ok((yes, yes, off)), 1),
-            (PARAMETERS, &[on], lower, Ok((yes, off, off)), 0),
-            (PARAMETERS, &[on, index], lower, Ok((yes, off, off)), 1),
-            (PARAMETERS, &[on, no_index], lower, Err(EINVAL), 0),
-            (PARAMETERS, &[on, follow], lower, Ok((off, off, off)), 1),
-            (PARAMETERS, &[on, follow], best, Ok((yes, yes, off)), 0),
-            (PARAMETERS, &[on, metacopy], lower, Ok((off, off, yes)), 1),
-            (PARAMETERS, &[on], none(lower), Ok((off, off, off)), 1),
-        ];
-        for (parameters, choices, can, expected, said) in cases {
-            let seen = resolve(&asked(parameters, choices), &can).map(|(effective, messages)| {
-                assert_eq!(messages.iter().count(), said);
-                let (export, index) = (effective.nfs_export.value, effective.index.value);
-                assert_eq!(effective.has_export(), export == Switch::On);
-                (export, index, effective.metacopy.value)
             });
             assert_eq!(seen.map_err(|refusal| refusal.error()), expected);
         }

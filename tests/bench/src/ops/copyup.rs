@@ -40,6 +40,11 @@ fn op(name: &str, size: u64, components: usize, body: fn(&Object) -> Result<()>)
     .prepare(look)
 }
 
+/// A copy-up of all of a small file, by a change of its mode.
+pub fn chmod_op(name: &str) -> Op {
+    op(name, 4 * KIB, 2, |o| Ok(chmod(&o.path, Mode::RWXU)?))
+}
+
 fn write(o: &Object) -> Result<()> {
     let file = open(&o.path, OFlags::WRONLY, RW)?;
     ensure!(pwrite(file, b"y", 0)? == 1, "nothing written");

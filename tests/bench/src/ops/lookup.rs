@@ -87,6 +87,11 @@ pub fn ops() -> Vec<Op> {
             Ok(())
         }),
     ];
+    // Layers on several filesystems have other numbers then.
+    let stat = both("stat-xino", "d/file", file, |_, o| {
+        Ok(fs::stat(&o.path).map(drop)?)
+    });
+    ops.extend(stat.map(|op| op.options("xino=on")));
     ops.extend(
         [
             both("stat", "d/file", file, |_, o| {

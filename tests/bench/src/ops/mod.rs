@@ -11,6 +11,7 @@ use crate::op::{Object, Op, Site};
 mod change;
 mod copyup;
 mod data;
+mod handle;
 mod io;
 mod lookup;
 mod memory;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Op> {
         change::ops(),
         copyup::ops(),
         data::ops(),
+        handle::ops(),
         mount::ops(),
         tree::ops(),
         memory::ops(),

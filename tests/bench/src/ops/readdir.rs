@@ -94,6 +94,14 @@ pub fn ops() -> Vec<Op> {
             }),
         );
     }
+    // Layers on several filesystems have other numbers then.
+    for (letter, name, tree) in [
+        ('m', "merged", Tree::Merged(1000)),
+        ('l', "lower", Tree::Plain(1000)),
+    ] {
+        let ops_of = both(letter, 1000, &format!("readdir-{name}-1000-xino"));
+        ops.extend(ops_of.map(|op| op.tree(tree).options("xino=on")));
+    }
     // As many names as there are layers, times a thousand.
     let wide = |name| {
         Op::each(

@@ -75,6 +75,9 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         metacopy: false,
         index: false,
         nfs_export: false,
+        xino: false,
+        xino_auto: false,
+        uuid_off: false,
         verity: false,
         verity_required: false,
         volatile: false,
@@ -113,6 +116,10 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
     if case.hostile && case.index {
         g.spoil_index(&mut case.work);
     }
+    // It matters with layers on several filesystems.
+    case.xino = g.chance(if case.split { 50 } else { 10 });
+    case.xino_auto = case.xino && g.chance(50);
+    case.uuid_off = g.chance(15);
     case.nfs_export = case.index && !case.metacopy && g.chance(40);
     if case.nfs_export {
         case.steps = g.with_handles(case.steps);

@@ -911,6 +911,55 @@ fn upper_options(ctx: &Ctx) -> Res {
     Ok(())
 }
 
+/// Handles that do not say the UUID of a filesystem, and mounts that want it said.
+fn without_uuid(ctx: &Ctx) -> Res {
+    let with = |fid: &Fid, uuid: u8| {
+        let mut fid = fid.clone();
+        fid.bytes[8..24].fill(uuid);
+        fid
+    };
+    let mut u = lower_only(ctx)?;
+    u.options = format!("{WITHOUT_UPPER},uuid=off");
+    u.mount()?;
+    let handles = encode_all(&u, &LOWER)?;
+    for (name, fid) in &handles {
+        same(fid, &with(fid, 0), name)?;
+        stale(&u, &with(fid, 9), name)?;
+    }
+    all_at(ctx, &u, &handles, "without")?;
+    u.umount()?;
+    u.options = WITHOUT_UPPER.to_owned();
+    u.mount()?;
+    for (name, fid) in &handles {
+        stale(&u, fid, name)?;
+        check(encode(&u.m(name))? != *fid, name)?;
+    }
+    u.umount()?;
+
+    let mut u = Union::at(&ctx.root.join("lower-and-upper"), 1)?;
+    u.options = "nfs_export=on,uuid=off".to_owned();
+    sys::mkdir(&u.l("d"))?;
+    sys::write(&u.l("d/f"), "lower")?;
+    sys::write(&u.l("two"), "names")?;
+    std::fs::hard_link(u.l("two"), u.l("d/names"))?;
+    u.mount()?;
+    sys::write(&u.m("new"), "upper")?;
+    let handles = encode_all(&u, &["", "d", "d/f", "two", "d/names", "new"])?;
+    for (name, fid) in &handles {
+        same(fid, &with(fid, 0), name)?;
+    }
+    for name in ["d/f", "two", "new"] {
+        sys::chmod(&u.m(name), 0o600)?;
+    }
+    sys::chmod(&u.m("d"), 0o700)?;
+    all_at(ctx, &u, &handles, "copied up")?;
+    sys::rename(&u.m("d/f"), &u.m("moved"), RenameFlags::empty())?;
+    is_at(&u, &handles["d/f"], "moved", "renamed")?;
+    std::fs::remove_file(u.m("moved"))?;
+    sys::drop_caches(&ctx.tmp)?;
+    stale(&u, &handles["d/f"], "removed")
+}
+
 /// A layer without handles.
 fn without_handles(ctx: &Ctx) -> Res {
     let mut u = with_upper(ctx)?;
@@ -932,9 +981,9 @@ fn without_handles(ctx: &Ctx) -> Res {
 tests! {
     Tmpfs: without_upper, whole_filesystem, hidden, crafted, connectable, unprivileged, options, renamed_below,
         formats, copied_up, renamed, removed, written_unnamed, unnamed_changes, connected, changed_offline, both_types,
-        upper_options, without_handles;
+        upper_options, without_uuid, without_handles;
     Ext4: without_upper, hidden, crafted, formats, copied_up, renamed, removed, written_unnamed, unnamed_changes, connected,
-        changed_offline, both_types;
+        changed_offline, both_types, without_uuid;
     Xfs: without_upper, crafted, copied_up, renamed, removed, written_unnamed;
     Btrfs: without_upper, crafted, copied_up, renamed, removed, written_unnamed;
 }
