@@ -16,6 +16,7 @@ mod lookup;
 mod memory;
 mod mount;
 mod readdir;
+mod sync;
 mod tree;
 
 pub fn all() -> Vec<Op> {
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Op> {
         data::ops(),
         mount::ops(),
         tree::ops(),
+        sync::ops(),
         memory::ops(),
     ];
     tables.into_iter().flatten().collect()
