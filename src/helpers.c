@@ -3,6 +3,7 @@
  * The C shim: kernel inline functions and macros that Rust cannot call (see rovl_helpers.h).
  */
 
+#include <linux/buffer_head.h>
 #include <linux/capability.h>
 #include <linux/exportfs.h>
 #include <linux/fs_context.h>
@@ -12,6 +13,7 @@
 #include <linux/memcontrol.h>
 #include <linux/module.h>
 #include <linux/mount.h>
+#include <linux/pagemap.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/posix_acl.h>
 #include <linux/ratelimit.h>
@@ -24,6 +26,12 @@
 #include <linux/uuid.h>
 
 #include "rovl_helpers.h"
+
+/* Where ext4's super block is on the device, where the first two of its words of features are, and a flag in each. */
+#define ROVL_EXT4_SUPER		 1024
+#define ROVL_EXT4_FEATURES	 0x5c
+#define ROVL_EXT4_HAS_JOURNAL	 0x4
+#define ROVL_EXT4_NEEDS_RECOVERY 0x4
 
 /*
  * Forced, for LLVM's own judgement compares target features that rustc and clang spell differently
@@ -316,9 +324,12 @@ rovl_inline void rovl_copy_mctime(struct inode *to, struct inode *from)
 	}
 }
 
-rovl_inline void rovl_copy_atime(struct inode *to, struct inode *from)
+rovl_inline bool rovl_copy_atime(struct inode *to, struct inode *from)
 {
-	inode_set_atime_to_ts(to, inode_get_atime(from));
+	struct timespec64 old = inode_get_atime(to), new = inode_get_atime(from);
+
+	inode_set_atime_to_ts(to, new);
+	return !timespec64_equal(&old, &new);
 }
 
 rovl_inline int rovl_get_write_access(struct inode *inode)
@@ -379,6 +390,89 @@ int rovl_sync_upper(struct super_block *sb)
 	err = sync_filesystem(sb);
 	up_read(&sb->s_umount);
 	return err;
+}
+
+/*
+ * Whether data that was written back, and all names and attributes, are durable after ->sync_fs() alone, so that what others
+ * have not had written back yet can be left alone. ext4: with a journal, which is what the flag says of a filesystem that is
+ * mounted for writing; without one blocks of the device have to be written, too.
+ */
+bool rovl_commits_apart(struct super_block *sb)
+{
+	const char *type = sb->s_type->name;
+	struct buffer_head *bh;
+	const __le32 *features;
+	bool has_journal;
+
+	if (!sb->s_op->sync_fs)
+		return false;
+	if (!strcmp(type, "xfs") || !strcmp(type, "btrfs"))
+		return true;
+	if (strcmp(type, "ext4") || sb_rdonly(sb))
+		return false;
+	bh = sb_bread(sb, ROVL_EXT4_SUPER >> sb->s_blocksize_bits);
+	if (!bh)
+		return false;
+	features = (void *)(bh->b_data + (ROVL_EXT4_SUPER & (sb->s_blocksize - 1)) + ROVL_EXT4_FEATURES);
+	has_journal = le32_to_cpu(features[0]) & ROVL_EXT4_HAS_JOURNAL &&
+		      le32_to_cpu(features[1]) & ROVL_EXT4_NEEDS_RECOVERY;
+	brelse(bh);
+	return has_journal;
+}
+
+/* Of a filesystem that rovl_commits_apart(). */
+int rovl_commit(struct super_block *sb)
+{
+	int err = 0;
+
+	down_read(&sb->s_umount);
+	if (!sb_rdonly(sb) && sb->s_op->sync_fs)
+		err = sb->s_op->sync_fs(sb, 1);
+	up_read(&sb->s_umount);
+	return err;
+}
+
+rovl_inline bool rovl_is_dirty(struct inode *inode)
+{
+	struct address_space *mapping = inode->i_mapping;
+
+	return mapping_tagged(mapping, PAGECACHE_TAG_DIRTY) ||
+	       mapping_tagged(mapping, PAGECACHE_TAG_WRITEBACK);
+}
+
+/* What the device says of it is kept for fsync(2) and syncfs(2), as of any data: mapping and super block record it. */
+int rovl_write_back(struct inode *inode, bool wait)
+{
+	struct address_space *mapping = inode->i_mapping;
+	int err = filemap_fdatawrite(mapping);
+
+	if (wait)
+		filemap_fdatawait_range(mapping, 0, LLONG_MAX);
+	return err;
+}
+
+/*
+ * The next inode of @sb that @wanted says yes of, or some other one on the way, referenced; the reference to @prev is given
+ * back. Under the lock no inode of the list is destroyed. One that is being evicted is passed over.
+ */
+struct inode *rovl_next_inode(struct super_block *sb, struct inode *prev,
+			      bool (*wanted)(struct inode *inode))
+{
+	struct inode *next, *found = NULL;
+
+	spin_lock(&sb->s_inode_list_lock);
+	next = prev ?: list_entry(&sb->s_inodes, struct inode, i_sb_list);
+	list_for_each_entry_continue(next, &sb->s_inodes, i_sb_list) {
+		if (wanted(next) || need_resched()) {
+			found = igrab(next);
+			if (found)
+				break;
+		}
+	}
+	spin_unlock(&sb->s_inode_list_lock);
+	iput(prev);
+	cond_resched();
+	return found;
 }
 
 /* 0: no decodable file handles; FILEID_INO32_GEN: the 32 bit default encoding; -1: another one. */

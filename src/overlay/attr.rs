@@ -169,7 +169,7 @@ fn modify_upper(dentry: &Dentry, change: impl FnOnce(WritePath<'_>) -> Result) -
         true => Some(inode.lock_op_killable()?),
         false => None,
     };
-    let write = upper.mnt().want_write()?;
+    let write = inode.fs().want_write()?;
     let upper = write.writing().path(upper.dentry())?;
     let result = cred::scope(dentry.fs().creds(), |_| change(upper));
     inode.refresh();
@@ -214,7 +214,9 @@ pub(crate) fn update_atime(inode: &Inode, nowait: bool) -> Result {
             return Err(EAGAIN);
         }
         upper.touch_atime();
-        inode.copy_atime(upper.dentry().positive()?);
+        if inode.copy_atime(upper.dentry().positive()?) {
+            inode.fs().written.note();
+        }
     }
     Ok(())
 }

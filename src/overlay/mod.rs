@@ -7,6 +7,7 @@
 //! | folder | what is in it |
 //! |---|---|
 //! | `union` | what a mount keeps |
+//! | `written` | what `syncfs(2)` and unmounting make durable |
 //! | `mount` | options, layers opened and checked, the work directory, the root; what is shown |
 //! | `layer` | objects of layers: marks, whiteouts, file handles, redirects, temporary entries |
 //! | `object` | the overlay inode, its number, how it is looked up |
@@ -32,6 +33,7 @@ mod layer;
 mod mount;
 mod object;
 mod union;
+mod written;
 mod xattr;
 
 pub(crate) use union::Overlay;
@@ -39,7 +41,7 @@ pub(crate) use union::Overlay;
 use change::{create, remove, rename};
 use mount::{fill, params, show};
 use object::{inode, lookup, lowerdata};
-use union::{Child, Dentry, Inode};
+use union::{Child, Dentry, Inode, Super};
 
 use crate::vfs::{
     self,
@@ -52,7 +54,7 @@ use crate::vfs::{
     mount::IdMap,
     outbuf::OutBuf,
     rcu::{RcuError, RcuInode, RcuLayerInode},
-    super_block::{NewSuper, Rooted, StatFs, SuperBlock},
+    super_block::{NewSuper, Rooted, StatFs},
     Mode,
 };
 use kernel::{cred::Credential, prelude::*, seq_file::SeqFile};
@@ -102,15 +104,16 @@ impl FileSystem for Overlay {
         show::statfs(dentry)
     }
 
-    fn sync(&self, sb: &SuperBlock) -> Result {
-        if let Some(result) = self.instead_of_sync() {
+    fn sync(sb: &Super) -> Result {
+        let fs = sb.fs();
+        if let Some(result) = fs.instead_of_sync() {
             return result.map_err(|_| EIO);
         }
-        let Some((upper, known)) = self.upper().zip(self.known_errors.as_ref()) else {
+        let Some((upper, known)) = fs.upper().zip(fs.known_errors.as_ref()) else {
             return Ok(());
         };
         let upper = upper.mnt();
-        let result = upper.sync();
+        let result = fs.written.sync(sb, upper);
         // What was written through the mount is upper's to write back.
         sb.pass_on_errors(upper.sb(), known);
         result

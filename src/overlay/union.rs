@@ -15,13 +15,14 @@ use crate::overlay::{
         options::{CopyUp, RedirectDir, Verity, Xino},
         resolve::Effective,
     },
+    written::{Changing, Written},
 };
 use crate::vfs::{
     self,
     claim::Claim,
     inode::InodeId,
     log::warn_limited,
-    mount::Path,
+    mount::{MountAccess, Path, WriteGuard},
     super_block::{AnonDev, KnownErrors, SbId},
     Mount, SuperBlock,
 };
@@ -187,6 +188,8 @@ pub(crate) struct Overlay {
     /// Upper's writeback errors that `syncfs(2)` has passed on; of a volatile mount, those from before it.
     pub(crate) known_errors: Option<KnownErrors>,
     pub(crate) dir_caches: Arc<DirCaches>,
+    #[pin]
+    pub(crate) written: Written,
 }
 
 impl Overlay {
@@ -283,6 +286,16 @@ impl Overlay {
             (Some(upper), Some(work)) => Ok((upper.mnt(), work.dir.as_ref().dentry())),
             _ => Err(EROFS),
         }
+    }
+
+    /// Write access to upper for a change; `EROFS`.
+    pub(crate) fn want_write(&self) -> Result<Changing<'_, WriteGuard<'_>>> {
+        Ok(Changing::new(self.work()?.0.want_write()?, &self.written))
+    }
+
+    /// As [`want_write`](Self::want_write), but does not hold off a freeze.
+    pub(crate) fn write_access(&self) -> Result<Changing<'_, MountAccess<'_>>> {
+        Ok(Changing::new(self.work()?.0.write_access()?, &self.written))
     }
 
     /// The index, where there is one.

@@ -238,6 +238,17 @@ impl Backing {
         NonNull::new(self.upper.load(ordering::Acquire).cast())
     }
 
+    /// The dentry of the upper object, of an inode that may still be in the making.
+    ///
+    /// # Safety
+    ///
+    /// `this` is the backing of an inode that is not destroyed before the call returns.
+    pub(super) unsafe fn upper_of(this: *const Self) -> Option<NonNull<bindings::dentry>> {
+        // SAFETY: by the contract the memory lives; whoever makes the inode has the other field for himself alone.
+        let upper = unsafe { &(*this).upper };
+        NonNull::new(upper.load(ordering::Acquire).cast())
+    }
+
     /// The dentry of the topmost lower object, as an address to be read in RCU-walk, and its layer.
     #[inline]
     pub(super) fn lower_rcu(&self) -> Option<(NonNull<bindings::dentry>, u16)> {
@@ -277,16 +288,22 @@ impl Backing {
     ///
     /// # Safety
     ///
-    /// As for [`set_upper`](Self::set_upper).
-    pub(super) unsafe fn set_lowers(&mut self, lowers: Lowers<'_>, mounts: &LayerMounts) -> Result {
+    /// As for [`set_upper`](Self::set_upper); `this` is that of an inode that nobody else uses.
+    pub(super) unsafe fn set_lowers(
+        this: *mut Self,
+        lowers: Lowers<'_>,
+        mounts: &LayerMounts,
+    ) -> Result {
         for lower in lowers.as_slice() {
             check(mounts, lower.layer, &lower.dentry)?;
         }
         // SAFETY: two lifetimes of one type. By the contract the mounts keep the super blocks of the dentries, which were
         // looked at, until the references are given back.
         let lowers = unsafe { core::mem::transmute::<Lowers<'_>, Lowers<'static>>(lowers) };
+        // SAFETY: by the contract nobody else uses the field.
+        let all = unsafe { &mut (*this).lower };
         // INVARIANT: the references are ours by now.
-        let old = core::mem::replace(&mut self.lower, ManuallyDrop::new(lowers));
+        let old = core::mem::replace(all, ManuallyDrop::new(lowers));
         drop(ManuallyDrop::into_inner(old));
         Ok(())
     }

@@ -135,7 +135,7 @@ unsafe extern "C" {
     pub(super) safe fn inode_owner_or_capable(idmap: &IdMap, inode: &Inode) -> bool;
     pub(super) safe fn inode_permission(idmap: &IdMap, inode: &Inode, mask: i32) -> i32;
     pub(super) safe fn inode_set_flags(inode: &Inode, flags: u32, mask: u32);
-    pub(super) safe fn rovl_copy_atime(to: &Inode, from: &Inode);
+    pub(super) safe fn rovl_copy_atime(to: &Inode, from: &Inode) -> bool;
     pub(super) safe fn rovl_copy_mctime(to: &Inode, from: &Inode);
     pub(super) safe fn rovl_copyattr(to: &Inode, from: &Inode, idmap: &IdMap);
     pub(super) safe fn rovl_get_write_access(inode: &Inode) -> i32;
@@ -150,8 +150,10 @@ unsafe extern "C" {
     pub(super) safe fn rovl_inuse_unlock(inode: &Inode);
     pub(super) safe fn rovl_is_encrypted(inode: &Inode) -> bool;
     pub(super) safe fn rovl_is_inuse(inode: &Inode) -> bool;
+    pub(super) safe fn rovl_is_dirty(inode: &Inode) -> bool;
     pub(super) safe fn rovl_is_whiteout(inode: &Inode) -> bool;
     pub(super) safe fn rovl_remove_inode_hash(inode: &Inode);
+    pub(super) safe fn rovl_write_back(inode: &Inode, wait: bool) -> i32;
     pub(super) safe fn rovl_verity_is_unread(inode: &Inode) -> bool;
     pub(super) safe fn rovl_verity_digest(
         inode: &Inode,
@@ -303,6 +305,8 @@ unsafe extern "C" {
     pub(super) safe fn rovl_is_ordinary(sb: &SuperBlock) -> bool;
     pub(super) safe fn rovl_sb_asks_listeners(sb: &SuperBlock) -> bool;
     pub(super) safe fn rovl_sync_upper(sb: &SuperBlock) -> i32;
+    pub(super) safe fn rovl_commits_apart(sb: &SuperBlock) -> bool;
+    pub(super) safe fn rovl_commit(sb: &SuperBlock) -> i32;
     pub(super) safe fn rovl_uuid_to_fsid(sb: &SuperBlock, buf: &mut StatFs);
     pub(super) safe fn uuid_gen(uuid: &mut bindings::uuid_t);
 

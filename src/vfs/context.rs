@@ -8,7 +8,7 @@ use super::{
     callback::{c_table, FromC},
     fs::FileSystem,
     super_ops::Filler,
-    SuperBlock,
+    OwnSuper,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr};
@@ -41,7 +41,7 @@ pub(crate) trait Context<F: FileSystem>: Sized + Send + 'static {
     fn repeat(&mut self, fc: &FsContext, fs: &F, key: &CStr, value: Value<'_>) -> Result<bool>;
     /// Reconfigures (`mount -o remount`) the mounted super block after the last parameter; `read_only` is the wanted
     /// state.
-    fn reconfigure(&mut self, fc: &FsContext, sb: &SuperBlock, fs: &F, read_only: bool) -> Result;
+    fn reconfigure(&mut self, fc: &FsContext, sb: &OwnSuper<F>, read_only: bool) -> Result;
     /// Splits the next option off the option string of mount(2): its length, or `None` for the rest.
     fn split_option(options: &[u8]) -> Option<usize>;
 }
@@ -135,7 +135,7 @@ impl<F: FileSystem> Table<F> {
     ) -> Result<i32> {
         let (context, key, value) = (context.0, param.key, param.value);
         let known = match mounted {
-            Some(mounted) => context.repeat(&fc, mounted.fs, key, value),
+            Some(mounted) => context.repeat(&fc, mounted.sb.fs(), key, value),
             None => context.parameter(&fc, key, value),
         };
         Ok(match known? {
@@ -188,7 +188,7 @@ impl<F: FileSystem> Table<F> {
     fn remount(fc: FsContext, context: Private<'_, F>, mounted: Option<Mounted<'_, F>>) -> Result {
         let mounted = mounted.ok_or(EINVAL)?;
         let context = context.0;
-        context.reconfigure(&fc, mounted.sb, mounted.fs, mounted.read_only)
+        context.reconfigure(&fc, mounted.sb, mounted.read_only)
     }
 }
 
@@ -246,9 +246,8 @@ unsafe impl<'a> FromC<*mut bindings::fs_parameter> for Parameter<'a> {
 }
 
 /// The super block that is to be reconfigured, and how.
-struct Mounted<'a, F> {
-    sb: &'a SuperBlock,
-    fs: &'a F,
+struct Mounted<'a, F: FileSystem> {
+    sb: &'a OwnSuper<F>,
     read_only: bool,
 }
 
@@ -264,9 +263,8 @@ unsafe impl<'a, F: FileSystem> FromC<RawContext> for Option<Mounted<'a, F>> {
         // SAFETY: charter 1: the context references its root, which keeps its super block.
         let sb = unsafe { super::Dentry::from_raw(root) }.sb();
         Some(Mounted {
-            sb,
             // SAFETY: it is one of `F`, as the context's table is, and mounted.
-            fs: unsafe { FromC::from_c(sb.as_ptr()) },
+            sb: unsafe { OwnSuper::from_raw(sb.as_ptr()) },
             // SAFETY: the context is the callback's for its duration.
             read_only: unsafe { (*fc).sb_flags } & bindings::ROVL_SB_RDONLY != 0,
         })

@@ -7,8 +7,8 @@ use super::{
     dentry::WalkFlags,
     file_ops::{self, DirectoryOperations, RegularOperations},
     inode_ops::{InodeOperations, Table as InodeTable},
-    own::OwnDentry,
-    super_block::{NewSuper, Rooted, StatFs, SuperBlock},
+    own::{OwnDentry, OwnSuper},
+    super_block::{NewSuper, Rooted, StatFs},
     Mode,
 };
 use crate::bindings;
@@ -124,7 +124,7 @@ fn flag(set: bool, flag: u32) -> usize {
 ///         context: &mut Self::Context,
 ///     ) -> Result<Rooted<'a, Self>> {
 ///         let (data, mounts) = context.open_layers(fc)?;
-///         let sb = sb.set_data(data, mounts);
+///         let sb = sb.set_data(data, mounts, false);
 ///         let root = NewInode::unhashed(sb.sb())?;
 ///         // …
 ///         sb.set_root(root)
@@ -173,7 +173,7 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     /// Sizes, for `statfs(2)`.
     fn statfs(dentry: &OwnDentry<Self>) -> Result<StatFs>;
     /// Writes everything back, for `syncfs(2)` of `sb`; `s_umount` is held.
-    fn sync(&self, sb: &SuperBlock) -> Result;
+    fn sync(sb: &OwnSuper<Self>) -> Result;
     /// Prints the mount options.
     fn show_options(&self, out: &SeqFile);
 

@@ -13,10 +13,15 @@ use kernel::{
 };
 
 /// The identity of an inode that somebody keeps referenced, to be compared.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct InodeId(usize);
 
 impl InodeId {
+    /// The least that is greater.
+    pub(super) fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
     /// A word with one bit set: identities that differ in it differ.
     #[inline]
     pub(crate) fn bit(self) -> u64 {

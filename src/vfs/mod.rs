@@ -39,6 +39,7 @@
 //! 7. **Teardown in two phases.** `destroy_inode` drops the filesystem's own data, gives the references of a [`backing`]
 //!    back and may sleep; `free_inode` runs after the grace period and frees memory only. Nobody but RCU-walk knows an inode
 //!    then, and of its box the [`backing`] alone: an [`OwnInode`] that is borrowed is referenced, so it is not evicted.
+//!    One that is on its super block's list of inodes is not destroyed while the list is locked.
 //! 8. **File data.** `private_data` of an open file of ours is a `Box` of the table's `Data`, stored by
 //!    `open` (or `tmpfile`) and freed by `release`, the last call.
 //! 9. **Credentials.** `current->cred` is replaced by [`cred::scope`] only, which puts the old value
@@ -88,6 +89,7 @@ mod super_ops;
 pub(crate) mod sync;
 pub(crate) mod verity;
 pub(crate) mod watch;
+pub(crate) mod writeback;
 pub(crate) mod xattr;
 
 pub(crate) use dentry::{Child, Dentry, NameSnapshot};

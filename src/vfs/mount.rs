@@ -128,6 +128,12 @@ impl Mount {
         to_result(calls::rovl_sync_upper(self.sb()))
     }
 
+    /// Has a filesystem that [commits apart](SuperBlock::commits_apart) commit, and waits; takes its `s_umount` as
+    /// [`sync`](Self::sync) does. Dirty data is left alone.
+    pub(crate) fn commit(&self) -> Result {
+        to_result(calls::rovl_commit(self.sb()))
+    }
+
     /// Whether the mount or its super block is read-only now.
     pub(crate) fn is_readonly(&self) -> bool {
         calls::__mnt_is_readonly(self)

@@ -3,7 +3,7 @@
 //! Inodes of our own filesystem that are being made.
 
 use super::{
-    backing::Lowers,
+    backing::{Backing, Lowers},
     calls,
     fs::{tables, FileSystem, Kind},
     mount::IdMap,
@@ -193,13 +193,14 @@ impl<'a, F: FileSystem> NewInode<'a, F> {
         lowers: Lowers<'_>,
     ) -> Result {
         let mounts = self.inode.own_sb().mounts();
-        // SAFETY: charter 3, and by the type invariant nobody else uses the box.
-        let backing = unsafe { InodeBox::<F>::backing_mut(self.raw()) };
-        // SAFETY: charter 4: the mounts are kept until the last inode of the super block was evicted.
-        unsafe { backing.set_lowers(lowers, mounts)? };
+        // SAFETY: charter 3.
+        let backing = unsafe { InodeBox::<F>::backing_at(self.raw()) };
+        // SAFETY: charter 4: the mounts are kept until the last inode of the super block was evicted. By the type invariant
+        // nobody else uses the box, but for the upper object.
+        unsafe { Backing::set_lowers(backing, lowers, mounts)? };
         match upper {
             // SAFETY: charter 4: the mounts are kept until the last inode of the super block was evicted.
-            Some(dentry) => unsafe { backing.set_upper(dentry, mounts) },
+            Some(dentry) => unsafe { (*backing).set_upper(dentry, mounts) },
             None => Ok(()),
         }
     }

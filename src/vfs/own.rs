@@ -12,6 +12,7 @@ use super::{
     refs::{Counted, Ref},
     super_ops::SuperBox,
     sync::{Flags, OpLock},
+    writeback::Left,
     Dentry, Inode, SuperBlock,
 };
 use crate::bindings;
@@ -72,14 +73,28 @@ impl<F: FileSystem> InodeBox<F> {
         &self.lock
     }
 
-    /// What stands behind an inode that is being made.
+    /// What stands behind an inode.
     ///
     /// # Safety
     ///
-    /// `inode` is one of `F` that nobody else uses during `'a`.
-    pub(super) unsafe fn backing_mut<'a>(inode: *mut bindings::inode) -> &'a mut Backing {
-        // SAFETY: charter 3: the inode is in an `InodeBox<F>`; by the contract nobody else uses it.
-        unsafe { &mut (*inode.cast::<Self>()).backing }
+    /// Charter 3 holds for `inode`.
+    #[inline]
+    pub(super) unsafe fn backing_at(inode: *mut bindings::inode) -> *mut Backing {
+        // SAFETY: charter 3: the inode is in an `InodeBox<F>`.
+        unsafe { &raw mut (*inode.cast::<Self>()).backing }
+    }
+
+    /// The inode in the layer that can be written behind an inode that may still be in the making.
+    ///
+    /// # Safety
+    ///
+    /// Charter 3 holds for `inode`, which is not destroyed during `'a`.
+    #[inline]
+    pub(super) unsafe fn upper_inode<'a>(inode: *mut bindings::inode) -> Option<&'a Inode> {
+        // SAFETY: charter 3, and by the contract.
+        let upper = unsafe { Backing::upper_of(Self::backing_at(inode)) }?;
+        // SAFETY: charter 1 and 7: the reference is given back when the inode is destroyed.
+        unsafe { Dentry::from_raw(upper.as_ptr()) }.inode()
     }
 
     /// Sets the filesystem's own data of an inode that is being made.
@@ -155,6 +170,13 @@ impl<F: FileSystem> OwnSuper<F> {
     pub(super) fn mounts(&self) -> &LayerMounts {
         // SAFETY: charter 4: `s_fs_info` is a `SuperBox<F>`, whose mounts outlive every `&OwnSuper`.
         unsafe { SuperBox::<F>::mounts_of(self.as_ptr()) }
+    }
+
+    /// What was left behind by inodes that are gone.
+    #[inline]
+    pub(super) fn left(&self) -> &Left {
+        // SAFETY: charter 4: `s_fs_info` is a `SuperBox<F>`, and this part of it outlives every `&OwnSuper`.
+        unsafe { SuperBox::<F>::left_of(self.as_ptr()) }
     }
 
     /// The root directory; `EIO` before there is one.
@@ -279,8 +301,8 @@ impl<F: FileSystem> OwnInode<F> {
         calls::rovl_copy_mctime(self, from)
     }
 
-    /// Copies the access time.
-    pub(crate) fn copy_atime(&self, from: &Inode) {
+    /// Copies the access time; returns whether it is another one.
+    pub(crate) fn copy_atime(&self, from: &Inode) -> bool {
         calls::rovl_copy_atime(self, from)
     }
 }

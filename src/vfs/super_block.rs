@@ -109,6 +109,17 @@ impl SuperBlock {
         self.flags() & bindings::ROVL_SB_NOSEC as usize != 0
     }
 
+    /// Whether times that changed wait in memory for another reason to write their inode.
+    pub(crate) fn is_lazytime(&self) -> bool {
+        self.flags() & bindings::ROVL_SB_LAZYTIME as usize != 0
+    }
+
+    /// Whether [`Mount::commit`](super::Mount::commit) makes data durable that was written back, and all names and attributes:
+    /// so it is known of ext4 with a journal, XFS and btrfs.
+    pub(crate) fn commits_apart(&self) -> bool {
+        calls::rovl_commits_apart(self)
+    }
+
     pub(crate) fn has_posix_acl(&self) -> bool {
         self.flags() & bindings::ROVL_SB_POSIXACL as usize != 0
     }
@@ -344,9 +355,16 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
     }
 
     /// Installs the filesystem's data, and the mounts of its layers, which outlive it and all inodes. Nothing can fail here,
-    /// so that what the data holds is dropped in the order of its fields, whenever it is.
-    pub(crate) fn set_data(self, data: impl PinInit<F>, mounts: LayerMounts) -> FilledSuper<'a, F> {
-        let Ok(data) = self.room.write_pin_init(SuperBox::new(data, mounts));
+    /// so that what the data holds is dropped in the order of its fields, whenever it is. `writes_back_apart` where
+    /// [`OwnSuper::sync_layer`] will be asked to write back.
+    pub(crate) fn set_data(
+        self,
+        data: impl PinInit<F>,
+        mounts: LayerMounts,
+        writes_back_apart: bool,
+    ) -> FilledSuper<'a, F> {
+        let data = SuperBox::new(data, mounts, writes_back_apart);
+        let Ok(data) = self.room.write_pin_init(data);
         // SAFETY: the super block has no data yet, and nobody reads it.
         unsafe { SuperBox::install(data, self.sb.as_ptr()) };
         // SAFETY: charter 4: the data was set, and stays at least as long as the super block is being filled.

@@ -9,10 +9,11 @@ use super::{
     context::{FsContext, Private},
     dentry::{LookupName, NameSnapshot, WalkFlags},
     fs::FileSystem,
-    own::{InodeBox, OwnDentry},
+    own::{InodeBox, OwnDentry, OwnSuper},
     rcu::RcuError,
     registration::Registration,
-    super_block::{NewSuper, SuperBlock},
+    super_block::NewSuper,
+    writeback::{self, Left},
 };
 use crate::bindings;
 use core::{
@@ -31,12 +32,12 @@ impl<F: FileSystem> SuperTable<F> {
             alloc_inode: Some(Self::alloc_inode),
             destroy_inode: Some(Self::destroy_inode),
             free_inode: Some(Self::free_inode),
-            drop_inode: Some(bindings::inode_just_drop),
+            drop_inode: Some(Self::drop_inode),
             put_super: Some(Self::put_super),
         };
 
         fn sync_fs(sb: RawSuper, wait: i32) -> i32
-            => Self::sync(sb, sb, wait);
+            => Self::sync(sb, wait);
         fn statfs(d: RawDentry, buf: *mut kernel::bindings::kstatfs) -> i32
             => Self::sizes(d, buf);
         fn show_options(out: *mut bindings::seq_file, root: RawDentry) -> i32
@@ -87,10 +88,23 @@ impl<F: FileSystem> SuperTable<F> {
         unsafe { InodeBox::init(object) }
     }
 
+    /// Nothing is kept that nobody references: what it is made of is in the caches of the layers.
+    ///
+    /// # Safety
+    ///
+    /// `inode` is one of `F`, whose `i_lock` is held.
+    unsafe extern "C" fn drop_inode(inode: RawInode) -> i32 {
+        // SAFETY: charter 3, and by the contract; an inode of a super block without data was never filled.
+        unsafe { writeback::dropped::<F>(inode) };
+        1
+    }
+
     /// # Safety
     ///
     /// `inode` is one of `F` that is being evicted.
     unsafe extern "C" fn destroy_inode(inode: RawInode) {
+        // SAFETY: charter 3, and by the contract; an inode of a super block without data was never filled.
+        unsafe { writeback::destroyed::<F>(inode) };
         // SAFETY: charter 3 and 7: by the contract nobody but RCU-walk reads it; this is called once.
         unsafe { InodeBox::<F>::release(inode) };
     }
@@ -113,11 +127,11 @@ impl<F: FileSystem> SuperTable<F> {
         unsafe { drop_data::<F>(sb) }
     }
 
-    fn sync(fs: &F, sb: &SuperBlock, wait: bool) -> Result {
+    fn sync(sb: &OwnSuper<F>, wait: bool) -> Result {
         if !wait {
             return Ok(());
         }
-        fs.sync(sb)
+        F::sync(sb)
     }
 
     fn sizes(dentry: &OwnDentry<F>, buf: Out<'_, bindings::kstatfs>) -> Result {
@@ -129,15 +143,15 @@ impl<F: FileSystem> SuperTable<F> {
         root.fs().show_options(out);
     }
 
-    fn count_objects(fs: &F, shrink: Shrink<'_>) -> usize {
+    fn count_objects(sb: &OwnSuper<F>, shrink: Shrink<'_>) -> usize {
         if shrink.is_global() {
-            fs.cached_objects()
+            sb.fs().cached_objects().saturating_add(sb.left().len())
         } else {
             0
         }
     }
 
-    fn free_objects(fs: &F, shrink: Shrink<'_>) -> usize {
+    fn free_objects(sb: &OwnSuper<F>, shrink: Shrink<'_>) -> usize {
         /// So many at once, so that others are not kept waiting.
         const BATCH: usize = 128;
 
@@ -146,9 +160,9 @@ impl<F: FileSystem> SuperTable<F> {
         } else {
             0
         };
-        let mut freed = 0;
+        let mut freed = sb.left().shrink(wanted);
         while freed < wanted {
-            match fs.free_cached_objects(BATCH.min(wanted - freed)) {
+            match sb.fs().free_cached_objects(BATCH.min(wanted - freed)) {
                 0 => break,
                 some => freed = some.saturating_add(freed),
             }
@@ -259,6 +273,9 @@ pub(super) struct SuperBox<F> {
     pub(super) data: F,
     /// `F::creds()`, which outlives `data` by a grace period.
     pub(super) creds: Option<ARef<Credential>>,
+    /// What inodes that are gone have left; given back after `data` and before the mounts.
+    #[pin]
+    left: Left,
     /// The mounts that the inodes' references depend on; unmounted after `data`, the memory outlives it by a grace period.
     mounts: ManuallyDrop<LayerMounts>,
     rcu: bindings::callback_head,
@@ -266,10 +283,15 @@ pub(super) struct SuperBox<F> {
 
 impl<F: FileSystem> SuperBox<F> {
     /// A box around `data` and the mounts of its layers, without credentials yet.
-    pub(super) fn new(data: impl PinInit<F>, mounts: LayerMounts) -> impl PinInit<Self> {
+    pub(super) fn new(
+        data: impl PinInit<F>,
+        mounts: LayerMounts,
+        writes_back_apart: bool,
+    ) -> impl PinInit<Self> {
         pin_init!(Self {
             data <- data,
             creds: None,
+            left <- Left::new(writes_back_apart),
             mounts: ManuallyDrop::new(mounts),
             rcu: bindings::callback_head::default(),
         })
@@ -300,6 +322,17 @@ impl<F: FileSystem> SuperBox<F> {
     pub(super) unsafe fn data_of<'a>(sb: *const bindings::super_block) -> &'a F {
         // SAFETY: by the contract; the data is the first field of the box.
         unsafe { &*(*sb).s_fs_info.cast() }
+    }
+
+    /// What inodes of `sb` that are gone have left.
+    ///
+    /// # Safety
+    ///
+    /// As for [`data_of`](Self::data_of).
+    #[inline]
+    pub(super) unsafe fn left_of<'a>(sb: *const bindings::super_block) -> &'a Left {
+        // SAFETY: by the contract the box lives.
+        unsafe { &(*(*sb).s_fs_info.cast::<Self>()).left }
     }
 
     /// The mounts of the layers of `sb`.
@@ -354,6 +387,8 @@ unsafe fn drop_data<F: FileSystem>(sb: RawSuper) {
     let data = data.as_ptr();
     // SAFETY: by the contract and charter 4: nobody uses it, and nobody drops it again.
     unsafe { ptr::drop_in_place(&raw mut (*data).data) };
+    // SAFETY: charter 4: the box lives; no inode is left that could leave anything.
+    unsafe { (*data).left.clear() };
     // SAFETY: by the contract the inodes, which the mounts were kept for, are gone; `free_super_box` frees the memory.
     unsafe { (*data).mounts.unmount() };
     // SAFETY: a walk that came in before a lazy unmount may still read the credentials and the pointer (charter 6), so the

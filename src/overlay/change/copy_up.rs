@@ -205,7 +205,7 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want, opened: Option<&Fil
     let fs = dentry.fs();
     let inode = dentry.own_positive()?;
     let parent = parent.own_positive()?.dir()?;
-    let (mnt, work) = fs.work()?;
+    let (_, work) = fs.work()?;
     let (mut stat, mut parent_stat) = (Stat::zeroed(), Stat::zeroed());
     let source = Source::read(inode, parent, want, (&mut stat, &mut parent_stat))?;
     let files = Files {
@@ -248,7 +248,7 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want, opened: Option<&Fil
         }
         _ => want,
     };
-    let access = mnt.write_access()?;
+    let access = fs.write_access()?;
     let plan = Planned {
         fs,
         dentry,

@@ -67,7 +67,7 @@ fn create_object(
 ) -> Result {
     let fs = child.fs();
     copy_up::copy_up(child.parent())?;
-    let write = fs.work()?.0.want_write()?;
+    let write = fs.want_write()?;
     let mut new = prepare(idmap, child.dentry(), child.dir(), mode, rdev)?;
     new.set_creating();
     let (mode, owner) = (new.mode(), new.owner());
@@ -90,7 +90,7 @@ pub(crate) fn link(old: &Dentry, new: Child<'_>) -> Result {
     copy_up::copy_up(new.parent())?;
     let inode = old.own_positive()?;
     let held = inode.lock_op_killable()?;
-    let write = fs.work()?.0.want_write()?;
+    let write = fs.want_write()?;
     cred::scope(fs.creds(), |_| {
         if inode.reals().origin().is_some() {
             new.parent_dir()?.set_impure(write.writing())?;
@@ -221,7 +221,7 @@ pub(crate) fn tmpfile<'a>(
         return Err(EOPNOTSUPP);
     }
     copy_up::copy_up(&dentry.own_parent())?;
-    let write = fs.work()?.0.want_write()?;
+    let write = fs.want_write()?;
     let new = prepare(idmap, dentry, dir, mode, 0)?;
     let (mode, owner) = (new.mode(), new.owner());
     cred::scope(fs.creds(), |original| {

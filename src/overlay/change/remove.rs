@@ -61,7 +61,7 @@ pub(crate) fn remove(child: Child<'_>, is_dir: bool) -> Result {
     links::before_covering(child.dentry())?;
     {
         let held = inode.lock_op_killable()?;
-        let write = fs.work()?.0.want_write()?;
+        let write = fs.want_write()?;
         cred::scope(fs.creds(), |_| {
             links::record(&held, write.writing())?;
             remove_from_upper(write.writing(), child, inode, lower, &whiteouts)?;

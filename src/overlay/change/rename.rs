@@ -121,7 +121,7 @@ pub(crate) fn rename(old: Child<'_>, new: Child<'_>, flags: u32) -> Result {
         }
         None => {}
     }
-    let write = fs.work()?.0.want_write()?;
+    let write = fs.want_write()?;
     cred::scope(fs.creds(), |_| plan.run(write.writing(), replaced.as_ref()))
 }
 

@@ -103,6 +103,12 @@ pub(crate) fn for_user(
         }
         open_backing(open.file(), path, flags)
     })
+    .inspect(|real| {
+        // What is written to it takes no further access.
+        if file::is_writable(real) {
+            fs.written.note();
+        }
+    })
 }
 
 /// Opens `path` for reading, checked with the mounter's credentials.

@@ -26,6 +26,7 @@ use crate::overlay::{
         lowerdata::DataFound,
     },
     union::{Layers, Overlay},
+    written::Written,
     xattr::{OtherHandler, OwnHandler},
 };
 use crate::vfs::{
@@ -337,6 +338,10 @@ fn set_data<'sb>(
     let features = can.upper.and_then(|upper| upper.features);
     let upper_xattrs = features.is_some_and(|features| features.marks == OwnMarks::Work);
     let dir_caches = DirCaches::new()?;
+    let is_apart = !config.is_volatile()
+        && layers
+            .upper()
+            .is_some_and(|upper| upper.mnt().sb().commits_apart());
     let data = pin_init!(Overlay {
         whiteout <- new_mutex!(None, "rovl_whiteout"),
         layers,
@@ -352,8 +357,9 @@ fn set_data<'sb>(
         said_overflow: Atomic::new(false),
         known_errors,
         dir_caches,
+        written <- Written::new(is_apart),
     });
-    Ok(sb.set_data(data, mounts))
+    Ok(sb.set_data(data, mounts, is_apart))
 }
 
 /// Makes the root directory of upper's root and those of all lower layers.

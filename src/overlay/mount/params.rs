@@ -8,12 +8,12 @@ use super::{
     messages::{invalid, refuse},
     options::{BadOption, Parameters, Requested, Switch},
 };
-use crate::overlay::union::Overlay;
+use crate::overlay::union::{Overlay, Super};
 use crate::vfs::{
     context::{Context, FsContext, Value},
     cred::NewCred,
     log::Text,
-    module, CBuf, Path, SuperBlock,
+    module, CBuf, Path,
 };
 use kernel::{cred::Credential, prelude::*, sync::aref::ARef};
 
@@ -341,13 +341,8 @@ impl Context<Overlay> for Params {
         }
     }
 
-    fn reconfigure(
-        &mut self,
-        fc: &FsContext,
-        sb: &SuperBlock,
-        fs: &Overlay,
-        read_only: bool,
-    ) -> Result {
+    fn reconfigure(&mut self, fc: &FsContext, sb: &Super, read_only: bool) -> Result {
+        let fs = sb.fs();
         let repeated = core::mem::take(&mut self.repeated);
         if let Some(key) = fs.given.is_missing(&repeated) {
             return no_change(fc, key);
@@ -357,7 +352,7 @@ impl Context<Overlay> for Params {
         }
         if read_only && !sb.is_readonly() {
             if let Some(upper) = fs.upper().filter(|_| !fs.is_volatile()) {
-                return upper.mnt().sync();
+                return fs.written.sync(sb, upper.mnt());
             }
         }
         Ok(())

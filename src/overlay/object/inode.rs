@@ -371,7 +371,7 @@ impl<'a> Dir<'a> {
         let Ok(upper) = self.expect_upper() else {
             return;
         };
-        let Ok(write) = upper.mnt().want_write() else {
+        let Ok(write) = self.fs().want_write() else {
             return;
         };
         if let Ok(upper) = write.writing().path(upper.dentry()) {

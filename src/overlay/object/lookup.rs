@@ -521,7 +521,7 @@ fn record_origin(child: Child<'_>, fs: &Overlay, path: PathRef<'_>, lower: &vfs:
         return Ok(());
     }
     let value = handle::origin(fs, lower.positive()?)?;
-    let write = path.mnt().want_write()?;
+    let write = fs.want_write()?;
     let writing = write.writing();
     handle::record(fs, writing.path(path.dentry())?, value.as_bytes())?;
     child.parent_dir()?.entry_got_origin(writing)

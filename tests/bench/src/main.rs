@@ -159,6 +159,8 @@ impl Run {
             self.backing.is_empty() && self.layers.is_empty() && self.filter.only.is_empty();
         let backings: &[Backing] = match &*self.backing {
             [] if everything => &BACKINGS,
+            // ext4, where the first is no place for any of them.
+            [] if !ops.iter().any(|op| op.fits(BACKINGS[0], 1)) => &BACKINGS[1..2],
             [] => &BACKINGS[..1],
             given => given,
         };
@@ -170,7 +172,7 @@ impl Run {
                 given => given,
             };
             for &layers in layers {
-                for op in ops.iter().filter(|op| layers <= op.max_layers) {
+                for op in ops.iter().filter(|op| op.fits(backing, layers)) {
                     let lower = if op.tree.image().is_some() {
                         Store::Erofs
                     } else {
@@ -197,7 +199,7 @@ fn run(args: &Run) -> Result<()> {
     for (backing, layers, tree) in args.plan(&ops) {
         let ops: Vec<&Op> = ops
             .iter()
-            .filter(|op| op.tree == tree && layers <= op.max_layers)
+            .filter(|op| op.tree == tree && op.fits(backing, layers))
             .collect();
         let pool = ops
             .iter()

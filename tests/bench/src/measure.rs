@@ -74,8 +74,9 @@ fn cpu_time() -> Result<i64> {
         * 1000)
 }
 
-fn read(op: &Op) -> Result<i64> {
+fn read(op: &Op, world: &World) -> Result<i64> {
     match op.metric {
+        Metric::Written => world.written(),
         Metric::Instructions if op.programs => cpu_time(),
         Metric::Bytes => {
             settle();
@@ -118,13 +119,13 @@ impl Batch {
         if mark {
             profile::start();
         }
-        let start = read(op)?;
+        let start = read(op, site.world)?;
         for _ in 0..self.rounds {
             for object in measured {
                 (op.body)(site, object)?;
             }
         }
-        let end = read(op)?;
+        let end = read(op, site.world)?;
         if mark {
             profile::stop();
         }

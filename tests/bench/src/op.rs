@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::tree::Tree;
-use crate::world::World;
+use crate::world::{Backing, Store, World};
 
 /// A filesystem under test.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
@@ -98,6 +98,8 @@ pub enum Metric {
     /// Kernel memory that is still in use afterwards, for each of the second half of the objects: the first half fills
     /// what lies about half empty.
     Bytes,
+    /// Bytes that the device of the upper layer was given to write.
+    Written,
     /// Of an operation, while there is one thread for each CPU.
     Nanoseconds,
     /// How many times faster all threads together are than one alone.
@@ -198,6 +200,12 @@ impl Op {
         }
     }
 
+    /// Whether it is done on these layers.
+    pub fn fits(&self, backing: Backing, layers: usize) -> bool {
+        layers <= self.max_layers
+            && (self.metric != Metric::Written || backing.upper == Store::Ext4)
+    }
+
     pub fn tree(self, tree: Tree) -> Op {
         Op { tree, ..self }
     }
@@ -245,6 +253,13 @@ impl Op {
     pub fn bytes(self) -> Op {
         Op {
             metric: Metric::Bytes,
+            ..self
+        }
+    }
+
+    pub fn written(self) -> Op {
+        Op {
+            metric: Metric::Written,
             ..self
         }
     }

@@ -189,6 +189,16 @@ impl World {
         Ok(())
     }
 
+    /// Bytes that the device of the upper layer was given to write so far.
+    pub fn written(&self) -> Result<i64> {
+        let dev = rustix::fs::stat(&self.upper)?.st_dev;
+        let (major, minor) = (rustix::fs::major(dev), rustix::fs::minor(dev));
+        let stat = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat"))
+            .context("the upper layer is on no device")?;
+        let sectors = stat.split_whitespace().nth(6).context("no counter")?;
+        Ok(sectors.parse::<i64>()? * 512)
+    }
+
     fn uses(&self, store: Store) -> bool {
         self.backing.lower == store || self.backing.upper == store
     }

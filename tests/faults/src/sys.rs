@@ -224,6 +224,7 @@ pub fn mkfs(fstype: &str, image: &Path, size: u64) -> Result<()> {
             ],
         ),
         "xfs" => run("mkfs.xfs", &["-q", "-f", "-K", image]),
+        "btrfs" => run("mkfs.btrfs", &["-q", "-f", "-K", image]),
         other => bail!("no image of a {other}"),
     }
     .map(drop)
@@ -233,6 +234,7 @@ pub fn mkfs(fstype: &str, image: &Path, size: u64) -> Result<()> {
 pub fn image_size(fstype: &str) -> u64 {
     match fstype {
         "xfs" => 304 << 20,
+        "btrfs" => 128 << 20,
         _ => 48 << 20,
     }
 }

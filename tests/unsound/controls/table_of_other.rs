@@ -18,7 +18,7 @@ use crate::{
         readdir::DirContext,
         super_block::{NewSuper, Rooted, StatFs},
         xattr::{Handler, SetFlags},
-        Dentry, OwnDentry, OwnInode, SuperBlock,
+        Dentry, OwnDentry, OwnInode, OwnSuper,
     },
 };
 use kernel::{cred::Credential, prelude::*, seq_file::SeqFile, sync::aref::ARef};
@@ -128,7 +128,7 @@ impl Context<Other> for Nothing {
     fn repeat(&mut self, _: &FsContext, _: &Other, _: &CStr, _: Value<'_>) -> Result<bool> {
         Ok(false)
     }
-    fn reconfigure(&mut self, _: &FsContext, _: &SuperBlock, _: &Other, _: bool) -> Result {
+    fn reconfigure(&mut self, _: &FsContext, _: &OwnSuper<Other>, _: bool) -> Result {
         Ok(())
     }
     fn split_option(_: &[u8]) -> Option<usize> {
@@ -164,7 +164,7 @@ impl FileSystem for Other {
     fn statfs(_: &OwnDentry<Self>) -> Result<StatFs> {
         Err(EIO)
     }
-    fn sync(&self, _: &SuperBlock) -> Result {
+    fn sync(_: &OwnSuper<Self>) -> Result {
         Ok(())
     }
     fn show_options(&self, _: &SeqFile) {}

@@ -17,6 +17,7 @@ mod lookup;
 mod memory;
 mod mount;
 mod readdir;
+mod sync;
 mod tree;
 
 pub fn all() -> Vec<Op> {
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Op> {
         handle::ops(),
         mount::ops(),
         tree::ops(),
+        sync::ops(),
         memory::ops(),
     ];
     tables.into_iter().flatten().collect()

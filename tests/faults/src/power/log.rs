@@ -25,6 +25,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The step that has ended.
+    pub fn step(&self) -> Option<usize> {
+        self.mark.as_ref()?.parse().ok()
+    }
+
     /// What was written before is on the device for good.
     pub fn is_barrier(&self) -> bool {
         self.flags & (FLUSH | FUA) != 0

@@ -38,9 +38,15 @@ impl Run<'_> {
         self.dir.join(format!("{name}.img"))
     }
 
+    /// Whether the filesystem commits changes in order.
+    fn is_in_order(&self) -> bool {
+        self.fstype != "btrfs"
+    }
+
     fn mount_device(&self, device: &str) -> Result<()> {
         let flags = MountFlags::NOATIME;
-        sys::mount(device, &self.device_dir(), self.fstype, flags, "")
+        let options = if self.is_in_order() { "" } else { "nodiscard" };
+        sys::mount(device, &self.device_dir(), self.fstype, flags, options)
     }
 
     /// Makes the image and puts upper and work on it.
@@ -80,7 +86,7 @@ impl Run<'_> {
 
     /// The steps, each with a mark in the log.
     fn steps(&self, device: &Mapped, count: usize, rng: &mut ChaCha8Rng) -> Result<Vec<Step>> {
-        let mut workload = Workload::new(rng, &self.union.mnt);
+        let mut workload = Workload::new(rng, &self.union);
         let mut steps = vec![workload.start()?];
         sys::run("sync", &[])?;
         device.message(&["mark", "0"])?;
@@ -146,15 +152,25 @@ impl Run<'_> {
             entries
                 .filter(move |(_, e)| (e.writes() || e.is_barrier()) && e.is_barrier() == barrier)
         };
-        let (barriers, others) = (points(true).count(), points(false).count());
-        let limit = if self.settings.short { 14 } else { barriers };
-        let mut chosen = points(true).map(|(i, _)| i).choose_multiple(rng, limit);
-        let between = if self.settings.short {
-            14
-        } else {
-            self.settings.count
+        // The ends of steps that leave nothing to be synced.
+        let synced = || {
+            let entries = log.entries.iter().enumerate().skip(start);
+            entries.filter(|(_, e)| e.step().is_some_and(|step| steps[step].synced))
         };
-        chosen.extend(points(false).map(|(i, _)| i).choose_multiple(rng, between));
+        let (barriers, others) = (points(true).count(), points(false).count());
+        let ends = synced().count();
+        let short = self.settings.short;
+        let limit = |all| if short { 14 } else { all };
+        let mut chosen = synced().map(|(i, _)| i).choose_multiple(rng, limit(ends));
+        if self.is_in_order() {
+            chosen.extend(
+                points(true)
+                    .map(|(i, _)| i)
+                    .choose_multiple(rng, limit(barriers)),
+            );
+            let between = limit(self.settings.count);
+            chosen.extend(points(false).map(|(i, _)| i).choose_multiple(rng, between));
+        }
         chosen.sort_unstable();
         let cut = self.image("cut");
         let image = fs::OpenOptions::new().write(true).open(&cut)?;
@@ -169,9 +185,7 @@ impl Run<'_> {
             }
             for entry in &log.entries[at..=point] {
                 log.apply(entry, &image)?;
-                if let Some(number) = entry.mark.as_ref().and_then(|m| m.parse().ok()) {
-                    done = number;
-                }
+                done = entry.step().unwrap_or(done);
             }
             at = point + 1;
             sys::copy_image(&cut, &scratch)?;
@@ -188,7 +202,7 @@ impl Run<'_> {
             tried += 1;
         }
         out.figures = format!(
-            "{tried} of {} cuts ({barriers} flushes, {others} writes between), {} steps",
+            "{tried} of {} cuts ({barriers} flushes, {others} writes between, {ends} steps that sync all), {} steps",
             chosen.len(),
             steps.len() - 1
         );
@@ -251,14 +265,13 @@ pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let linked = (lower, None);
     let dir = settings.dir("power-guarded")?;
     let guarded = guarded(&dir)?;
-    for fstype in settings.filesystems(&["ext4", "xfs"]) {
+    for fstype in settings.filesystems(&["ext4", "xfs", "btrfs"]) {
         for (options, lower) in [
             ("", &plain),
             (",fsync=strict", &plain),
             (",metacopy=on", &plain),
             (",metacopy=on,verity=require", &guarded),
-            (",index=on", &linked),
-            (",nfs_export=on,index=on", &linked),
+            (",index=on,nfs_export=on", &linked),
         ] {
             let name = format!(
                 "{fstype}{options}: cut at flushes and between, seed {}",

@@ -2,15 +2,17 @@
 //! What is done before the power goes, and what each step makes of the tree.
 //!
 //! ext4 and XFS commit changes of names and attributes in order, so after a cut the tree is that after
-//! one of the steps: not before the last one that was made durable, not after the one that was going on.
+//! one of the steps: not before the last one that was made durable, not after the one that was going on. btrfs may
+//! have the changes of a file that was synced before earlier ones: there it is cut only where all was synced.
 
 use crate::snap::{Node, Tree};
 use crate::sys;
-use crate::union::data;
+use crate::union::{data, Union};
 use anyhow::{Context, Result};
 use rand::seq::IndexedRandom;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use rustix::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, XattrFlags, CWD};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,8 @@ pub struct Step {
     pub tree: Tree,
     /// It and all before it are on the device.
     pub durable: bool,
+    /// All data is, too.
+    pub synced: bool,
     /// A file whose data was on its way during the step.
     pub torn: Option<String>,
     /// A file that has a page written and not synced: the old one and the new one are right, until all is
@@ -34,18 +38,17 @@ pub struct Step {
 #[derive(Default)]
 struct Effect {
     durable: bool,
+    synced: bool,
     torn: Option<String>,
     unsynced: Option<String>,
 }
 
-const DURABLE: Effect = Effect {
+const SYNCED: Effect = Effect {
     durable: true,
+    synced: true,
     torn: None,
     unsynced: None,
 };
-
-/// The step after which all data is on the device, too.
-const SYNCED: &str = "syncfs";
 
 /// Directories of the mount: merged, lower, upper, with a name each that may become one.
 const DIRS: [&str; 3] = ["merged", "lower", "upper"];
@@ -131,30 +134,35 @@ pub fn make_upper(upper: &Path) -> Result<()> {
 /// Makes steps on a mounted union.
 pub struct Workload<'a> {
     rng: &'a mut ChaCha8Rng,
-    mnt: PathBuf,
+    union: &'a Union,
     count: u64,
 }
 
 impl<'a> Workload<'a> {
-    /// On the mount at `mnt`.
-    pub fn new(rng: &'a mut ChaCha8Rng, mnt: &Path) -> Self {
+    /// On `union`, which is mounted.
+    pub fn new(rng: &'a mut ChaCha8Rng, union: &'a Union) -> Self {
         Self {
             rng,
-            mnt: mnt.to_owned(),
+            union,
             count: 0,
         }
     }
 
+    fn path(&self, name: &str) -> PathBuf {
+        self.union.mnt.join(name)
+    }
+
     /// The tree now, as a step.
     pub fn start(&self) -> Result<Step> {
-        self.step("start".to_owned(), DURABLE)
+        self.step("start".to_owned(), SYNCED)
     }
 
     fn step(&self, what: String, effect: Effect) -> Result<Step> {
         Ok(Step {
             what,
-            tree: Tree::of(&self.mnt)?.timeless(),
+            tree: Tree::of(&self.union.mnt)?.timeless(),
             durable: effect.durable,
+            synced: effect.synced,
             torn: effect.torn,
             unsynced: effect.unsynced,
         })
@@ -190,45 +198,62 @@ impl<'a> Workload<'a> {
         }
     }
 
-    fn open(&self, name: &str, flags: OFlags) -> Result<rustix::fd::OwnedFd, Errno> {
+    fn open(&self, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let mode = Mode::from_raw_mode(0o640);
-        fs::open(self.mnt.join(name), flags | OFlags::CLOEXEC, mode)
+        fs::open(self.path(name), flags | OFlags::CLOEXEC, mode)
     }
 
-    fn sync_dir(&self, name: &str) -> Result<(), Errno> {
-        let dir = name.rsplit_once('/').map_or(".", |(dir, _)| dir);
-        fs::fsync(self.open(dir, OFlags::RDONLY | OFlags::DIRECTORY)?)
+    fn syncfs(&self) -> Result<(), Errno> {
+        fs::syncfs(self.open(".", OFlags::RDONLY)?)
+    }
+
+    /// Makes what was changed durable, by `file` or by the filesystem, which may have forgotten about it.
+    fn make_durable(&mut self, file: OwnedFd) -> Result<(&'static str, Effect), Errno> {
+        let how = self.rng.random_range(0..4);
+        if how < 2 {
+            fs::fsync(&file)?;
+            let effect = Effect {
+                durable: true,
+                ..Effect::default()
+            };
+            return Ok(("fsync", effect));
+        }
+        if how == 3 {
+            self.syncfs()?;
+            return Ok(("syncfs while it is open", SYNCED));
+        }
+        drop(file);
+        std::fs::write("/proc/sys/vm/drop_caches", "2").map_err(|_| Errno::IO)?;
+        self.syncfs()?;
+        Ok(("caches dropped, syncfs", SYNCED))
     }
 
     fn attempt(&mut self, name: &str, other: &str) -> Result<(String, Effect), Errno> {
-        let (path, to) = (self.mnt.join(name), self.mnt.join(other));
+        let (path, to) = (self.path(name), self.path(other));
         let quiet = Effect::default;
-        let torn = || Effect {
+        let torn = |effect| Effect {
             torn: Some(name.to_owned()),
-            ..DURABLE
+            ..effect
         };
         let size = self.rng.random_range(1..30_000);
         let content = data(1000 + self.count, size);
         let sync = self.rng.random_bool(0.3);
-        let done = match self.rng.random_range(0..15) {
+        let done = match self.rng.random_range(0..16) {
             0 => {
                 // Another mode than it has, so that there is something to commit.
                 let mode = fs::statat(CWD, &path, AtFlags::empty())?.st_mode ^ 0o022;
                 fs::chmod(&path, Mode::from_raw_mode(mode & 0o777))?;
-                if sync {
-                    fs::fsync(self.open(name, OFlags::RDONLY)?)?;
-                }
-                let effect = Effect {
-                    durable: sync,
-                    ..quiet()
+                let (how, effect) = match sync {
+                    true => self.make_durable(self.open(name, OFlags::RDONLY)?)?,
+                    false => ("no sync", quiet()),
                 };
-                (format!("chmod {name}, fsync {sync}"), effect)
+                (format!("chmod {name}, {how}"), effect)
             }
             1 => {
                 let file = self.open(name, OFlags::WRONLY | OFlags::APPEND)?;
                 rustix::io::write(&file, &content[..content.len().min(4096)])?;
-                fs::fsync(&file)?;
-                (format!("append to {name}, fsync"), torn())
+                let (how, effect) = self.make_durable(file)?;
+                (format!("append to {name}, {how}"), torn(effect))
             }
             2 => {
                 let file = self.open(name, OFlags::WRONLY)?;
@@ -245,8 +270,8 @@ impl<'a> Workload<'a> {
             3 => {
                 let file = self.open(name, OFlags::WRONLY | OFlags::TRUNC)?;
                 rustix::io::write(&file, &content)?;
-                fs::fsync(&file)?;
-                (format!("write {name} anew, fsync"), torn())
+                let (how, effect) = self.make_durable(file)?;
+                (format!("write {name} anew, {how}"), torn(effect))
             }
             4 | 5 => {
                 fs::renameat_with(CWD, &path, CWD, &to, RenameFlags::empty())?;
@@ -258,17 +283,12 @@ impl<'a> Workload<'a> {
             }
             7 | 8 => {
                 fs::unlink(&path)?;
-                if sync {
-                    self.sync_dir(name)?;
-                }
-                let effect = Effect {
-                    durable: sync,
-                    ..quiet()
+                let dir = name.rsplit_once('/').map_or(".", |(dir, _)| dir);
+                let (how, effect) = match sync {
+                    true => self.make_durable(self.open(dir, OFlags::RDONLY)?)?,
+                    false => ("no sync", quiet()),
                 };
-                (
-                    format!("unlink {name}, fsync of the directory {sync}"),
-                    effect,
-                )
+                (format!("unlink {name}, of the directory: {how}"), effect)
             }
             9 => {
                 fs::mkdir(&path, Mode::RWXU)?;
@@ -282,8 +302,8 @@ impl<'a> Workload<'a> {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
                 let file = self.open(name, flags)?;
                 rustix::io::write(&file, &content)?;
-                fs::fsync(&file)?;
-                (format!("create {name}, fsync"), torn())
+                let (how, effect) = self.make_durable(file)?;
+                (format!("create {name}, {how}"), torn(effect))
             }
             12 => {
                 let value = self.count.to_string();
@@ -299,9 +319,14 @@ impl<'a> Workload<'a> {
                 fs::linkat(CWD, &path, CWD, &to, AtFlags::empty())?;
                 (format!("link {name} {other}"), quiet())
             }
+            14 => {
+                self.syncfs()?;
+                ("syncfs".to_owned(), SYNCED)
+            }
             _ => {
-                fs::syncfs(self.open(".", OFlags::RDONLY)?)?;
-                (SYNCED.to_owned(), DURABLE)
+                let again = self.union.umount().and_then(|()| self.union.mount());
+                again.map_err(|_| Errno::IO)?;
+                ("umount, mount".to_owned(), SYNCED)
             }
         };
         Ok(done)
@@ -317,7 +342,7 @@ fn fits(found: &Tree, steps: &[Step], index: usize, last: usize) -> bool {
     let content = |node: &Node| (node.size, node.hash);
     let synced = (0..=last)
         .rev()
-        .find(|i| *i < last && steps[*i].what == SYNCED)
+        .find(|i| *i < last && steps[*i].synced)
         .unwrap_or(0);
     found.0.iter().all(|(path, node)| {
         let Some(wanted) = want.0.get(path) else {

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `syncfs(2)` and unmounting make durable: what was changed through the mount, and not what others have written to
+//! upper's filesystem.
+
+use crate::vfs::{fs::FileSystem, Mount, OwnSuper};
+use core::ops::Deref;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Full, Relaxed},
+        Mutex,
+    },
+};
+
+/// Whether anything was changed since it was last made durable.
+#[pin_data]
+pub(crate) struct Written {
+    /// Set when a change is complete, or anything can be written without a further call; cleared before what was changed is
+    /// looked for.
+    changed: Atomic<bool>,
+    /// Upper's filesystem can write back some files and leave others.
+    is_apart: bool,
+    /// Whoever finds nothing to do has waited for whom has found it.
+    #[pin]
+    syncing: Mutex<()>,
+}
+
+impl Written {
+    /// Nothing yet. `is_apart` where upper's filesystem [commits apart](crate::vfs::SuperBlock::commits_apart).
+    pub(crate) fn new(is_apart: bool) -> impl PinInit<Self> {
+        pin_init!(Self {
+            changed: Atomic::new(false),
+            is_apart,
+            syncing <- new_mutex!((), "rovl_syncing"),
+        })
+    }
+
+    /// Notes that something was changed, or can be from now on by whom has a file open.
+    #[inline]
+    pub(crate) fn note(&self) {
+        // Mostly it is so: then nobody's cache loses the line.
+        if !self.changed.load(Relaxed) {
+            self.changed.store(true, Relaxed);
+        }
+    }
+
+    /// Makes durable in `upper` what was changed through `sb`.
+    ///
+    /// # Errors
+    ///
+    /// Those of upper's filesystem.
+    pub(crate) fn sync<F: FileSystem>(&self, sb: &OwnSuper<F>, upper: &Mount) -> Result {
+        let _one = self.syncing.lock();
+        if !self.changed.load(Relaxed) {
+            return Ok(());
+        }
+        // Times of files that nobody looks at may be in memory alone.
+        if !self.is_apart || upper.sb().is_lazytime() {
+            return upper.sync();
+        }
+        self.changed.xchg(false, Full);
+        match sb.sync_layer() {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                self.note();
+                Ok(())
+            }
+            Err(e) => {
+                self.note();
+                Err(e)
+            }
+        }
+    }
+}
+
+/// Access to upper for a change, which is noted when it is over.
+pub(crate) struct Changing<'a, Access> {
+    access: Access,
+    written: &'a Written,
+}
+
+impl<'a, Access> Changing<'a, Access> {
+    /// `access`, as one for changes.
+    pub(crate) fn new(access: Access, written: &'a Written) -> Self {
+        Self { access, written }
+    }
+}
+
+impl<Access> Deref for Changing<'_, Access> {
+    type Target = Access;
+    #[inline]
+    fn deref(&self) -> &Access {
+        &self.access
+    }
+}
+
+impl<Access> Drop for Changing<'_, Access> {
+    #[inline]
+    fn drop(&mut self) {
+        self.written.note();
+    }
+}
