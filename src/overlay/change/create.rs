@@ -10,7 +10,10 @@ use crate::overlay::{
         temp::{self, Temp},
         whiteout,
     },
-    object::inode::{self, NameMark, Object},
+    object::{
+        found::Object,
+        inode::{self, NameMark},
+    },
     union::{Child, Dentry, Inode, NewInode, Overlay},
 };
 use crate::vfs::{

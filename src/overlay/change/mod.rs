@@ -7,6 +7,7 @@ pub(super) mod create;
 mod data;
 mod links;
 pub(super) mod metadata;
+mod pipeline;
 pub(super) mod remove;
 pub(super) mod rename;
 mod source;

@@ -22,7 +22,8 @@ use crate::overlay::{
     },
     object::{
         export,
-        inode::{revalidate_flags, NameMark, Object},
+        found::Object,
+        inode::{revalidate_flags, NameMark},
         lowerdata::DataFound,
     },
     union::{Layers, Overlay},

@@ -6,7 +6,7 @@
 //! directory is looked up on the way that its names in the layer say, so that it is always connected; anything else gets a
 //! dentry without a name.
 
-use super::{inode::Object, lowerdata::DataFound};
+use super::{found::Object, lowerdata::DataFound};
 use crate::{
     overlay::{
         layer::{

@@ -1,0 +1,482 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The steps of a copy-up: states that consume each other, so that no step can be left out or done twice.
+//!
+//! [`Planned`] (what is to be copied, to which place; both settled under the operation lock) `-> ` [`Staged`] (an object whose
+//! data nobody sees yet: an empty one that no name leads to, or one of upper that is marked to have none) `-> ` [`Copied`] (with
+//! its data, or with none on purpose) `-> ` [`Filled`] (with its attributes) `-> ` published: at its place, or by taking the mark
+//! away. What is staged removes itself unless published, or stays as it was. No lock of upper is held and no freeze is held off
+//! while data is copied, and files are closed when no lock is held at all.
+
+use super::{
+    data::{self, Bare, Copying},
+    links,
+    metadata::{copy_xattrs, set_attributes, set_file_flags},
+    source::{Source, Want},
+};
+use crate::{
+    overlay::{
+        layer::{
+            handle::{self, Value},
+            index, marks,
+            temp::{Parked, Temp},
+            xattr_names::Mark,
+        },
+        mount::options::{Fsync, Verity},
+        object::inode::{self, Dir, DirFlag},
+        union::{Dentry, Overlay},
+    },
+    vfs::{
+        self,
+        attr::Iattr,
+        cred,
+        dirop::{self, Creating, New, Renaming},
+        file::{self, LayerFile},
+        log::warn_limited,
+        mount::{MountAccess, PathRef, WritePath, Writing},
+        sync::Once,
+        Mode, NameSnapshot, OpGuard, Ref,
+    },
+};
+use kernel::{fs::File, prelude::*, sync::aref::ARef};
+
+/// Where the copy goes.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// To its name in this directory.
+    Name(Dir<'a>),
+    /// To the index alone: it was found by a handle, and gets a name when somebody looks that up.
+    Index,
+    /// To no name: it was removed while the file was open.
+    Nowhere,
+    /// To where it is: upper has it under this name.
+    There,
+}
+
+/// The files that a copy-up opens, which are closed when no lock is held any more: to close a file of a layer may mean to
+/// wait for a daemon, and that one for a freeze.
+pub(super) struct Files<'a> {
+    /// What was open before.
+    pub(super) opened: Option<&'a File>,
+    pub(super) from: Once<ARef<LayerFile>>,
+    pub(super) to: Once<ARef<LayerFile>>,
+}
+
+impl Files<'_> {
+    /// The file at `path` for reading.
+    fn from(&self, path: PathRef<'_>) -> Result<&File> {
+        let inode = path.positive()?;
+        if let Some(opened) = self.opened {
+            if file::inode_of(opened) == inode && file::is_plain(opened) {
+                return Ok(opened);
+            }
+        }
+        drop(self.from.set(file::open_checked(path, false)?));
+        Ok(self.from.get().ok_or(EIO)?)
+    }
+}
+
+/// What is to be copied, and where to.
+pub(super) struct Planned<'a> {
+    pub(super) fs: &'a Overlay,
+    pub(super) dentry: &'a Dentry,
+    pub(super) want: Want,
+    pub(super) source: &'a Source<'a>,
+    pub(super) files: &'a Files<'a>,
+    pub(super) held: &'a OpGuard<'a, Overlay>,
+    pub(super) access: &'a MountAccess<'a>,
+    pub(super) work: &'a vfs::Dentry,
+    pub(super) place: Place<'a>,
+    /// Where anything but a directory goes before it gets its name, to be found by the others that the lower object has, and by
+    /// handles; a directory is at its name before handles lead there.
+    pub(super) index: Option<Index<'a>>,
+}
+
+/// A place in the index.
+pub(super) struct Index<'a> {
+    dir: &'a vfs::Dentry,
+    origin: Value,
+    name: index::Name,
+}
+
+impl<'a> Index<'a> {
+    /// That of the lower object `lower`.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` where its filesystem fails to encode.
+    pub(super) fn of(fs: &Overlay, dir: &'a vfs::Dentry, lower: PathRef<'_>) -> Result<Self> {
+        let origin = handle::encode(&fs.layers, lower.positive()?, false)?;
+        Ok(Self {
+            dir,
+            name: index::Name::of_origin(&origin),
+            origin,
+        })
+    }
+}
+
+/// An object in upper that no name of the union leads to, or whose data is not looked at; what there was not before removes
+/// itself when dropped.
+enum Unseen<'a, Entry> {
+    /// An unnamed file.
+    Unnamed(&'a LayerFile),
+    /// An entry of the work directory.
+    Entry(Entry),
+    /// What upper has without data.
+    Bare(Bare<'a>),
+}
+
+/// A copy without data.
+struct Staged<'a> {
+    plan: &'a Planned<'a>,
+    object: Unseen<'a, Parked<'a>>,
+}
+
+/// A copy with as much of its data as it gets.
+struct Copied<'a>(Staged<'a>);
+
+/// A complete copy.
+struct Filled<'a> {
+    plan: &'a Planned<'a>,
+    writing: Writing<'a>,
+    object: Unseen<'a, Temp<'a>>,
+}
+
+impl<'a> Planned<'a> {
+    /// Does all that is wanted.
+    pub(super) fn run(&'a self) -> Result {
+        let inode = self.source.inode;
+        let staged = match inode.upper_path() {
+            Some(upper) => {
+                // Two names are one lower file, and this is the second.
+                self.link_up(upper.dentry(), false)?;
+                match inode.is_bare() && self.want != Want::Attributes {
+                    true => self.stage_again(upper)?,
+                    false => return Ok(()),
+                }
+            }
+            None => self.stage()?,
+        };
+        let copied = staged.copy_data()?;
+        {
+            let section = self.access.start_write();
+            copied.fill(section.writing())?.publish()?;
+        }
+        let upper = inode.expect_upper()?.dentry();
+        match &self.index {
+            Some(index) if inode.mode().is_dir() => {
+                let section = self.access.start_write();
+                index::add_dir(self.fs, section.writing(), &index.name, upper)?;
+                inode::set_indexed(self.held);
+                Ok(())
+            }
+            Some(_) => self.link_up(upper, true),
+            None => Ok(()),
+        }
+    }
+
+    fn is_file(&self) -> bool {
+        self.source.stat.mode().is_reg()
+    }
+
+    /// The place in the index where the object itself goes.
+    fn place_in_index(&self) -> Option<&Index<'a>> {
+        self.index
+            .as_ref()
+            .filter(|_| !self.source.stat.mode().is_dir())
+    }
+
+    /// Whether the copy is left without data.
+    fn is_bare(&self) -> bool {
+        // Where a digest is required, data without one must not be left.
+        let can_be = self.fs.verity() != Verity::Require || self.source.digest.is_some();
+        can_be && self.want.leaves_data(self.fs, self.source.stat.mode())
+    }
+
+    /// What becomes of the data.
+    fn copy(&self) -> inode::Copy {
+        match self.is_bare() {
+            true => inode::Copy::Bare {
+                has_digest: self.source.digest.is_some(),
+            },
+            false => inode::Copy::Whole,
+        }
+    }
+
+    /// Whether the copy is synced after `step`, before anybody can see it: the one place that decides it.
+    fn is_synced_after(&self, step: Step) -> bool {
+        match self.fs.config.fsync.value {
+            Fsync::Volatile => false,
+            Fsync::Auto => step == Step::Data,
+            // Nothing else can be opened without a meaning.
+            Fsync::Strict => {
+                step == Step::Attributes && (self.is_file() || self.source.stat.mode().is_dir())
+            }
+        }
+    }
+
+    /// Syncs the copy where that is due after `step`.
+    fn sync_after(&self, step: Step) -> Result {
+        match self.is_synced_after(step) {
+            true => file::fsync_all(self.files.to.get().ok_or(EIO)?),
+            false => Ok(()),
+        }
+    }
+
+    /// Creates the empty object.
+    fn stage(&'a self) -> Result<Staged<'a>> {
+        if let (Place::Name(parent), None) = (self.place, self.place_in_index()) {
+            let section = self.access.start_write();
+            parent.set_impure(section.writing())?;
+        }
+        let object = cred::scope_copy_up(self.dentry, || self.create())?;
+        Ok(Staged { plan: self, object })
+    }
+
+    /// Takes `upper`, which has no data, for the object that gets it.
+    fn stage_again(&'a self, upper: PathRef<'a>) -> Result<Staged<'a>> {
+        Ok(Staged {
+            plan: self,
+            object: Unseen::Bare(Bare::read(upper)?),
+        })
+    }
+
+    fn create(&self) -> Result<Unseen<'a, Parked<'a>>> {
+        let stat = self.source.stat;
+        if self.is_file() && self.fs.has_tmpfile() {
+            let section = self.access.start_write();
+            let file = dirop::tmpfile(section.writing(), self.work, stat.mode())?;
+            drop(self.files.to.set(file));
+            return Ok(Unseen::Unnamed(self.files.to.get().ok_or(EIO)?));
+        }
+        let new = match &self.source.link {
+            Some(target) => New::Symlink(target.as_cstr()),
+            // Permissions come later: the umask would mutilate them here.
+            None => New::Node(Mode(stat.mode().file_type()), stat.rdev()),
+        };
+        let made = Parked::create(self.access, self.work, new)?;
+        self.fs.check_folding(made.path()?.dentry())?;
+        Ok(Unseen::Entry(made))
+    }
+
+    fn copy_file(&self, from: &File, to: &File, len: i64) -> Result {
+        match data::copy(from, to, len, self.source.stat.occupied())? {
+            Copying::Shared => Ok(()),
+            Copying::Written => self.sync_after(Step::Data),
+        }
+    }
+
+    /// Gives what is in upper under another name, or in the index, this one, too. What says how many names it has `is_stable`
+    /// where it was just made.
+    fn link_up(&self, upper: &vfs::Dentry, is_stable: bool) -> Result {
+        let section = self.access.start_write();
+        let writing = section.writing();
+        let parent = match self.place {
+            Place::Name(parent) => parent,
+            Place::Index => return links::record(self.held, writing),
+            Place::Nowhere | Place::There => return Ok(()),
+        };
+        parent.set_impure(writing)?;
+        let is_indexed = self.source.inode.is_indexed();
+        if is_indexed && !is_stable {
+            links::record_stable(self.held, writing.path(upper)?)?;
+        }
+        let dir = writing.path(parent.expect_upper()?.dentry())?;
+        let name = NameSnapshot::take(self.dentry);
+        link(writing, dir.dentry(), name.as_bytes(), upper)?;
+        self.restore_times(dir);
+        links::record(self.held, writing)
+    }
+
+    /// Copy-up is no change of the directory that users should see; best effort.
+    fn restore_times(&self, dir: WritePath<'_>) {
+        if let Some(inode) = dir.dentry().inode() {
+            let lock = inode.lock();
+            if let Err(e) = Iattr::times(self.source.parent_stat).apply(dir, &lock) {
+                warn_limited!(
+                    "times of {} not restored ({})\n",
+                    dir.dentry(),
+                    e.to_errno()
+                );
+            }
+        }
+    }
+}
+
+/// Links `object`, which is in upper, to `name` in `dir`.
+fn link<'w>(
+    writing: Writing<'w>,
+    dir: &'w vfs::Dentry,
+    name: &[u8],
+    object: &vfs::Dentry,
+) -> Result<Ref<'w, vfs::Dentry>> {
+    let creating = Creating::start(writing, dir, name)?;
+    if !creating.dentry().is_negative() {
+        return Err(EEXIST);
+    }
+    creating.create(New::Link(object))
+}
+
+/// What a copy can be synced after; once, as a sync costs more than all the rest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Its data, so that a crash leaves no file with its size and without.
+    Data,
+    /// Its attributes, which come last.
+    Attributes,
+}
+
+impl<'a> Staged<'a> {
+    /// Copies the data. Attributes come after it: writing would strip file capabilities.
+    fn copy_data(self) -> Result<Copied<'a>> {
+        let plan = self.plan;
+        let len = plan.source.stat.size();
+        let has_data = plan.is_file() && len != 0 && !plan.is_bare();
+        let files = plan.files;
+        let path = match &self.object {
+            Unseen::Unnamed(_) => None,
+            Unseen::Entry(entry) => Some(entry.path()?),
+            Unseen::Bare(bare) => Some(bare.path()),
+        };
+        // What is synced with its attributes is opened while the mounter may still open it.
+        if let Some(path) = path.filter(|_| has_data || plan.is_synced_after(Step::Attributes)) {
+            drop(files.to.set(file::open_checked(path, has_data)?));
+        }
+        if !has_data {
+            return Ok(Copied(self));
+        }
+        let (from, to) = (files.from(plan.source.data)?, files.to.get().ok_or(EIO)?);
+        match plan.copy_file(from, to, len) {
+            Ok(()) => Ok(Copied(self)),
+            Err(e) => {
+                if let Unseen::Bare(bare) = &self.object {
+                    // Its data is still below; what was written here needs no room.
+                    let _ = file::punch(to, len);
+                    let section = plan.access.start_write();
+                    let _ = bare.restore(section.writing());
+                }
+                Err(e)
+            }
+        }
+    }
+}
+
+impl<'a> Copied<'a> {
+    /// Gives the copy its attributes.
+    fn fill<'b>(self, writing: Writing<'b>) -> Result<Filled<'b>>
+    where
+        'a: 'b,
+    {
+        let Staged { plan, object } = self.0;
+        let object = match object {
+            Unseen::Unnamed(file) => Unseen::Unnamed(file),
+            Unseen::Entry(entry) => Unseen::Entry(entry.take_up(writing)?),
+            Unseen::Bare(bare) => Unseen::Bare(bare),
+        };
+        let filled = Filled {
+            plan,
+            writing,
+            object,
+        };
+        match &filled.object {
+            Unseen::Bare(bare) if plan.want == Want::Data => bare.restore(writing)?,
+            Unseen::Bare(_) => {}
+            _ => filled.copy_metadata()?,
+        }
+        filled.plan.sync_after(Step::Attributes)?;
+        Ok(filled)
+    }
+}
+
+impl Filled<'_> {
+    fn path(&self) -> Result<WritePath<'_>> {
+        match &self.object {
+            Unseen::Unnamed(file) => self.writing.path(PathRef::of_file(file).dentry()),
+            Unseen::Entry(temp) => temp.path(),
+            Unseen::Bare(bare) => self.writing.path(bare.path().dentry()),
+        }
+    }
+
+    fn copy_metadata(&self) -> Result {
+        let (source, to) = (self.plan.source, self.path()?);
+        copy_xattrs(self.plan.fs.namespace(), source.lower, to)?;
+        let mode = source.stat.mode();
+        if let Some(flags) = &source.flags {
+            set_file_flags(source.inode, flags, to)?;
+        }
+        if let Some(index) = self.plan.place_in_index() {
+            let value = index.origin.as_bytes();
+            marks::set_own(self.plan.fs, to, Mark::Origin, value, Err(EOPNOTSUPP))?;
+            links::record_stable(self.plan.held, to)?;
+        } else if mode.is_dir() || source.stat.nlink() == 1 {
+            // Without an index the links of a lower file are separate files in upper: they have no common origin.
+            let value = handle::origin(self.plan.fs, source.lower.positive()?)?;
+            handle::record(self.plan.fs, to, value.as_bytes())?;
+        }
+        if self.plan.is_bare() {
+            marks::set_metacopy(self.plan.fs, to, source.digest.as_deref())?;
+        }
+        let inode = to.positive()?;
+        let lock = inode.lock();
+        if mode.is_reg() && inode.size() != source.stat.size() {
+            Iattr::size(source.stat.size()).apply(to, &lock)?;
+        }
+        set_attributes(to, source.stat, &lock)
+    }
+
+    /// Puts the copy at its place and makes it the inode's upper object.
+    fn publish(self) -> Result {
+        let plan = self.plan;
+        if let Unseen::Bare(bare) = &self.object {
+            bare.complete(self.writing, plan.fs, plan.want == Want::Nothing)?;
+            inode::set_whole(plan.held);
+            plan.source.inode.refresh();
+            return Ok(());
+        }
+        let copy = plan.copy();
+        let snapshot = NameSnapshot::take(plan.dentry);
+        let (to, name) = match (plan.place_in_index(), &plan.place) {
+            (Some(index), _) => (index.dir, index.name.as_bytes()),
+            (None, Place::Name(parent)) => (parent.expect_upper()?.dentry(), snapshot.as_bytes()),
+            (None, _) => {
+                // Like any file that is removed while it is open. The work directory's entry removes itself.
+                inode::set_upper(plan.held, self.path()?.dentry().get(), copy)?;
+                // A name that is the same lower file has not lost it.
+                plan.held.unhash();
+                return Ok(());
+            }
+        };
+        let upper = match self.object {
+            // The linked dentry counts, not that of the unnamed file: it has name and parent.
+            Unseen::Unnamed(file) => link(self.writing, to, name, PathRef::of_file(file).dentry())?,
+            Unseen::Entry(temp) => {
+                let renaming = Renaming::start_dentry(
+                    self.writing,
+                    (plan.work, temp.path()?.dentry()),
+                    (to, name),
+                    true,
+                    0,
+                )
+                // Somebody else moved the entry of the work directory.
+                .map_err(|e| if e == EINVAL { EIO } else { e })?;
+                renaming.rename()?;
+                temp.keep()?
+            }
+            Unseen::Bare(_) => return Err(EIO),
+        };
+        if let Some(copied) = plan.source.inode.as_dir() {
+            copied.flags().set(DirFlag::Whiteouts);
+        }
+        match plan.place_in_index() {
+            None => {
+                inode::set_upper(plan.held, upper, copy)?;
+                plan.restore_times(self.writing.path(to)?);
+            }
+            Some(_) => {
+                inode::set_indexed(plan.held);
+                inode::set_upper(plan.held, upper, copy)?;
+            }
+        }
+        Ok(())
+    }
+}
