@@ -218,7 +218,7 @@ is 'no file handles, nothing is copied up: it stays' 'xino=auto ' "$(shown)"
 umnt
 if has_fs squashfs && command -v mksquashfs >"$SEEN"; then
 	mkdir sq
-	mksquashfs low "$IMAGES/xino.squashfs" -quiet -no-progress -noappend >"$SEEN"
+	mksquashfs low "$IMAGES/xino.squashfs" -comp zstd -quiet -no-progress -noappend >"$SEEN"
 	mount -t squashfs -o loop,ro "$IMAGES/xino.squashfs" sq
 	rm "$IMAGES/xino.squashfs"
 	falls_back 'no UUID' sq 'null uuid' f

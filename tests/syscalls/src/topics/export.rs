@@ -936,7 +936,9 @@ fn without_uuid(ctx: &Ctx) -> Res {
     }
     u.umount()?;
 
-    let mut u = Union::at(&ctx.root.join("lower-and-upper"), 1)?;
+    let both = ctx.root.join("lower-and-upper");
+    sys::mkdir(&both)?;
+    let mut u = Union::at(&both, 1)?;
     u.options = "nfs_export=on,uuid=off".to_owned();
     sys::mkdir(&u.l("d"))?;
     sys::write(&u.l("d/f"), "lower")?;
