@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// A line of the file.
 struct Rule {
-    /// All of these have to hold: `lazy`, `split`, `hostile`, `metacopy`, `index`, the name of upper's filesystem.
+    /// All of these have to hold: `lazy`, `split`, `hostile`, `metacopy`, `index`, `xino`, the name of upper's filesystem.
     when: Vec<String>,
     /// An operation, `merged` or `upper`; `*` is any.
     place: String,
@@ -69,6 +69,7 @@ impl Differences {
             "hostile" => case.hostile,
             "metacopy" => case.metacopy,
             "index" => case.index,
+            "xino" => case.xino,
             fs => case.upper_fs == fs,
         };
         let rules = self
@@ -133,7 +134,10 @@ impl Active<'_> {
         if stray && self.wanted(place, "stray impure") {
             return true;
         }
-        let hidden = b.is_none() && a.is_some_and(|a| a.mode == 0);
+        let hidden = match (a, b) {
+            (Some(only), None) | (None, Some(only)) => only.mode == 0,
+            _ => false,
+        };
         copy && self.wanted(place, "copied up") || hidden && self.wanted(place, "listed whiteout")
     }
 }

@@ -38,10 +38,12 @@ impl Gen {
     }
 
     fn open_handle(&mut self) -> Op {
+        let access = self.pick(&[libc::O_RDONLY, libc::O_RDONLY, libc::O_RDWR, libc::O_PATH]);
         Op::OpenHandle {
             kept: self.kept(),
             slot: self.rng.random_range(0..SLOTS as u8),
-            flags: self.pick(&[libc::O_RDONLY, libc::O_RDONLY, libc::O_RDWR, libc::O_PATH]) as u32,
+            // It may be that of a FIFO.
+            flags: (access | libc::O_NONBLOCK) as u32,
         }
     }
 }
