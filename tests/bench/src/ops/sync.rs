@@ -13,6 +13,7 @@ use rustix::mount::{unmount, UnmountFlags};
 use super::RW;
 use crate::op::{Fs, Object, Op, Site};
 use crate::tree::MIB;
+use crate::world::run;
 
 const GROUP: &str = "sync";
 /// New files, of so many bytes each.
@@ -40,6 +41,8 @@ fn prepare(s: &mut Site, foreign: u64) -> Result<()> {
     stop_flusher()?;
     let top: OwnedFd = File::open(&s.scratch)?.into();
     syncfs(&top)?;
+    // The image lies in memory, and keeps the blocks of what was removed.
+    run("fstrim", &[&s.scratch.to_string_lossy()])?;
     let block = vec![b'x'; MIB as usize];
     let mut file = File::create(s.scratch.join("foreign"))?;
     for _ in 0..foreign {
