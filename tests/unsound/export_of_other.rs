@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A filesystem has another one's handles, which are made of its inodes as if they were the other one's.
-// error: E0277
+// error: E0308
 
 use crate::{
     overlay::Overlay,
