@@ -327,9 +327,8 @@ impl RegularOperations<Overlay> for RegularFile {
             true => data.in_upper(open, upper)?,
             false => data.real(open)?,
         };
-        cred::scope(open.inode().fs().creds(), |_| {
-            file::fsync(real, start, end, datasync)
-        })
+        let fs = open.inode().fs();
+        cred::scope(fs.creds(), |_| fs.written.fsync(real, start, end, datasync))
     }
 
     fn fallocate(open: OpenFile<'_>, data: &Self, mode: i32, off: i64, len: i64) -> Result {

@@ -3,9 +3,10 @@
 //! What `syncfs(2)` and unmounting make durable: what was changed through the mount, and not what others have written to
 //! upper's filesystem.
 
-use crate::vfs::{fs::FileSystem, Mount, OwnSuper};
+use crate::vfs::{file, fs::FileSystem, Mount, OwnSuper};
 use core::ops::Deref;
 use kernel::{
+    fs::File,
     new_mutex,
     prelude::*,
     sync::{
@@ -20,8 +21,9 @@ pub(crate) struct Written {
     /// Set when a change is complete, or anything can be written without a further call; cleared before what was changed is
     /// looked for.
     changed: Atomic<bool>,
-    /// Upper's filesystem can write back some files and leave others.
-    is_apart: bool,
+    /// Upper's filesystem can write back some files and leave others, and has not failed. Once it has, an error that one caller
+    /// was told of may have been that of others' changes, too: they hear of it from what is left in its caches.
+    is_apart: Atomic<bool>,
     /// Whoever finds nothing to do has waited for whom has found it.
     #[pin]
     syncing: Mutex<()>,
@@ -32,7 +34,7 @@ impl Written {
     pub(crate) fn new(is_apart: bool) -> impl PinInit<Self> {
         pin_init!(Self {
             changed: Atomic::new(false),
-            is_apart,
+            is_apart: Atomic::new(is_apart),
             syncing <- new_mutex!((), "rovl_syncing"),
         })
     }
@@ -57,7 +59,7 @@ impl Written {
             return Ok(());
         }
         // Times of files that nobody looks at may be in memory alone.
-        if !self.is_apart || upper.sb().is_lazytime() {
+        if !self.is_apart.load(Relaxed) || upper.sb().is_lazytime() {
             return upper.sync();
         }
         self.changed.xchg(false, Full);
@@ -69,9 +71,20 @@ impl Written {
             }
             Err(e) => {
                 self.note();
+                self.is_apart.store(false, Relaxed);
                 Err(e)
             }
         }
+    }
+
+    /// Writes bytes `start` to `end` of `file`, which is in upper, back; with `datasync` without attributes that say nothing of
+    /// its data.
+    ///
+    /// # Errors
+    ///
+    /// Those of upper's filesystem.
+    pub(crate) fn fsync(&self, file: &File, start: i64, end: i64, datasync: bool) -> Result {
+        file::fsync(file, start, end, datasync).inspect_err(|_| self.is_apart.store(false, Relaxed))
     }
 }
 

@@ -346,11 +346,6 @@ pub(crate) fn fsync(file: &File, start: i64, end: i64, datasync: bool) -> Result
     to_result(calls::vfs_fsync_range(file, start, end, datasync.into()))
 }
 
-/// Writes the whole file back.
-pub(crate) fn fsync_all(file: &File) -> Result {
-    fsync(file, 0, i64::MAX, false)
-}
-
 /// Shares the first `len` bytes of `from` with `to`; returns how many were shared.
 pub(crate) fn clone_range(from: &File, to: &File, len: i64) -> Result<i64> {
     to_off(calls::vfs_clone_file_range(from, 0, to, 0, len, 0))

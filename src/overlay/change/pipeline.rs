@@ -217,10 +217,11 @@ impl<'a> Planned<'a> {
 
     /// Syncs the copy where that is due after `step`.
     fn sync_after(&self, step: Step) -> Result {
-        match self.is_synced_after(step) {
-            true => file::fsync_all(self.files.to.get().ok_or(EIO)?),
-            false => Ok(()),
+        if !self.is_synced_after(step) {
+            return Ok(());
         }
+        let to = self.files.to.get().ok_or(EIO)?;
+        self.fs.written.fsync(to, 0, i64::MAX, false)
     }
 
     /// Creates the empty object.

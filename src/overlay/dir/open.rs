@@ -220,12 +220,13 @@ impl DirectoryOperations<Overlay> for OpenDir {
     }
 
     fn fsync(open: OpenFile<'_>, data: &Self, start: i64, end: i64, datasync: bool) -> Result {
-        if let Some(result) = open.inode().fs().instead_of_sync() {
+        let fs = open.inode().fs();
+        if let Some(result) = fs.instead_of_sync() {
             return result;
         }
         // Lower layers have nothing to be written back.
         match data.upper_file(open)? {
-            Some(upper) => file::fsync(upper, start, end, datasync),
+            Some(upper) => fs.written.fsync(upper, start, end, datasync),
             None => Ok(()),
         }
     }

@@ -230,6 +230,7 @@ impl Place<'_> {
         self.mount_device(&device.0)?;
         self.union.mount()?;
         let root = File::open(&self.union.mnt)?;
+        let below = File::open(&self.device_dir)?;
         rustix::fs::syncfs(&root)?;
         let thin = rustix::fs::statvfs(&self.thin)?;
         self.provide((thin.f_blocks - thin.f_bfree + pages) * thin.f_frsize)?;
@@ -237,14 +238,20 @@ impl Place<'_> {
         let synced =
             open_dir(&self.union.mnt.join(change.sync)).and_then(|f| rustix::fs::fsync(&f));
         let all = rustix::fs::syncfs(&root);
+        let raw = rustix::fs::syncfs(&below);
         let enough = made.is_ok() && synced.is_ok() && all.is_ok();
+        let mut wrong = Vec::new();
+        // What the journal has is durable, though the device may have no room to write it to its place as well.
+        if synced.is_err() && all.is_ok() && raw.is_err() {
+            wrong.push(format!("syncfs reports nothing, below it {raw:?}"));
+        }
+        drop(below);
         drop(root);
         self.union.umount()?;
         sys::umount(&self.device_dir)?;
         self.provide(2 << 30)?;
-        // What the journal has is durable, though the device had no room to write it to its place as well.
-        let durable = made.is_ok() && (synced.is_ok() || all.is_ok());
-        let wrong = self.recovered(&device.0, trees, durable)?;
+        let durable = made.is_ok() && synced.is_ok();
+        wrong.extend(self.recovered(&device.0, trees, durable)?);
         Ok((enough, wrong))
     }
 
