@@ -14,6 +14,9 @@ use rustix::io::Errno;
 /// `AT_HANDLE_FID`.
 const FID: i32 = 0x200;
 
+/// `OVL_FILEID_V1`: what a path that leads out of the union gives is another one.
+const UNION: i32 = 0xf8;
+
 /// Where a handle that can be opened says of which kind it is, from which layer and of which type the handle below is;
 /// what follows names the filesystem and the object, which are others on each side.
 const HEAD: std::ops::Range<usize> = 3..8;
@@ -32,9 +35,10 @@ impl Side {
                 }?;
                 let mut outcome = Outcome::from(i64::from(handle.bytes));
                 if self.fs.options.contains("nfs_export=on") {
-                    outcome = outcome
-                        .with("handle type", handle.kind as u64)
-                        .with_data(handle.data[HEAD].to_vec());
+                    outcome = outcome.with("handle type", handle.kind as u64);
+                    if handle.kind == UNION {
+                        outcome = outcome.with_data(handle.data[HEAD].to_vec());
+                    }
                 }
                 if let Some(place) = keep.and_then(|i| self.handles.get_mut(usize::from(i))) {
                     *place = Some(handle);
