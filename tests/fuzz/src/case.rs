@@ -119,6 +119,11 @@ impl Case {
         format!(",index={index},nfs_export={export},xino={xino}{uuid}")
     }
 
+    /// Whether numbers say which filesystem they are of: `auto` does not where handles do not say it, either.
+    pub fn has_xino(&self) -> bool {
+        self.xino && !(self.xino_auto && self.uuid_off)
+    }
+
     /// Where the union's own attributes are.
     pub fn own_prefix(&self) -> &'static str {
         if self.userxattr {

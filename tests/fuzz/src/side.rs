@@ -92,7 +92,7 @@ impl Side {
             slots: Default::default(),
             handles: Default::default(),
             ids: Ids {
-                split: case.split && !case.xino,
+                split: case.split && !case.has_xino(),
                 reused: case.upper_fs != "tmpfs",
                 ..Ids::default()
             },
