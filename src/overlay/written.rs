@@ -63,18 +63,15 @@ impl Written {
             return upper.sync();
         }
         self.changed.xchg(false, Full);
-        match sb.sync_layer() {
-            Ok(false) => Ok(()),
-            Ok(true) => {
-                self.note();
-                Ok(())
-            }
-            Err(e) => {
-                self.note();
-                self.is_apart.store(false, Relaxed);
-                Err(e)
-            }
+        let more = sb.sync_layer().inspect_err(|_| self.fail());
+        if !matches!(more, Ok(false)) {
+            self.note();
         }
+        more.map(drop)
+    }
+
+    fn fail(&self) {
+        self.is_apart.store(false, Relaxed);
     }
 
     /// Writes bytes `start` to `end` of `file`, which is in upper, back; with `datasync` without attributes that say nothing of
@@ -84,7 +81,7 @@ impl Written {
     ///
     /// Those of upper's filesystem.
     pub(crate) fn fsync(&self, file: &File, start: i64, end: i64, datasync: bool) -> Result {
-        file::fsync(file, start, end, datasync).inspect_err(|_| self.is_apart.store(false, Relaxed))
+        file::fsync(file, start, end, datasync).inspect_err(|_| self.fail())
     }
 }
 

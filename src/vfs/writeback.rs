@@ -110,15 +110,19 @@ impl Left {
         true
     }
 
-    /// Calls `f` for each, and then forgets what is clean or removed; may sleep.
-    fn settle_each(&self, mut f: impl FnMut(&Inode)) {
-        let mut at = InodeId::default();
-        while let Some(inode) = self.at_or_after(at) {
+    /// Calls `f` for each, up to `most`, and then forgets what is clean or removed; returns how many that were. May sleep.
+    fn settle_each(&self, most: usize, mut f: impl FnMut(&Inode)) -> usize {
+        let (mut at, mut settled) = (InodeId::default(), 0);
+        for _ in 0..most {
+            let Some(inode) = self.at_or_after(at) else {
+                break;
+            };
             f(&inode);
-            self.settle(&inode);
+            settled += usize::from(self.settle(&inode));
             at = inode.id().next();
             calls::rovl_cond_resched();
         }
+        settled
     }
 
     fn at_or_after(&self, at: InodeId) -> Option<Ref<'static, Inode>> {
@@ -137,31 +141,14 @@ impl Left {
 
     /// Looks at up to `wanted` for those that were written back meanwhile; returns how many were forgotten.
     pub(super) fn shrink(&self, wanted: usize) -> usize {
-        let (mut at, mut freed) = (InodeId::default(), 0);
-        for _ in 0..wanted {
-            let Some(inode) = self.at_or_after(at) else {
-                break;
-            };
-            at = inode.id().next();
-            freed += usize::from(self.settle(&inode));
-        }
-        freed
+        self.settle_each(wanted, |_| {})
     }
 
     /// Forgets all; may sleep.
     pub(super) fn clear(&self) {
-        loop {
-            let first = {
-                let mut inodes = self.inodes.lock();
-                inodes
-                    .cursor_front_mut()
-                    .map(|cursor| cursor.remove_current().1)
-            };
-            match first {
-                Some(first) => drop(first),
-                None => break,
-            }
-        }
+        let all = core::mem::replace(&mut *self.inodes.lock(), RBTree::new());
+        // Without the lock.
+        drop(all);
         self.len.store(0, Relaxed);
     }
 }
@@ -245,14 +232,16 @@ impl<F: FileSystem> OwnSuper<F> {
             let _ = inode.write_back(false);
         };
         self.visit(start);
-        left.settle_each(start);
+        left.settle_each(usize::MAX, start);
         let (mut is_open, mut result) = (false, Ok(()));
         self.visit(|inode| {
             is_open |= inode.is_open_for_write();
             result = result.and(inode.write_back(true));
         });
         // Last: what an inode leaves is there before the inode is gone.
-        left.settle_each(|inode| result = result.and(inode.write_back(true)));
+        left.settle_each(usize::MAX, |inode| {
+            result = result.and(inode.write_back(true));
+        });
         let committed = match left.is_lost.xchg(false, Full) {
             false => upper.commit(),
             // It may be any file.

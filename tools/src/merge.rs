@@ -112,6 +112,16 @@ impl Node {
         self.seen().next_back()
     }
 
+    /// Whether the attributes come from `place`.
+    pub fn has_attributes_of(&self, place: &Place) -> bool {
+        self.top().is_some_and(|top| top.layer == place.layer)
+    }
+
+    /// Whether the data of a file is to come from `place`.
+    pub fn has_data_of(&self, place: &Place) -> bool {
+        self.data().is_some_and(|data| data.layer == place.layer)
+    }
+
     pub fn is_dir(&self) -> bool {
         self.top().is_some_and(|p| p.what.is_dir())
     }

@@ -75,7 +75,6 @@ fn head(node: &Node) -> &'static str {
 
 /// The same as JSON: what each layer has, with what is used of it and what hides it.
 fn described(layers: &Layers, path: &Path, node: &Node) -> json::Object {
-    let is = |place: &Place, other: Option<&Place>| other.is_some_and(|o| o.layer == place.layer);
     let describe = |place: &Place| {
         let mut object = json::Object::new();
         object.insert("layer".into(), layers.all[place.layer].to_string().into());
@@ -95,8 +94,8 @@ fn described(layers: &Layers, path: &Path, node: &Node) -> json::Object {
         }
         let is_seen = place.used == Use::Seen;
         let is_file = !place.what.is_dir();
-        let attributes = is_seen && is(place, node.top());
-        let data = is_seen && is_file && is(place, node.data()) && !node.is_broken;
+        let attributes = is_seen && node.has_attributes_of(place);
+        let data = is_seen && is_file && node.has_data_of(place) && !node.is_broken;
         object.insert("attributes".into(), attributes.into());
         object.insert("data".into(), data.into());
         object.insert("entries".into(), (is_seen && !is_file).into());
@@ -157,9 +156,8 @@ fn role(layers: &Layers, node: &Node, place: &Place) -> (Colour, String) {
 }
 
 fn seen(node: &Node, place: &Place) -> (Colour, String) {
-    let is = |other: Option<&Place>| other.is_some_and(|o| o.layer == place.layer);
-    let is_first = is(node.top());
-    let is_last = is(node.data());
+    let is_first = node.has_attributes_of(place);
+    let is_last = node.has_data_of(place);
     let mut text = match (place.what, is_first, is_last) {
         (What::Dir | What::Opaque, true, _) => "attributes, entries",
         (What::Dir | What::Opaque, false, _) => "entries (merged)",

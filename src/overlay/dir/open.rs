@@ -10,7 +10,6 @@ use crate::{
     overlay::{
         attr,
         layer::{
-            numbering::Numbers,
             opened::{self, Opened},
             UPPER,
         },
@@ -132,11 +131,8 @@ impl OpenDir {
         } else {
             None
         };
-        let lower = inode.lowers().first();
-        let numbers = match in_upper {
-            true => Numbers::REAL,
-            false => fs.numbers(lower.map_or(UPPER, LowerPath::layer)),
-        };
+        let lower = inode.lowers().first().filter(|_| !in_upper);
+        let numbers = fs.numbers(lower.map_or(UPPER, LowerPath::layer));
         if parent_ino.is_none() && impure.is_none() && numbers.lists_real() {
             return ctx.pass_through(self.files.first());
         }

@@ -64,7 +64,7 @@ pub(crate) struct Numbers {
 
 impl Numbers {
     /// They themselves.
-    pub(crate) const REAL: Self = Self { taken: 0, tag: 0 };
+    const REAL: Self = Self { taken: 0, tag: 0 };
     /// None.
     const NONE: Self = Self {
         taken: u64::MAX,

@@ -32,7 +32,7 @@ pub fn below(root: &str, path: &str) -> CString {
 }
 
 /// Everything that decides what a run does.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Case {
     /// What it was generated from; 0 for one that was written by hand.
     pub seed: u64,
@@ -97,26 +97,28 @@ pub struct Case {
 }
 
 impl Case {
-    /// The mount option for fs-verity, with a comma before it.
-    pub fn verity_option(&self) -> &'static str {
-        match (self.verity, self.verity_required) {
-            (false, _) => "",
-            (true, false) => ",verity=on",
-            (true, true) => ",verity=require",
-        }
-    }
-
-    /// The mount options that numbers and handles depend on, with a comma before each.
-    pub fn identity_options(&self) -> String {
-        let index = if self.index { "on" } else { "off" };
+    /// The mount options, with a comma before each, but for those that name layers or that one type alone has.
+    pub fn options(&self) -> String {
+        let redirects = if self.redirects { "on" } else { "nofollow" };
+        let switch = |on| if on { "on" } else { "off" };
+        let (metacopy, index) = (switch(self.metacopy), switch(self.index));
+        let export = switch(self.nfs_export);
         let xino = match (self.xino, self.xino_auto) {
             (false, _) => "off",
             (true, false) => "on",
             (true, true) => "auto",
         };
         let uuid = if self.uuid_off { ",uuid=off" } else { "" };
-        let export = if self.nfs_export { "on" } else { "off" };
-        format!(",index={index},nfs_export={export},xino={xino}{uuid}")
+        let verity = match (self.verity, self.verity_required) {
+            (false, _) => "",
+            (true, false) => ",verity=on",
+            (true, true) => ",verity=require",
+        };
+        let user = if self.userxattr { ",userxattr" } else { "" };
+        let volatile = if self.volatile { ",volatile" } else { "" };
+        format!(
+            ",redirect_dir={redirects},metacopy={metacopy},index={index},nfs_export={export},xino={xino}{uuid}{verity}{user}{volatile}"
+        )
     }
 
     /// Whether numbers say which filesystem they are of: `auto` does not where handles do not say it, either.

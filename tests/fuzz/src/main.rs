@@ -80,29 +80,10 @@ pub struct Place {
 /// Does steps from standard input on one tree, for scripts.
 fn steps(mnt: String) -> Result<()> {
     let case = case::Case {
-        seed: 0,
         upper_fs: "tmpfs".into(),
-        split: false,
-        copy_up_open: false,
-        redirects: false,
-        userxattr: false,
-        metacopy: false,
-        index: false,
-        nfs_export: false,
-        xino: false,
-        xino_auto: false,
-        uuid_off: false,
-        verity: false,
-        verity_required: false,
-        volatile: false,
         root_mode: 0o755,
         umask: 0o022,
-        lowers: Vec::new(),
-        data: Vec::new(),
-        upper: Vec::new(),
-        work: Vec::new(),
-        hostile: false,
-        steps: Vec::new(),
+        ..case::Case::default()
     };
     let fs = side::Type {
         name: String::new(),

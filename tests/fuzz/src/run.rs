@@ -79,20 +79,13 @@ const NAMES: [&str; 2] = ["a", "b"];
 
 /// The options that make a type do what the other one does.
 pub fn type_of(name: &str, case: &Case) -> Type {
-    let redirects = if case.redirects { "on" } else { "nofollow" };
-    let metacopy = if case.metacopy { "on" } else { "off" };
-    let user = if case.userxattr { ",userxattr" } else { "" };
-    let (identity, verity) = (case.identity_options(), case.verity_option());
-    let volatile = if case.volatile { ",volatile" } else { "" };
     let other = match name {
         "rovl" if case.copy_up_open => ",copy_up=open",
         _ => "",
     };
     Type {
         name: name.to_owned(),
-        options: format!(
-            ",redirect_dir={redirects},metacopy={metacopy}{identity}{verity}{user}{volatile}{other}"
-        ),
+        options: case.options() + other,
     }
 }
 

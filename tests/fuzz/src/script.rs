@@ -296,17 +296,13 @@ pub fn script(case: &Case) -> String {
     } else {
         ""
     };
-    let redirects = if case.redirects { "on" } else { "nofollow" };
-    let metacopy = if case.metacopy { "on" } else { "off" };
-    let user = if case.userxattr { ",userxattr" } else { "" };
-    let (identity, verity) = (case.identity_options(), case.verity_option());
-    let volatile = if case.volatile { ",volatile" } else { "" };
     let merged = lowers.join(":");
     let all: Vec<_> = [merged].into_iter().chain(data.iter().cloned()).collect();
     let _ = writeln!(
         out,
-        "o=lowerdir={},upperdir=u,workdir=w,redirect_dir={redirects},metacopy={metacopy}{identity}{verity}{user}{volatile}{option}",
-        all.join("::")
+        "o=lowerdir={},upperdir=u,workdir=w{}{option}",
+        all.join("::"),
+        case.options()
     );
     out.push_str("mnt() { rm -rf w/work/incompat/volatile; mount -t $fs -o $o none m; }\n");
     out.push_str("as() { setpriv --reuid $1 --regid $1 --clear-groups -- \"${@:2}\"; }\n");

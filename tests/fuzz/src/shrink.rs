@@ -110,7 +110,7 @@ impl Shrink<'_> {
     }
 
     fn simplify(&mut self) -> Result<()> {
-        let changes: [fn(&mut Case); 19] = [
+        let changes: &[fn(&mut Case)] = &[
             |c| c.data.clear(),
             |c| c.verity = false,
             |c| c.verity_required = false,

@@ -70,25 +70,11 @@ pub fn case(seed: u64, wish: &Wish<'_>) -> Case {
         upper_fs: wish.upper_fs.to_owned(),
         split,
         copy_up_open,
-        redirects: false,
-        userxattr: false,
-        metacopy: false,
-        index: false,
-        nfs_export: false,
-        xino: false,
-        xino_auto: false,
-        uuid_off: false,
-        verity: false,
-        verity_required: false,
-        volatile: false,
         root_mode: g.pick(&[0o755, 0o777, 0o777, 0o1777]),
         umask: g.pick(&[0o022, 0o022, 0, 0o077]),
         lowers,
-        data: Vec::new(),
         upper,
-        work: Vec::new(),
-        hostile: false,
-        steps: Vec::new(),
+        ..Case::default()
     };
     if wish.hostile {
         g.spoil(&mut case);

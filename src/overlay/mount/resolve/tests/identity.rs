@@ -9,6 +9,15 @@ mod cases {
     use crate::overlay::mount::options::Parameters;
     use kernel::prelude::*;
 
+    /// The defaults, what is asked for, what can be; what becomes of it, and what is said.
+    type Case<'a, Value> = (
+        Parameters,
+        &'a [Choice],
+        Capabilities,
+        Value,
+        Option<Message>,
+    );
+
     #[test]
     fn uuids() {
         use Uuid::{Auto, Null, Off, On};
@@ -86,14 +95,7 @@ mod cases {
         let asked_for: &[Choice] = &[("index", Some("on"))];
         let no: &[Choice] = &[("index", Some("off"))];
         let without = Message::NoIndex;
-        type Case<'a> = (
-            Parameters,
-            &'a [Choice],
-            Capabilities,
-            Switch,
-            Option<Message>,
-        );
-        let cases: [Case<'_>; 14] = [
+        let cases: [Case<'_, Switch>; 14] = [
             (PARAMETERS, &[], best, off, None),
             (PARAMETERS, asked_for, best, on, None),
             (default, &[], best, on, None),
@@ -253,15 +255,8 @@ mod cases {
         let (auto, on): (Choice, Choice) = (("xino", Some("auto")), ("xino", Some("on")));
         let index: Choice = ("index", Some("on"));
         let yes = Some(Message::Xino(5));
-        type Case<'a> = (
-            Parameters,
-            &'a [Choice],
-            Capabilities,
-            Xino,
-            Option<Message>,
-        );
         let no = |handles| Some(Message::NoXino(handles));
-        let cases: [Case<'_>; 17] = [
+        let cases: [Case<'_, Xino>; 17] = [
             (PARAMETERS, &[], several(true, All), Off, None),
             (PARAMETERS, &[auto], several(true, All), Auto, yes),
             (default, &[], several(true, All), Auto, yes),
