@@ -418,7 +418,14 @@ impl<'a> Renaming<'a> {
     }
 
     /// Renames and ends the guard.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` for an exchange with a name that is missing, whose inode filesystems would read; what the filesystem returns.
     pub(crate) fn rename(mut self) -> Result {
+        if self.rd.flags & rename_flags::EXCHANGE != 0 && self.new().is_negative() {
+            return Err(ENOENT);
+        }
         // SAFETY: by the type invariant both directories are locked and both names were looked up.
         to_result(unsafe { bindings::vfs_rename(&mut self.rd) })
     }
