@@ -382,9 +382,12 @@ impl<'a, F: FileSystem> FilledSuper<'a, F> {
     }
 
     /// Has directories that fold case do so as in layer `layer`, whose mount outlives ours. `EINVAL` where there is no such
-    /// layer.
+    /// layer, or none that can: whoever was told that we do counts on it.
     pub(crate) fn fold_case_as(&mut self, layer: u16) -> Result {
         let (sb, mnt) = (self.0.as_ptr(), self.0.mounts().get(layer).ok_or(EINVAL)?);
+        if !mnt.sb().can_fold_case() {
+            return Err(EINVAL);
+        }
         // SAFETY: charter 1; a super block that is being filled is changed by nobody else. Our names are compared as long as
         // there are dentries of ours, while the mount keeps the encoding, and by walks that began before: a filesystem frees
         // its encoding a grace period after it has gone (`utf8_unload()`).
