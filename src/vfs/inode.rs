@@ -169,17 +169,6 @@ impl Inode {
         read_field!(self, i_flags)
     }
 
-    /// Replaces the `S_*` flags in `mask` by those in `flags`: of those that [`flags`] names. Others tell the VFS of
-    /// what an inode must have (a key). That it folds case says no inode of a filesystem that cannot.
-    pub(crate) fn set_flags(&self, flags: u32, mask: u32) {
-        let mut known = flags::SYNC | flags::NOATIME | flags::APPEND | flags::IMMUTABLE;
-        if self.sb().can_fold_case() {
-            known |= flags::CASEFOLD;
-        }
-        let mask = mask & known;
-        calls::inode_set_flags(self, flags & mask, mask)
-    }
-
     /// The super block that the inode is on.
     #[inline]
     pub(crate) fn sb(&self) -> &SuperBlock {

@@ -7,7 +7,7 @@ use super::{
     calls,
     dentry::QStr,
     fs::{FileSystem, InodeData},
-    inode::read_field,
+    inode::{flags, read_field},
     mount::{IdMap, PathRef},
     refs::{Counted, Ref},
     super_ops::SuperBox,
@@ -294,6 +294,17 @@ impl<F: FileSystem> OwnInode<F> {
     /// Copies owner, mode, times and size from an inode of a layer (its ids mapped by `idmap`).
     pub(crate) fn copy_attr(&self, from: &Inode, idmap: &IdMap) {
         calls::rovl_copyattr(self, from, idmap)
+    }
+
+    /// Replaces the `S_*` flags in `mask` by those in `flags`: of those that [`inode::flags`](flags) names. Others tell the VFS
+    /// of what an inode must have (a key). That it folds case says no inode of a filesystem that cannot.
+    pub(crate) fn set_flags(&self, flags: u32, mask: u32) {
+        let mut known = flags::SYNC | flags::NOATIME | flags::APPEND | flags::IMMUTABLE;
+        if self.sb().can_fold_case() {
+            known |= flags::CASEFOLD;
+        }
+        let mask = mask & known;
+        calls::inode_set_flags(self, flags & mask, mask)
     }
 
     /// Copies modification and change time.
