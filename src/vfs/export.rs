@@ -11,6 +11,7 @@
 use super::{
     callback::{c_table, RawDentry, RawInode, RawSuper},
     fs::FileSystem,
+    handle::MAX_BYTES,
     refs::Ref,
     OwnDentry, OwnInode, OwnSuper,
 };
@@ -100,9 +101,9 @@ impl Room<'_> {
     }
 
     /// Stores `handle`; `EOVERFLOW` where it is too long, or none: the caller is told how much room it needs. `EINVAL`
-    /// where it is not of whole words, of which the last would keep what was in the caller's memory.
+    /// where it is not of whole words, of which the last would keep what was in the caller's memory, or longer than any.
     fn put(self, handle: &[u8]) -> Result {
-        if handle.len() % 4 != 0 {
+        if handle.len() % 4 != 0 || handle.len() > MAX_BYTES {
             return Err(EINVAL);
         }
         let words = i32::try_from(handle.len() / 4)?;
