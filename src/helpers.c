@@ -447,7 +447,7 @@ int rovl_write_back(struct inode *inode, bool wait)
 	int err = filemap_fdatawrite(mapping);
 
 	if (wait)
-		filemap_fdatawait_range(mapping, 0, LLONG_MAX);
+		filemap_fdatawait_keep_errors(mapping);
 	return err;
 }
 

@@ -226,14 +226,11 @@ impl<F: FileSystem> OwnSuper<F> {
     pub(crate) fn sync_layer(&self) -> Result<bool> {
         let upper = self.mounts().get(UPPER).ok_or(EROFS)?;
         let left = self.left();
-        // All is started before any of it is waited for.
-        let start = |inode: &Inode| {
-            // Whoever waits for it hears of an error.
-            let _ = inode.write_back(false);
-        };
-        self.visit(start);
-        left.settle_each(usize::MAX, start);
         let (mut is_open, mut result) = (false, Ok(()));
+        // All is started before any of it is waited for. What cannot be started may be given up, and clean from then on.
+        let mut start = |inode: &Inode| result = result.and(inode.write_back(false));
+        self.visit(&mut start);
+        left.settle_each(usize::MAX, &mut start);
         self.visit(|inode| {
             is_open |= inode.is_open_for_write();
             result = result.and(inode.write_back(true));
