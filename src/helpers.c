@@ -408,7 +408,7 @@ bool rovl_commits_apart(struct super_block *sb)
 		return false;
 	if (!strcmp(type, "xfs") || !strcmp(type, "btrfs"))
 		return true;
-	if (strcmp(type, "ext4") || sb_rdonly(sb))
+	if (strcmp(type, "ext4") || !sb->s_bdev || sb_rdonly(sb))
 		return false;
 	bh = sb_bread(sb, ROVL_EXT4_SUPER >> sb->s_blocksize_bits);
 	if (!bh)
