@@ -23,7 +23,7 @@ use super::{
     readdir::DirContext,
     super_ops::{Out, Shrink},
     xattr::SetFlags,
-    Child, OwnDentry, OwnInode, OwnSuper, Ref, SuperBlock,
+    Child, OwnDentry, OwnInode, OwnSuper, Ref,
 };
 use crate::bindings;
 use kernel::{
@@ -172,7 +172,6 @@ by_constructor! {
     ['a] *mut bindings::shrink_control => Shrink<'a> = Shrink::from_raw;
     ['a] RawIdmap => &'a IdMap = IdMap::from_raw;
     ['a] RawAcl => Option<AclRef<'a>> = AclRef::from_raw;
-    ['a] RawSuper => &'a SuperBlock = SuperBlock::from_raw;
     ['a, F: FileSystem] RawSuper => &'a OwnSuper<F> = OwnSuper::from_raw;
     ['a, F: FileSystem] RawInode => &'a OwnInode<F> = OwnInode::from_raw;
     ['a, F: FileSystem] RawDentry => &'a OwnDentry<F> = OwnDentry::from_raw;
@@ -260,16 +259,6 @@ unsafe impl<'a> FromC<*mut kernel::bindings::fs_context> for NewContext<'a> {
     unsafe fn from_c(raw: *mut kernel::bindings::fs_context) -> Self {
         // SAFETY: the caller made the context just now; the kernel crate knows the type as a stub.
         unsafe { NewContext::from_raw(raw.cast()) }
-    }
-}
-
-// SAFETY: charter 4: the callbacks of a super block run while it has its data.
-unsafe impl<'a, F: FileSystem> FromC<RawSuper> for &'a F {
-    #[inline]
-    unsafe fn from_c(raw: RawSuper) -> Self {
-        // SAFETY: the super block is one of `F`, whose callbacks the VFS makes from the end of `fill_super`, which
-        // stores the data, to before `put_super`, which drops it (charter 4).
-        unsafe { &*(*raw).s_fs_info.cast() }
     }
 }
 
