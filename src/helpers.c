@@ -730,6 +730,9 @@ int rovl_iterate_dir(struct file *file, struct dir_context *ctx)
 {
 	int err;
 
+	/* A pipe has something else where the lock is. */
+	if (!S_ISDIR(file_inode(file)->i_mode))
+		return -ENOTDIR;
 	rovl_lock_pos(file);
 	err = iterate_dir(file, ctx);
 	mutex_unlock(&file->f_pos_lock);
