@@ -13,7 +13,8 @@ use crate::vfs::{
     cred,
     file::{self, whence, LayerFile, Range, Transfer},
     file_ops::{
-        Flush, Generation, Io, IoHooks, Mapping, OpenTmpfile, Opening, RegularOperations, Splice,
+        Flush, Generation, Io, IoHooks, Mapping, Moved, OpenTmpfile, Opening, RegularOperations,
+        Splice,
     },
     inode::InodeGuard,
     mount::{Path, PathRef, WritePath},
@@ -134,13 +135,13 @@ impl RegularFile {
     ///
     /// `EAGAIN` where it would have to `wait` and must not.
     #[inline]
-    fn pass(
+    fn pass<R>(
         &self,
         open: OpenFile<'_>,
         write: bool,
         wait: bool,
-        pass: impl FnOnce(&File, &Credential, Option<&InodeGuard<'_>>) -> Result<usize>,
-    ) -> Result<usize> {
+        pass: impl FnOnce(&File, &Credential, Option<&InodeGuard<'_>>) -> Result<R>,
+    ) -> Result<R> {
         let inode = open.inode();
         let creds = inode.fs().creds();
         if !wait && !self.is_ready(open, write) {
@@ -220,9 +221,14 @@ impl RegularOperations<Overlay> for RegularFile {
         Self::new(real)
     }
 
-    fn io(open: OpenFile<'_>, data: &Self, io: Io<'_, Overlay>, write: bool) -> Result<usize> {
+    fn io<'a>(
+        open: OpenFile<'_>,
+        data: &Self,
+        io: Io<'a, Overlay>,
+        write: bool,
+    ) -> Result<Moved<'a>> {
         if io.is_empty() {
-            return Ok(0);
+            return Ok(io.leave());
         }
         let wait = !io.is_nowait();
         if write && open.inode().fs().is_volatile() {

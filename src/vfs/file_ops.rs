@@ -4,7 +4,7 @@
 //!
 //! Contracts and locks: `Documentation/filesystems/{vfs,locking}.rst`.
 
-pub(crate) use super::io::{Flush, Generation, Io, IoHooks, Mapping, Splice};
+pub(crate) use super::io::{Flush, Generation, Io, IoHooks, Mapping, Moved, Splice};
 use super::{
     callback::{c_table, FromC, RawFile, RawInode, RawPipe},
     calls, file,
@@ -255,7 +255,12 @@ pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
     /// Opens.
     fn open(open: Opening<'_, F>) -> Result<KBox<Self::Data>>;
     /// Reads or writes.
-    fn io(open: OpenFile<'_, F>, data: &Self::Data, io: Io<'_, F>, write: bool) -> Result<usize>;
+    fn io<'a>(
+        open: OpenFile<'_, F>,
+        data: &Self::Data,
+        io: Io<'a, F>,
+        write: bool,
+    ) -> Result<Moved<'a>>;
     /// Splices from or to a pipe.
     fn splice(
         open: OpenFile<'_, F>,

@@ -4,10 +4,12 @@
 //!
 //! C header: `include/linux/backing-file.h`.
 
-use super::{file, file_ops::OpenFile, fs::FileSystem, inode::InodeGuard, to_len, to_result};
+use super::{
+    callback::IntoC, file, file_ops::OpenFile, fs::FileSystem, inode::InodeGuard, to_len, to_result,
+};
 use crate::bindings;
 use core::marker::PhantomData;
-use kernel::{cred::Credential, fs::File, prelude::*};
+use kernel::{cred::Credential, error::code::EIOCBQUEUED, fs::File, prelude::*};
 
 /// A read or write request as the VFS passes it, and whether it writes.
 pub(super) type RawIo = (*mut bindings::kiocb, *mut bindings::iov_iter, bool);
@@ -17,7 +19,7 @@ pub(super) type RawIo = (*mut bindings::kiocb, *mut bindings::iov_iter, bool);
 /// # Examples
 ///
 /// ```ignore
-/// fn write(open: OpenFile<'_, Overlay>, io: Io<'_, Overlay>, real: &File) -> Result<usize> {
+/// fn write<'a>(open: OpenFile<'_, Overlay>, io: Io<'a, Overlay>, real: &File) -> Result<Moved<'a>> {
 ///     let lock = open.inode().lock();
 ///     io.pass::<Hooks>(real, open.inode().fs().creds(), Some(&lock))
 /// }
@@ -29,7 +31,7 @@ pub(crate) struct Io<'a, F: FileSystem> {
     _callback: PhantomData<OpenFile<'a, F>>,
 }
 
-impl<F: FileSystem> Io<'_, F> {
+impl<'a, F: FileSystem> Io<'a, F> {
     /// # Safety
     ///
     /// The arguments of `read_iter` or `write_iter` of `F`, used during the callback alone.
@@ -74,6 +76,11 @@ impl<F: FileSystem> Io<'_, F> {
         unsafe { (*self.iocb).ki_flags }
     }
 
+    /// Moves nothing.
+    pub(crate) fn leave(self) -> Moved<'a> {
+        Moved(0, PhantomData)
+    }
+
     /// Makes the request one that does not ask for its data to be written back.
     pub(crate) fn forget_sync(&self) {
         // SAFETY: the request is the callback's for its duration.
@@ -81,8 +88,8 @@ impl<F: FileSystem> Io<'_, F> {
     }
 
     /// Passes the request on to `real` with `cred`; afterwards (for asynchronous requests: on
-    /// completion) `H` hears of it. Returns the bytes moved; `EIOCBQUEUED` for a queued request. A request to write needs
-    /// the `lock` of the inode that it was made on, whose set-id bits are stripped.
+    /// completion) `H` hears of it. A request to write needs the `lock` of the inode that it was made on, whose set-id bits are
+    /// stripped.
     ///
     /// # Errors
     ///
@@ -93,7 +100,7 @@ impl<F: FileSystem> Io<'_, F> {
         real: &File,
         cred: &Credential,
         lock: Option<&InodeGuard<'_>>,
-    ) -> Result<usize> {
+    ) -> Result<Moved<'a>> {
         let mut ctx = hooks::<F, H>(cred);
         if self.write && !holds(lock, self.open()) {
             return Err(EINVAL);
@@ -103,7 +110,7 @@ impl<F: FileSystem> Io<'_, F> {
         }
         let flags = self.flags();
         let (real, iocb, iter) = (real.as_ptr(), self.iocb, self.iter);
-        to_len(if self.write {
+        Moved::from_raw(if self.write {
             // SAFETY: charter 1 for `real`, of which an asynchronous request takes a reference of its own; the request
             // is one on a file of `F`, whose hooks are in `ctx`, which is copied where it is needed after the call, and whose
             // inode is locked, as was just seen.
@@ -112,6 +119,34 @@ impl<F: FileSystem> Io<'_, F> {
             // SAFETY: as for writing: charter 1 for `real`, the request is one on a file of `F`, and `ctx` is copied.
             unsafe { bindings::backing_file_read_iter(real, iter, iocb, flags, &mut ctx) }
         })
+    }
+}
+
+/// What became of a request: how many bytes were moved, or that it is queued.
+///
+/// Whoever made the request counts on both, as on pages that are full by then: who serves it has this of it alone.
+#[must_use]
+pub(crate) struct Moved<'a>(isize, PhantomData<&'a ()>);
+
+impl Moved<'_> {
+    #[inline]
+    fn from_raw(ret: isize) -> Result<Self> {
+        match to_len(ret) {
+            Err(e) if e != EIOCBQUEUED => Err(e),
+            _ => Ok(Self(ret, PhantomData)),
+        }
+    }
+}
+
+impl IntoC<isize> for Result<Moved<'_>> {
+    #[inline]
+    fn into_c(self) -> isize {
+        match self {
+            Ok(moved) => moved.0,
+            // Nobody would ever complete it, and who waits for the answer takes it for a bug.
+            Err(e) if e == EIOCBQUEUED => EIO.to_errno() as isize,
+            Err(e) => e.to_errno() as isize,
+        }
     }
 }
 

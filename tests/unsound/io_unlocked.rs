@@ -5,14 +5,14 @@
 
 use crate::{
     overlay::Overlay,
-    vfs::file_ops::{Io, IoHooks},
+    vfs::file_ops::{Io, IoHooks, Moved},
 };
 use kernel::{cred::Credential, fs::File, prelude::*};
 
-fn misuse<H: IoHooks<Overlay>>(
-    request: Io<'_, Overlay>,
+fn misuse<'a, H: IoHooks<Overlay>>(
+    request: Io<'a, Overlay>,
     real: &File,
     cred: &Credential,
-) -> Result<usize> {
+) -> Result<Moved<'a>> {
     request.pass::<H>(real, cred)
 }

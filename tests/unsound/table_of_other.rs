@@ -10,7 +10,7 @@ use crate::{
         dentry::WalkFlags,
         file::{Range, Transfer},
         file_ops::{
-            DirectoryOperations, Flush, Generation, Io, Mapping, OpenFile, Opening,
+            DirectoryOperations, Flush, Generation, Io, Mapping, Moved, OpenFile, Opening,
             RegularOperations, Splice,
         },
         fs::{FileSystem, InodeData, Policy},
@@ -43,7 +43,7 @@ impl RegularOperations<Other> for Nothing {
     fn open(_: Opening<'_, Other>) -> Result<KBox<()>> {
         Err(EIO)
     }
-    fn io(_: OpenFile<'_, Other>, _: &(), _: Io<'_, Other>, _: bool) -> Result<usize> {
+    fn io<'a>(_: OpenFile<'_, Other>, _: &(), _: Io<'a, Other>, _: bool) -> Result<Moved<'a>> {
         Err(EIO)
     }
     fn splice(_: OpenFile<'_, Other>, _: &(), _: Splice<'_, Other>, _: bool) -> Result<usize> {

@@ -3,17 +3,17 @@
 use crate::{
     overlay::Overlay,
     vfs::{
-        file_ops::{Io, IoHooks},
+        file_ops::{Io, IoHooks, Moved},
         inode::InodeGuard,
     },
 };
 use kernel::{cred::Credential, fs::File, prelude::*};
 
-fn correct<H: IoHooks<Overlay>>(
-    request: Io<'_, Overlay>,
+fn correct<'a, H: IoHooks<Overlay>>(
+    request: Io<'a, Overlay>,
     real: &File,
     cred: &Credential,
     lock: &InodeGuard<'_>,
-) -> Result<usize> {
+) -> Result<Moved<'a>> {
     request.pass::<H>(real, cred, Some(lock))
 }
