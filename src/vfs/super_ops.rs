@@ -14,6 +14,7 @@ use super::{
     registration::Registration,
     super_block::NewSuper,
     writeback::{self, Left},
+    Dentry,
 };
 use crate::bindings;
 use core::{
@@ -175,7 +176,10 @@ impl<F: FileSystem> SuperTable<F> {
         if !dentry.is_reg() {
             return dentry.as_ptr();
         }
-        let Some(real) = F::real(dentry, kind == bindings::d_real_type_D_REAL_METADATA) else {
+        let real = F::real(dentry, kind == bindings::d_real_type_D_REAL_METADATA);
+        // Callers look at the inode. One of ours would be asked for its own, and so on.
+        let fits = |real: &&Dentry| real.inode().is_some() && real.sb() != dentry.sb();
+        let Some(real) = real.filter(fits) else {
             return dentry.as_ptr();
         };
         match real.operations().and_then(|ops| ops.d_real) {
