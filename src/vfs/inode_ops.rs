@@ -77,7 +77,7 @@ pub(crate) trait InodeOperations<F: FileSystem>: 'static {
     fn link_source_rcu(_inode: RcuInode<'_, F>) -> Result<RcuLayerInode<'_>, RcuError> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
-    /// Creates a regular file.
+    /// Creates a regular file, as the others here that make a name: ends with [`Child::instantiate`].
     fn create(_idmap: &IdMap, _child: Child<'_, F>, _mode: Mode) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -211,6 +211,14 @@ unsafe impl<'a, F: FileSystem> FromC<(RawDentry, RawInode)> for Link<'a, F> {
     }
 }
 
+/// That a name that was made has an inode, which callers (IMA) look at; `EIO`.
+fn made<F: FileSystem>(child: Child<'_, F>) -> Result {
+    match child.inode() {
+        Some(_) => Ok(()),
+        None => Err(EIO),
+    }
+}
+
 /// The table of the operations `T`.
 pub(super) struct Table<F, T>(PhantomData<(F, T)>);
 
@@ -233,9 +241,9 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         ) -> *const c_char
             => Self::follow((d, inode), call);
         if T::HAS_CREATE fn create(idmap: RawIdmap, _dir: RawInode, d: RawDentry, mode: u16) -> i32
-            => T::create(idmap, d, mode);
+            => Self::create_file(idmap, d, mode);
         if T::HAS_MKDIR fn mkdir(idmap: RawIdmap, _dir: RawInode, d: RawDentry, mode: u16) -> RawDentry
-            => T::mkdir(idmap, d, mode);
+            => Self::make_dir(idmap, d, mode);
         if T::HAS_MKNOD fn mknod(
             idmap: RawIdmap,
             _dir: RawInode,
@@ -243,16 +251,16 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
             mode: u16,
             rdev: u32,
         ) -> i32
-            => T::mknod(idmap, d, mode, rdev);
+            => Self::make_node(idmap, d, mode, rdev);
         if T::HAS_SYMLINK fn symlink(
             idmap: RawIdmap,
             _dir: RawInode,
             d: RawDentry,
             target: *const c_char,
         ) -> i32
-            => T::symlink(idmap, d, target);
+            => Self::make_symlink(idmap, d, target);
         if T::HAS_LINK fn link(old: RawDentry, _dir: RawInode, new: RawDentry) -> i32
-            => T::link(old, new);
+            => Self::make_link(old, new);
         if T::HAS_UNLINK fn unlink(_dir: RawInode, d: RawDentry) -> i32
             => T::unlink(d);
         if T::HAS_RMDIR fn rmdir(_dir: RawInode, d: RawDentry) -> i32
@@ -322,6 +330,31 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
         // SAFETY: charter 1: `lookup` gets a referenced dentry that is not hashed yet; the call takes over the
         // reference of `inode`, given up just now, and an inode of `F` belongs to a dentry of `F` (charter 3).
         unsafe { bindings::d_splice_alias(inode, child.dentry().as_ptr()) }
+    }
+
+    fn create_file(idmap: &IdMap, child: Child<'_, F>, mode: Mode) -> Result {
+        T::create(idmap, child, mode)?;
+        made(child)
+    }
+
+    fn make_dir(idmap: &IdMap, child: Child<'_, F>, mode: Mode) -> Result {
+        T::mkdir(idmap, child, mode)?;
+        made(child)
+    }
+
+    fn make_node(idmap: &IdMap, child: Child<'_, F>, mode: Mode, rdev: u32) -> Result {
+        T::mknod(idmap, child, mode, rdev)?;
+        made(child)
+    }
+
+    fn make_symlink(idmap: &IdMap, child: Child<'_, F>, target: &CStr) -> Result {
+        T::symlink(idmap, child, target)?;
+        made(child)
+    }
+
+    fn make_link(old: &OwnDentry<F>, new: Child<'_, F>) -> Result {
+        T::link(old, new)?;
+        made(new)
     }
 
     #[inline]
