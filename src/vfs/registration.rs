@@ -66,7 +66,8 @@ impl<F: FileSystem> Registration<F> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EBUSY` where the name is taken, or another type of the module watches directories already.
+    /// `ENOMEM`; `EBUSY` where the name is taken, or another type of the module watches directories already; `EINVAL` for a name
+    /// with a dot, and for inodes that are too large.
     pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             cache: InodeCache::new::<F>()?,
@@ -75,6 +76,10 @@ impl<F: FileSystem> Registration<F> {
             _fs: PhantomData,
             // Last: from then on there may be mounts.
             fs_type <- Opaque::try_ffi_init(|slot: *mut bindings::file_system_type| {
+                // That is a `BUG()`: it would be a subtype.
+                if F::NAME.to_bytes().contains(&b'.') {
+                    return Err(EINVAL);
+                }
                 let mut fs_type: bindings::file_system_type = pin_init::zeroed();
                 fs_type.name = F::NAME.as_char_ptr();
                 fs_type.owner = module.as_ptr();
@@ -174,8 +179,9 @@ unsafe extern "C" fn inode_init_once(object: *mut kernel::ffi::c_void) {
 }
 
 impl InodeCache {
-    /// A cache for inodes of `F`; `ENOMEM`.
+    /// A cache for inodes of `F`; `ENOMEM`, `EINVAL` where they are too large.
     fn new<F: FileSystem>() -> Result<Self> {
+        let size = u32::try_from(core::mem::size_of::<InodeBox<F>>())?;
         let mut args: bindings::kmem_cache_args = pin_init::zeroed();
         args.ctor = Some(inode_init_once);
         args.align = core::mem::align_of::<InodeBox<F>>() as u32;
@@ -184,7 +190,7 @@ impl InodeCache {
         let cache = unsafe {
             bindings::__kmem_cache_create_args(
                 F::INODE_CACHE.as_char_ptr(),
-                core::mem::size_of::<InodeBox<F>>() as u32,
+                size,
                 &mut args,
                 bindings::ROVL_SLAB_FLAGS_INODE,
             )
