@@ -545,7 +545,7 @@ impl<'a, F: FileSystem> Child<'a, F> {
     }
 
     /// Makes a negative dentry positive with `inode`. Nothing where it is positive already, where `inode` is on another
-    /// super block, and in a lookup, which says what it found by its result.
+    /// super block, and in a lookup, which says what it found by its result: one that does this fails.
     pub(crate) fn instantiate(self, inode: Ref<'_, OwnInode<F>>) {
         if !calls::rovl_d_in_lookup(self.0) {
             // SAFETY: as was just seen it is not in lookup; charter 5: its parent's lock is held exclusively then, by the

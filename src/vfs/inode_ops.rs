@@ -322,13 +322,16 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
 
     #[inline]
     fn look_up(child: Child<'_, F>) -> RawDentry {
-        let inode = match T::lookup(child) {
+        let found = T::lookup(child);
+        let inode = match found {
+            // Before names are made the VFS looks them up with a dentry that is not marked as in lookup.
+            _ if child.inode().is_some() => return EIO.to_ptr(),
             Err(e) => return e.to_ptr(),
             Ok(LookedUp::Negative) => ptr::null_mut(),
             Ok(LookedUp::Inode(inode)) => inode.into_raw().as_ptr().cast(),
         };
-        // SAFETY: charter 1: `lookup` gets a referenced dentry that is not hashed yet; the call takes over the
-        // reference of `inode`, given up just now, and an inode of `F` belongs to a dentry of `F` (charter 3).
+        // SAFETY: charter 1: `lookup` gets a referenced dentry that is not hashed yet, and still negative, as was just seen; the
+        // call takes over the reference of `inode`, given up just now, and an inode of `F` belongs to a dentry of `F` (charter 3).
         unsafe { bindings::d_splice_alias(inode, child.dentry().as_ptr()) }
     }
 
