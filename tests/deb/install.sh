@@ -20,6 +20,19 @@ echo changed >/merged/file
 is 'it is a union' 'changed lower' "$(cat /merged/file /srv/rovl/lower/file | tr '\n' ' ' | sed 's/ $//')"
 prints_status 'the module was loaded for it' 0 'rovl +loaded, 1 mount'
 check 'unmount' umount /merged
+cat >/etc/systemd/system/merged.mount <<-UNIT
+	[Mount]
+	What=union
+	Where=/merged
+	Type=rovl
+	Options=lowerdir=/srv/rovl/lower,upperdir=/srv/rovl/upper,workdir=/srv/rovl/work
+UNIT
+check 'systemd takes a mount unit of ours' systemctl daemon-reload
+check 'which is started' systemctl start merged.mount
+is 'and mounts' 'rovl changed' "$(findmnt -no FSTYPE /merged) $(cat /merged/file)"
+check 'and is stopped' systemctl stop merged.mount
+fails_with '' 'and unmounts' mountpoint -q /merged
+rm /etc/systemd/system/merged.mount
 drop_in=no
 overlay_works
 is 'the parts of the initramfs stay away' '' "$(lsinitramfs "/boot/initrd.img-$(uname -r)" | grep rovl | grep -v 'modprobe.d/rovl.conf')"
