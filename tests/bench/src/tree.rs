@@ -51,6 +51,8 @@ pub enum Tree {
     Wide,
     /// Directories `lN` of the lowest layer with so many names.
     Plain(usize),
+    /// In all layers a directory `d` with so many names of their own; those of the lowest are `lowestN`.
+    Each(usize),
     /// Directories `eN` that all layers have.
     Directories,
     /// Directories `sN` that all layers have, with files `pN` of 4 KiB in turn in each.
@@ -167,22 +169,31 @@ impl Layer<'_> {
                     }
                 }
             }
+            Tree::Each(total) => {
+                let stem = match self.lowest() {
+                    true => "lowest".into(),
+                    false => format!("l{}n", self.index),
+                };
+                names(&self.dir.join("d"), &stem, 0..total)?;
+            }
             Tree::Merged(total) => {
                 for copy in 0..copies(total) {
                     names(
                         &self.dir.join(format!("m{copy}")),
+                        "n",
                         (0..total).filter(|n| self.has(*n)),
                     )?;
                 }
             }
             Tree::Wide => names(
                 &self.dir.join("m0"),
+                "n",
                 self.index * 1000..(self.index + 1) * 1000,
             )?,
             Tree::Plain(total) => {
                 if self.lowest() {
                     for copy in 0..copies(total) {
-                        names(&self.dir.join(format!("l{copy}")), 0..total)?;
+                        names(&self.dir.join(format!("l{copy}")), "n", 0..total)?;
                     }
                 }
             }
@@ -281,11 +292,11 @@ pub fn write(path: &Path, size: u64) -> Result<()> {
     Ok(())
 }
 
-/// A directory with empty files `nN`.
-pub fn names(dir: &Path, numbers: impl Iterator<Item = usize>) -> Result<()> {
+/// A directory with empty files, of these numbers behind `stem`.
+pub fn names(dir: &Path, stem: &str, numbers: impl Iterator<Item = usize>) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making the directory {}", dir.display()))?;
     for n in numbers {
-        let path = dir.join(format!("n{n}"));
+        let path = dir.join(format!("{stem}{n}"));
         mknodat(
             CWD,
             &path,

@@ -19,6 +19,7 @@ mod mount;
 mod readdir;
 mod sync;
 mod tree;
+mod worst;
 
 pub fn all() -> Vec<Op> {
     let tables = [
@@ -33,6 +34,7 @@ pub fn all() -> Vec<Op> {
         tree::ops(),
         sync::ops(),
         memory::ops(),
+        worst::ops(),
     ];
     tables.into_iter().flatten().collect()
 }

@@ -89,7 +89,7 @@ pub fn ops() -> Vec<Op> {
             both('u', total, &format!("readdir-upper-{total}")).map(|op| {
                 op.tree(Tree::Empty).changes().stage(move |dir| {
                     (0..copies(total))
-                        .try_for_each(|copy| names(&dir.join(format!("u{copy}")), 0..total))
+                        .try_for_each(|copy| names(&dir.join(format!("u{copy}")), "n", 0..total))
                 })
             }),
         );

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a union that learns fears: directories, cold, that are used for one pass, of any length, and never again. Each figure is
+//! for one name of the whole pass, so that whatever was paid on the way to be quick later is in it.
+
+use anyhow::Result;
+use rustix::fs::{chmod, open, stat, unlink, Mode};
+
+use super::{absent, CREATE, RW};
+use crate::op::{Object, Op, Site};
+use crate::tree::Tree;
+
+const GROUP: &str = "worst";
+
+/// Names of each layer, and how long the passes are: what is learnt pays off, or not, somewhere between them.
+const DIRECTORIES: [(usize, &[usize]); 3] = [
+    (10, &[10, 20, 40, 80, 160, 320]),
+    (1000, &[20, 80, 160, 320, 640, 1280]),
+    (10_000, &[80, 640, 1280, 2560, 5120, 10_240]),
+];
+const MAX_LAYERS: usize = 30;
+
+type Body = fn(&Site, &Object) -> Result<()>;
+
+fn create(_: &Site, o: &Object) -> Result<()> {
+    Ok(open(&o.path, CREATE, RW).map(drop)?)
+}
+
+fn pass(
+    name: &str,
+    (names, length): (usize, usize),
+    path: impl Fn(usize) -> String + 'static,
+    body: Body,
+) -> Op {
+    Op::each(
+        format!("{name}-{length}-of-{names}"),
+        GROUP,
+        length,
+        path,
+        body,
+    )
+    .tree(Tree::Each(names))
+    .max_layers(MAX_LAYERS)
+    .repeats(3)
+    .cold()
+    .per("name")
+}
+
+pub fn ops() -> Vec<Op> {
+    let mut ops = Vec::new();
+    for (names, lengths) in DIRECTORIES {
+        for &length in lengths {
+            let this = (names, length);
+            // No layer has it.
+            ops.push(pass(
+                "pass-missing",
+                this,
+                |n| format!("d/missing{n}"),
+                |_, o| absent(stat(&o.path)),
+            ));
+            ops.push(
+                pass("pass-create", this, |n| format!("d/new{n}"), create)
+                    .changes()
+                    .finish(|_, o| Ok(unlink(&o.path)?)),
+            );
+            // The lowest has it.
+            if length <= names {
+                let lowest = move |n| format!("d/lowest{}", n % length);
+                ops.push(pass("pass-stat", this, lowest, |_, o| {
+                    Ok(stat(&o.path).map(drop)?)
+                }));
+            }
+            if length * 4 <= names {
+                let next = |n| format!("d/lowest{n}");
+                ops.push(
+                    pass("pass-chmod", this, next, |_, o| {
+                        Ok(chmod(&o.path, Mode::RWXU)?)
+                    })
+                    .changes(),
+                );
+            }
+        }
+    }
+    ops
+}
