@@ -4,9 +4,9 @@
 //!
 //! C header: `struct dir_context` in `include/linux/fs.h`.
 
-use super::{calls, to_result};
+use super::{calls, file, mount::PathRef, to_result};
 use crate::bindings;
-use core::{marker::PhantomData, ops::ControlFlow};
+use core::marker::PhantomData;
 use kernel::{fs::File, prelude::*};
 
 /// One entry of a directory of a layer.
@@ -116,26 +116,107 @@ impl DirContext<'_> {
         ))
     }
 
-    /// As [`pass_through`](Self::pass_through), with the inode number of each entry replaced by what
-    /// `ino` says.
-    pub(crate) fn pass_mapped(
+    /// As [`pass_through`](Self::pass_through), with the inode number of each entry replaced by what `number` says, until
+    /// that is `None`: this entry and those behind it have theirs.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) fn pass_mapped<N: FnMut(&Entry<'_>) -> Option<u64>>(
         &mut self,
         real: &File,
-        mut ino: impl FnMut(&Entry<'_>) -> u64,
+        mut number: N,
     ) -> Result {
-        let (pos, count) = (self.pos(), self.count());
-        let mut emit = |mut entry: Entry<'_>| {
-            entry.ino = ino(&entry);
-            if self.emit_at(entry) {
-                ControlFlow::Continue(self.count())
-            } else {
-                ControlFlow::Break(())
-            }
+        let mut mapped = Mapped {
+            forward: Forward {
+                ctx: bindings::dir_context {
+                    actor: Some(map::<N>),
+                    pos: self.pos(),
+                    count: self.count(),
+                    dt_flags_mask: field!(self.dt_flags_mask),
+                },
+                to: self.0,
+            },
+            number: &mut number,
         };
-        let (ret, pos) = iterate(real, pos, count, &mut emit);
-        self.set_pos(pos);
+        let this = &raw mut mapped;
+        // INVARIANT: the context is the first field of what is used by the call, and in it, alone; so is `self`.
+        let ctx = DirContext(this.cast(), PhantomData);
+        let ret = to_result(calls::rovl_iterate_dir(real, ctx));
+        self.set_pos(mapped.forward.ctx.pos);
         ret
     }
+}
+
+/// A context whose entries go to another one.
+#[repr(C)]
+struct Forward {
+    ctx: bindings::dir_context,
+    to: *mut bindings::dir_context,
+}
+
+/// The same, with what gives the entries their numbers.
+#[repr(C)]
+struct Mapped<'a, N> {
+    forward: Forward,
+    number: &'a mut N,
+}
+
+/// # Safety
+///
+/// `ctx` is in a `Forward` that is being iterated over, whose other context nobody else uses; `name` has `len` bytes.
+unsafe extern "C" fn forward(
+    ctx: *mut bindings::dir_context,
+    name: *const kernel::ffi::c_char,
+    len: kernel::ffi::c_int,
+    offset: i64,
+    ino: u64,
+    kind: kernel::ffi::c_uint,
+) -> bool {
+    // SAFETY: by the contract.
+    let to = unsafe { (*ctx.cast::<Forward>()).to };
+    // SAFETY: by the contract.
+    let Some(actor) = (unsafe { (*to).actor }) else {
+        return false;
+    };
+    // SAFETY: the actor belongs to the context; the entry is handed on as it came.
+    let more = unsafe { actor(to, name, len, offset, ino, kind) };
+    // SAFETY: by the contract; C uses neither context now.
+    unsafe { (*ctx).count = (*to).count };
+    more
+}
+
+/// # Safety
+///
+/// As for [`forward`], in a `Mapped` of type `N`.
+unsafe extern "C" fn map<N: FnMut(&Entry<'_>) -> Option<u64>>(
+    ctx: *mut bindings::dir_context,
+    name: *const kernel::ffi::c_char,
+    len: kernel::ffi::c_int,
+    offset: i64,
+    ino: u64,
+    kind: kernel::ffi::c_uint,
+) -> bool {
+    let Ok(size) = usize::try_from(len) else {
+        return false;
+    };
+    let this = ctx.cast::<Mapped<'_, N>>();
+    // SAFETY: by the contract. The field is `pass_mapped`'s for us alone: what C uses is the context.
+    let number = unsafe { &mut *(*this).number };
+    let entry = Entry {
+        // SAFETY: by the contract; the filesystem keeps the name for the call.
+        name: unsafe { core::slice::from_raw_parts(name.cast(), size) },
+        offset,
+        ino,
+        kind,
+    };
+    let shown = number(&entry);
+    if shown.is_none() {
+        // SAFETY: by the contract; C looks for the actor anew at each entry.
+        unsafe { (*ctx).actor = Some(forward) };
+    }
+    // SAFETY: by the contract; a `Mapped` begins with a `Forward`.
+    unsafe { forward(ctx, name, len, offset, shown.unwrap_or(ino), kind) }
 }
 
 /// A context with what its actor calls, which finds it behind the context.
@@ -148,7 +229,7 @@ struct Closure<'a, E> {
 /// # Safety
 ///
 /// `ctx` is in a `Closure` of type `E` that is being iterated over; `name` has `len` bytes.
-unsafe extern "C" fn actor<E: FnMut(Entry<'_>) -> ControlFlow<(), i32>>(
+unsafe extern "C" fn actor<E: FnMut(Entry<'_>) -> bool>(
     ctx: *mut bindings::dir_context,
     name: *const kernel::ffi::c_char,
     len: kernel::ffi::c_int,
@@ -160,80 +241,66 @@ unsafe extern "C" fn actor<E: FnMut(Entry<'_>) -> ControlFlow<(), i32>>(
         return false;
     };
     let this = ctx.cast::<Closure<'_, E>>();
-    // SAFETY: by the contract. The field is `iterate`'s for us alone: what C uses is the context.
+    // SAFETY: by the contract. The field is `collect`'s for us alone: what C uses is the context.
     let emit = unsafe { &mut *(*this).emit };
     // SAFETY: by the contract; the filesystem keeps the name for the call.
     let name = unsafe { core::slice::from_raw_parts(name.cast(), len) };
-    match emit(Entry {
+    emit(Entry {
         name,
         offset,
         ino,
         kind,
-    }) {
-        ControlFlow::Continue(count) => {
-            // SAFETY: by the contract; C does not use the context during the call.
-            unsafe { (*ctx).count = count };
-            true
-        }
-        ControlFlow::Break(()) => false,
-    }
+    })
 }
 
-fn iterate<E: FnMut(Entry<'_>) -> ControlFlow<(), i32>>(
-    file: &File,
-    pos: i64,
-    count: i32,
+/// Calls `list` with a context whose entries `emit` gets, until that returns `false`.
+fn collect<E: FnMut(Entry<'_>) -> bool>(
     emit: &mut E,
-) -> (Result, i64) {
+    list: impl FnOnce(DirContext<'_>) -> Result,
+) -> Result {
     let mut closure = Closure {
         ctx: bindings::dir_context {
             actor: Some(actor::<E>),
-            pos,
-            count,
+            pos: 0,
+            count: i32::MAX,
             dt_flags_mask: 0,
         },
         emit,
     };
     let this = &raw mut closure;
     // INVARIANT: the context is the first field of the closure, which is used by the call, and in it, alone.
-    let ctx = DirContext(this.cast(), PhantomData);
-    let ret = to_result(calls::rovl_iterate_dir(file, ctx));
-    (ret, closure.ctx.pos)
+    list(DirContext(this.cast(), PhantomData))
 }
 
-/// Reads the directory `file`, newly opened or sought to its start, to its end; passes each entry to
-/// `each`.
+/// Reads the directory at `path`, as [`open_checked`](file::open_checked) opens it, to its end; passes each entry to `each`.
 ///
 /// # Errors
 ///
-/// What the filesystem or `each` returns; `EINTR` and the like.
+/// As there; `ENOTDIR`; what the filesystem or `each` returns; `EINTR` and the like.
 ///
 /// # Examples
 ///
 /// ```ignore
 /// let mut subdirectories = 0;
-/// readdir::read_all(&*file::open_checked(path, false)?, |entry| {
+/// readdir::read_all(path, |entry| {
 ///     subdirectories += usize::from(entry.kind == dt::DIR);
 ///     Ok(())
 /// })?;
 /// ```
-pub(crate) fn read_all(file: &File, mut each: impl FnMut(Entry<'_>) -> Result) -> Result {
-    let mut pos = 0;
+pub(crate) fn read_all(path: PathRef<'_>, mut each: impl FnMut(Entry<'_>) -> Result) -> Result {
+    let dir = file::open_checked(path, false)?;
     loop {
         let (mut seen, mut failed) = (0usize, Ok(()));
         let mut emit = |entry: Entry<'_>| {
             seen += 1;
-            match each(entry) {
-                Ok(()) => ControlFlow::Continue(i32::MAX),
-                Err(e) => {
-                    failed = Err(e);
-                    ControlFlow::Break(())
-                }
-            }
+            failed = each(entry);
+            failed.is_ok()
         };
-        let (ret, next) = iterate(file, pos, i32::MAX, &mut emit);
-        pos = next;
-        ret?;
+        collect(&mut emit, |ctx| {
+            // SAFETY: charter 1: the file is referenced. Nobody else has it, so that its position and what the filesystem keeps
+            // with it are used in this call alone, which others have `f_pos_lock` for.
+            to_result(unsafe { bindings::iterate_dir(dir.as_ptr(), ctx.0) })
+        })?;
         failed?;
         if seen == 0 {
             return Ok(());
@@ -244,7 +311,7 @@ pub(crate) fn read_all(file: &File, mut each: impl FnMut(Entry<'_>) -> Result) -
 #[kernel::macros::kunit_tests(rovl_readdir)]
 mod tests {
     use super::*;
-    use crate::vfs::{file, mount::Path};
+    use crate::vfs::mount::Path;
 
     fn is_in_use(dir: &File) -> bool {
         // SAFETY: charter 1: the file is referenced, and its mutex initialised.
@@ -256,13 +323,18 @@ mod tests {
     fn listed_one_at_a_time() -> Result {
         let root = Path::resolve(c"/")?;
         let dir = file::open_checked(root.as_ref(), false)?;
-        let mut seen = false;
-        read_all(&dir, |_| {
-            seen = true;
+        let mut seen = 0;
+        let mut emit = |_: Entry<'_>| {
+            seen += 1;
             assert!(is_in_use(&dir));
-            Ok(())
+            true
+        };
+        collect(&mut emit, |mut ctx| {
+            // The first entry as well as the second has its own number.
+            ctx.pass_mapped(&dir, |_| None)
         })?;
-        assert!(seen && !is_in_use(&dir));
+        assert!(seen > 1);
+        assert!(!is_in_use(&dir));
         Ok(())
     }
 }

@@ -9,12 +9,7 @@ use super::{
 };
 use crate::{
     overlay::object::inode::{Dir, DirFlag},
-    vfs::{
-        self,
-        file::{self, may},
-        readdir,
-        watch::Watch,
-    },
+    vfs::{self, file::may, readdir, watch::Watch},
 };
 use kernel::{
     prelude::*,
@@ -126,7 +121,7 @@ impl Dir<'_> {
             }
             // Where looking a name up would be refused, it must go on being refused.
             path.positive()?.permission(path.idmap(), may::EXEC)?;
-            readdir::read_all(&*file::open_checked(path, false)?, |entry| {
+            readdir::read_all(path, |entry| {
                 if names.rows.len() >= budget {
                     return Err(E2BIG);
                 }

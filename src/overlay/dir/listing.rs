@@ -5,7 +5,7 @@
 use crate::{
     overlay::layer::{numbering::Numbers, UPPER},
     vfs::{
-        self, file,
+        self,
         folding::{Folding, NameSalt},
         mount::PathRef,
         readdir::{self, dt},
@@ -141,6 +141,7 @@ impl Listing {
     }
 
     /// Adds a name, or has a layer show it that is above the one which did.
+    #[inline(never)]
     pub(super) fn add(
         &mut self,
         entry: &readdir::Entry<'_>,
@@ -151,6 +152,8 @@ impl Listing {
         self.show(entry, from, ino, false, folding)
     }
 
+    /// The same, in the loop over a layer's names.
+    #[inline(always)]
     fn show(
         &mut self,
         entry: &readdir::Entry<'_>,
@@ -162,51 +165,56 @@ impl Listing {
         if (self.entries.len() + 1) * 2 > self.slots.len() {
             self.grow()?;
         }
-        let new = Entry {
-            start: u32::try_from(self.names.len())?,
-            hash: self.salt.hash(entry.name, folding),
-            len: u16::try_from(entry.name.len())?,
-            kind: (entry.kind & 0xff) as u8,
-            from,
-            whiteout: false,
-            maybe_xwhiteout,
-            gone: Atomic::new(false),
-            real_ino: entry.ino,
-            ino: Atomic::new(ino),
-        };
-        match self.slot(entry.name, new.hash, folding).ok_or(EIO)? {
-            (at, None) => self.append(at, new, entry.name),
-            (_, Some(known)) => self.replace(known, new, entry.name, folding),
-        }
-    }
-
-    /// Adds `new`, whose name is `name` and whose slot is `at`.
-    #[inline]
-    fn append(&mut self, at: usize, new: Entry, name: &[u8]) -> Result {
-        self.names.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
-        self.entries.push(new, GFP_KERNEL_ACCOUNT)?;
-        if let Some(slot) = self.slots.get_mut(at) {
-            *slot = u32::try_from(self.entries.len())?;
+        let hash = self.salt.hash(entry.name, folding);
+        let kind = (entry.kind & 0xff) as u8;
+        match self.slot(entry.name, hash, folding).ok_or(EIO)? {
+            (at, None) => {
+                let new = Entry {
+                    start: u32::try_from(self.names.len())?,
+                    hash,
+                    len: u16::try_from(entry.name.len())?,
+                    kind,
+                    from,
+                    whiteout: false,
+                    maybe_xwhiteout,
+                    gone: Atomic::new(false),
+                    real_ino: entry.ino,
+                    ino: Atomic::new(ino),
+                };
+                self.names
+                    .extend_from_slice(entry.name, GFP_KERNEL_ACCOUNT)?;
+                self.entries.push(new, GFP_KERNEL_ACCOUNT)?;
+                if let Some(slot) = self.slots.get_mut(at) {
+                    *slot = u32::try_from(self.entries.len())?;
+                }
+            }
+            (_, Some(at)) => {
+                if folding.folds() {
+                    self.spell(at, entry.name)?;
+                }
+                let known = self.entries.get_mut(at).ok_or(EIO)?;
+                known.kind = kind;
+                known.from = from;
+                known.maybe_xwhiteout = maybe_xwhiteout;
+                known.real_ino = entry.ino;
+                known.ino = Atomic::new(ino);
+            }
         }
         Ok(())
     }
 
-    /// Puts `new`, whose name is `name`, at the place of an entry that is known.
-    #[inline(never)]
-    fn replace(
-        &mut self,
-        known: usize,
-        mut new: Entry,
-        name: &[u8],
-        folding: Folding<'_>,
-    ) -> Result {
-        // The topmost layer decides how it is spelled.
-        let same = |known: &&Entry| !folding.folds() || self.name(known) == name;
-        match self.entries.get(known).filter(same) {
-            Some(known) => new.start = known.start,
-            None => self.names.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?,
+    /// Spells the entry at `at` as `name`: the topmost layer decides that.
+    #[cold]
+    fn spell(&mut self, at: usize, name: &[u8]) -> Result {
+        let entry = self.entries.get(at).ok_or(EIO)?;
+        if self.name(entry) == name {
+            return Ok(());
         }
-        *self.entries.get_mut(known).ok_or(EIO)? = new;
+        let start = u32::try_from(self.names.len())?;
+        self.names.extend_from_slice(name, GFP_KERNEL_ACCOUNT)?;
+        let entry = self.entries.get_mut(at).ok_or(EIO)?;
+        entry.start = start;
+        entry.len = u16::try_from(name.len())?;
         Ok(())
     }
 
@@ -251,8 +259,7 @@ impl Listing {
 
     /// Adds the names of one layer's directory, and shows those that layers below have as this one does.
     pub(super) fn read_layer(&mut self, path: PathRef<'_>, how: LayerView<'_>) -> Result {
-        let dir = file::open_checked(path, false)?;
-        readdir::read_all(&dir, |entry| {
+        readdir::read_all(path, |entry| {
             let ino = how.number(&entry);
             let maybe_xwhiteout = how.xwhiteouts && entry.kind & 0xff == dt::REG;
             self.show(&entry, how.from, ino, maybe_xwhiteout, how.folding)

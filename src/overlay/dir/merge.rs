@@ -12,7 +12,7 @@ use crate::{
         },
         union::Dentry,
     },
-    vfs::{cred, file, folding::Folding, log::warn_limited, mount::IdMap, readdir, CBuf, Ref},
+    vfs::{cred, folding::Folding, log::warn_limited, mount::IdMap, readdir, CBuf, Ref},
 };
 use kernel::{
     prelude::*,
@@ -103,7 +103,7 @@ pub(super) fn impure_listing(dentry: &Dentry, dir: Dir<'_>) -> Result<Option<Arc
     }
     let path = dir.upper_path().ok_or(EIO)?;
     let mut all = Listing::new(dir.version());
-    readdir::read_all(&*file::open_checked(path, false)?, |entry| {
+    readdir::read_all(path, |entry| {
         if entry.name != b"." && entry.name != b".." {
             all.add(&entry, UPPER, UNKNOWN_INO, Folding::NONE)?;
         }

@@ -49,6 +49,8 @@ struct State {
     /// Names are merged (or whiteouts hidden), not passed through.
     merged: bool,
     listing: Option<Arc<Listing>>,
+    /// What is passed through has come past `..`.
+    is_past_parent: bool,
 }
 
 impl OpenDir {
@@ -68,6 +70,7 @@ impl OpenDir {
         let old = {
             let mut state = self.state.lock();
             state.merged = dir.lists_merged();
+            state.is_past_parent = false;
             match &state.listing {
                 Some(listing) if listing.version != dir.version() => state.listing.take(),
                 _ => None,
@@ -133,18 +136,29 @@ impl OpenDir {
         };
         let lower = inode.lowers().first().filter(|_| !in_upper);
         let numbers = fs.numbers(lower.map_or(UPPER, LowerPath::layer));
-        if parent_ino.is_none() && impure.is_none() && numbers.lists_real() {
+        let others_real = impure.is_none() && numbers.lists_real();
+        if others_real && (parent_ino.is_none() || self.state.lock().is_past_parent) {
             return ctx.pass_through(self.files.first());
         }
+        // That `..` was shown is known when the next entry comes.
+        let (mut seen_parent, mut is_past_parent) = (false, false);
         let result = ctx.pass_mapped(self.files.first(), |entry| {
+            is_past_parent = seen_parent;
             match (entry.name, parent_ino, &impure) {
-                (b"..", Some(ino), _) => ino,
+                (b"..", Some(ino), _) => {
+                    seen_parent = true;
+                    Some(ino)
+                }
+                _ if others_real && is_past_parent => None,
                 (name, _, Some(listing)) => listing
                     .find(name, Folding::NONE)
-                    .map_or(entry.ino, |known| known.ino.load(Relaxed)),
-                _ => numbers.listed(entry.ino),
+                    .map_or(Some(entry.ino), |known| Some(known.ino.load(Relaxed))),
+                _ => Some(numbers.listed(entry.ino)),
             }
         });
+        if is_past_parent {
+            self.state.lock().is_past_parent = true;
+        }
         result
     }
 }
@@ -164,6 +178,7 @@ impl DirectoryOperations<Overlay> for OpenDir {
                     State {
                         merged,
                         listing: None,
+                        is_past_parent: false,
                     },
                     "rovl_open_dir"
                 ),
@@ -194,7 +209,12 @@ impl DirectoryOperations<Overlay> for OpenDir {
         if pos == 0 {
             data.restart(inode.dir()?);
         }
-        if !data.state.lock().merged {
+        let merged = {
+            let mut state = data.state.lock();
+            state.is_past_parent = false;
+            state.merged
+        };
+        if !merged {
             let pos = file::seek(data.files.first(), offset, how)?;
             file::set_pos(open.file(), file::pos(data.files.first()));
             return Ok(pos);

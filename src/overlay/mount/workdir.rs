@@ -43,8 +43,7 @@ const INCOMPAT_LEVEL: u32 = 2;
 /// The names in a directory, without `.` and `..`.
 pub(super) fn names(path: PathRef<'_>) -> Result<KVec<CBuf>> {
     let mut names = KVec::new();
-    let dir = file::open_checked(path, false)?;
-    readdir::read_all(&dir, |entry| {
+    readdir::read_all(path, |entry| {
         if entry.name != b"." && entry.name != b".." {
             names.push(CBuf::new(entry.name)?, GFP_KERNEL)?;
         }
@@ -151,7 +150,7 @@ fn make(fc: &FsContext, writing: Writing<'_>, base: &Dentry) -> Result<Path, NoW
 /// Whether listings of the filesystem tell the type of entries.
 fn tells_types(base: PathRef<'_>) -> Result<bool> {
     let mut known = false;
-    readdir::read_all(&*file::open_checked(base, false)?, |entry| {
+    readdir::read_all(base, |entry| {
         if entry.name != b"." && entry.name != b".." && entry.kind != dt::UNKNOWN {
             known = true;
         }

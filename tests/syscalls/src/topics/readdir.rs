@@ -131,6 +131,35 @@ fn merged(ctx: &Ctx) -> Res {
     consistent(&u.mnt, &root)
 }
 
+/// `..` has the number that the union shows, however little is read at a time, and wherever a reader comes from.
+fn parent_read_again(ctx: &Ctx) -> Res {
+    let u = Union::layers(ctx, 2)?;
+    for i in 0..2 {
+        sys::mkdir(&u.ln(i, "d"))?;
+    }
+    sys::mkdir(&u.ln(1, "d/plain"))?;
+    for n in 0..100 {
+        sys::write(&u.ln(1, &format!("d/plain/n{n}")), "")?;
+    }
+    u.mount()?;
+    let parent = sys::stx(&u.m("d"))?.stx_ino;
+    let fd = open_dir(&u.m("d/plain"))?;
+    let (mut at, mut before) = (0, None);
+    while let Some(entry) = some(&fd, 32)?.pop() {
+        if entry.name == ".." {
+            same(entry.ino, parent, "d_ino of ..")?;
+            before = Some(at);
+        }
+        at = entry.next;
+    }
+    let before = before.ok_or(Errno::NOENT)?;
+    rustix::fs::seek(&fd, SeekFrom::Start(before as u64))?;
+    let all = rest(&fd, 32)?;
+    let again = all.iter().find(|entry| entry.name == "..");
+    same(again.map(|entry| entry.ino), Some(parent), "read again")?;
+    consistent(&u.m("d/plain"), &list(&u.m("d/plain"))?)
+}
+
 fn inodes_over_copy_up(ctx: &Ctx) -> Res {
     let u = three_layers(ctx)?;
     let before: BTreeMap<_, _> = list(&u.m("d"))?
@@ -622,13 +651,13 @@ fn not_a_directory(ctx: &Ctx) -> Res {
 }
 
 tests! {
-    Tmpfs: merged, inodes_over_copy_up, pure_upper_and_pure_lower, moved_in_origin,
+    Tmpfs: merged, parent_read_again, inodes_over_copy_up, pure_upper_and_pure_lower, moved_in_origin,
         opaque_directory, xattr_whiteouts, file_over_directory, small_buffers, seeking, seeking_anew,
         positions_outlive_changes, rewind_sees_changes,
         rewind_after_a_move, changes_while_reading, unlink_all_while_reading, many_entries,
         directory_copied_up_while_open, removed_while_open, parent_of_a_bind_mount,
         listing_needs_permission, not_a_directory;
-    Ext4: merged, inodes_over_copy_up, moved_in_origin, seeking, seeking_anew, positions_outlive_changes,
+    Ext4: merged, parent_read_again, inodes_over_copy_up, moved_in_origin, seeking, seeking_anew, positions_outlive_changes,
         unlink_all_while_reading;
     Xfs: merged, inodes_over_copy_up, seeking;
     Btrfs: merged, seeking;
