@@ -76,14 +76,16 @@ fn mount<'a>(
     creds: ARef<Credential>,
 ) -> Result<Rooted<'a, Overlay>> {
     let mut can = Capabilities::best(cred::is_sysadmin(), params.upper.is_some());
-    let (most, _) = settle(fc, params, &can)?;
+    // Said when all is known.
+    let mut messages = Messages::default();
+    let most = settle(fc, params, &can, &mut messages)?;
     check_directories(fc, params)?;
     let mut opening = Opening::new(fc, sb.sb().dev(), sb.claims());
     let below = params.lower.len() + params.data.len();
     opening.expect(&most);
     opening.reserve(params.upper.is_some(), below)?;
     can.upper = open_upper(&mut opening, params)?;
-    let (most, _) = settle(fc, params, &can)?;
+    let most = settle(fc, params, &can, &mut messages)?;
     opening.expect(&most);
     let lower = Iterator::chain(params.lower.iter(), &params.data);
     sb.set_stack_depth(opening.depth(Iterator::chain(params.upper.iter(), lower))?);
@@ -96,7 +98,7 @@ fn mount<'a>(
         identify(&mut sb, opening.layers(), &mut can, &most);
     }
     (can.handles, can.filesystems) = (opening.handles()?, opening.filesystems());
-    let (mut config, messages) = settle(fc, params, &can)?;
+    let mut config = settle(fc, params, &can, &mut messages)?;
     for message in messages.iter() {
         say(message.level(), fmt!("{message}"));
     }
@@ -108,7 +110,7 @@ fn mount<'a>(
             ..upper
         });
         let has_export = config.has_export();
-        (config, _) = settle(fc, params, &can)?;
+        config = settle(fc, params, &can, &mut messages)?;
         if has_export {
             let message = Message::ExportWithoutIndex;
             say(message.level(), fmt!("{message}"));
@@ -139,12 +141,18 @@ fn mount<'a>(
 }
 
 /// [`resolve`], a refusal said.
-fn settle(fc: &FsContext, params: &Params, can: &Capabilities) -> Result<(Effective, Messages)> {
+fn settle(
+    fc: &FsContext,
+    params: &Params,
+    can: &Capabilities,
+    messages: &mut Messages,
+) -> Result<Effective> {
     let requested = Requested {
         data_layers: !params.data.is_empty(),
         ..params.requested
     };
-    resolve(&requested, can).or_else(|refusal| refuse(fc, refusal.error(), fmt!("{refusal}")))
+    resolve(&requested, can, messages)
+        .or_else(|refusal| refuse(fc, refusal.error(), fmt!("{refusal}")))
 }
 
 /// Checks that no directory is missing.

@@ -175,7 +175,7 @@ fn poor_handles(f: &mut fmt::Formatter<'_>, handles: Handles, fallback: &str) ->
 /// More than one resolution can have.
 const MOST_MESSAGES: usize = 14;
 
-/// Messages, in order; small, for they are passed on with each resolution.
+/// Messages, in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Messages {
     list: [Option<Message>; MOST_MESSAGES],
@@ -183,6 +183,11 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
+    /// Takes all away.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
     /// Adds one.
     pub(crate) fn push(&mut self, message: Message) {
         if let Some(place) = self.list.get_mut(usize::from(self.len)) {
@@ -193,7 +198,7 @@ impl Messages {
 
     /// The messages.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Message> {
-        self.list.iter().flatten()
+        self.list.iter().take(usize::from(self.len)).flatten()
     }
 }
 

@@ -80,7 +80,7 @@ fn has_uuid(settings: &Settings) -> bool {
     matches!(settings.uuid.value, Uuid::Auto | Uuid::On)
 }
 
-/// What becomes of `requested` with `can`.
+/// What becomes of `requested` with `can`; in `messages` is what there is to say of it.
 ///
 /// The order is that of overlayfs: what has no meaning without upper, options that depend on one another, what the
 /// mounter may not, what upper and the other layers cannot do.
@@ -91,14 +91,15 @@ fn has_uuid(settings: &Settings) -> bool {
 pub(crate) fn resolve(
     requested: &Requested,
     can: &Capabilities,
-) -> Result<(Effective, Messages), Refusal> {
+    messages: &mut Messages,
+) -> Result<Effective, Refusal> {
     let mut settings = requested.settings;
-    let mut messages = Messages::default();
+    messages.clear();
     if can.upper.is_none() {
-        without_upper(&mut settings, &mut messages);
+        without_upper(&mut settings, messages);
     }
-    metacopy(&mut settings, &mut messages)?;
-    nfs_export(&mut settings, can.upper.is_some(), &mut messages)?;
+    metacopy(&mut settings, messages)?;
+    nfs_export(&mut settings, can.upper.is_some(), messages)?;
     match settings.namespace() {
         Namespace::User => user_marks(&mut settings)?,
         Namespace::Trusted if !can.sysadmin => mounter(requested, &settings)?,
@@ -106,14 +107,14 @@ pub(crate) fn resolve(
     }
     if let Some(upper) = can.upper {
         if let Some(features) = upper.features {
-            upper_features(&mut settings, &features, &mut messages)?;
+            upper_features(&mut settings, &features, messages)?;
         }
-        index(&mut settings, &upper, can.handles, &mut messages);
-        upper_uuid(&mut settings, upper.identity, &mut messages);
+        index(&mut settings, &upper, can.handles, messages);
+        upper_uuid(&mut settings, upper.identity, messages);
     }
-    opened_handles(&mut settings, can, &mut messages);
-    xino(&mut settings, can, &mut messages);
-    Ok((Effective(settings), messages))
+    opened_handles(&mut settings, can, messages);
+    xino(&mut settings, can, messages);
+    Ok(Effective(settings))
 }
 
 /// What has no meaning, or another one, where nothing is written.

@@ -19,6 +19,16 @@ mod cases {
         xino_auto: false,
     };
 
+    /// [`resolve`](super::super::resolve), with what it says.
+    pub(super) fn resolve(
+        requested: &Requested,
+        can: &Capabilities,
+    ) -> Result<(Effective, Messages), Refusal> {
+        let mut messages = Messages::default();
+        let effective = super::super::resolve(requested, can, &mut messages)?;
+        Ok((effective, messages))
+    }
+
     pub(super) type Choice = (&'static str, Option<&'static str>);
 
     /// Every option with every value.

@@ -5,7 +5,7 @@
 #[kernel::macros::kunit_tests(rovl_identity)]
 mod cases {
     use super::super::super::*;
-    use super::super::cases::{asked, outcome, upper, Choice, PARAMETERS, WHOLE};
+    use super::super::cases::{asked, outcome, resolve, upper, Choice, PARAMETERS, WHOLE};
     use crate::overlay::mount::options::Parameters;
     use kernel::prelude::*;
 
