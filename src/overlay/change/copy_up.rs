@@ -152,7 +152,8 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want, opened: Option<&Fil
     };
 
     let index = match (fs.index(), inode.will_be_indexed()) {
-        (Some(dir), true) => Some(Index::of(fs, dir, source.lower)?),
+        // A box, as it is too large to be moved, and rarely there.
+        (Some(dir), true) => Some(KBox::new(Index::of(fs, dir, source.lower)?, GFP_KERNEL)?),
         _ => None,
     };
     // One copy-up of an object at a time; others wait and find it done.

@@ -89,7 +89,7 @@ pub(super) struct Planned<'a> {
     pub(super) place: Place<'a>,
     /// Where anything but a directory goes before it gets its name, to be found by the others that the lower object has, and by
     /// handles; a directory is at its name before handles lead there.
-    pub(super) index: Option<Index<'a>>,
+    pub(super) index: Option<KBox<Index<'a>>>,
 }
 
 /// A place in the index.
@@ -182,7 +182,7 @@ impl<'a> Planned<'a> {
     /// The place in the index where the object itself goes.
     fn place_in_index(&self) -> Option<&Index<'a>> {
         self.index
-            .as_ref()
+            .as_deref()
             .filter(|_| !self.source.stat.mode().is_dir())
     }
 

@@ -79,11 +79,12 @@ impl Opened {
 }
 
 /// Opens `path` for `open` with `flags` by `open_backing`, checked with the mounter's credentials.
+#[inline]
 pub(crate) fn for_user(
     open: OpenFile<'_>,
     path: PathRef<'_>,
     flags: u32,
-    open_backing: fn(&LocalFile, PathRef<'_>, u32) -> Result<ARef<LayerFile>>,
+    open_backing: impl FnOnce(&LocalFile, PathRef<'_>, u32) -> Result<ARef<LayerFile>>,
 ) -> Result<ARef<LayerFile>> {
     let inode = path.positive()?;
     let mask = file::open_mask(flags);
