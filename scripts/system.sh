@@ -2,36 +2,38 @@
 # shellcheck shell=bash
 # Sourced by what tests on an installed Debian: a system with systemd and its own kernel, as an ext4 image with the label
 # ROVL_SYSTEM in the cache.
+# shellcheck disable=SC2154 # out and suite are live/harness.sh's
 
 SYSTEM_SUITE=trixie
 SYSTEM_KERNEL='~n^linux-image-7\.3[.+deb0-9]*-amd64$'
 SYSTEM_PACKAGES="dbus e2fsprogs initramfs-tools kmod linux-base/$SYSTEM_SUITE-backports systemd systemd-sysv udev zstd"
 
-# system_image NAME SIZE PACKAGES [FUNCTION]: prints the path of the image; what it is made of is in its name. FUNCTION is called
+# system_image NAME PACKAGES [FUNCTION]: prints the path of the image; what it is made of is in its name. FUNCTION is called
 # with the tree and has no other functions.
 system_image() {
-	local name=$1 size=$2 packages="$SYSTEM_PACKAGES $3" function=${4-} image key
-	key=$(printf '%s\n' "$SYSTEM_SUITE" "$size" "$packages" "$SYSTEM_KERNEL" "$(cat "$CACHE/src/version")" \
-		"$(declare -f system_hook $function)" | sha256sum | cut -c1-12)
+	local name=$1 packages="$SYSTEM_PACKAGES $2" function=${3-} image key
+	key=$(printf '%s\n' "$SYSTEM_SUITE" "$packages" "$SYSTEM_KERNEL" "$(cat "$CACHE/src/version")" \
+		"$(declare -f system_hook ${function:+"$function"})" | sha256sum | cut -c1-12)
 	image=$CACHE/deb/$name-$key.ext4
 	mkdir -p "$CACHE/deb"
 	[ -e "$image" ] || step "a Debian to install packages on, $name (5 min)" quiet "$BUILD/log/$name.log" \
-		make_system "$image" "$size" "$packages" "$function"
+		make_system "$image" "$packages" "$function"
 	printf '%s\n' "$image"
 }
 
 make_system() {
-	local image=$1 size=$2 packages=$3 function=$4 mirror
+	local image=$1 packages=$2 function=$3 mirror
 	mirror=$(debian_mirror)
 	mmdebstrap --variant=important --format=null --keyring="$(debian_keyring)" --aptopt='APT::Install-Recommends "false"' \
 		--include="$(printf '%s' "$packages" | tr -s ' \n\t' ','),$SYSTEM_KERNEL" \
-		--customize-hook="$(declare -f system_hook $function); system_hook \"\$1\" $size $function" \
+		--customize-hook="$(declare -f system_hook ${function:+"$function"}); system_hook \"\$1\" $function" \
 		--customize-hook="download /system.ext4 $image.new" \
-		"$SYSTEM_SUITE" /dev/null "deb $mirror $SYSTEM_SUITE main" "deb $mirror $SYSTEM_SUITE-backports main" && mv "$image.new" "$image"
+		"$SYSTEM_SUITE" /dev/null "deb $mirror $SYSTEM_SUITE main" "deb $mirror $SYSTEM_SUITE-backports main" &&
+		fallocate -d "$image.new" && mv "$image.new" "$image"
 }
 
 # Runs in mmdebstrap; see scripts/image about that.
-system_hook() { # TREE SIZE [FUNCTION]
+system_hook() { # TREE [FUNCTION]
 	set -e
 	local root=$1
 	echo rovl-test >"$root/etc/hostname"
@@ -43,10 +45,10 @@ system_hook() { # TREE SIZE [FUNCTION]
 	chroot "$root" update-initramfs -u
 	: >"$root/etc/machine-id"
 	rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
-	[ -z "${3-}" ] || "$3" "$root"
+	[ -z "${2-}" ] || "$2" "$root"
 	# Without what is mounted in the tree.
 	mount --bind "$root" "$root/mnt"
-	mke2fs -q -t ext4 -L ROVL_SYSTEM -d "$root/mnt" "$root.ext4" "$2"
+	mke2fs -q -t ext4 -L ROVL_SYSTEM -d "$root/mnt" "$root.ext4" 3g
 	umount "$root/mnt"
 	mv "$root.ext4" "$root/system.ext4"
 }

@@ -44,7 +44,7 @@ boots_system() {
 	local system=$out/system/system.ext4 release script
 	check 'the next version of the packages' env VERSION="$(dpkg-deb -f "$deb"/rovl-tools_*.deb Version)+next" "$TOP/scripts/deb" "$out/next"
 	check 'the disk of the test' test_disk
-	cp --sparse=always "$(system_image deb 3g busybox)" "$system"
+	cp --sparse=always "$(system_image deb busybox)" "$system"
 	release=$(dpkg-deb -f "$deb"/rovl-modules*.deb Package)
 	release=${release#rovl-modules-}
 	for script in install switch drop-in remove removed; do

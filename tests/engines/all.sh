@@ -68,7 +68,7 @@ one_client() { # NAME
 		for variable in HERE OBSERVED TREE IMAGE FSTYPE; do run+=(-E "$variable"); done
 		;;
 	esac
-	timeout "${CLIENT_TIMEOUT:-1200}" "${run[@]}" bash "$HERE/$name.sh" >"$OBSERVED.ktap" 2>&1 </dev/null || rc=$?
+	timeout "${CLIENT_TIMEOUT:-1200}" "${run[@]}" bash "$HERE/client-$name.sh" >"$OBSERVED.ktap" 2>&1 </dev/null || rc=$?
 	sed 's/^/    /' "$OBSERVED.ktap"
 	overlay_log "$lines" >"$OBSERVED/kernel-log"
 	echo "# $name took $((SECONDS - start)) s"
@@ -76,20 +76,20 @@ one_client() { # NAME
 }
 
 all_clients() {
-	local file name glob
+	local file name glob globs
+	read -ra globs <"$HERE/clients"
 	mkdir -p "$OBSERVED_ALL"
 	check 'a tree' make_tree
 	check 'an image of it' make_image
-	set -f
-	for file in $(set +f; echo "$HERE"/client-*.sh); do
+	dpkg-query -W >"$OBSERVED_ALL/versions"
+	for file in "$HERE"/client-*.sh; do
 		name=${file##*/client-}
 		name=${name%.sh}
-		for glob in $(cat "$HERE/clients"); do
+		for glob in "${globs[@]}"; do
 			# shellcheck disable=SC2254
 			case $name in $glob) one_client "$name" && break ;; esac
 		done
 	done
-	set +f
 	tar -C "$OBSERVED_ALL" -cf /dev/vdc . || not_ok 'what was observed is kept' "$?"
 	done_testing
 }
