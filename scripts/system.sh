@@ -45,6 +45,8 @@ system_hook() { # TREE [FUNCTION]
 	chroot "$root" update-initramfs -u
 	: >"$root/etc/machine-id"
 	rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
+	# The first boot has nothing to bring up to date.
+	touch "$root/etc/.updated" "$root/var/.updated"
 	[ -z "${2-}" ] || "$2" "$root"
 	# Without what is mounted in the tree.
 	mount --bind "$root" "$root/mnt"

@@ -19,7 +19,7 @@ make_tree() {
 	cp /bin/busybox "$TREE/bin/"
 	for d in $("$TREE/bin/busybox" --list); do ln -s busybox "$TREE/bin/$d"; done
 	rm -f "$TREE/bin/init"
-	cp "$HERE/change" "$HERE/view" "$TREE/bin/"
+	install "$HERE/change" "$HERE/view" "$TREE/bin/"
 	echo 'root:x:0:0::/root:/bin/sh' >"$TREE/etc/passwd"
 	echo 'root:x:0:' >"$TREE/etc/group"
 	printf 'ID=rovl-test\nVERSION_ID=1\n' >"$TREE/usr/lib/os-release"

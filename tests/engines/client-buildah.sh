@@ -4,7 +4,7 @@
 . "${HERE:?}/common.sh"
 check 'pull' buildah pull "docker-archive:$IMAGE"
 check 'from' buildah from --name one localhost/base
-observe 'run' buildah run --network none one sh -c 'change; view; grep " / " /proc/mounts'
+observe 'run' buildah run --network none one sh -c 'change && view && grep " / " /proc/mounts'
 echo note >note
 check 'copy' buildah copy one note /data/deep/note
 check 'config' buildah config --label some=label one

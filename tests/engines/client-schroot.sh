@@ -16,7 +16,7 @@ CONF
 # shellcheck disable=SC2317 # observe calls it
 in_schroot() { timeout 300 schroot -d / "$@"; }
 export -f in_schroot
-observe 'once' in_schroot -c rovl -- sh -c 'change; view; grep " / " /proc/mounts || :'
+observe 'once' in_schroot -c rovl -- sh -c 'change && view && grep " / " /proc/mounts || :'
 check 'begin' in_schroot -b -c rovl -n session
 check 'run' in_schroot -r -c session -- change
 observe 'view' in_schroot -r -c session -- view

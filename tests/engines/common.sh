@@ -55,7 +55,7 @@ engine_image() {
 # shellcheck disable=SC2120
 engine_life() {
 	local before
-	engine_check 'run' run -d --name one --network none -v volume:/vol "$@" localhost/built sleep 10000
+	engine_check 'run' run -d --pull never --name one --network none -v volume:/vol "$@" localhost/built sleep 10000
 	engine_observe 'mount' exec one grep ' / ' /proc/mounts
 	engine_observe 'build-mount' exec one grep overlay /build-mount
 	engine_check 'exec' exec one change
@@ -73,8 +73,8 @@ engine_life() {
 	engine_check 'commit' commit one localhost/committed
 	engine_check 'save' save -o "$OBSERVED/committed.tar" localhost/committed
 	engine_check 'export' export -o "$OBSERVED/exported.tar" one
-	engine_observe 'view-committed' run --rm --network none "$@" localhost/committed view
-	engine_observe 'volume' run --rm --network none -v volume:/vol "$@" localhost/committed cat /vol/file
+	engine_observe 'view-committed' run --rm --pull never --network none "$@" localhost/committed view
+	engine_observe 'volume' run --rm --pull never --network none -v volume:/vol "$@" localhost/committed cat /vol/file
 }
 
 engine_end() {
