@@ -5,7 +5,8 @@
 # shellcheck source=tests/suites/lib.sh
 . "${HERE:?}/lib.sh"
 
-export OBSERVED_ALL=/srv/observed TREE=/srv/tree IMAGE=/srv/image.tar
+work=/var/tmp/engines
+export OBSERVED_ALL=$work/observed TREE=$work/tree IMAGE=$work/image.tar
 
 overlay_taint() {
 	modprobe overlay
@@ -33,7 +34,7 @@ make_tree() {
 
 # The same as an image that docker saved: two layers, the second with a whiteout and an opaque directory.
 make_image() {
-	local work=/srv/image-work id layers=() ids=()
+	local work=$work/image id layers=() ids=()
 	mkdir -p "$work/top/data/dir-gone" "$work/image"
 	: >"$work/top/data/.wh.gone"
 	: >"$work/top/data/dir-gone/.wh..wh..opq"
@@ -56,19 +57,23 @@ make_image() {
 overlay_log() { dmesg --notime | tail -n "+$(($1 + 1))" | grep -E '^(overlay|rovl)'; }
 
 one_client() { # NAME
-	local name=$1 start=$SECONDS lines run rc=0
+	local name=$1 start=$SECONDS scratch=$work/scratch/$1 TREE=$TREE variable lines run rc=0
 	export OBSERVED=$OBSERVED_ALL/$name
 	mkdir -p "$OBSERVED"
 	lines=$(dmesg | wc -l)
-	run=(env "SCRATCH=/srv/scratch/$name")
-	mkdir -p "/srv/scratch/$name"
+	run=(env "SCRATCH=$scratch")
+	mkdir -p "$scratch"
 	case $name in *-rootless)
-		chown -R user: "$OBSERVED" "/srv/scratch/$name"
-		run=(systemd-run --user -M user@ --pipe --wait -q --collect -p Delegate=yes -E "SCRATCH=/srv/scratch/$name")
-		for variable in HERE OBSERVED TREE IMAGE FSTYPE; do run+=(-E "$variable"); done
+		# What is another's can't be changed there.
+		cp -a "$TREE" "$TREE-user"
+		TREE+=-user
+		chown -R user: "$OBSERVED" "$scratch" "$TREE"
+		run=(systemd-run --user -M user@ --pipe --wait -q --collect -p Delegate=yes -E "SCRATCH=$scratch")
+		for variable in HERE OBSERVED TREE IMAGE FSTYPE; do run+=(-E "$variable=${!variable}"); done
 		;;
 	esac
 	timeout "${CLIENT_TIMEOUT:-1200}" "${run[@]}" bash "$HERE/client-$name.sh" >"$OBSERVED.ktap" 2>&1 </dev/null || rc=$?
+	rm -rf "$scratch" "$work/tree-user"
 	sed 's/^/    /' "$OBSERVED.ktap"
 	overlay_log "$lines" >"$OBSERVED/kernel-log"
 	echo "# $name took $((SECONDS - start)) s"

@@ -7,13 +7,14 @@ cat >image.yaml <<-'YAML'
 	source: {downloader: debootstrap}
 	packages: {manager: opkg}
 	actions:
-	  - trigger: post-packages
+	  - trigger: post-files
 	    action: |-
 	      #!/bin/sh
 	      change
 	      view >/view
 	      grep ' / ' /proc/mounts >/mount
 YAML
+mkdir target
 check 'pack' timeout 600 distrobuilder pack-lxc --cache-dir "$SCRATCH/cache" --compression gzip image.yaml "$TREE" "$SCRATCH/target"
 gzip -dc target/rootfs.tar.gz >"$OBSERVED/image.tar"
 observe 'view' tar -xOf "$OBSERVED/image.tar" ./view

@@ -17,6 +17,6 @@ check 'a mount of it' mount -t overlay -o lowerdir=tree,upperdir=upper2,workdir=
 check 'changed' sh -c 'echo more >>mnt/data/there && rm -r mnt/data/dir-there'
 observe 'view' view_of mnt/data
 check 'fsck' ostree fsck --repo=repo
-observe 'diff' ostree diff --repo=repo one mnt
+observe 'diff' ostree diff --repo=repo one "$PWD/mnt"
 umount mnt
 done_testing
