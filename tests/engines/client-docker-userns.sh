@@ -1,5 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-DOCKER_OPTIONS=',"userns-remap":"user"'
-# shellcheck source=tests/engines/client-docker.sh
-. "${HERE:?}/client-docker.sh"
+# shellcheck source=tests/engines/common.sh
+. "${HERE:?}/common.sh"
+ENGINE=(docker)
+docker_daemon ',"userns-remap":"user"'
+engine_image
+engine_run
+engine_end
+check 'the daemon ends' systemctl stop docker.socket docker containerd
+done_testing

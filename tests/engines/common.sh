@@ -32,6 +32,7 @@ keep_upper() { tar --xattrs --xattrs-include='*' -C "$1" -cf "$OBSERVED/upper.ta
 
 # ---- clients with docker's command line: ENGINE is the command ------------------------------
 
+export DOCKER_BUILDKIT=0
 engine() { timeout 300 "${ENGINE[@]}" "$@"; }
 
 # engine_check NAME ARGUMENT..., engine_observe NAME ARGUMENT...
@@ -51,30 +52,31 @@ engine_image() {
 	engine_check 'build' build --network none -t localhost/built build
 }
 
-# A container lives: run, exec, diff, cp, commit, export, again. With the options of `run`.
-# shellcheck disable=SC2120
-engine_life() {
-	local before
+# A container runs, and is committed; with these options of `run`.
+engine_run() {
 	engine_check 'run' run -d --pull never --name one --network none -v volume:/vol "$@" localhost/built sleep 10000
 	engine_observe 'mount' exec one grep ' / ' /proc/mounts
 	engine_observe 'build-mount' exec one grep overlay /build-mount
 	engine_check 'exec' exec one change
 	engine_check 'a volume' exec one sh -c 'echo kept >/vol/file'
-	engine_check 'cp into' cp build/note one:/data/dir-there/note
-	engine_check 'cp out' cp one:/data/dir-there/note note
-	is 'the same' note "$(cat note)"
 	engine_observe 'diff' diff one
 	sort -o "$OBSERVED/diff" "$OBSERVED/diff"
 	engine_observe 'view' exec one view
-	before=$(cat "$OBSERVED/view")
-	engine_check 'stop' stop -t 0 one
-	engine_check 'start' start one
-	is 'it is as before' "$before" "$(engine exec one view | normal)"
 	engine_check 'commit' commit one localhost/committed
 	engine_check 'save' save -o "$OBSERVED/committed.tar" localhost/committed
+}
+
+# What else there is to do with it.
+engine_more() {
+	engine_check 'cp into' cp build/note one:/data/dir-there/note
+	engine_check 'cp out' cp one:/data/dir-there/note note
+	is 'the same' note "$(cat note)"
+	engine_check 'stop' stop -t 0 one
+	engine_check 'start' start one
+	engine_observe 'view-again' exec one view
 	engine_check 'export' export -o "$OBSERVED/exported.tar" one
-	engine_observe 'view-committed' run --rm --pull never --network none "$@" localhost/committed view
-	engine_observe 'volume' run --rm --pull never --network none -v volume:/vol "$@" localhost/committed cat /vol/file
+	engine_observe 'view-committed' run --rm --pull never --network none localhost/committed view
+	engine_observe 'volume' run --rm --pull never --network none -v volume:/vol localhost/committed cat /vol/file
 }
 
 engine_end() {
@@ -82,6 +84,26 @@ engine_end() {
 	engine_check 'volume rm' volume rm volume
 	engine_check 'prune' system prune -a -f
 	is 'no image is left' '' "$(engine images -q)"
+}
+
+PODMAN_DRIVER='{{.Store.GraphDriverName}} {{.Store.GraphStatus}}'
+DOCKER_DRIVER='{{.Driver}} {{.DriverStatus}}'
+
+# podman_short [OPTION]...: of ENGINE, with these options of `run`.
+podman_short() {
+	engine_observe 'driver' info -f "$PODMAN_DRIVER"
+	engine_image
+	engine_run "$@"
+	engine_end
+	done_testing
+}
+
+# docker_daemon CONFIGURATION: that of no network, and this one.
+docker_daemon() {
+	mkdir -p /etc/docker
+	echo "{\"bridge\":\"none\",\"iptables\":false,\"ip6tables\":false$1}" >/etc/docker/daemon.json
+	check 'the daemon' systemctl start docker
+	engine_observe 'driver' info -f "$DOCKER_DRIVER"
 }
 
 # ---- containerd by ctr ------------------------------------------------------------------
