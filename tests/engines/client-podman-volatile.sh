@@ -3,4 +3,4 @@
 # shellcheck source=tests/engines/common.sh
 . "${HERE:?}/common.sh"
 ENGINE=(podman --root /srv/podman-volatile --runroot /run/podman-volatile --storage-driver overlay --storage-opt 'overlay.mountopt=nodev,volatile')
-podman_short
+podman_short "$@"
