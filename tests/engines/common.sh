@@ -45,7 +45,7 @@ engine_image() {
 	echo note >build/note
 	cat >build/Dockerfile <<-'END'
 		FROM localhost/base
-		RUN view >/build-view && grep ' / ' /proc/mounts >/build-mount
+		RUN view >/build-view && sed -n '/ \/ overlay /{s/\/[^:, ]*/L/g;p}' /proc/mounts >/build-mount
 		COPY note /data/deep/note
 		RUN echo built >>/data/append && rm -r /data/dir-gone && mkdir /data/dir-gone && chown 3:3 /data/owner
 	END
@@ -56,7 +56,7 @@ engine_image() {
 engine_run() {
 	engine_check 'run' run -d --pull never --name one --network none -v volume:/vol "$@" localhost/built sleep 10000
 	engine_observe 'mount' exec one grep ' / ' /proc/mounts
-	engine_observe 'build-mount' exec one grep overlay /build-mount
+	engine_observe 'build-mount' exec one cat /build-mount
 	engine_check 'exec' exec one change
 	engine_check 'a volume' exec one sh -c 'echo kept >/vol/file'
 	engine_observe 'diff' diff one
