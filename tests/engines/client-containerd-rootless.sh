@@ -8,7 +8,8 @@ fi
 # shellcheck source=tests/engines/common.sh
 . "${HERE:?}/common.sh"
 rm -f /run/containerd
-containerd --root "$SCRATCH/root" --state "$SCRATCH/state" >daemon.log 2>&1 &
+# mount(8) takes 255 bytes of options.
+containerd --root "$HOME/c" --state "$XDG_RUNTIME_DIR/c" >daemon.log 2>&1 &
 daemon=$!
 check 'the daemon' timeout 300 bash -c 'until ctr version >/dev/null 2>&1; do sleep 2; done'
 ctr_life --cgroup ''
