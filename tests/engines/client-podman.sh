@@ -6,6 +6,8 @@ ENGINE=(podman)
 engine_observe 'driver' info -f "$PODMAN_DRIVER"
 engine_image
 engine_run
+rovl_layer committed "$(engine mount one)"
+engine_check 'umount' umount one
 engine_more
 engine_observe 'volume-overlay' run --rm --pull never --network none -v "$TREE/data:/over:O" localhost/built \
 	sh -c 'change /over && view /over && grep " /over " /proc/mounts'
