@@ -40,7 +40,7 @@ make_image() {
 	: >"$work/top/data/dir-gone/.wh..wh..opq"
 	echo instead >"$work/top/data/dir-gone/instead"
 	find "$work/top" -exec touch -h -d 2001-01-01 {} +
-	tar -C "$TREE" -cf "$work/image/0.tar" .
+	tar --sort=name -C "$TREE" -cf "$work/image/0.tar" .
 	tar -C "$work/top" -cf "$work/image/1.tar" data
 	for id in 0 1; do
 		layers+=("\"$id.tar\"")

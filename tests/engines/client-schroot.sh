@@ -21,6 +21,6 @@ observe 'once' in_schroot -c rovl -- sh -c 'change && view && grep " / " /proc/m
 check 'begin' in_schroot -b -c rovl -n session
 check 'run' in_schroot -r -c session -- change
 observe 'view' in_schroot -r -c session -- view
-keep_upper /var/lib/schroot/union/overlay/session
+keep_upper /var/lib/schroot/union/overlay/session/upper
 check 'end' in_schroot -e -c session
 done_testing

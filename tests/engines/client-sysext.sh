@@ -22,7 +22,7 @@ extends() {
 	observe "$1-mutable" grep " $2 " /proc/mounts
 	check 'it is written to' touch "$2/rovl-ext/new"
 	check "$1 unmerge" "$1" unmerge
-	sed -i 's/"since":[0-9]*/"since":0/' "$OBSERVED/$1-status"
+	sed -i 's/"since":[1-9][0-9]*/"since":1/g' "$OBSERVED/$1-status"
 }
 extends systemd-sysext /usr extensions
 extends systemd-confext /etc confexts
