@@ -10,7 +10,7 @@ cd "$SCRATCH" || exit 1
 # shellcheck disable=SC2016 # perl's
 normal() {
 	perl -pe 's{\b[0-9a-f]{64}\b}{ID}g; s{\b[0-9a-f]{12}\b}{ID}g;
-		s{((?:lower|upper|work|data)dir\+?)=([^ ,\n]*)}{"$1=" . join ":", map { length ? "L" : "" } split /:/, $2}ge'
+		s{((?:lower|upper|work|data)dir\+?)=([^ ,\n]*)}{"$1=" . join ":", map { m{/mapped/} ? "mapped" : length ? "L" : "" } split /:/, $2}ge'
 }
 
 # The command succeeds; what it prints is compared.
