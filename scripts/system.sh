@@ -16,7 +16,7 @@ system_image() {
 		"$(declare -f system_hook ${function:+"$function"})" | sha256sum | cut -c1-12)
 	image=$CACHE/deb/$name-$key.ext4
 	mkdir -p "$CACHE/deb"
-	[ -e "$image" ] || step "a Debian to install packages on, $name (5 min)" quiet "$BUILD/log/$name.log" \
+	[ -e "$image" ] || step "a Debian to install packages on, $name (5 min)" quiet "$BUILD/log/system-$name.log" \
 		make_system "$image" "$packages" "$function"
 	printf '%s\n' "$image"
 }
