@@ -5,7 +5,7 @@ KERNEL ?= base
 export KERNEL
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build overlay modules_install install shell demo test stress mutants fuzz profile cover bench faults live live-run live-test live-bench live-install tools tools-install deb deb-test check doc clean
+.PHONY: help setup build overlay modules_install install shell demo test stress mutants fuzz profile cover bench faults live live-run live-test live-bench live-install tools tools-install deb deb-test engines-test check doc clean
 
 help: ## this list
 	@sed -n 's/^\([a-z_-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -85,6 +85,9 @@ deb: ## Debian packages of modules, command, boot parts and source in build/deb 
 
 deb-test: deb ## installs, upgrades and removes them on a Debian 13 with systemd and its own kernel (PART='glob')
 	@scripts/deb-test
+
+engines-test: deb ## docker, containerd, podman and other clients of overlayfs on that Debian, with C's overlay and with the drop-in (PART='glob')
+	@scripts/engines-test
 
 check: ready ## format, lints, layering, documents
 	@scripts/check

@@ -44,15 +44,11 @@ boots_system() {
 	local system=$out/system/system.ext4 release script
 	check 'the next version of the packages' env VERSION="$(dpkg-deb -f "$deb"/rovl-tools_*.deb Version)+next" "$TOP/scripts/deb" "$out/next"
 	check 'the disk of the test' test_disk
-	cp --sparse=always "$(system_image)" "$system"
+	cp --sparse=always "$(system_image deb busybox)" "$system"
 	release=$(dpkg-deb -f "$deb"/rovl-modules*.deb Package)
 	release=${release#rovl-modules-}
 	for script in install switch drop-in remove removed; do
-		for file in vmlinuz initrd.img; do
-			debugfs -R "dump /boot/$file-$release $out/system/$file" "$system" 2>/dev/null
-		done
-		boot $script --disk "$system,cache=unsafe" --kernel "$out/system/vmlinuz" --initrd "$out/system/initrd.img" \
-			--append 'root=LABEL=ROVL_DEB rw console=ttyS0 no_timer_check systemd.default_timeout_start_sec=900'
+		boot_system "$system" cache=unsafe "$release" $script
 		check 'its filesystem is clean' e2fsck -fn "$system"
 	done
 }

@@ -398,6 +398,23 @@ attributes /touched (mode)"
 	is 'hard links are such' 2 "$(stat -c %h tree/added/file)"
 }
 
+# A file that is as it was, and one with a new name.
+linked() {
+	local o
+	for o in metacopy=off metacopy=on; do
+		layers 2
+		mkdir lower1/d
+		put lower1/d/file same
+		mnt_by_helper $o
+		ln mnt/d/file mnt/d/earlier
+		ln mnt/d/file mnt/later
+		is "$o: the file is no change" "" "$(rovl diff mnt | grep -E "^[a-z]+ +.d.file( \(|$)")"
+		rovl diff --tar mnt >layer.tar
+		layer_applied
+		is "$o: in an archive it is one with its new names" 3 "$(stat -c %h tree/d/file)"
+	done
+}
+
 # What is below, with the archive applied as a container engine does it, is what the union shows.
 layer_applied() {
 	mkdir tree seen
@@ -582,6 +599,7 @@ showing
 whence
 data_only
 differing
+linked
 generations
 odd_ones
 in_user_namespace

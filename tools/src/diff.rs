@@ -70,6 +70,11 @@ pub trait Sink {
         Ok(())
     }
 
+    /// A file of upper is as it was; what it shares with other names may be new.
+    fn same(&mut self, _union: &Union, _path: &Path, _now: &Node) -> Result<(), String> {
+        Ok(())
+    }
+
     /// A directory is left.
     fn leave(&mut self) {}
 }
@@ -159,7 +164,8 @@ impl<'a> Walk<'a> {
             };
         };
         let lower = now.lower_part(&self.union.layers);
-        let source = lower.top().filter(|_| top.redirect.is_some());
+        let moved = |place: &&Place| top.redirect.is_some() && place.rel != path;
+        let source = lower.top().filter(moved);
         let both = (&now, &before);
         let mut attributes = Vec::new();
         let kind = match (source, old) {
@@ -185,7 +191,7 @@ impl<'a> Walk<'a> {
         match kind {
             Some(kind) => self.tell(kind, path, None, attributes, both)?,
             None if now.is_dir() => self.sink.enter(self.union, path, &now)?,
-            None => {}
+            None => self.sink.same(self.union, path, &now)?,
         }
         self.below(path, &now)
     }

@@ -18,11 +18,14 @@ pub struct LayerTar<W: Write> {
     /// Directories that are as they were, written before the first change in them.
     pending: Vec<Option<(PathBuf, Node)>>,
     /// First names of files with several.
-    links: HashMap<(usize, u64, u64), PathBuf>,
+    links: HashMap<Inode, PathBuf>,
+    /// Names of such files that are as they were: written when another name of theirs is.
+    same: HashMap<Inode, Vec<(PathBuf, Node)>>,
     /// In a directory that is written whole: what comes below it is in it.
     whole: Option<PathBuf>,
 }
 
+type Inode = (usize, u64, u64);
 type Attributes = Vec<(String, Vec<u8>)>;
 
 impl<W: Write> LayerTar<W> {
@@ -31,12 +34,17 @@ impl<W: Write> LayerTar<W> {
             tar: Builder::new(out),
             pending: Vec::new(),
             links: HashMap::new(),
+            same: HashMap::new(),
             whole: None,
         }
     }
 
     pub fn finish(mut self) -> Result<(), String> {
         self.tar.finish().map_err(|e| format!("output: {e}"))
+    }
+
+    fn is_in_whole(&self, path: &Path) -> bool {
+        self.whole.as_ref().is_some_and(|dir| path.starts_with(dir))
     }
 
     /// The directories above, which say who owns them.
@@ -141,14 +149,14 @@ impl<W: Write> LayerTar<W> {
         mut header: Header,
         records: Attributes,
     ) -> Result<(), String> {
-        if top.stat.st_nlink > 1 {
-            let key = (top.layer, top.stat.st_dev, top.stat.st_ino);
-            if let Some(first) = self.links.get(&key).cloned() {
+        let inode = several_names(top);
+        if let Some(inode) = inode {
+            if let Some(first) = self.links.get(&inode).cloned() {
                 header.set_entry_type(EntryType::Link);
                 header.set_size(0);
                 return self.entry(header, path, Some(&first), records, &mut std::io::empty());
             }
-            self.links.insert(key, path.to_owned());
+            self.links.insert(inode, path.to_owned());
         }
         if is_broken {
             return Err(format!(
@@ -166,7 +174,11 @@ impl<W: Write> LayerTar<W> {
             None,
             records,
             &mut file.chain(std::io::repeat(0)).take(size),
-        )
+        )?;
+        for (path, node) in inode.and_then(|i| self.same.remove(&i)).unwrap_or_default() {
+            self.object(union, &path, &node)?;
+        }
+        Ok(())
     }
 
     /// All that the union shows in a directory.
@@ -185,6 +197,13 @@ impl<W: Write> LayerTar<W> {
         }
         Ok(())
     }
+}
+
+/// What a file's other names can be known by.
+fn several_names(place: &Place) -> Option<Inode> {
+    let stat = &place.stat;
+    let is_file = FileType::from_raw_mode(stat.st_mode).is_file();
+    (is_file && stat.st_nlink > 1).then_some((place.layer, stat.st_dev, stat.st_ino))
 }
 
 /// Header and records of an object.
@@ -247,7 +266,7 @@ impl<W: Write> Sink for LayerTar<W> {
             // It is written here, below no marker of its place is needed.
             self.pending.push(None);
         }
-        if self.whole.as_ref().is_some_and(|dir| path.starts_with(dir)) {
+        if self.is_in_whole(path) {
             return Ok(());
         }
         self.parents(union)?;
@@ -272,6 +291,22 @@ impl<W: Write> Sink for LayerTar<W> {
 
     fn enter(&mut self, _: &Union, path: &Path, now: &Node) -> Result<(), String> {
         self.pending.push(Some((path.to_owned(), now.clone())));
+        Ok(())
+    }
+
+    fn same(&mut self, union: &Union, path: &Path, now: &Node) -> Result<(), String> {
+        let Some(inode) = now.top().and_then(several_names) else {
+            return Ok(());
+        };
+        if self.is_in_whole(path) {
+            return Ok(());
+        }
+        if self.links.contains_key(&inode) {
+            self.parents(union)?;
+            return self.object(union, path, now);
+        }
+        let waiting = self.same.entry(inode).or_default();
+        waiting.push((path.to_owned(), now.clone()));
         Ok(())
     }
 

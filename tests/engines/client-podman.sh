@@ -1,0 +1,17 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck source=tests/engines/common.sh
+. "${HERE:?}/common.sh"
+ENGINE=(podman)
+engine_observe 'driver' info -f "$PODMAN_DRIVER"
+engine_image
+engine_run
+rovl_layer committed "$(engine mount one)"
+engine_check 'umount' umount one
+engine_more
+engine_observe 'volume-overlay' run --rm --pull never --network none -v "$TREE/data:/over:O" localhost/built \
+	sh -c 'change /over && view /over && grep " /over " /proc/mounts'
+sed -i 's/overlay.[0-9]*.merge/overlay\/N\/merge/' "$OBSERVED/volume-overlay"
+engine_end
+is 'no layer is left' '' "$(find "$(engine info -f '{{.Store.GraphRoot}}')/overlay" -mindepth 1 -maxdepth 1 ! -name l ! -name '.has-mount-program')"
+done_testing
