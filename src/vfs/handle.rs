@@ -30,6 +30,8 @@ impl Handle {
     /// # Errors
     ///
     /// `EIO` where the filesystem cannot.
+    // In line, as are the others: it is too large to be moved.
+    #[inline]
     pub(crate) fn encode(inode: &Inode) -> Result<Self> {
         let mut words = [0u32; WORDS];
         let mut len = WORDS as i32;
@@ -53,6 +55,7 @@ impl Handle {
     }
 
     /// A handle from its parts; `EINVAL` where it is too long or not of whole words.
+    #[inline]
     pub(crate) fn from_bytes(kind: u8, bytes: &[u8]) -> Result<Self> {
         let mut words = [0u32; WORDS];
         if bytes.len() % 4 != 0 {

@@ -30,9 +30,12 @@ export -f change_in view_of
 # The layer that was written, with its marks.
 keep_upper() { tar --xattrs --xattrs-include='*' -C "$1" -cf "$OBSERVED/upper.tar" .; } # FOLDER
 
-# Beside NAME.tar the layer that `rovl diff` makes of the same mount, where there is the command.
-rovl_layer() { # NAME MOUNT
-	! command -v rovl >"$SEEN" || check "rovl diff --tar: $1" bash -c "rovl diff --tar '$2' >'$OBSERVED/$1-rovl.tar'"
+# Beside NAME.tar the layer that `rovl diff` makes of the mount that COMMAND tells, where there is the command; in the namespace that
+# INSIDE enters.
+INSIDE=()
+rovl_layer() { # NAME COMMAND
+	! command -v rovl >"$SEEN" ||
+		check "rovl diff --tar: $1" "${INSIDE[@]}" bash -c "rovl diff --tar \"\$($2)\" >'$OBSERVED/$1-rovl.tar'"
 }
 
 # ---- clients with docker's command line: ENGINE is the command ------------------------------
@@ -123,7 +126,7 @@ ctr_life() {
 	check 'exec' ctr task exec --exec-id e2 one change
 	observe 'view' ctr task exec --exec-id e3 one view
 	check 'diff' bash -c "ctr snapshots diff one >'$OBSERVED/diff.tar'"
-	[ -z "${ROOTFS-}" ] || rovl_layer diff "$ROOTFS"
+	[ -z "${ROOTFS-}" ] || rovl_layer diff "echo '$ROOTFS'"
 	check 'kill' ctr task kill -s KILL one
 	check 'the task ends' timeout 100 bash -c 'while ctr task ls | grep -q RUNNING; do sleep 1; done'
 	check 'task rm' ctr task rm one

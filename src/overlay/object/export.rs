@@ -45,6 +45,7 @@ impl Encode<Overlay> for Handles {
     const KIND: u8 = handle::KIND;
     type Handle = Value;
 
+    #[inline]
     fn encode(inode: &Inode) -> Result<Value> {
         encode(inode).inspect_err(|e| {
             let (ino, errno) = (inode.ino(), e.to_errno());
@@ -54,6 +55,7 @@ impl Encode<Overlay> for Handles {
 }
 
 /// The handle of the lower object, where that leads to the union's, and else that of the copy.
+#[inline]
 fn encode(inode: &Inode) -> Result<Value> {
     let fs = inode.fs();
     let is_root = inode.own_sb().root()?.inode() == Some(&**inode);
@@ -63,11 +65,12 @@ fn encode(inode: &Inode) -> Result<Value> {
         let dentry = Ref::from(inode).alias().ok_or(ENOENT)?;
         connect(&dentry)?;
     }
-    match (upper, lower) {
-        (Some(upper), _) => handle::encode(&fs.layers, upper.positive()?, true),
-        (None, Some(lower)) => handle::encode(&fs.layers, lower.positive()?, false),
-        (None, None) => Err(ESTALE),
-    }
+    let (real, is_upper) = match (upper, lower) {
+        (Some(upper), _) => (upper.positive()?, true),
+        (None, Some(lower)) => (lower.positive()?, false),
+        (None, None) => return Err(ESTALE),
+    };
+    handle::encode(&fs.layers, real, is_upper)
 }
 
 /// Makes the handle of the lower directory behind `dentry`, which is not the root, lead back to it. Whoever opens it goes up
