@@ -410,6 +410,7 @@ linked() {
 		ln mnt/d/file mnt/later
 		is "$o: the file is no change" "" "$(rovl diff mnt | grep -E "^[a-z]+ +.d.file( \(|$)")"
 		rovl diff --tar mnt >layer.tar
+		umnt
 		layer_applied
 		is "$o: in an archive it is one with its new names" 3 "$(stat -c %h tree/d/file)"
 	done
