@@ -22,6 +22,31 @@ pub(crate) struct Entry<'a> {
     pub(crate) kind: u32,
 }
 
+impl Entry<'_> {
+    /// The arguments of an actor; `None` for a length that none has.
+    ///
+    /// # Safety
+    ///
+    /// `name` has `len` bytes during `'a`.
+    #[inline]
+    unsafe fn from_raw<'a>(
+        name: *const kernel::ffi::c_char,
+        len: kernel::ffi::c_int,
+        offset: i64,
+        ino: u64,
+        kind: kernel::ffi::c_uint,
+    ) -> Option<Entry<'a>> {
+        let len = usize::try_from(len).ok()?;
+        Some(Entry {
+            // SAFETY: by the contract.
+            name: unsafe { core::slice::from_raw_parts(name.cast(), len) },
+            offset,
+            ino,
+            kind,
+        })
+    }
+}
+
 /// `d_type` values.
 pub(crate) mod dt {
     use crate::bindings;
@@ -197,19 +222,13 @@ unsafe extern "C" fn map<N: FnMut(&Entry<'_>) -> Option<u64>>(
     ino: u64,
     kind: kernel::ffi::c_uint,
 ) -> bool {
-    let Ok(size) = usize::try_from(len) else {
+    // SAFETY: by the contract; the filesystem keeps the name for the call.
+    let Some(entry) = (unsafe { Entry::from_raw(name, len, offset, ino, kind) }) else {
         return false;
     };
     let this = ctx.cast::<Mapped<'_, N>>();
     // SAFETY: by the contract. The field is `pass_mapped`'s for us alone: what C uses is the context.
     let number = unsafe { &mut *(*this).number };
-    let entry = Entry {
-        // SAFETY: by the contract; the filesystem keeps the name for the call.
-        name: unsafe { core::slice::from_raw_parts(name.cast(), size) },
-        offset,
-        ino,
-        kind,
-    };
     let shown = number(&entry);
     if shown.is_none() {
         // SAFETY: by the contract; C looks for the actor anew at each entry.
@@ -237,20 +256,14 @@ unsafe extern "C" fn actor<E: FnMut(Entry<'_>) -> bool>(
     ino: u64,
     kind: kernel::ffi::c_uint,
 ) -> bool {
-    let Ok(len) = usize::try_from(len) else {
+    // SAFETY: by the contract; the filesystem keeps the name for the call.
+    let Some(entry) = (unsafe { Entry::from_raw(name, len, offset, ino, kind) }) else {
         return false;
     };
     let this = ctx.cast::<Closure<'_, E>>();
     // SAFETY: by the contract. The field is `collect`'s for us alone: what C uses is the context.
     let emit = unsafe { &mut *(*this).emit };
-    // SAFETY: by the contract; the filesystem keeps the name for the call.
-    let name = unsafe { core::slice::from_raw_parts(name.cast(), len) };
-    emit(Entry {
-        name,
-        offset,
-        ino,
-        kind,
-    })
+    emit(entry)
 }
 
 /// Calls `list` with a context whose entries `emit` gets, until that returns `false`.
