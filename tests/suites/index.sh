@@ -12,7 +12,6 @@ index() { names work/index | grep -v '^#'; }
 entries() { index | wc -l; }
 STRERROR[ENODATA]='No data available'
 once_more() { umnt; mnt $WITH; }
-hex() { od -An -v -tx1 | tr -d ' \n'; }
 # What overlay.nlink says, as a number of names.
 recorded() { # UPPER LOWER
 	local value links

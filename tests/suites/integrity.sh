@@ -22,7 +22,7 @@ measured() {
 	awk -v path="$PWD/$1" '$NF == path { sub("sha256:", "", $4); printf "%s ", $4 }' \
 		$SECURITY/ima/ascii_runtime_measurements
 }
-ima() { getfattr -h -e hex --only-values -n security.ima "$1" 2>&1 | od -An -v -tx1 | tr -d ' \n'; } # FILE
+ima() { xattr_hex "$1" security.ima; } # FILE
 # What IMA stores for contents with that hash: a digest (4) made by SHA-256 (4).
 digest() { echo "0404$1"; }
 set_ima() { setfattr -n security.ima -v "0x$(digest "$2")" "$1"; } # FILE HASH
@@ -141,7 +141,7 @@ evm_key() {
 		ring=$(keyctl newring _evm @u) && keyctl padd asymmetric '' "$ring" <"$SCRATCH/cert.der" &&
 		echo 0x80000002 >$SECURITY/evm
 }
-evm() { getfattr -h -e hex --only-values -n security.evm "$1" 2>&1 | od -An -v -tx1 | tr -d ' \n'; } # FILE
+evm() { xattr_hex "$1" security.evm; } # FILE
 # For user 1001. The generation of an inode, which tmpfs cannot tell, is no part of it; evmctl asks all the same.
 sign() { evmctl sign --portable --imahash -a sha256 --uid 1001 --generation 0 --key "$SCRATCH/key.pem" "$1"; }
 

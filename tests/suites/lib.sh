@@ -155,6 +155,8 @@ listing() { names "$1" | tr '\n' ' '; } # the same on one line
 is_whiteout() { [ "$(stat -c '%F %t:%T' "$1")" = 'character special file 0:0' ]; }
 whiteout() { mknod "$1" c 0 0; }
 xattr() { getfattr -h --only-values -n "$2" "$1"; }   # FILE NAME
+hex() { od -An -v -tx1 | tr -d ' \n'; }              # what it reads, in digits
+xattr_hex() { xattr "$@" 2>&1 | hex; }                # FILE NAME
 xattrs() { getfattr -h -m - "$1" 2>/dev/null | grep -v '^#' | grep . | tr '\n' ' '; }
 opaque() { setfattr -n trusted.overlay.opaque -v y "$1"; }
 is_opaque() { [ "$(xattr "$1" trusted.overlay.opaque 2>/dev/null)" = y ]; }

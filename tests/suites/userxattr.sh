@@ -217,7 +217,7 @@ mnt userxattr
 add mnt/a a
 umnt
 put upper/forged mine
-setfattr -n $ov.origin -v "0x$(getfattr -h --only-values -n $ov.origin upper/a | od -An -v -tx1 | tr -d ' \n')" upper/forged
+setfattr -n $ov.origin -v "0x$(getfattr -h --only-values -n $ov.origin upper/a | hex)" upper/forged
 mnt userxattr
 prints 'a forged origin: the content' mine cat mnt/forged
 is 'the owner and mode are those of upper' "$(stat -c '%u %a %s' upper/forged)" "$(stat -c '%u %a %s' mnt/forged)"

@@ -11,7 +11,7 @@ mark_of() { # FILE
 	case $algorithm in sha256) algorithm=1 ;; sha512) algorithm=2 ;; esac
 	printf '00%02x00%02x%s' $((4 + ${#digest} / 2)) "$algorithm" "$digest"
 }
-mark() { getfattr -h -e hex --only-values -n $ov.metacopy "$1" 2>/dev/null | od -An -v -tx1 | tr -d ' \n'; }
+mark() { getfattr -h -e hex --only-values -n $ov.metacopy "$1" 2>/dev/null | hex; }
 # A file with that mark whose data is at PATH.
 at() { # FILE PATH [MARK]
 	bare "$1" "$(stat -c %s "data1$2")" "${3:-}"

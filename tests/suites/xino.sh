@@ -309,7 +309,6 @@ make_fs ext4 d 8M && make_fs ext4 e 8M && {
 }
 
 # ---- uuid=off: handles without the filesystem's UUID
-hex() { od -An -v -tx1 | tr -d ' \n'; }
 uuid_in() { local value; value=$(getfattr -h --only-values -n trusted.overlay.origin "$1" | hex) && echo "${value:10:32}"; }
 NONE=00000000000000000000000000000000
 uuid_off() {
