@@ -5,7 +5,7 @@
 #
 # EVM's key cannot be taken from it again: a guest of its own, by an argument that says what is so without it.
 #
-# Boot: ima_appraise=enforce ima_hash=sha256
+# Boot: ima_hash=sha256
 # Kernel: lsm
 . "${0%/*}/lib.sh"
 
