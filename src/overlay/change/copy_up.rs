@@ -198,7 +198,7 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want, opened: Option<&Fil
         place,
         // What has lost all its names without has no need of one.
         index: index
-            .filter(|_| inode.upper().is_none() && matches!(place, Place::Name(_) | Place::Index)),
+            .filter(|_| inode.will_be_indexed() && matches!(place, Place::Name(_) | Place::Index)),
     };
     if matches!(place, Place::Index) && plan.index.is_none() {
         return Err(EIO);

@@ -23,7 +23,7 @@ use crate::{
             xattr_names::Mark,
         },
         mount::options::{Fsync, Verity},
-        object::inode::{self, Dir, DirFlag},
+        object::inode::{self, Dir, DirFlag, NameMark},
         union::{Dentry, Overlay},
     },
     vfs::{
@@ -147,6 +147,8 @@ impl<'a> Planned<'a> {
     pub(super) fn run(&'a self) -> Result {
         let inode = self.source.inode;
         let staged = match inode.upper_path() {
+            // An earlier try failed after it had its name.
+            Some(upper) if inode.mode().is_dir() => return self.index_dir(upper.dentry()),
             Some(upper) => {
                 // Two names are one lower file, and this is the second.
                 self.link_up(upper.dentry(), false)?;
@@ -163,16 +165,21 @@ impl<'a> Planned<'a> {
             copied.fill(section.writing())?.publish()?;
         }
         let upper = inode.expect_upper()?.dentry();
-        match &self.index {
-            Some(index) if inode.mode().is_dir() => {
-                let section = self.access.start_write();
-                index::add_dir(self.fs, section.writing(), &index.name, upper)?;
-                inode::set_indexed(self.held);
-                Ok(())
-            }
-            Some(_) => self.link_up(upper, true),
-            None => Ok(()),
+        match inode.mode().is_dir() {
+            true => self.index_dir(upper),
+            false if self.index.is_some() => self.link_up(upper, true),
+            false => Ok(()),
         }
+    }
+
+    /// Gives the directory `upper` its entry of the index.
+    fn index_dir(&self, upper: &vfs::Dentry) -> Result {
+        if let Some(index) = &self.index {
+            let section = self.access.start_write();
+            index::add_dir(self.fs, section.writing(), &index.name, upper)?;
+            inode::set_indexed(self.held);
+        }
+        Ok(())
     }
 
     fn is_file(&self) -> bool {
@@ -285,6 +292,8 @@ impl<'a> Planned<'a> {
         let dir = writing.path(parent.expect_upper()?.dentry())?;
         let name = NameSnapshot::take(self.dentry);
         link(writing, dir.dentry(), name.as_bytes(), upper)?;
+        // Whatever fails from here on, the name is there; what was recorded is right until it is recorded anew.
+        self.dentry.marks().set(NameMark::UpperAlias);
         self.restore_times(dir);
         links::record(self.held, writing)
     }

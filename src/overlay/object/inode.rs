@@ -197,10 +197,11 @@ impl Inode {
         }
     }
 
-    /// Whether it gets an entry of the index when it is copied up.
+    /// Whether it gets an entry of the index when it is copied up; a directory has its name before that, and may be left so.
     pub(crate) fn will_be_indexed(&self) -> bool {
         let lower = self.lower_path().and_then(|path| path.dentry().inode());
-        self.upper().is_none() && lower.is_some_and(|lower| self.fs().indexes(lower))
+        let can_be = self.upper().is_none() || (self.mode().is_dir() && !self.is_indexed());
+        can_be && lower.is_some_and(|lower| self.fs().indexes(lower))
     }
 
     /// Whether the topmost of its lower objects has several names.

@@ -162,6 +162,14 @@ const fn index(
     }
 }
 
+/// A mount whose index tells handles of all that was copied up, directories too.
+const fn exported(name: &'static str, call: Call) -> Scenario {
+    Scenario {
+        options: ",index=on,nfs_export=on",
+        ..plain(name, call)
+    }
+}
+
 /// One of the names was copied up.
 const INDEXED: Option<fn() -> Result<(), Errno>> = Some(|| fs::chmod("m/twice", Mode::RUSR));
 
@@ -515,6 +523,11 @@ pub const SCENARIOS: &[Scenario] = &[
     index("index: rename onto a name", None, |a| {
         rename(a, "m/up", "m/twice", NONE)
     }),
+    exported("export: chmod", |a| chmod(a, "m/file")),
+    exported("export: chmod of a directory", |a| chmod(a, "m/rmdir")),
+    exported("export: unlink", |a| unlink(a, "m/file")),
+    exported("export: rmdir", |a| rmdir(a, "m/rmdir")),
+    exported("export: rename", |a| rename(a, "m/file", "m/new", NONE)),
     with_data("data layer: stat", |a| stat(a, "m/bare")),
     with_data("data layer: read", |a| read(a, "m/bare")),
     with_data("data layer: chmod", |a| chmod(a, "m/bare")),
