@@ -419,6 +419,10 @@ fn configure() -> Result<()> {
 /// Runs the part.
 pub fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     configure().context("the kernel has no fault injection")?;
+    ensure!(
+        SCENARIOS.iter().any(|s| settings.wanted(s.name)),
+        "no scenario has a name like that"
+    );
     let _ = sys::set("/sys/kernel/debug/kmemleak", "clear");
     for fstype in settings.filesystems(&["tmpfs", "ext4"]) {
         let base = settings.dir(&format!("alloc-{fstype}"))?;
