@@ -11,7 +11,7 @@
 MISSES=0
 learn() { # DIR [NUMBER]
 	local i
-	for ((i = 0; i < ${2:-60}; i++)); do
+	for ((i = 0; i < ${2:-120}; i++)); do
 		[ ! -e "$1/miss$((++MISSES))" ] || not_ok 'a missing name' "$1/miss$MISSES is there"
 	done
 }

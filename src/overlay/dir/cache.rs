@@ -7,7 +7,7 @@
 //! [watched](Watch), stay as they were. All directory caches of a mount are counted and given back, oldest
 //! first, when memory is short.
 
-use super::{listing::Listing, names::Names};
+use super::{books::Books, listing::Listing, names::Names};
 use crate::vfs::{self, watch::Watch};
 use kernel::{
     new_spinlock,
@@ -59,8 +59,10 @@ pub(crate) struct DirCache {
     /// Its place in [`DirCaches`].
     pub(super) age: u64,
     pub(super) all: Arc<DirCaches>,
-    /// Layers to be asked in vain before names are learnt, since learning failed; or 0.
-    pub(super) learn_at: Atomic<u32>,
+    /// Layers that were asked in vain when it is thought of learning next; the most there can be while a task does.
+    pub(super) asked: Atomic<u32>,
+    /// Those of them that are in the books of the mount.
+    pub(super) booked: Atomic<u32>,
     #[pin]
     pub(super) known: SpinLock<Known>,
 }
@@ -73,6 +75,8 @@ pub(crate) struct DirCaches {
     /// Names that they hold.
     pub(super) names: Atomic<usize>,
     last: Atomic<u64>,
+    /// Whether more names are worth learning.
+    pub(super) books: Books,
 }
 
 impl DirCaches {
@@ -83,6 +87,7 @@ impl DirCaches {
                 by_age <- new_spinlock!(RBTree::new(), "rovl_dir_caches"),
                 names: Atomic::new(0),
                 last: Atomic::new(0),
+                books: Books::new(),
             }),
             GFP_KERNEL,
         )
@@ -117,7 +122,8 @@ impl DirCache {
             pin_init!(Self {
                 age: all.last.fetch_add(1u64, Relaxed),
                 all: all.clone(),
-                learn_at: Atomic::new(0),
+                asked: Atomic::new(0),
+                booked: Atomic::new(0),
                 known <- new_spinlock!(Known::default(), "rovl_dir_cache"),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -198,6 +204,19 @@ impl DirCache {
         });
         drop(old);
         self.enlist()
+    }
+
+    /// Remembers which layers hold which names, which was learnt under `watch`.
+    pub(super) fn remember_names(
+        self: ArcBorrow<'_, Self>,
+        watch: &Arc<Watch>,
+        mut names: Names,
+    ) -> Result {
+        names.sort();
+        // What can't be given back stays.
+        let _ = names.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
+        let names = Arc::new(names, GFP_KERNEL_ACCOUNT)?;
+        self.remember(watch, names, |known, names| known.names.replace(names))
     }
 
     /// Ends a watch that nothing depends on.

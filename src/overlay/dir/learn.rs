@@ -3,6 +3,7 @@
 //! When a directory learns what its layers hold, keeps its listing, and forgets both.
 
 use super::{
+    books,
     cache::{DirCache, Kept},
     listing::Listing,
     names::{Holders, Names},
@@ -16,13 +17,13 @@ use kernel::{
     sync::{atomic::Relaxed, Arc, ArcBorrow},
 };
 
-/// Layers asked in vain, for each layer of a directory, before its names are learnt: opening, watching
-/// and closing a directory costs about as much as so many lookups of a missing name.
-const PATIENCE: u32 = 24;
-/// Names that are read for each layer that was asked in vain: what one such question costs.
-const NAMES_PER_MISS: usize = 3;
-/// Bytes of a directory's size for each of its names, about, and rather too many.
-const SIZE_OF_NAME: i64 = 64;
+/// Bytes of a directory's size for each of its names, about: where that is a number of entries, and where it is one of blocks,
+/// which are not full.
+const SIZE_OF_NAME: [i64; 2] = [20, 64];
+/// A size that is made of blocks is a multiple of this.
+const BLOCK: i64 = 1024;
+/// Questions that were spared, before that is entered in the books of the mount.
+const BOOKED_AT_ONCE: u32 = 20;
 /// Most names that are learnt of a directory, 8 bytes each.
 const MAX_NAMES: usize = 1 << 20;
 
@@ -51,10 +52,7 @@ impl Dir<'_> {
         let known = self
             .cache()
             .and_then(|cache| self.known_holders(cache, name));
-        known.unwrap_or_else(|| Holders {
-            names: None,
-            range: 0..self.lowers().len(),
-        })
+        known.unwrap_or_else(|| Holders::all(self.lowers().len()))
     }
 
     /// Those that `cache` knows.
@@ -63,56 +61,112 @@ impl Dir<'_> {
         let known = cache.known.lock();
         let names = known.names.clone().filter(|_| !known.changed())?;
         drop(known);
-        Some(Holders {
-            range: names.find(name, self.folding()),
-            names: Some(names),
-        })
+        let range = names.find(name, self.folding());
+        Some(Holders::known(names, range))
     }
 
-    /// Notes that `layers` lower layers were asked in vain for a name in this directory; learns which
-    /// names they hold once that has cost as much. With the mounter's credentials.
+    /// Notes what came of asking `holders` for a name in this directory, of whom `missed` did not have it; learns which names the
+    /// layers hold once such questions have cost as much. With the mounter's credentials.
     #[inline]
-    pub(crate) fn missed(&self, layers: usize) {
-        if layers != 0 && self.lowers().len() > 1 {
-            self.asked_in_vain(layers);
+    pub(crate) fn asked(&self, holders: &Holders, missed: usize) {
+        let layers = self.lowers().len();
+        let count = match holders.are_known() {
+            true => holders.spared(layers),
+            false if layers > 1 => missed,
+            false => 0,
+        };
+        let count = count as i32;
+        if count != 0 && self.data().patience.fetch_sub(count, Relaxed) <= count {
+            self.out_of_patience(holders.are_known());
         }
     }
 
-    fn asked_in_vain(&self, layers: usize) {
-        let data = self.data();
-        let layers = u32::try_from(layers).unwrap_or(u32::MAX);
-        let asked = data.asked.fetch_add(layers, Relaxed).saturating_add(layers);
-        let enough = PATIENCE.saturating_mul(self.lowers().len() as u32);
-        if asked < enough {
-            return;
-        }
+    #[inline(never)]
+    fn out_of_patience(&self, spared: bool) {
+        let patience = &self.data().patience;
         let Ok(cache) = self.make_cache() else {
             return;
         };
-        // One task learns at a time.
-        if asked < cache.learn_at.load(Relaxed) || data.asked.xchg(0, Relaxed) < enough {
+        let layers = self.lowers().len() as u32;
+        if spared {
+            let layers = layers.saturating_mul(BOOKED_AT_ONCE);
+            cache.all.books.spared(layers);
+            patience.store(layers as i32, Relaxed);
             return;
         }
-        let budget = (asked as usize)
-            .saturating_mul(NAMES_PER_MISS)
-            .min(MAX_NAMES);
-        if self.learn(cache, budget).is_err() {
-            // Too many names, or they can't be had: it is tried again when it has cost more.
-            cache.learn_at.store(asked.saturating_mul(4), Relaxed);
-            cache.unwatch();
+        // One task at a time.
+        let asked = cache.asked.xchg(u32::MAX, Relaxed);
+        if asked == u32::MAX {
+            return;
         }
+        let first = books::patience(layers);
+        let asked = asked.max(first);
+        let (next, more) = match self.consider(cache, asked) {
+            Some(next) => (next, next.saturating_sub(asked)),
+            None => (first, layers.saturating_mul(BOOKED_AT_ONCE)),
+        };
+        let more = i32::try_from(more).unwrap_or(i32::MAX);
+        patience.store(more, Relaxed);
+        cache.asked.store(next, Relaxed);
     }
 
-    /// Reads the names of all lower layers.
-    fn learn(&self, cache: ArcBorrow<'_, DirCache>, budget: usize) -> Result {
-        let lowers = self.lowers().iter();
-        let inodes = lowers.filter_map(|lower| lower.dentry().inode());
-        let about: i64 = inodes.map(|inode| inode.size() / SIZE_OF_NAME).sum();
-        if about > i64::try_from(budget)? {
-            return Err(E2BIG);
+    /// Learns the names if that pays, after `asked` layers were asked in vain; or returns at how many it is thought of again.
+    fn consider(&self, cache: ArcBorrow<'_, DirCache>, asked: u32) -> Option<u32> {
+        let (books, layers) = (&cache.all.books, self.lowers().len());
+        books.asked(asked.saturating_sub(cache.booked.xchg(asked, Relaxed)));
+        let about = self.names_about();
+        let least = books::price(layers, about);
+        let enough = books::asks(least).saturating_mul(books.doubt());
+        if asked < enough {
+            return Some(enough);
         }
+        let later = Some(asked.saturating_mul(2));
+        if about > MAX_NAMES || !books.afford(least) {
+            return later;
+        }
+        // What is known of their number is a guess.
+        let budget = books::names(layers, asked).max(about + about / 4);
+        let mut names = Names::new();
+        let learnt = self.learn(cache, &mut names, budget.min(MAX_NAMES));
+        books.pay(books::price(layers, names.rows.len()));
+        if learnt
+            .and_then(|watch| cache.remember_names(&watch, names))
+            .is_err()
+        {
+            cache.unwatch();
+            return later;
+        }
+        cache.booked.store(0, Relaxed);
+        None
+    }
+
+    /// How many names the lower layers have, about, and rather too few.
+    fn names_about(&self) -> usize {
+        let inodes = self
+            .lowers()
+            .iter()
+            .filter_map(|lower| lower.dentry().inode());
+        let about = inodes.map(|inode| {
+            let [entries, blocks] = SIZE_OF_NAME;
+            inode.size()
+                / if inode.size() % BLOCK == 0 {
+                    blocks
+                } else {
+                    entries
+                }
+        });
+        usize::try_from(about.sum::<i64>()).unwrap_or(usize::MAX)
+    }
+
+    /// Reads the names of all lower layers into `names`, `budget` at most; returns what watches them since before.
+    fn learn(
+        &self,
+        cache: ArcBorrow<'_, DirCache>,
+        names: &mut Names,
+        budget: usize,
+    ) -> Result<Arc<Watch>> {
         let watch = cache.watch(self.lower_dentries(), self.fs().folds)?;
-        let (mut names, folding) = (Names::new(), self.folding());
+        let folding = self.folding();
         for (position, lower) in self.lowers().iter().enumerate() {
             let path = lower.path();
             // A lookup waits for nobody's leave to open a directory.
@@ -131,11 +185,7 @@ impl Dir<'_> {
                 }
             })?;
         }
-        names.sort();
-        // What can't be given back stays.
-        let _ = names.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
-        let names = Arc::new(names, GFP_KERNEL_ACCOUNT)?;
-        cache.remember(&watch, names, |known, names| known.names.replace(names))
+        Ok(watch)
     }
 
     /// The directory's listing: what is remembered, or else what `read` reads. It is remembered when it

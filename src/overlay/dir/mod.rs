@@ -2,6 +2,7 @@
 
 //! Directories: listings, and what they remember of their layers.
 
+pub(super) mod books;
 pub(super) mod cache;
 pub(super) mod learn;
 pub(super) mod listing;

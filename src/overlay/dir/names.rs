@@ -45,38 +45,87 @@ impl Names {
         Ok(self.rows.push(row, GFP_KERNEL_ACCOUNT)?)
     }
 
+    /// The position that a row tells of.
+    #[inline]
+    fn position(&self, row: u32) -> Option<usize> {
+        let row = self.rows.get(row as usize)?;
+        Some((row & 0xffff) as usize)
+    }
+
     /// The rows of `name`.
-    pub(super) fn find(&self, name: &[u8], folding: Folding<'_>) -> Range<usize> {
+    pub(super) fn find(&self, name: &[u8], folding: Folding<'_>) -> Range<u32> {
         let key = self.key(name, folding);
         let start = self.rows.partition_point(|row| *row < key);
         let rest = self.rows.get(start..).unwrap_or_default();
-        start
-            ..start
-                + rest
-                    .iter()
-                    .take_while(|row| **row >> 16 == key >> 16)
-                    .count()
+        let same = |row: &&u64| **row >> 16 == key >> 16;
+        // There are `MAX_NAMES` rows at most.
+        start as u32..(start + rest.iter().take_while(same).count()) as u32
     }
 }
 
 /// The lower layers of a directory that may hold a name, topmost first.
 pub(crate) struct Holders {
-    pub(super) names: Option<Arc<Names>>,
+    names: Option<Arc<Names>>,
     /// Positions in the lower stack, or rows of `names`.
-    pub(super) range: Range<usize>,
+    range: Range<u32>,
+    /// Where `range` began.
+    first: u32,
+    /// The topmost position that counts.
+    top: u32,
 }
 
 impl Holders {
-    /// Without those above position `start`.
-    pub(crate) fn below(mut self, start: usize) -> Self {
-        self.range.start = match &self.names {
-            None => start,
+    /// All of so many layers: nothing is known.
+    #[inline]
+    pub(super) fn all(layers: usize) -> Self {
+        Self {
+            names: None,
+            range: 0..layers as u32,
+            first: 0,
+            top: 0,
+        }
+    }
+
+    /// Those that the rows `range` of `names` tell of.
+    #[inline]
+    pub(super) fn known(names: Arc<Names>, range: Range<u32>) -> Self {
+        Self {
+            names: Some(names),
+            first: range.start,
+            range,
+            top: 0,
+        }
+    }
+
+    /// Leaves out those above position `start`; before any was given.
+    pub(crate) fn skip_to(&mut self, start: usize) {
+        self.top = start as u32;
+        match &self.names {
+            None => self.range.start = self.top,
             Some(names) => {
-                let rows = names.rows.get(self.range.clone()).unwrap_or_default();
-                self.range.start + rows.partition_point(|row| ((row & 0xffff) as usize) < start)
+                let is_above = |row: &u32| names.position(*row).is_some_and(|at| at < start);
+                self.range.start += self.range.clone().take_while(is_above).count() as u32;
             }
+        }
+        self.first = self.range.start;
+    }
+
+    /// Whether all that are not given are known not to have the name.
+    #[inline]
+    pub(super) fn are_known(&self) -> bool {
+        self.names.is_some()
+    }
+
+    /// How many of `layers` layers were not asked since they are known not to have the name: those above the last that was given,
+    /// or all if none was.
+    pub(super) fn spared(&self, layers: usize) -> usize {
+        let given = self.range.start - self.first;
+        let reached = match (given, &self.names) {
+            (0, Some(_)) => layers,
+            (_, Some(names)) => names.position(self.range.start - 1).map_or(0, |at| at + 1),
+            (_, None) => 0,
         };
-        self
+        reached.saturating_sub((self.top + given) as usize)
     }
 }
 
@@ -87,8 +136,8 @@ impl Iterator for Holders {
     fn next(&mut self) -> Option<usize> {
         let at = self.range.next()?;
         match &self.names {
-            None => Some(at),
-            Some(names) => Some((names.rows.get(at)? & 0xffff) as usize),
+            None => Some(at as usize),
+            Some(names) => names.position(at),
         }
     }
 }
@@ -98,10 +147,8 @@ mod tests {
     use super::*;
 
     fn holders(names: &Arc<Names>, name: &[u8]) -> Holders {
-        Holders {
-            range: names.find(name, Folding::NONE),
-            names: Some(names.clone()),
-        }
+        let range = names.find(name, Folding::NONE);
+        Holders::known(names.clone(), range)
     }
 
     #[test]
@@ -131,13 +178,27 @@ mod tests {
             assert!(wanted.next().is_none());
         }
         assert!(holders(&names, b"everywhere but in 3").any(|at| at == 7));
-        let mut below = holders(&names, &1u32.to_ne_bytes()).below(3);
-        assert!(below.all(|at| at >= 3));
-        let all = Holders {
-            names: None,
-            range: 0..5,
+        let below = |position| {
+            let mut found = holders(&names, &1u32.to_ne_bytes());
+            found.skip_to(position);
+            found
         };
-        assert_eq!(all.below(3).next(), Some(3));
+        assert!(below(3).all(|at| at >= 3));
+        let mut all = Holders::all(5);
+        all.skip_to(3);
+        assert_eq!(all.next(), Some(3));
+        // 0, 2 and 4 have it; who takes the first passes nothing over.
+        let mut some = holders(&names, &1u32.to_ne_bytes());
+        assert!(some.next() == Some(0) && some.spared(8) == 0);
+        assert!(some.next().is_some() && some.spared(8) <= 1);
+        let mut some = below(3);
+        assert!(some.next().is_some() && some.spared(8) <= 1);
+        let mut all = Holders::all(5);
+        all.by_ref().for_each(drop);
+        assert_eq!(all.spared(5), 0);
+        let mut none = Holders::known(names, 0..0);
+        none.skip_to(3);
+        assert_eq!(none.spared(8), 5);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     overlay::{
+        dir::books::patience,
         layer::{index, marks},
         union::{Inode, NewInode, Overlay, Super},
     },
@@ -204,7 +205,7 @@ impl<'o> Object<'o> {
                 identity,
                 flags,
                 version: Atomic::new(0),
-                asked: Atomic::new(0),
+                patience: Atomic::new(patience(lowers.len() as u32) as i32),
                 cache: Once::new(),
             })
         } else {

@@ -255,11 +255,11 @@ impl<'a> Search<'a> {
         };
         let mut holders = dir.holders(first);
         if above != UPPER {
-            holders = holders.below(lowers.down_to(above));
+            holders.skip_to(lowers.down_to(above));
         }
         let mut missed = 0;
         let mut next = None;
-        for index in holders {
+        for index in holders.by_ref() {
             let Some(base) = lowers.as_slice().get(index) else {
                 break;
             };
@@ -312,7 +312,7 @@ impl<'a> Search<'a> {
         }
         // A path that ends in the middle says nothing of the names in `dir`.
         if !redirect.as_ref().is_some_and(Redirect::is_path) {
-            dir.missed(missed);
+            dir.asked(&holders, missed);
         }
         // What data-only layers are asked for, if none that is merged has it.
         if self.redirect.is_none() {
@@ -432,8 +432,8 @@ pub(crate) fn lower_shows(child: Child<'_>) -> bool {
         return true;
     };
     cred::scope(fs.creds(), |_| {
-        let mut missed = 0;
-        for index in dir.holders(child.name()) {
+        let (mut missed, mut holders) = (0, dir.holders(child.name()));
+        for index in holders.by_ref() {
             let Some(base) = dir.lowers().get(index).map(LowerPath::path) else {
                 return true;
             };
@@ -451,7 +451,7 @@ pub(crate) fn lower_shows(child: Child<'_>) -> bool {
                 Err(_) => return true,
             }
         }
-        dir.missed(missed);
+        dir.asked(&holders, missed);
         false
     })
 }
