@@ -109,7 +109,7 @@ impl FileSystem for Overlay {
         if let Some(result) = fs.instead_of_sync() {
             return result.map_err(|_| EIO);
         }
-        let Some((upper, known)) = fs.upper().zip(fs.known_errors.as_ref()) else {
+        let (Some(upper), Some(known)) = (fs.upper(), &fs.known_errors) else {
             return Ok(());
         };
         let upper = upper.mnt();

@@ -18,10 +18,12 @@ use kernel::{
 /// Whether anything was changed since it was last made durable.
 #[pin_data]
 pub(crate) struct Written {
+    /// Upper's filesystem can write back some files and leave others. Where it cannot, `changed` is never cleared.
+    may_be_apart: bool,
     /// Set when a change is complete, or anything can be written without a further call; cleared before what was changed is
     /// looked for.
     changed: Atomic<bool>,
-    /// Upper's filesystem can write back some files and leave others, and has not failed. Once it has, an error that one caller
+    /// It can, and has not failed. Once it has, an error that one caller
     /// was told of may have been that of others' changes, too: they hear of it from what is left in its caches.
     is_apart: Atomic<bool>,
     /// Whoever finds nothing to do has waited for whom has found it.
@@ -33,6 +35,7 @@ impl Written {
     /// Nothing yet. `is_apart` where upper's filesystem [commits apart](crate::vfs::SuperBlock::commits_apart).
     pub(crate) fn new(is_apart: bool) -> impl PinInit<Self> {
         pin_init!(Self {
+            may_be_apart: is_apart,
             changed: Atomic::new(false),
             is_apart: Atomic::new(is_apart),
             syncing <- new_mutex!((), "rovl_syncing"),
@@ -53,7 +56,17 @@ impl Written {
     /// # Errors
     ///
     /// Those of upper's filesystem.
+    #[inline]
     pub(crate) fn sync<F: FileSystem>(&self, sb: &OwnSuper<F>, upper: &Mount) -> Result {
+        match (self.may_be_apart, self.changed.load(Relaxed)) {
+            (true, _) => self.sync_apart(sb, upper),
+            (false, true) => upper.sync(),
+            (false, false) => Ok(()),
+        }
+    }
+
+    #[inline(never)]
+    fn sync_apart<F: FileSystem>(&self, sb: &OwnSuper<F>, upper: &Mount) -> Result {
         let _one = self.syncing.lock();
         if !self.changed.load(Relaxed) {
             return Ok(());

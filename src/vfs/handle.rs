@@ -17,7 +17,7 @@ pub(crate) const MAX_BYTES: usize = WORDS * 4;
 /// Words of the longest handle.
 const WORDS: usize = bindings::ROVL_MAX_HANDLE_SZ as usize / 4;
 
-/// A file handle: its type and up to 128 bytes.
+/// A file handle that was made: its type and up to 128 bytes.
 pub(crate) struct Handle {
     kind: u8,
     words: [u32; WORDS],
@@ -30,7 +30,7 @@ impl Handle {
     /// # Errors
     ///
     /// `EIO` where the filesystem cannot.
-    // In line, as are the others: it is too large to be moved.
+    // In line: it is too large to be moved.
     #[inline]
     pub(crate) fn encode(inode: &Inode) -> Result<Self> {
         let mut words = [0u32; WORDS];
@@ -54,25 +54,6 @@ impl Handle {
         }
     }
 
-    /// A handle from its parts; `EINVAL` where it is too long or not of whole words.
-    #[inline]
-    pub(crate) fn from_bytes(kind: u8, bytes: &[u8]) -> Result<Self> {
-        let mut words = [0u32; WORDS];
-        if bytes.len() % 4 != 0 {
-            return Err(EINVAL);
-        }
-        let len = bytes.len() / 4;
-        for (word, chunk) in words
-            .get_mut(..len)
-            .ok_or(EINVAL)?
-            .iter_mut()
-            .zip(bytes.chunks_exact(4))
-        {
-            *word = u32::from_ne_bytes(chunk.try_into().map_err(|_| EINVAL)?);
-        }
-        Ok(Self { kind, words, len })
-    }
-
     /// The type.
     pub(crate) fn kind(&self) -> u8 {
         self.kind
@@ -84,31 +65,80 @@ impl Handle {
         // SAFETY: the bytes of initialised words are initialised, and live as long.
         unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
     }
+}
+
+/// A file handle to be looked for, wherever it is kept.
+#[derive(Clone, Copy)]
+pub(crate) struct HandleRef<'a> {
+    kind: u8,
+    bytes: &'a [u8],
+}
+
+impl<'a> HandleRef<'a> {
+    /// A handle from its parts; `EINVAL` where it is too long or not of whole words.
+    #[inline]
+    pub(crate) fn new(kind: u8, bytes: &'a [u8]) -> Result<Self> {
+        if bytes.len() % 4 != 0 || bytes.len() > MAX_BYTES {
+            return Err(EINVAL);
+        }
+        Ok(Self { kind, bytes })
+    }
 
     /// Finds a dentry of the handle's inode on `mnt`; it may be disconnected. `None` for a stale
     /// handle. Needs `CAP_DAC_READ_SEARCH`: the caller checks.
-    pub(crate) fn decode<'m>(&mut self, mnt: &'m Mount) -> Result<Option<Ref<'m, Dentry>>> {
+    #[inline]
+    pub(crate) fn decode<'m>(self, mnt: &'m Mount) -> Result<Option<Ref<'m, Dentry>>> {
         self.decode_if(mnt, None)
     }
 
     /// As [`decode`](Self::decode), of a directory that can be reached from the root of `mnt`: connected up to there. `None`
     /// for any other object.
-    pub(crate) fn decode_dir<'m>(&mut self, mnt: &'m Mount) -> Result<Option<Ref<'m, Dentry>>> {
+    pub(crate) fn decode_dir<'m>(self, mnt: &'m Mount) -> Result<Option<Ref<'m, Dentry>>> {
         self.decode_if(mnt, Some(is_dir_below))
     }
 
+    #[inline]
     fn decode_if<'m>(
-        &mut self,
+        self,
         mnt: &'m Mount,
         acceptable: Option<calls::Acceptable>,
     ) -> Result<Option<Ref<'m, Dentry>>> {
-        // SAFETY: charter 1 and 10: the mount is referenced, the buffer ours, with `len` words; the context is the mount, as
-        // `is_dir_below` wants it.
+        let words = self.bytes.as_ptr().cast::<u32>();
+        match words.is_aligned() {
+            true => self.decode_words(words, mnt, acceptable),
+            false => self.decode_copied(mnt, acceptable),
+        }
+    }
+
+    /// As [`decode_if`](Self::decode_if), of bytes that are not aligned.
+    #[inline(never)]
+    fn decode_copied<'m>(
+        self,
+        mnt: &'m Mount,
+        acceptable: Option<calls::Acceptable>,
+    ) -> Result<Option<Ref<'m, Dentry>>> {
+        let mut words = [0u32; WORDS];
+        for (word, bytes) in words.iter_mut().zip(self.bytes.chunks_exact(4)) {
+            *word = u32::from_ne_bytes(bytes.try_into().map_err(|_| EINVAL)?);
+        }
+        self.decode_words(words.as_ptr(), mnt, acceptable)
+    }
+
+    /// `words` are those of the handle.
+    #[inline]
+    fn decode_words<'m>(
+        self,
+        words: *const u32,
+        mnt: &'m Mount,
+        acceptable: Option<calls::Acceptable>,
+    ) -> Result<Option<Ref<'m, Dentry>>> {
+        // SAFETY: charter 1 and 10: the mount is referenced, the words are there and aligned, and no filesystem writes to
+        // those of a handle that it decodes; the context is the mount, as `is_dir_below` wants it.
         let found = unsafe {
             calls::exportfs_decode_fh(
                 mnt,
-                self.words.as_mut_ptr().cast(),
-                self.len as i32,
+                words.cast_mut().cast(),
+                (self.bytes.len() / 4) as i32,
                 self.kind.into(),
                 acceptable,
                 mnt.as_ptr().cast(),

@@ -190,7 +190,15 @@ impl SuperBlock {
     /// Records a writeback error of `from` that is newer than `known` here, too: `syncfs(2)` reports it once to
     /// each file that is open (Documentation/core-api/errseq.rst). Two callers at a time may both record it. Does
     /// nothing at the last unmount, where nobody is left to hear of it here.
+    #[inline]
     pub(crate) fn pass_on_errors(&self, from: &Self, known: &KnownErrors) {
+        if from.wb_err().load(Relaxed) != known.0.load(Relaxed) {
+            self.pass_on_newer(from, known);
+        }
+    }
+
+    #[inline(never)]
+    fn pass_on_newer(&self, from: &Self, known: &KnownErrors) {
         if read_field!(self, s_active.counter) == 0 {
             return;
         }

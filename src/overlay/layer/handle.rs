@@ -16,7 +16,7 @@ use crate::overlay::{
 use crate::vfs::{
     backing::InLayer,
     cred,
-    handle::{Handle, MAX_BYTES},
+    handle::{Handle, HandleRef, MAX_BYTES},
     log::warn_limited,
     mount::{PathRef, WritePath},
     super_block::HandleKind,
@@ -47,7 +47,7 @@ struct Origin<'a> {
     /// Of an object in upper.
     upper: bool,
     kind: u8,
-    uuid: [u8; 16],
+    uuid: &'a [u8; 16],
     handle: &'a [u8],
 }
 
@@ -248,7 +248,10 @@ pub(crate) fn find_named<'a>(
     let Ok(origin) = parse(value) else {
         return Ok(None);
     };
-    let found = in_lower(layers, &origin, Handle::decode)?;
+    if !may_decode() {
+        return Ok(None);
+    }
+    let found = in_lower(layers, &origin, HandleRef::decode)?;
     if let Some(found) = &found {
         if !same_type(own, path, found.dentry()) {
             warn_limited!("invalid origin on {}: another type\n", path.dentry());
@@ -258,27 +261,27 @@ pub(crate) fn find_named<'a>(
     Ok(found)
 }
 
-/// The object of the first lower layer in which `decode` finds what `origin` names.
-fn in_lower<'a>(
+/// Whether the current credentials may decode handles of layers.
+pub(crate) fn may_decode() -> bool {
+    cred::capable(cred::Capability::DAC_READ_SEARCH)
+}
+
+/// The object of the first lower layer in which `decode` finds what `origin` names, for who [may](may_decode).
+#[inline(always)]
+fn in_lower<'a, 'h>(
     layers: &'a Layers,
-    origin: &Origin<'_>,
-    decode: impl Fn(&mut Handle, &'a Mount) -> Result<Option<Ref<'a, Dentry>>>,
+    origin: &Origin<'h>,
+    decode: impl Fn(HandleRef<'h>, &'a Mount) -> Result<Option<Ref<'a, Dentry>>>,
 ) -> Result<Option<InLayer<'a>>> {
-    if !cred::capable(cred::Capability::DAC_READ_SEARCH) {
-        return Ok(None);
-    }
-    let Ok(mut handle) = Handle::from_bytes(origin.kind, origin.handle) else {
+    let Ok(handle) = HandleRef::new(origin.kind, origin.handle) else {
         warn_limited!("invalid file handle of a layer\n");
         return Ok(None);
     };
     for (index, layer) in layers.lower().iter().enumerate() {
-        if !layers.has_unique_uuid(layer)
-            || layers.uuid_of(layer.mnt().sb()) != origin.uuid
-            || layer.mnt().sb().handle_kind() == HandleKind::None
-        {
+        if !layers.has_unique_uuid(layer) || layers.uuid_of(layer.mnt().sb()) != *origin.uuid {
             continue;
         }
-        let found = decode(&mut handle, layer.mnt())?;
+        let found = decode(handle, layer.mnt())?;
         if let Some(found) = found.filter(|found| !found.is_weird()) {
             return Ok(Some(InLayer::new(found, u16::try_from(index + 1)?)));
         }
@@ -291,7 +294,7 @@ pub(crate) const KIND: u8 = 0xf8;
 /// That of older kernels (`OVL_FILEID_V0`): nothing is in front of the value, and as much behind it.
 const KIND_UNPADDED: u8 = 0xfb;
 
-/// A handle to look for an object of a layer by.
+/// A handle to look for an object of a layer by, for who [may](may_decode).
 pub(crate) struct Wanted<'a>(Origin<'a>);
 
 impl<'a> Wanted<'a> {
@@ -317,41 +320,40 @@ impl<'a> Wanted<'a> {
 
     /// Finds the lower object. It need not have a name, nor be in the layer: all objects of a filesystem have handles.
     pub(crate) fn in_lower<'b>(&self, layers: &'b Layers) -> Result<Option<InLayer<'b>>> {
-        in_lower(layers, &self.0, Handle::decode)
+        in_lower(layers, &self.0, HandleRef::decode)
     }
 
     /// Finds the lower directory, which is in the layer.
     pub(crate) fn dir_in_lower<'b>(&self, layers: &'b Layers) -> Result<Option<InLayer<'b>>> {
-        in_lower(layers, &self.0, Handle::decode_dir)
+        in_lower(layers, &self.0, HandleRef::decode_dir)
     }
 
     /// Finds the upper object; a directory is in upper, anything else on its filesystem.
     pub(crate) fn in_upper<'b>(&self, layers: &'b Layers) -> Result<Option<Ref<'b, Dentry>>> {
-        let Some(found) = in_upper(layers, &self.0, Handle::decode)? else {
+        let Some(found) = in_upper(layers, &self.0, HandleRef::decode)? else {
             return Ok(None);
         };
         match found.is_dir() {
-            true => in_upper(layers, &self.0, Handle::decode_dir),
+            true => in_upper(layers, &self.0, HandleRef::decode_dir),
             false => Ok(Some(found)),
         }
     }
 }
 
-/// The object that `decode` finds on the filesystem of upper for what `origin` names.
-fn in_upper<'a>(
+/// The object that `decode` finds on the filesystem of upper for what `origin` names, for who [may](may_decode).
+fn in_upper<'a, 'h>(
     layers: &'a Layers,
-    origin: &Origin<'_>,
-    decode: impl Fn(&mut Handle, &'a Mount) -> Result<Option<Ref<'a, Dentry>>>,
+    origin: &Origin<'h>,
+    decode: impl Fn(HandleRef<'h>, &'a Mount) -> Result<Option<Ref<'a, Dentry>>>,
 ) -> Result<Option<Ref<'a, Dentry>>> {
     let mnt = layers.upper().ok_or(EACCES)?.mnt();
-    let is_of_upper = layers.uuid_of(mnt.sb()) == origin.uuid;
-    if !cred::capable(cred::Capability::DAC_READ_SEARCH) || !is_of_upper {
+    if layers.uuid_of(mnt.sb()) != *origin.uuid {
         return Ok(None);
     }
-    let Ok(mut handle) = Handle::from_bytes(origin.kind, origin.handle) else {
+    let Ok(handle) = HandleRef::new(origin.kind, origin.handle) else {
         return Ok(None);
     };
-    let found = decode(&mut handle, mnt)?;
+    let found = decode(handle, mnt)?;
     Ok(found.filter(|found| !found.is_weird()))
 }
 
@@ -380,10 +382,13 @@ pub(crate) fn indexed_dir<'a>(
         return Ok(Indexed::Unsaid);
     };
     let origin = parse(&value).map_err(|_| EIO)?;
+    if !may_decode() {
+        return Ok(Indexed::Gone);
+    }
     let decode = if connected {
-        Handle::decode_dir
+        HandleRef::decode_dir
     } else {
-        Handle::decode
+        HandleRef::decode
     };
     Ok(match in_upper(layers, &origin, decode)? {
         None => Indexed::Gone,
@@ -419,7 +424,7 @@ mod tests {
         let origin = Origin {
             upper: false,
             kind: 1,
-            uuid: [9; 16],
+            uuid: &[9; 16],
             handle: &[1, 2, 3, 4],
         };
         assert_eq!(parse(&GOOD), Ok(origin));

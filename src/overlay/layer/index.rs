@@ -24,7 +24,6 @@ use crate::{
         xattr, Dentry, Inode, Mode, Ref,
     },
 };
-use core::fmt::Write;
 use kernel::prelude::*;
 
 /// The name of an entry.
@@ -265,16 +264,38 @@ impl Relative {
 /// The longest value, with room for a sign and a number.
 const MAX_RELATIVE: usize = 12;
 
-/// A value of `overlay.nlink` that is put together.
+/// A value of `overlay.nlink`, at the end of the room for it; and where that begins.
 struct Digits([u8; MAX_RELATIVE], usize);
 
-impl Write for Digits {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        let end = self.1 + text.len();
-        let room = self.0.get_mut(self.1..end).ok_or(core::fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.1 = end;
-        Ok(())
+impl Digits {
+    // By hand: formatting costs as much as the rest of the record.
+    fn of(side: Side, more: i64) -> Self {
+        let mut value = Self([0; MAX_RELATIVE], MAX_RELATIVE);
+        let mut left = more.unsigned_abs();
+        loop {
+            value.put_before(b'0' + (left % 10) as u8);
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        value.put_before(if more < 0 { b'-' } else { b'+' });
+        value.put_before(match side {
+            Side::Upper => b'U',
+            Side::Lower => b'L',
+        });
+        value
+    }
+
+    fn put_before(&mut self, byte: u8) {
+        self.1 = self.1.saturating_sub(1);
+        if let Some(to) = self.0.get_mut(self.1) {
+            *to = byte;
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.0.get(self.1..).unwrap_or_default()
     }
 }
 
@@ -289,15 +310,8 @@ pub(crate) fn record_names(
     names: u32,
     (side, links): (Side, u32),
 ) -> Result {
-    let more = i64::from(names) - i64::from(links);
-    let letter = match side {
-        Side::Upper => 'U',
-        Side::Lower => 'L',
-    };
-    let mut value = Digits([0; MAX_RELATIVE], 0);
-    write!(value, "{letter}{more:+}").map_err(|_| EIO)?;
-    let value = value.0.get(..value.1).unwrap_or_default();
-    marks::set_own(fs, upper, Mark::Nlink, value, Err(EOPNOTSUPP))
+    let value = Digits::of(side, i64::from(names) - i64::from(links));
+    marks::set_own(fs, upper, Mark::Nlink, value.as_bytes(), Err(EOPNOTSUPP))
 }
 
 /// How many names the copy `upper` of `lower` has in the union; `None`, with a message, where it does not say so in a way that
@@ -335,6 +349,20 @@ mod tests {
             let back = char::from(digit(value)).to_digit(16);
             assert_eq!(back, Some(u32::from(value)));
         }
+    }
+
+    #[test]
+    fn made_and_read() {
+        for side in [Side::Upper, Side::Lower] {
+            for more in [0, 1, -1, 10, -10, i32::MAX, i32::MIN] {
+                let value = Digits::of(side, more.into());
+                let read = Relative::parse(value.as_bytes());
+                assert_eq!(read, Some(Relative { side, more }));
+            }
+        }
+        let most = i64::from(u32::MAX);
+        assert_eq!(Digits::of(Side::Upper, -most).as_bytes(), b"U-4294967295");
+        assert_eq!(Digits::of(Side::Lower, 0).as_bytes(), b"L+0");
     }
 
     #[test]

@@ -20,11 +20,10 @@ use crate::{
     },
     vfs::{
         self,
-        backing::{InLayer, Lowers, UPPER},
+        backing::{InLayer, LowerPath, Lowers, UPPER},
         cred,
         dentry::REVALIDATE,
         log::warn_limited,
-        mount::PathRef,
         NameSnapshot, Ref,
     },
 };
@@ -42,8 +41,8 @@ type Found<'a> = Result<Option<Ref<'a, Dentry>>>;
 pub(super) fn decode<'a>(sb: &'a Super, kind: i32, handle: &[u8]) -> Found<'a> {
     let fs = sb.fs();
     let handle = Wanted::by_client(kind, handle)?;
-    // Not for the mounter to decide alone: whoever opens a handle passes by the directories on the way.
-    if !cred::capable(cred::Capability::DAC_READ_SEARCH) {
+    // Whoever opens a handle passes by the directories on the way. The mounter was asked at the mount.
+    if !handle::may_decode() {
         return Ok(None);
     }
     cred::scope(fs.creds(), |_| match handle.is_upper() {
@@ -173,7 +172,7 @@ fn known<'a>(sb: &'a Super, real: &vfs::Dentry, layer: u16) -> Found<'a> {
     };
     let behind = match layer {
         UPPER => inode.upper(),
-        _ => inode.lower_path().map(PathRef::dentry),
+        _ => inode.lowers().first().map(LowerPath::dentry),
     };
     if behind.and_then(vfs::Dentry::inode) != Some(key) {
         return Err(ESTALE);

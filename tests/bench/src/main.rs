@@ -13,6 +13,7 @@ use scale::Parallel;
 use tree::Tree;
 use world::{Backing, Store, World, BACKINGS};
 
+mod mapped;
 mod measure;
 mod module;
 mod op;

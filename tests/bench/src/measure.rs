@@ -141,7 +141,7 @@ impl Batch {
 /// Opens the filesystem for `work`, and closes it, whatever comes of it.
 fn on<T>(op: &Op, world: &World, fs: Fs, work: impl FnOnce(&mut Site) -> Result<T>) -> Result<T> {
     let whole = || {
-        let mut site = world.open(fs, op.changes, op.stage.as_ref(), op.options)?;
+        let mut site = world.open(fs, op.changes, op.stage.as_ref(), op.mounting)?;
         let result = work(&mut site);
         world.close(site)?;
         result

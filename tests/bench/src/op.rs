@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::mapped::Mapped;
 use crate::tree::Tree;
 use crate::world::{Backing, Store, World};
 
@@ -110,6 +111,14 @@ type Prepare = Box<dyn Fn(&mut Site, &Object) -> Result<()>>;
 pub type Stage = Box<dyn Fn(&Path) -> Result<()>>;
 type Body = Box<dyn Fn(&Site, &Object) -> Result<()>>;
 
+/// How a union is mounted.
+#[derive(Clone, Copy, Default)]
+pub struct Mounting {
+    /// Mount options, a comma between them.
+    pub options: &'static str,
+    pub mapped: Mapped,
+}
+
 pub struct Op {
     pub name: String,
     pub group: &'static str,
@@ -130,8 +139,7 @@ pub struct Op {
     pub repeats: usize,
     /// Not with more layers: it would take too long to set up.
     pub max_layers: usize,
-    /// Mount options, a comma between them.
-    pub options: &'static str,
+    pub mounting: Mounting,
     /// The path of the object with this number.
     pub path: Box<dyn Fn(usize) -> String>,
     /// Before the mount: puts something into the upper layer, or into raw.
@@ -163,7 +171,7 @@ impl Op {
             rounds: 1,
             repeats: 5,
             max_layers: usize::MAX,
-            options: "",
+            mounting: Mounting::default(),
             path,
             stage: None,
             prepare: Box::new(|_, _| Ok(())),
@@ -269,7 +277,19 @@ impl Op {
     }
 
     pub fn options(self, options: &'static str) -> Op {
-        Op { options, ..self }
+        let mounting = Mounting {
+            options,
+            ..self.mounting
+        };
+        Op { mounting, ..self }
+    }
+
+    pub fn mapped(self, mapped: Mapped) -> Op {
+        let mounting = Mounting {
+            mapped,
+            ..self.mounting
+        };
+        Op { mounting, ..self }
     }
 
     pub fn stage(self, stage: impl Fn(&Path) -> Result<()> + 'static) -> Op {

@@ -9,7 +9,7 @@ use anyhow::{ensure, Context, Result};
 use rustix::fs::{chmod, open, stat, Mode, OFlags};
 
 use crate::measure::now;
-use crate::op::{Cache, Fs, Metric, Object};
+use crate::op::{Cache, Fs, Metric, Mounting, Object};
 use crate::records::{median, Record, Records};
 use crate::tree::Tree;
 use crate::world::{World, BACKINGS};
@@ -103,7 +103,7 @@ pub const OPS: [Parallel; 7] = [
 
 /// How long the threads take, in nanoseconds.
 fn run(op: &Parallel, world: &World, fs: Fs, threads: usize) -> Result<f64> {
-    let site = world.open(fs, true, None, "")?;
+    let site = world.open(fs, true, None, Mounting::default())?;
     let objects = |thread| {
         (0..op.count)
             .map(|n| Object::new(&(op.path)(thread, n)))

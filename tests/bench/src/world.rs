@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::env;
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,15 +13,19 @@ use anyhow::{bail, ensure, Context, Result};
 use clap::ValueEnum;
 use rustix::fs::CWD;
 use rustix::mount::{
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    mount, move_mount, unmount, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags,
+    MoveMountFlags, UnmountFlags,
 };
 use serde::{Serialize, Serializer};
 
-use crate::op::{Fs, Site, Stage};
+use crate::mapped::{self, Mapped};
+use crate::op::{Fs, Mounting, Site, Stage};
 use crate::tree::{data_layers, Layer, Tree, MIB};
 
 const BASE: &str = "/mnt/bench";
+/// What is under test is mounted here, but for raw as it is.
+const MNT: &str = "/mnt/bench/mnt";
 /// Three times the largest directory is on it, and more.
 const EXT4_INODES: usize = 1 << 20;
 /// Where scripts/bench puts what is made on the host.
@@ -100,6 +105,12 @@ pub fn run(program: &str, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Puts a mount at a place.
+fn place(mount: &OwnedFd, at: &Path) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(move_mount(mount, "", CWD, at, flags)?)
+}
+
 impl World {
     /// `pool` is how many files a tree that is a pool needs.
     pub fn new(backing: Backing, layers: usize, tree: Tree, pool: usize) -> Result<World> {
@@ -132,7 +143,7 @@ impl World {
 
     fn make(&mut self) -> Result<()> {
         let base = Path::new(BASE);
-        fs::create_dir(base.join("mnt"))?;
+        fs::create_dir(MNT)?;
         if self.uses(Store::Ext4) {
             File::create(base.join("ext4.img"))?.set_len(4096 * MIB)?;
             let inodes = EXT4_INODES.to_string();
@@ -276,7 +287,7 @@ impl World {
         fs: Fs,
         changes: bool,
         stage: Option<&Stage>,
-        options: &str,
+        mounting: Mounting,
     ) -> Result<Site<'_>> {
         let scratch = self.upper.join(fs.name());
         if scratch.exists() {
@@ -284,26 +295,33 @@ impl World {
             fs::remove_dir_all(&scratch)?;
         }
         fs::create_dir(&scratch)?;
-        let root = match fs {
+        let content = match fs {
             Fs::Raw if changes => scratch.join("flat"),
             Fs::Raw => self.flat.clone(),
-            _ => Path::new(BASE).join("mnt"),
+            _ => scratch.join("upper"),
         };
-        if fs == Fs::Raw {
-            if changes {
-                self.merge(&root)?;
+        match fs {
+            Fs::Raw if changes => self.merge(&content)?,
+            Fs::Raw => (),
+            _ => {
+                fs::create_dir(&content)?;
+                fs::create_dir(scratch.join("work"))?;
             }
-            if let Some(stage) = stage {
-                stage(&root)?;
-            }
-        } else {
-            fs::create_dir(scratch.join("upper"))?;
-            fs::create_dir(scratch.join("work"))?;
-            if let Some(stage) = stage {
-                stage(&scratch.join("upper"))?;
-            }
-            self.mount(fs, &scratch, &root, options)?;
         }
+        if let Some(stage) = stage {
+            stage(&content)?;
+        }
+        let root = match (fs, mounting.mapped) {
+            (Fs::Raw, Mapped::Union) => {
+                place(&mapped::show(&content)?, Path::new(MNT))?;
+                MNT.into()
+            }
+            (Fs::Raw, _) => content,
+            _ => {
+                self.mount(fs, &scratch, Path::new(MNT), mounting)?;
+                MNT.into()
+            }
+        };
         env::set_current_dir(&root)?;
         let buffer = RefCell::new(vec![b'x'; MIB as usize]);
         Ok(Site {
@@ -317,13 +335,22 @@ impl World {
         })
     }
 
-    /// Mounts a union with the upper and work directories in `dir`; `options` as in [`Op`](crate::op::Op).
-    pub fn mount(&self, fs: Fs, dir: &Path, at: &Path, options: &str) -> Result<()> {
+    /// Mounts a union with the upper and work directories in `dir`.
+    pub fn mount(&self, fs: Fs, dir: &Path, at: &Path, mounting: Mounting) -> Result<()> {
         let context = fsopen(fs.name(), FsOpenFlags::FSOPEN_CLOEXEC)
             .with_context(|| format!("no filesystem {}", fs.name()))?;
         let mount = || -> Result<()> {
+            // They are mounts for as long as they are open.
+            let mut shown = Vec::new();
             for lower in &self.lowers {
-                fsconfig_set_string(&context, "lowerdir+", lower)?;
+                match mounting.mapped {
+                    Mapped::Lowers => {
+                        let lower = mapped::show(lower)?;
+                        fsconfig_set_fd(&context, "lowerdir+", &lower)?;
+                        shown.push(lower);
+                    }
+                    _ => fsconfig_set_string(&context, "lowerdir+", lower)?,
+                }
             }
             for index in 0..self.tree.data_layers() {
                 let data = self.lowers[0].with_file_name(format!("data{index}"));
@@ -331,8 +358,11 @@ impl World {
             }
             fsconfig_set_string(&context, "upperdir", dir.join("upper"))?;
             fsconfig_set_string(&context, "workdir", dir.join("work"))?;
-            for (key, value) in options.split(',').filter_map(|o| o.split_once('=')) {
-                fsconfig_set_string(&context, key, value)?;
+            for option in mounting.options.split(',').filter(|o| !o.is_empty()) {
+                match option.split_once('=') {
+                    Some((key, value)) => fsconfig_set_string(&context, key, value)?,
+                    None => fsconfig_set_flag(&context, option)?,
+                }
             }
             fsconfig_create(&context)?;
             let mount = fsmount(
@@ -340,13 +370,10 @@ impl World {
                 FsMountFlags::FSMOUNT_CLOEXEC,
                 MountAttrFlags::empty(),
             )?;
-            Ok(move_mount(
-                &mount,
-                "",
-                CWD,
-                at,
-                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-            )?)
+            if mounting.mapped == Mapped::Union {
+                mapped::map(&mount)?;
+            }
+            place(&mount, at)
         };
         mount().with_context(|| format!("mounting {} with {} lower layers", fs.name(), self.layers))
     }
@@ -363,7 +390,7 @@ impl World {
         } = site;
         env::set_current_dir("/")?;
         drop((files, kept));
-        if fs != Fs::Raw {
+        if root == Path::new(MNT) {
             unmount(&root, UnmountFlags::empty())
                 .with_context(|| format!("unmounting {}", fs.name()))?;
         }

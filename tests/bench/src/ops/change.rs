@@ -33,11 +33,18 @@ fn op(name: &str, path: fn(usize) -> String, body: fn(&Object) -> Result<()>) ->
         .changes()
 }
 
+fn new(n: usize) -> String {
+    format!("d/new{n}")
+}
+
+pub fn create_op(name: &str) -> Op {
+    op(name, new, create).per("file")
+}
+
 pub fn ops() -> Vec<Op> {
-    let new = |n| format!("d/new{n}");
     let lower = |n| Tree::pool_path(2, n);
     vec![
-        op("create", new, create).per("file"),
+        create_op("create"),
         op("unlink", new, |o| Ok(unlink(&o.path)?)).prepare(made),
         op("link", new, |o| Ok(link(&o.path, &o.other)?)).prepare(made),
         op("rename", new, |o| Ok(rename(&o.path, &o.other)?)).prepare(made),

@@ -27,19 +27,22 @@ fn both(name: &str, hot: &str, cold: fn(usize) -> String, body: Body) -> [Op; 2]
 
 fn path(components: usize) -> [Op; 2] {
     let name = format!("path{components}");
-    let body: Body = |_, o| Ok(fs::stat(&o.path).map(drop)?);
     [
-        Op::again(&name, GROUP, chain_path(components, 0), body),
+        Op::again(&name, GROUP, chain_path(components, 0), stat),
         Op::each(
             format!("{name}-cold"),
             GROUP,
             CHAINS,
             move |n| chain_path(components, n),
-            body,
+            stat,
         )
         .cold()
         .per("path"),
     ]
+}
+
+fn stat(_: &Site, o: &Object) -> Result<()> {
+    Ok(fs::stat(&o.path).map(drop)?)
 }
 
 fn statx(_: &Site, o: &Object) -> Result<()> {
@@ -62,6 +65,14 @@ fn listxattr_(s: &Site, o: &Object) -> Result<()> {
 
 fn readlink(s: &Site, o: &Object) -> Result<()> {
     Ok(readlinkat_raw(CWD, &o.path, s.buffer.borrow_mut().as_mut_slice()).map(drop)?)
+}
+
+pub fn stat_op(name: &str) -> Op {
+    Op::again(name, GROUP, "d/file", stat)
+}
+
+pub fn open_op(name: &str) -> Op {
+    Op::again(name, GROUP, "d/file", |_, o| open_close(o))
 }
 
 pub fn ops() -> Vec<Op> {
@@ -88,15 +99,11 @@ pub fn ops() -> Vec<Op> {
         }),
     ];
     // Layers on several filesystems have other numbers then.
-    let stat = both("stat-xino", "d/file", file, |_, o| {
-        Ok(fs::stat(&o.path).map(drop)?)
-    });
-    ops.extend(stat.map(|op| op.options("xino=on")));
+    let xino = both("stat-xino", "d/file", file, stat);
+    ops.extend(xino.map(|op| op.options("xino=on")));
     ops.extend(
         [
-            both("stat", "d/file", file, |_, o| {
-                Ok(fs::stat(&o.path).map(drop)?)
-            }),
+            both("stat", "d/file", file, stat),
             both("missing", "d/missing", missing, |_, o| {
                 absent(fs::stat(&o.path))
             }),

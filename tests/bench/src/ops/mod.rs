@@ -17,6 +17,7 @@ mod lookup;
 mod memory;
 mod mount;
 mod readdir;
+mod rights;
 mod sync;
 mod tree;
 mod worst;
@@ -35,6 +36,7 @@ pub fn all() -> Vec<Op> {
         sync::ops(),
         memory::ops(),
         worst::ops(),
+        rights::ops(),
     ];
     tables.into_iter().flatten().collect()
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use rustix::mount::{unmount, UnmountFlags};
 
-use crate::op::{Object, Op, Site};
+use crate::op::{Mounting, Object, Op, Site};
 use crate::tree::Tree;
 
 const GROUP: &str = "mount";
@@ -26,7 +26,8 @@ pub fn make_dirs(s: &mut Site, o: &Object) -> Result<()> {
 
 pub fn mount(s: &Site, o: &Object) -> Result<()> {
     let dir = dir(s, o)?;
-    s.world.mount(s.fs, &dir, &dir.join("mnt"), "")
+    s.world
+        .mount(s.fs, &dir, &dir.join("mnt"), Mounting::default())
 }
 
 pub fn umount(s: &Site, o: &Object) -> Result<()> {

@@ -11,7 +11,7 @@ use rustix::fs::{fsync, open, syncfs, OFlags};
 use rustix::mount::{unmount, UnmountFlags};
 
 use super::RW;
-use crate::op::{Fs, Object, Op, Site};
+use crate::op::{Fs, Mounting, Object, Op, Site};
 use crate::tree::MIB;
 use crate::world::run;
 
@@ -101,7 +101,8 @@ pub fn ops() -> Vec<Op> {
         ops.push(
             one(format!("umount-{foreign}m"), umount, foreign).finish(|s, _| {
                 if s.fs != Fs::Raw {
-                    s.world.mount(s.fs, &s.scratch, &s.root, "")?;
+                    s.world
+                        .mount(s.fs, &s.scratch, &s.root, Mounting::default())?;
                     std::env::set_current_dir(&s.root)?;
                 }
                 finish(s)
