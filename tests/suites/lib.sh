@@ -116,7 +116,7 @@ prints() { # NAME EXPECTED COMMAND...
 
 declare -A STRERROR=(
 	[EPERM]='Operation not permitted' [ENOENT]='No such file or directory'
-	[EINTR]='Interrupted system call' [EIO]='Input/output error' [ENOTCONN]='Transport endpoint is not connected'
+	[EAGAIN]='Resource temporarily unavailable' [EINTR]='Interrupted system call' [EIO]='Input/output error' [ENOTCONN]='Transport endpoint is not connected'
 	[EACCES]='Permission denied' [EBUSY]='Device or resource busy'
 	[EEXIST]='File exists' [EXDEV]='Invalid cross-device link'
 	[ENODEV]='No such device' [ENOTDIR]='Not a directory'

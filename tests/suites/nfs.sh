@@ -17,6 +17,10 @@ start_server() {
 	if ! has_fs nfsd || ! has_fs nfs4; then return 1; fi
 	command -v rpc.nfsd >/dev/null || { WHY="there is no rpc.nfsd"; return 1; }
 	mountpoint -q /proc/fs/nfsd || mount -t nfsd nfsd /proc/fs/nfsd
+	# Tells who may have something to reclaim.
+	mkdir -p /run/rpc_pipefs /var/lib/nfs/nfsdcld
+	mount -t rpc_pipefs rpc_pipefs /run/rpc_pipefs
+	nfsdcld
 	rpcbind -w
 	rpc.statd --no-notify
 	rpc.mountd
@@ -29,9 +33,10 @@ start_server() {
 stop_server() {
 	rpc.nfsd 0
 	local name pid
-	for name in rpc.mountd rpc.statd rpcbind; do
+	for name in rpc.mountd rpc.statd rpcbind nfsdcld; do
 		for pid in $(pidof $name); do kill "$pid"; done
 	done
+	umount /run/rpc_pipefs
 }
 
 # A client of that version of the protocol.
@@ -53,6 +58,11 @@ ended() {
 	umnt
 	rpc.nfsd 4
 }
+
+# Three bytes of what is open; and a line into it.
+piece() { dd bs=3 count=1 status=none; }
+write_line() { printf '%s\n' "$2" | dd conv=fsync status=none >&"$1"; } # DESCRIPTOR TEXT
+locked() { ! flock -n "$1" true; }
 
 through() { # VERSION
 	layers 2
@@ -86,19 +96,29 @@ through() { # VERSION
 	check 'a lock' flock -n client/file true
 
 	# What is open goes on when neither the server nor the union remembers anything.
-	exec 5<>client/file
+	exec 5<>client/file 6<>client/newdir/dir/sub/file
 	cd client/newdir/dir/sub || exit 1
+	check 'a lock that is held' flock -n 6
+	check 'excludes another client' locked file
+	fails 'excludes who uses the union' EAGAIN sys lock "$D/mnt/newdir/dir/sub/file"
+	# The server of version 3 has its locks for as long as this kernel is a client that may have some.
+	[ "$1" != 3 ] || flock -u 6
 	drop
-	prints 'a file that is open, evicted' lower head -c 5 /proc/self/fd/5
+	prints 'a file that is open, evicted' low piece <&5
 	prints 'the current directory, evicted' changed cat file
-	exec 5<&-
 	restart_server
 	prints 'the current directory, in a new mount' changed cat file
 	put more more
-	poke "$D/client/file" LOWER
+	prints 'a lower file that is open, in a new mount' er piece <&5
+	check 'is written' write_line 5 late
+	check 'an upper file that is open, in a new mount' write_line 6 CHANGED
+	[ "$1" = 3 ] || fails 'a lock that was held before' EAGAIN sys lock "$D/mnt/newdir/dir/sub/file"
+	exec 5<&- 6<&-
 	cd "$D" || exit 1
 	prints 'written into a new mount' more cat mnt/newdir/dir/sub/more
-	prints 'a lower file, written' LOWER cat mnt/file
+	prints 'a lower file, written' $'lower\nlate' cat mnt/file
+	prints 'an upper file, written' CHANGED cat mnt/newdir/dir/sub/file
+	check 'its lock is gone' sys lock mnt/newdir/dir/sub/file
 	tar -C client -cf all.tar . && mkdir client/copy && tar -C client/copy -xf all.tar
 	rm all.tar
 	check 'a tar round trip' diff -r --exclude copy client client/copy
@@ -107,29 +127,42 @@ through() { # VERSION
 	ended
 }
 
+# A repository with some hundred files: our own.
+GIT=(git -c user.name=u -c user.email=u@v -c safe.directory='*' -c init.defaultBranch=b -c gc.auto=0)
+repository() { # DIR
+	local top=${SUITES%/*/*} of
+	for of in src tests/mutants tests/suites; do
+		mkdir -p "$1/$of"
+		cp -r "$top/$of/." "$1/$of"
+	done
+	"${GIT[@]}" init -q "$1"
+	"${GIT[@]}" -C "$1" add .
+	"${GIT[@]}" -C "$1" commit -qm first
+}
+
 # Programs that hold what they are told of identity, links and times for true.
-programs() { # VERSION
-	local git=(git -c user.name=u -c user.email=u@v -c safe.directory='*' -c init.defaultBranch=b)
+programs() { # VERSION REPOSITORY
+	local files
 	layers 1
 	mkdir -p lower1/tree/sub client
 	put lower1/tree/a one
 	ln lower1/tree/a lower1/tree/sub/b
 	ln -s a lower1/tree/l
 	put lower1/tree/c two
-	"${git[@]}" init -q lower1/repo
-	cp -a lower1/tree/. lower1/repo
-	"${git[@]}" -C lower1/repo add .
-	"${git[@]}" -C lower1/repo commit -qm first
+	cp -a "$2" lower1/repo
+	files=$("${GIT[@]}" -C "$2" ls-files | wc -l)
 	LAYERS=$LAYERS,nfs_export=on,redirect_dir=on
 	mnt
 	export_it
 	check 'mounted for programs' client "$1"
 	mountpoint -q client || return
-	is 'git: nothing changed in a lower repository' '' "$("${git[@]}" -C client/repo status --porcelain)"
-	check 'git clone' "${git[@]}" clone -q client/repo client/clone
-	put client/clone/a changed
-	check 'git commit' "${git[@]}" -C client/clone commit -qam second
-	check 'git push' "${git[@]}" -C client/clone push -q origin HEAD:refs/heads/other
+	is 'git: nothing changed in a lower repository' '' "$("${GIT[@]}" -C client/repo status --porcelain)"
+	check "git clone of $files files" "${GIT[@]}" clone -q client/repo client/clone
+	is 'git clone: all files' "$files" "$("${GIT[@]}" -C client/clone ls-files | wc -l)"
+	check 'git mv' "${GIT[@]}" -C client/clone mv src/overlay tests/moved
+	put client/clone/src/rovl.rs changed
+	check 'git commit' "${GIT[@]}" -C client/clone commit -qam second
+	check 'git push' "${GIT[@]}" -C client/clone push -q origin HEAD:refs/heads/other
 	check 'rsync -H' rsync -aH client/tree/ client/copy
 	is 'rsync: links are links' "$(stat -c %i client/copy/a) 2" "$(stat -c '%i %h' client/copy/sub/b)"
 	put client/tree/sub/b more
@@ -137,9 +170,9 @@ programs() { # VERSION
 	prints 'rsync: changed by its other name' more cat client/copy/a
 	drop
 	restart_server
-	check 'git fsck after a new mount' "${git[@]}" -C client/clone fsck --strict --no-progress
-	is 'git: nothing changed by it' '' "$("${git[@]}" -C client/clone status --porcelain)"
-	is 'git: pushed' "$("${git[@]}" -C client/clone rev-parse HEAD)" "$("${git[@]}" -C mnt/repo rev-parse other)"
+	check 'git fsck after a new mount' "${GIT[@]}" -C client/clone fsck --strict --no-progress
+	is 'git: nothing changed by it' '' "$("${GIT[@]}" -C client/clone status --porcelain)"
+	is 'git: pushed' "$("${GIT[@]}" -C client/clone rev-parse HEAD)" "$("${GIT[@]}" -C mnt/repo rev-parse other)"
 	# Times that a client of v4.2 has from a delegation end with the server.
 	is 'rsync: nothing to do after a new mount' '' "$(rsync -aHinc --no-times client/tree/ client/copy)"
 	if [ "$1" = 4.2 ]; then
@@ -154,10 +187,11 @@ programs() { # VERSION
 }
 
 if start_server; then
+	repository "$BASE/repository"
 	for version in 3 4.2; do
 		ON=" [v$version]"
 		through $version
-		programs $version
+		programs $version "$BASE/repository"
 	done
 	ON=
 	stop_server

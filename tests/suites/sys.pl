@@ -17,6 +17,7 @@
 #   sys.pl socket PATH                bind an AF_UNIX socket
 #   sys.pl open FLAGS PATH            open with the named flags, e.g. WRONLY|TRUNC
 #   sys.pl map PATH                   mmap for writing, shared; nothing is written
+#   sys.pl lock PATH                  a POSIX lock of the whole file for writing, or none
 use strict; # and nothing else: each module costs the guest a tenth of a second
 
 sub OPEN() { 2 } sub MMAP() { 9 } sub LINKAT() { 265 } sub MOUNT() { 165 } sub UMOUNT2() { 166 }
@@ -120,6 +121,11 @@ if ($command eq 'mount') {
 	my ($path) = @a;
 	my $fd = call('open', OPEN, $path, O_RDWR, 0);
 	call('mmap', MMAP, 0, 4096, 3, 1, $fd, 0); # PROT_READ | PROT_WRITE, MAP_SHARED
+} elsif ($command eq 'lock') {
+	my ($path) = @a;
+	open my $file, '+<', $path or fail('open');
+	my $lock = pack 's s x4 q q i x4', 1, 0, 0, 0, 0; # F_WRLCK
+	fcntl $file, 6, $lock or fail('lock'); # F_SETLK
 } else {
 	die "unknown command: $command\n";
 }

@@ -3,9 +3,9 @@
 //! What a handle of a layer names is kept after the mount that kept its super block was given up.
 // error: E0505
 
-use crate::vfs::{handle::Handle, mount::PrivateMount};
+use crate::vfs::{handle::HandleRef, mount::PrivateMount};
 
-fn misuse(mut handle: Handle, mnt: PrivateMount) -> bool {
+fn misuse(handle: HandleRef<'_'>, mnt: PrivateMount) -> bool {
     let Ok(Some(found)) = handle.decode(&mnt) else {
         return false;
     };

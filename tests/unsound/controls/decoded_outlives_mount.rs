@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use crate::vfs::{handle::Handle, mount::PrivateMount};
+use crate::vfs::{handle::HandleRef, mount::PrivateMount};
 
-fn control(mut handle: Handle, mnt: PrivateMount) -> bool {
+fn control(handle: HandleRef<'_'>, mnt: PrivateMount) -> bool {
     let Ok(Some(found)) = handle.decode(&mnt) else {
         return false;
     };

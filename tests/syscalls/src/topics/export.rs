@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! File handles that are opened: `nfs_export=on`.
 
-use super::handles::{fid, handle, wrapped, Fid, AT_HANDLE_CONNECTABLE, MAX};
+use super::handles::*;
 use super::stack::types;
 use crate::harness::*;
 use crate::sys::{self, Sys};
@@ -413,12 +413,14 @@ fn with_upper(ctx: &Ctx) -> Res<Union> {
     }
     rustix::fs::symlink("low", u.l("link"))?;
     sys::mknod(&u.l("fifo"), FileType::Fifo, 0o644, 0)?;
+    sys::mknod(&u.l("socket"), FileType::Socket, 0o644, 0)?;
+    sys::mknod(&u.l("null"), FileType::CharacterDevice, 0o600, 0x103)?;
     sys::write(&u.l("two"), "names")?;
     std::fs::hard_link(u.l("two"), u.l("names"))?;
     Ok(u)
 }
 
-const ALL: [&str; 16] = [
+const ALL: [&str; 18] = [
     "",
     "low",
     "lowdir",
@@ -433,6 +435,8 @@ const ALL: [&str; 16] = [
     "updir/upsub",
     "link",
     "fifo",
+    "socket",
+    "null",
     "two",
     "names",
 ];
@@ -484,6 +488,8 @@ fn copied_up(ctx: &Ctx) -> Res {
         "lowdir/lowsub/f",
         "bothdir/lowsub",
         "fifo",
+        "socket",
+        "null",
         "two",
     ];
     let mut handles = encode_all(&u, &names)?;
@@ -497,7 +503,7 @@ fn copied_up(ctx: &Ctx) -> Res {
         same(&encode(&u.m(name))?, fid, &format!("{name} copied up"))?;
     }
     // The directories that were copied up on the way, too.
-    same(index(&u)?, (8, 0), "the index")?;
+    same(index(&u)?, (10, 0), "the index")?;
     all_at(ctx, &u, &handles, "copied up")?;
     for (name, fid) in &handles {
         same(&encode(&u.m(name))?, fid, &format!("{name} mounted anew"))?;
@@ -508,6 +514,15 @@ fn copied_up(ctx: &Ctx) -> Res {
     sys::drop_caches(&ctx.tmp)?;
     same(content(&u, f)?, b"changed", "content, evicted")
 }
+
+/// What is neither a directory nor a file with one name, and where it is renamed to.
+const SPECIAL: [(&str, &str); 5] = [
+    ("link", "bothdir/link"),
+    ("fifo", "fifo2"),
+    ("socket", "bothdir/socket"),
+    ("null", "bothdir/null"),
+    ("two", "bothdir/two"),
+];
 
 /// Handles lead to where an object was renamed to.
 fn renamed(ctx: &Ctx) -> Res {
@@ -523,6 +538,11 @@ fn renamed(ctx: &Ctx) -> Res {
             "updir",
             "updir/upsub/f",
             "bothdir/lowsub",
+            "link",
+            "fifo",
+            "socket",
+            "null",
+            "two",
         ],
     )?;
     let mv = |from: &str, to: &str| sys::rename(&u.m(from), &u.m(to), RenameFlags::empty());
@@ -531,6 +551,9 @@ fn renamed(ctx: &Ctx) -> Res {
     mv("lowdir", "updir/lowdir")?;
     mv("updir", "new")?;
     mv("bothdir/lowsub", "bothdir/moved")?;
+    for (from, to) in SPECIAL {
+        mv(from, to)?;
+    }
     let now = |name: &str| match name {
         "low" => "new/lowdir/low",
         "lowdir" => "new/lowdir",
@@ -538,7 +561,11 @@ fn renamed(ctx: &Ctx) -> Res {
         "lowdir/lowsub/f" => "sub/f",
         "updir" => "new",
         "updir/upsub/f" => "new/upsub/f",
-        _ => "bothdir/moved",
+        "bothdir/lowsub" => "bothdir/moved",
+        name => SPECIAL
+            .iter()
+            .find(|(from, _)| *from == name)
+            .map_or("", |(_, to)| to),
     };
     let mut handles = BTreeMap::new();
     for (name, fid) in before {
@@ -550,6 +577,48 @@ fn renamed(ctx: &Ctx) -> Res {
         same(&encode(&u.m(name))?, fid, &format!("{name} mounted anew"))?;
     }
     Ok(())
+}
+
+/// What fanotify says is a handle that leads to the object, and goes on doing so.
+fn events_opened(ctx: &Ctx) -> Res {
+    let u = with_upper(ctx)?;
+    u.mount()?;
+    let fd = listener()?;
+    let mask = MODIFY | ATTRIB | MOVED_TO | CREATE | ONDIR;
+    listen(&fd, MARK_FILESYSTEM, mask, &u.mnt)?;
+    let heard = |what: u64, name: &str| -> Res<Fid> {
+        let all = drain(&fd)?;
+        let found = all.into_iter().filter(|(mask, _)| mask & what != 0);
+        for (_, fid) in found {
+            if is_at(&u, &fid, name, "heard of").is_ok() {
+                return Ok(fid);
+            }
+        }
+        Err(Failure::new(format!("no event {what:#x} is of {name}")))
+    };
+    let mut handles = BTreeMap::new();
+    for name in [
+        "low",
+        "lowdir/lowsub",
+        "fifo",
+        "socket",
+        "null",
+        "both",
+        "updir",
+    ] {
+        sys::chmod(&u.m(name), 0o700)?;
+        handles.insert(name, heard(ATTRIB, name)?);
+    }
+    sys::write(&u.m("lowdir/lowsub/f"), "changed")?;
+    handles.insert("moved/f", heard(MODIFY, "lowdir/lowsub/f")?);
+    sys::write(&u.m("bothdir/lowsub/new"), "new")?;
+    handles.insert("bothdir/lowsub", heard(CREATE, "bothdir/lowsub")?);
+    sys::rename(&u.m("lowdir/lowsub"), &u.m("moved"), RenameFlags::empty())?;
+    handles.insert("", heard(MOVED_TO, "")?);
+    let moved = handles.remove("lowdir/lowsub");
+    handles.extend(moved.map(|fid| ("moved", fid)));
+    drop(fd);
+    all_at(ctx, &u, &handles, "heard of")
 }
 
 /// What was removed has no handle any more that leads anywhere, and never has one again.
@@ -982,9 +1051,10 @@ fn without_handles(ctx: &Ctx) -> Res {
 
 tests! {
     Tmpfs: without_upper, whole_filesystem, hidden, crafted, connectable, unprivileged, options, renamed_below,
-        formats, copied_up, renamed, removed, written_unnamed, unnamed_changes, connected, changed_offline, both_types,
+        formats, copied_up, renamed, events_opened, removed, written_unnamed, unnamed_changes, connected, changed_offline,
+        both_types,
         upper_options, without_uuid, without_handles;
-    Ext4: without_upper, hidden, crafted, formats, copied_up, renamed, removed, written_unnamed, unnamed_changes, connected,
+    Ext4: without_upper, hidden, crafted, formats, copied_up, renamed, events_opened, removed, written_unnamed, unnamed_changes, connected,
         changed_offline, both_types, without_uuid;
     Xfs: without_upper, crafted, copied_up, renamed, removed, written_unnamed;
     Btrfs: without_upper, crafted, copied_up, renamed, removed, written_unnamed;

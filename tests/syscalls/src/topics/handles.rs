@@ -241,11 +241,41 @@ fn layer_without_handles(ctx: &Ctx) -> Res {
 const FAN_REPORT_FID: u32 = 0x200;
 const NONBLOCK: u32 = 2;
 const MARK_ADD: u32 = 1;
-const ATTRIB: u64 = 4;
+pub(super) const MARK_FILESYSTEM: u32 = 0x100;
+pub(super) const MODIFY: u64 = 2;
+pub(super) const ATTRIB: u64 = 4;
+pub(super) const MOVED_TO: u64 = 0x80;
+pub(super) const CREATE: u64 = 0x100;
 const DELETE_SELF: u64 = 0x400;
+pub(super) const ONDIR: u64 = 0x4000_0000;
+
+/// Who hears of objects by their identifiers.
+pub(super) fn listener() -> Sys<OwnedFd> {
+    let flags = libc::O_RDONLY as u32;
+    // SAFETY: no memory is involved.
+    sys::ret(unsafe { libc::syscall(libc::SYS_fanotify_init, FAN_REPORT_FID | NONBLOCK, flags) })
+        .map(sys::raw_fd)
+}
+
+/// `listener` is to hear of `mask` at `p`, or with `flags` of more than that.
+pub(super) fn listen(listener: &OwnedFd, flags: u32, mask: u64, p: &Path) -> Sys<()> {
+    let p = sys::cstr(p);
+    // SAFETY: the path outlives the call.
+    sys::ret(unsafe {
+        libc::syscall(
+            libc::SYS_fanotify_mark,
+            listener.as_raw_fd(),
+            MARK_ADD | flags,
+            mask,
+            libc::AT_FDCWD,
+            p.as_ptr(),
+        )
+    })
+    .map(|_| ())
+}
 
 /// The mask and the identifier of every event that waits.
-fn drain(fd: &OwnedFd) -> Res<Vec<(u64, Fid)>> {
+pub(super) fn drain(fd: &OwnedFd) -> Res<Vec<(u64, Fid)>> {
     let mut out = Vec::new();
     let mut buf = [0u8; 4096];
     loop {
@@ -274,25 +304,9 @@ fn drain(fd: &OwnedFd) -> Res<Vec<(u64, Fid)>> {
 fn events(ctx: &Ctx) -> Res {
     let u = Union::new(ctx)?;
     tree(&u)?;
-    let flags = libc::O_RDONLY as u32;
-    // SAFETY: no memory is involved.
-    let fd = sys::ret(unsafe {
-        libc::syscall(libc::SYS_fanotify_init, FAN_REPORT_FID | NONBLOCK, flags)
-    })
-    .map(sys::raw_fd)?;
+    let fd = listener()?;
     for n in ["low", "up"] {
-        let p = sys::cstr(&u.m(n));
-        // SAFETY: the path outlives the call.
-        sys::ret(unsafe {
-            libc::syscall(
-                libc::SYS_fanotify_mark,
-                fd.as_raw_fd(),
-                MARK_ADD,
-                ATTRIB | DELETE_SELF,
-                libc::AT_FDCWD,
-                p.as_ptr(),
-            )
-        })?;
+        listen(&fd, 0, ATTRIB | DELETE_SELF, &u.m(n))?;
         let want = fid(&u.m(n))?;
         sys::chmod(&u.m(n), 0o600)?;
         let seen = drain(&fd)?;
