@@ -138,12 +138,13 @@ impl Drop for NewCred {
     }
 }
 
-/// The current task's effective credentials.
-pub(crate) fn current() -> ARef<Credential> {
+/// Runs `f` with the current task's effective credentials.
+#[inline]
+pub(super) fn with_current<R>(f: impl FnOnce(&Credential) -> R) -> R {
     // SAFETY: the pointer is the current task's, which replaces its credentials itself.
     let cred = unsafe { (*kernel::task::Task::current_raw()).cred };
-    // SAFETY: charter 9: the task references them, and does not replace them during this function.
-    unsafe { Credential::from_ptr(cred) }.into()
+    // SAFETY: charter 9: the task references them; whatever replaces them during `f` puts them back.
+    f(unsafe { Credential::from_ptr(cred) })
 }
 
 /// Runs `f` with the credentials that a security module wants a copy of `source` to be created with;

@@ -467,7 +467,7 @@ pub(crate) struct NameSnapshot {
 impl NameSnapshot {
     /// Copies the name as of now.
     pub(crate) fn take(dentry: &Dentry) -> Self {
-        let mut inner = MaybeUninit::<bindings::name_snapshot>::zeroed();
+        let mut inner = MaybeUninit::<bindings::name_snapshot>::uninit();
         let at = inner.as_mut_ptr();
         // SAFETY: charter 1 and 10.
         unsafe { bindings::take_dentry_name_snapshot(at, dentry.as_ptr()) };

@@ -8,6 +8,7 @@
 
 use super::{
     calls,
+    cred::with_current,
     dentry::{LookupDir, QStr},
     file::LayerFile,
     inode::Mode,
@@ -452,9 +453,10 @@ pub(crate) fn tmpfile(
     task_has_fs()?;
     let path = writing.path(parent)?;
     let parent = path.as_positive()?;
-    let cred = super::cred::current();
     let flags = (bindings::O_LARGEFILE | bindings::O_WRONLY) as i32;
-    // SAFETY: charter 1: the path is that of a directory, the type that of a regular file, and the task has a umask.
-    unsafe { calls::kernel_tmpfile_open(path.idmap(), &parent, mode.of_regular(), flags, &cred) }
-        .get()
+    let (idmap, mode) = (path.idmap(), mode.of_regular());
+    with_current(|cred| {
+        // SAFETY: charter 1: the path is that of a directory, the type that of a regular file, and the task has a umask.
+        unsafe { calls::kernel_tmpfile_open(idmap, &parent, mode, flags, cred) }.get()
+    })
 }

@@ -17,6 +17,34 @@ pub(crate) const MAX_BYTES: usize = WORDS * 4;
 /// Words of the longest handle.
 const WORDS: usize = bindings::ROVL_MAX_HANDLE_SZ as usize / 4;
 
+/// Bytes that lie as those of a handle have to.
+#[repr(C, align(4))]
+pub(crate) struct Aligned<const N: usize>(pub(crate) [u8; N]);
+
+/// Writes the handle of `inode`, which does not tell its directory, into `room`, and returns its type and length.
+///
+/// # Errors
+///
+/// `EIO` where the filesystem cannot; `EINVAL` where the room lies otherwise than [`Aligned`] bytes.
+pub(crate) fn encode(inode: &Inode, room: &mut [u8]) -> Result<(u8, usize)> {
+    let at = room.as_mut_ptr().cast::<bindings::fid>();
+    if !at.cast::<u32>().is_aligned() {
+        return Err(EINVAL);
+    }
+    let words = WORDS.min(room.len() / 4);
+    let mut len = words as i32;
+    let ptr = inode.as_ptr();
+    // SAFETY: charter 1 and 10: the inode is referenced, the room ours, with `len` words.
+    let kind = unsafe { bindings::exportfs_encode_inode_fh(ptr, at, &mut len, ptr::null_mut(), 0) };
+    let len = usize::try_from(len).map_err(|_| EIO)?;
+    match u8::try_from(kind) {
+        Ok(kind) if u32::from(kind) != bindings::ROVL_FILEID_INVALID && len <= words => {
+            Ok((kind, len * 4))
+        }
+        _ => Err(EIO),
+    }
+}
+
 /// A file handle: its type and up to 128 bytes.
 pub(crate) struct Handle {
     kind: u8,
@@ -25,36 +53,8 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// The handle of `inode`, which does not tell its directory.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` where the filesystem cannot.
-    // In line, as are the others: it is too large to be moved.
-    #[inline]
-    pub(crate) fn encode(inode: &Inode) -> Result<Self> {
-        let mut words = [0u32; WORDS];
-        let mut len = WORDS as i32;
-        // SAFETY: charter 1 and 10: the inode is referenced, the buffer ours, with `len` words.
-        let kind = unsafe {
-            bindings::exportfs_encode_inode_fh(
-                inode.as_ptr(),
-                words.as_mut_ptr().cast(),
-                &mut len,
-                ptr::null_mut(),
-                0,
-            )
-        };
-        let len = usize::try_from(len).map_err(|_| EIO)?;
-        match u8::try_from(kind) {
-            Ok(kind) if u32::from(kind) != bindings::ROVL_FILEID_INVALID && len <= WORDS => {
-                Ok(Self { kind, words, len })
-            }
-            _ => Err(EIO),
-        }
-    }
-
     /// A handle from its parts; `EINVAL` where it is too long or not of whole words.
+    // In line: it is too large to be moved.
     #[inline]
     pub(crate) fn from_bytes(kind: u8, bytes: &[u8]) -> Result<Self> {
         let mut words = [0u32; WORDS];
@@ -71,18 +71,6 @@ impl Handle {
             *word = u32::from_ne_bytes(chunk.try_into().map_err(|_| EINVAL)?);
         }
         Ok(Self { kind, words, len })
-    }
-
-    /// The type.
-    pub(crate) fn kind(&self) -> u8 {
-        self.kind
-    }
-
-    /// The bytes.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        let words = self.words.get(..self.len).unwrap_or_default();
-        // SAFETY: the bytes of initialised words are initialised, and live as long.
-        unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
     }
 
     /// Finds a dentry of the handle's inode on `mnt`; it may be disconnected. `None` for a stale

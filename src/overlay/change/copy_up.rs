@@ -14,8 +14,9 @@ use crate::{
         object::{inode::NameMark, lowerdata},
         union::{Dentry, OpenFile},
     },
-    vfs::{attr::Stat, cred, file, sync::Once, Ref},
+    vfs::{cred, file, sync::Once, Ref},
 };
+use core::mem::MaybeUninit;
 use kernel::{fs::File, prelude::*};
 
 /// Copies `dentry` up, its parents first, so that its attributes can be changed.
@@ -90,16 +91,20 @@ fn copy_up_want(dentry: &Dentry, want: Want, opened: Option<&File>) -> Result {
         return Ok(());
     }
     lowerdata::ensure(dentry)?;
-    while !is_done(dentry, want) {
+    loop {
         if dentry.marks().test(NameMark::Removed) {
             // What is still seen under another name is copied up under that.
             if let Some(other) = dentry.hashed_alias() {
-                copy_up_hashed(&other, want, opened)?;
+                if !is_done(&other, want) {
+                    copy_up_hashed(&other, want, opened)?;
+                }
             }
         }
         copy_up_hashed(dentry, want, opened)?;
+        if is_done(dentry, want) {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Whether `dentry` was found by a handle, and has no name.
@@ -107,32 +112,56 @@ fn is_unnamed(dentry: &Dentry) -> bool {
     dentry.is_disconnected() && !dentry.is_dir()
 }
 
-/// Copies up the topmost ancestor that is not in upper yet, and so on, down to `dentry` itself.
+/// Copies up `dentry`, and before it the directories above that are not in upper yet.
 fn copy_up_hashed(dentry: &Dentry, want: Want, opened: Option<&File>) -> Result {
-    while !is_done(dentry, want) {
+    cred::scope(dentry.fs().creds(), |_| {
         if is_unnamed(dentry) {
             let root = dentry.own_sb().root()?;
-            return cred::scope(dentry.fs().creds(), |_| {
-                copy_up_one(root, dentry, want, opened)
-            });
+            return copy_up_one(root, dentry, want, opened);
         }
-        let mut next: Ref<'_, Dentry> = dentry.into();
+        loop {
+            let parent = dentry.own_parent();
+            if parent.own_positive()?.upper().is_some() {
+                return copy_up_one(&parent, dentry, want, opened);
+            }
+            copy_up_dirs(&parent)?;
+        }
+    })
+}
+
+/// The directories that are remembered on the way up.
+const DEPTH: usize = 8;
+
+/// Copies up the directory `dir`, and before it those above that are not in upper yet, the topmost first.
+#[cold]
+fn copy_up_dirs(dir: &Dentry) -> Result {
+    while dir.own_positive()?.upper().is_none() {
+        let mut below: [Option<Ref<'_, Dentry>>; DEPTH] = Default::default();
+        let mut next: Ref<'_, Dentry> = dir.into();
         let mut parent = next.up();
+        let mut height = 0;
         while parent.own_positive()?.upper().is_none() {
-            next = parent;
-            parent = next.up();
             if *parent == *next {
                 return Err(EROFS);
             }
+            // Of more the lowest are forgotten, and found by the next round.
+            if let Some(place) = below.get_mut(height % DEPTH) {
+                *place = Some(core::mem::replace(&mut next, parent));
+            }
+            height += 1;
+            parent = next.up();
         }
-        let is_last = *next == *dentry;
-        let want = if is_last { want } else { Want::Data };
-        let opened = opened.filter(|_| is_last);
-        cred::scope(dentry.fs().creds(), |_| {
-            copy_up_one(&parent, &next, want, opened)
-        })?;
-        if is_last {
-            break;
+        copy_up_one(&parent, &next, Want::Data, None)?;
+        for height in (0..height).rev().take(DEPTH) {
+            let Some(next) = below.get_mut(height % DEPTH).and_then(Option::take) else {
+                break;
+            };
+            let parent = next.own_parent();
+            // It was moved meanwhile.
+            if parent.own_positive()?.upper().is_none() {
+                break;
+            }
+            copy_up_one(&parent, &next, Want::Data, None)?;
         }
     }
     Ok(())
@@ -143,8 +172,8 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want, opened: Option<&Fil
     let inode = dentry.own_positive()?;
     let parent = parent.own_positive()?.dir()?;
     let (_, work) = fs.work()?;
-    let (mut stat, mut parent_stat) = (Stat::zeroed(), Stat::zeroed());
-    let source = Source::read(inode, parent, want, (&mut stat, &mut parent_stat))?;
+    let mut room = MaybeUninit::uninit();
+    let source = Source::read(inode, parent, want, &mut room)?;
     let files = Files {
         opened,
         from: Once::new(),

@@ -123,7 +123,7 @@ enum Unseen<'a, Entry> {
     /// An entry of the work directory.
     Entry(Entry),
     /// What upper has without data.
-    Bare(Bare<'a>),
+    Bare(&'a Bare<'a>),
 }
 
 /// A copy without data.
@@ -144,32 +144,40 @@ struct Filled<'a> {
 
 impl<'a> Planned<'a> {
     /// Does all that is wanted.
-    pub(super) fn run(&'a self) -> Result {
+    pub(super) fn run(&self) -> Result {
         let inode = self.source.inode;
-        let staged = match inode.upper_path() {
-            // An earlier try failed after it had its name.
-            Some(upper) if inode.mode().is_dir() => return self.index_dir(upper.dentry()),
-            Some(upper) => {
-                // Two names are one lower file, and this is the second.
-                self.link_up(upper.dentry(), false)?;
-                match inode.is_bare() && self.want != Want::Attributes {
-                    true => self.stage_again(upper)?,
-                    false => return Ok(()),
-                }
-            }
-            None => self.stage()?,
-        };
-        let copied = staged.copy_data()?;
-        {
-            let section = self.access.start_write();
-            copied.fill(section.writing())?.publish()?;
+        if let Some(upper) = inode.upper_path() {
+            return self.go_on(upper);
+        }
+        self.stage()?.finish()?;
+        if self.index.is_none() {
+            return Ok(());
         }
         let upper = inode.expect_upper()?.dentry();
         match inode.mode().is_dir() {
             true => self.index_dir(upper),
-            false if self.index.is_some() => self.link_up(upper, true),
-            false => Ok(()),
+            false => self.link_up(upper, true),
         }
+    }
+
+    /// As [`run`](Self::run), where upper has the object already, as `upper`.
+    fn go_on(&self, upper: PathRef<'_>) -> Result {
+        let inode = self.source.inode;
+        if inode.mode().is_dir() {
+            // An earlier try failed after it had its name.
+            return self.index_dir(upper.dentry());
+        }
+        // Two names are one lower file, and this is the second.
+        self.link_up(upper.dentry(), false)?;
+        if !inode.is_bare() || self.want == Want::Attributes {
+            return Ok(());
+        }
+        let bare = Bare::read(upper)?;
+        let staged = Staged {
+            plan: self,
+            object: Unseen::Bare(&bare),
+        };
+        staged.finish()
     }
 
     /// Gives the directory `upper` its entry of the index.
@@ -232,24 +240,18 @@ impl<'a> Planned<'a> {
     }
 
     /// Creates the empty object.
-    fn stage(&'a self) -> Result<Staged<'a>> {
+    fn stage(&self) -> Result<Staged<'_>> {
         if let (Place::Name(parent), None) = (self.place, self.place_in_index()) {
-            let section = self.access.start_write();
-            parent.set_impure(section.writing())?;
+            if !parent.is_impure() {
+                let section = self.access.start_write();
+                parent.set_impure(section.writing())?;
+            }
         }
         let object = cred::scope_copy_up(self.dentry, || self.create())?;
         Ok(Staged { plan: self, object })
     }
 
-    /// Takes `upper`, which has no data, for the object that gets it.
-    fn stage_again(&'a self, upper: PathRef<'a>) -> Result<Staged<'a>> {
-        Ok(Staged {
-            plan: self,
-            object: Unseen::Bare(Bare::read(upper)?),
-        })
-    }
-
-    fn create(&self) -> Result<Unseen<'a, Parked<'a>>> {
+    fn create(&self) -> Result<Unseen<'_, Parked<'_>>> {
         let stat = self.source.stat;
         if self.is_file() && self.fs.has_tmpfile() {
             let section = self.access.start_write();
@@ -277,12 +279,13 @@ impl<'a> Planned<'a> {
     /// Gives what is in upper under another name, or in the index, this one, too. What says how many names it has `is_stable`
     /// where it was just made.
     fn link_up(&self, upper: &vfs::Dentry, is_stable: bool) -> Result {
+        if matches!(self.place, Place::Nowhere | Place::There) {
+            return Ok(());
+        }
         let section = self.access.start_write();
         let writing = section.writing();
-        let parent = match self.place {
-            Place::Name(parent) => parent,
-            Place::Index => return links::record(self.held, writing),
-            Place::Nowhere | Place::There => return Ok(()),
+        let Place::Name(parent) = self.place else {
+            return links::record(self.held, writing);
         };
         parent.set_impure(writing)?;
         let is_indexed = self.source.inode.is_indexed();
@@ -302,7 +305,7 @@ impl<'a> Planned<'a> {
     fn restore_times(&self, dir: WritePath<'_>) {
         if let Some(inode) = dir.dentry().inode() {
             let lock = inode.lock();
-            if let Err(e) = Iattr::times(self.source.parent_stat).apply(dir, &lock) {
+            if let Err(e) = Iattr::times(self.source.parent_times).apply(dir, &lock) {
                 warn_limited!(
                     "times of {} not restored ({})\n",
                     dir.dentry(),
@@ -337,6 +340,15 @@ enum Step {
 }
 
 impl<'a> Staged<'a> {
+    /// Makes it whole and puts it at its place.
+    fn finish(self) -> Result {
+        let access = self.plan.access;
+        let copied = self.copy_data()?;
+        let section = access.start_write();
+        let filled = copied.fill(section.writing())?;
+        filled.publish()
+    }
+
     /// Copies the data. Attributes come after it: writing would strip file capabilities.
     fn copy_data(self) -> Result<Copied<'a>> {
         let plan = self.plan;
@@ -420,7 +432,8 @@ impl Filled<'_> {
             links::record_stable(self.plan.held, to)?;
         } else if mode.is_dir() || source.stat.nlink() == 1 {
             // Without an index the links of a lower file are separate files in upper: they have no common origin.
-            let value = handle::origin(self.plan.fs, source.lower.positive()?)?;
+            let mut value = Value::empty();
+            value.set_origin(self.plan.fs, source.lower.positive()?)?;
             handle::record(self.plan.fs, to, value.as_bytes())?;
         }
         if self.plan.is_bare() {

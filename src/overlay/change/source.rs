@@ -9,12 +9,13 @@ use crate::{
         union::{Inode, Overlay},
     },
     vfs::{
-        attr::{statx, FileAttr, Stat},
+        attr::{statx, FileAttr, Stat, Times},
         mount::PathRef,
         verity::Digest,
         CBuf, Mode,
     },
 };
+use core::mem::MaybeUninit;
 use kernel::prelude::*;
 
 /// How much of an object is wanted in upper.
@@ -44,7 +45,7 @@ pub(super) struct Source<'a> {
     pub(super) data: PathRef<'a>,
     pub(super) stat: &'a Stat,
     /// Times of the parent, which creating an entry in it changes.
-    pub(super) parent_stat: &'a Stat,
+    pub(super) parent_times: Times,
     /// The target of a symlink.
     pub(super) link: Option<CBuf>,
     /// The `chattr` flags of a file or directory that has any.
@@ -54,8 +55,8 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Looks at the lower object behind `inode`, in the directory `parent`. Its attributes, and those of that, stay in the
-    /// caller's room: they are too large to be moved.
+    /// Looks at the lower object behind `inode`, in the directory `parent`. Its attributes stay in the caller's `room`: they are
+    /// too large to be moved.
     ///
     /// # Errors
     ///
@@ -65,11 +66,11 @@ impl<'a> Source<'a> {
         inode: &'a Inode,
         parent: Dir<'_>,
         want: Want,
-        (stat, parent_stat): (&'a mut Stat, &'a mut Stat),
+        room: &'a mut MaybeUninit<Stat>,
     ) -> Result<Self> {
         let lower = inode.lower_path().ok_or(ESTALE)?;
         let data = inode.lower_content().ok_or(ESTALE)?;
-        lower.stat(stat, statx::BASIC)?;
+        let stat = lower.stat(room, statx::BASIC)?;
         if !stat.ids_mapped() {
             return Err(EOVERFLOW);
         }
@@ -77,10 +78,7 @@ impl<'a> Source<'a> {
         if !stat.ids_fit(parent_path) {
             return Err(EOVERFLOW);
         }
-        match parent_path.dentry().inode() {
-            Some(inode) if inode.sb().is_ordinary() => parent_stat.set_times(inode),
-            _ => parent_path.stat(parent_stat, statx::TIMES)?,
-        }
+        let parent_times = Times::of(parent_path)?;
         if want == Want::Nothing {
             stat.set_size(0);
         }
@@ -106,7 +104,7 @@ impl<'a> Source<'a> {
             lower,
             data,
             stat,
-            parent_stat,
+            parent_times,
             link,
             flags,
             digest,

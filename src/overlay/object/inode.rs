@@ -143,7 +143,7 @@ impl Inode {
     /// The path of the real object that answers for its attributes; `ESTALE` where there is none.
     #[inline]
     pub(crate) fn attributes(&self) -> Result<PathRef<'_>> {
-        Ok(self.reals().attributes()?.path)
+        self.upper_path().or_else(|| self.lower_path()).ok_or(ESTALE)
     }
 
     /// The real object that has its content.
@@ -332,6 +332,12 @@ impl<'a> Dir<'a> {
     /// The version of its entries.
     pub(crate) fn version(self) -> u32 {
         self.data.version.load(Relaxed)
+    }
+
+    /// Whether upper marks it as one that may hold copied-up entries.
+    #[inline]
+    pub(crate) fn is_impure(self) -> bool {
+        self.data.flags.test(DirFlag::Impure)
     }
 
     /// Marks its upper directory as one that may hold copied-up entries.
