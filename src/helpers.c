@@ -677,9 +677,13 @@ rovl_inline bool rovl_ids_mapped(const struct kstat *stat)
 rovl_inline bool rovl_ids_fit(const struct kstat *stat, struct vfsmount *mnt)
 {
 	struct user_namespace *ns = mnt->mnt_sb->s_user_ns;
+	struct mnt_idmap *idmap = mnt_idmap(mnt);
 
-	return vfsuid_has_fsmapping(mnt_idmap(mnt), ns, VFSUIDT_INIT(stat->uid)) &&
-	       vfsgid_has_fsmapping(mnt_idmap(mnt), ns, VFSGIDT_INIT(stat->gid));
+	/* It leaves them as they are, whatever the namespace. */
+	if (idmap == &nop_mnt_idmap)
+		return uid_valid(stat->uid) && gid_valid(stat->gid);
+	return vfsuid_has_fsmapping(idmap, ns, VFSUIDT_INIT(stat->uid)) &&
+	       vfsgid_has_fsmapping(idmap, ns, VFSGIDT_INIT(stat->gid));
 }
 
 bool rovl_in_context_userns(const struct fs_context *fc, bool exact)

@@ -159,14 +159,12 @@ pub(crate) fn scope_copy_up<R>(source: &super::Dentry, f: impl FnOnce() -> Resul
         source.as_positive()?,
         &mut new,
     ))?;
-    match NonNull::new(new) {
-        None => f(),
-        Some(new) => {
-            // SAFETY: the hook made the credentials for the caller, who owns the only reference.
-            let cred: ARef<Credential> = unsafe { ARef::from_raw(new.cast()) };
-            scope(&cred, |_| f())
-        }
-    }
+    let new: Option<ARef<Credential>> = NonNull::new(new).map(|new| {
+        // SAFETY: the hook made the credentials for the caller, who owns the only reference.
+        unsafe { ARef::from_raw(new.cast()) }
+    });
+    // One call in line, whatever the module wants.
+    with_current(|current| scope(new.as_deref().unwrap_or(current), |_| f()))
 }
 
 /// An entry of ours that is being created: name and parent of its dentry do not change (charter 5).

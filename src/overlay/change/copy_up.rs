@@ -93,17 +93,21 @@ fn copy_up_want(dentry: &Dentry, want: Want, opened: Option<&File>) -> Result {
     lowerdata::ensure(dentry)?;
     loop {
         if dentry.marks().test(NameMark::Removed) {
-            // What is still seen under another name is copied up under that.
-            if let Some(other) = dentry.hashed_alias() {
-                if !is_done(&other, want) {
-                    copy_up_hashed(&other, want, opened)?;
-                }
-            }
+            copy_up_alias(dentry, want, opened)?;
         }
         copy_up_hashed(dentry, want, opened)?;
         if is_done(dentry, want) {
             return Ok(());
         }
+    }
+}
+
+/// What is still seen under another name than the removed `dentry` is copied up under that.
+#[cold]
+fn copy_up_alias(dentry: &Dentry, want: Want, opened: Option<&File>) -> Result {
+    match dentry.hashed_alias() {
+        Some(other) if !is_done(&other, want) => copy_up_hashed(&other, want, opened),
+        _ => Ok(()),
     }
 }
 
@@ -113,6 +117,7 @@ fn is_unnamed(dentry: &Dentry) -> bool {
 }
 
 /// Copies up `dentry`, and before it the directories above that are not in upper yet.
+#[inline(always)]
 fn copy_up_hashed(dentry: &Dentry, want: Want, opened: Option<&File>) -> Result {
     cred::scope(dentry.fs().creds(), |_| {
         if is_unnamed(dentry) {
@@ -180,9 +185,11 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want, opened: Option<&Fil
         to: Once::new(),
     };
 
-    let index = match (fs.index(), inode.will_be_indexed()) {
+    let index = match fs.index() {
         // A box, as it is too large to be moved, and rarely there.
-        (Some(dir), true) => Some(KBox::new(Index::of(fs, dir, source.lower)?, GFP_KERNEL)?),
+        Some(dir) if inode.will_be_indexed() => {
+            Some(KBox::new(Index::of(fs, dir, source.lower)?, GFP_KERNEL)?)
+        }
         _ => None,
     };
     // One copy-up of an object at a time; others wait and find it done.
@@ -219,6 +226,7 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want, opened: Option<&Fil
         fs,
         dentry,
         want,
+        is_bare: source.leaves_data(want),
         source: &source,
         files: &files,
         held: &held,
@@ -226,8 +234,10 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want, opened: Option<&Fil
         work,
         place,
         // What has lost all its names without has no need of one.
-        index: index
-            .filter(|_| inode.will_be_indexed() && matches!(place, Place::Name(_) | Place::Index)),
+        index: match (index, place) {
+            (Some(index), Place::Name(_) | Place::Index) if inode.will_be_indexed() => Some(index),
+            _ => None,
+        },
     };
     if matches!(place, Place::Index) && plan.index.is_none() {
         return Err(EIO);

@@ -5,6 +5,7 @@
 use super::metadata::file_flags;
 use crate::{
     overlay::{
+        mount::options::Verity,
         object::{inode::Dir, lowerdata, protected::KEPT_FLAGS},
         union::{Inode, Overlay},
     },
@@ -41,8 +42,6 @@ pub(super) struct Source<'a> {
     pub(super) inode: &'a Inode,
     /// That which has the attributes.
     pub(super) lower: PathRef<'a>,
-    /// That which has the data.
-    pub(super) data: PathRef<'a>,
     pub(super) stat: &'a Stat,
     /// Times of the parent, which creating an entry in it changes.
     pub(super) parent_times: Times,
@@ -69,7 +68,6 @@ impl<'a> Source<'a> {
         room: &'a mut MaybeUninit<Stat>,
     ) -> Result<Self> {
         let lower = inode.lower_path().ok_or(ESTALE)?;
-        let data = inode.lower_content().ok_or(ESTALE)?;
         let stat = lower.stat(room, statx::BASIC)?;
         if !stat.ids_mapped() {
             return Err(EOVERFLOW);
@@ -95,19 +93,35 @@ impl<'a> Source<'a> {
             None
         };
         let fs = inode.fs();
-        let digest = match want.leaves_data(fs, mode) {
-            true => lowerdata::digest(fs, data)?,
+        let digest = match want.leaves_data(fs, mode) && fs.verity() != Verity::Off {
+            true => lowerdata::digest(fs, inode.lower_content().ok_or(ESTALE)?)?,
             false => None,
         };
         Ok(Self {
             inode,
             lower,
-            data,
             stat,
             parent_times,
             link,
             flags,
             digest,
         })
+    }
+
+    /// The lower object that has the data.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE`.
+    pub(super) fn data(&self) -> Result<PathRef<'a>> {
+        self.inode.lower_content().ok_or(ESTALE)
+    }
+
+    /// Whether the copy that is wanted is one without data.
+    pub(super) fn leaves_data(&self, want: Want) -> bool {
+        let fs = self.inode.fs();
+        // Where a digest is required, data without one must not be left.
+        let can_be = fs.verity() != Verity::Require || self.digest.is_some();
+        can_be && want.leaves_data(fs, self.stat.mode())
     }
 }

@@ -185,6 +185,7 @@ pub(crate) fn probe(own: Namespace, path: WritePath<'_>) -> Result<OwnMarks> {
 }
 
 /// Sets one of the union's own attributes in upper; `missing` where upper has no such attributes.
+#[inline]
 pub(crate) fn set_own(
     fs: &Overlay,
     path: WritePath<'_>,
@@ -198,15 +199,20 @@ pub(crate) fn set_own(
     let name = fs.namespace().name(mark);
     match xattr::set(path, name, value, SetFlags::ANY) {
         Err(e) if e == EOPNOTSUPP => {
-            pr_warn!(
-                "cannot set {} xattr on upper\n",
-                vfs::log::Text(name.to_bytes())
-            );
-            fs.set_upper_without_xattrs();
+            note_missing(fs, name);
             missing
         }
         other => other,
     }
+}
+
+#[cold]
+fn note_missing(fs: &Overlay, name: &CStr) {
+    pr_warn!(
+        "cannot set {} xattr on upper\n",
+        vfs::log::Text(name.to_bytes())
+    );
+    fs.set_upper_without_xattrs();
 }
 
 /// Marks an upper directory as one that may hold copied-up entries.

@@ -143,7 +143,9 @@ impl Inode {
     /// The path of the real object that answers for its attributes; `ESTALE` where there is none.
     #[inline]
     pub(crate) fn attributes(&self) -> Result<PathRef<'_>> {
-        self.upper_path().or_else(|| self.lower_path()).ok_or(ESTALE)
+        self.upper_path()
+            .or_else(|| self.lower_path())
+            .ok_or(ESTALE)
     }
 
     /// The real object that has its content.
@@ -400,6 +402,7 @@ pub(crate) enum Copy {
 /// # Errors
 ///
 /// `EIO` where it has one, `ESTALE` where `upper` is negative.
+#[inline]
 pub(crate) fn set_upper(
     held: &OpGuard<'_, Overlay>,
     upper: Ref<'_, vfs::Dentry>,
