@@ -15,6 +15,10 @@
 struct fs_context;
 struct seq_file;
 
+struct rovl_times {
+	struct timespec64 atime, mtime;
+};
+
 /* module parameters */
 bool rovl_param_redirect_dir(void);
 bool rovl_param_redirect_always_follow(void);
@@ -45,7 +49,7 @@ void rovl_inuse_unlock(struct inode *inode);
 bool rovl_is_inuse(struct inode *inode);
 bool rovl_is_encrypted(struct inode *inode);
 loff_t rovl_i_size_read(struct inode *inode);
-void rovl_inode_times(struct inode *inode, struct kstat *stat);
+struct rovl_times rovl_inode_times(struct inode *inode);
 int rovl_getattr(const struct path *path, struct kstat *stat, u32 mask, unsigned int flags);
 void rovl_copyattr(struct inode *to, struct inode *from, struct mnt_idmap *idmap);
 void rovl_copy_mctime(struct inode *to, struct inode *from);

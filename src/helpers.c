@@ -267,10 +267,9 @@ rovl_inline bool rovl_is_encrypted(struct inode *inode)
 	return IS_ENCRYPTED(inode);
 }
 
-rovl_inline void rovl_inode_times(struct inode *inode, struct kstat *stat)
+rovl_inline struct rovl_times rovl_inode_times(struct inode *inode)
 {
-	stat->atime = inode_get_atime(inode);
-	stat->mtime = inode_get_mtime(inode);
+	return (struct rovl_times) { inode_get_atime(inode), inode_get_mtime(inode) };
 }
 
 /* vfs_getattr_nosec() on what the caller, a getattr operation, got prepared by just that function. */
@@ -301,9 +300,16 @@ rovl_inline loff_t rovl_i_size_read(struct inode *inode)
 
 rovl_inline void rovl_copyattr(struct inode *to, struct inode *from, struct mnt_idmap *idmap)
 {
+	kuid_t uid = from->i_uid;
+	kgid_t gid = from->i_gid;
+
+	if (idmap != &nop_mnt_idmap) {
+		uid = vfsuid_into_kuid(i_uid_into_vfsuid(idmap, from));
+		gid = vfsgid_into_kgid(i_gid_into_vfsgid(idmap, from));
+	}
 	spin_lock(&to->i_lock);
-	to->i_uid = vfsuid_into_kuid(i_uid_into_vfsuid(idmap, from));
-	to->i_gid = vfsgid_into_kgid(i_gid_into_vfsgid(idmap, from));
+	to->i_uid = uid;
+	to->i_gid = gid;
 	/* The type is what the operations and the unions of the inode are for. */
 	to->i_mode = (to->i_mode & S_IFMT) | (from->i_mode & ~S_IFMT);
 	inode_set_atime_to_ts(to, inode_get_atime(from));
@@ -660,16 +666,24 @@ void rovl_cred_drop_sys_resource(struct cred *cred)
 
 rovl_inline bool rovl_ids_mapped(const struct kstat *stat)
 {
-	return kuid_has_mapping(current_user_ns(), stat->uid) &&
-	       kgid_has_mapping(current_user_ns(), stat->gid);
+	struct user_namespace *ns = current_user_ns();
+
+	/* The first one has a place for all. */
+	if (ns == &init_user_ns)
+		return uid_valid(stat->uid) && gid_valid(stat->gid);
+	return kuid_has_mapping(ns, stat->uid) && kgid_has_mapping(ns, stat->gid);
 }
 
 rovl_inline bool rovl_ids_fit(const struct kstat *stat, struct vfsmount *mnt)
 {
 	struct user_namespace *ns = mnt->mnt_sb->s_user_ns;
+	struct mnt_idmap *idmap = mnt_idmap(mnt);
 
-	return vfsuid_has_fsmapping(mnt_idmap(mnt), ns, VFSUIDT_INIT(stat->uid)) &&
-	       vfsgid_has_fsmapping(mnt_idmap(mnt), ns, VFSGIDT_INIT(stat->gid));
+	/* It leaves them as they are, whatever the namespace. */
+	if (idmap == &nop_mnt_idmap)
+		return uid_valid(stat->uid) && gid_valid(stat->gid);
+	return vfsuid_has_fsmapping(idmap, ns, VFSUIDT_INIT(stat->uid)) &&
+	       vfsgid_has_fsmapping(idmap, ns, VFSGIDT_INIT(stat->gid));
 }
 
 bool rovl_in_context_userns(const struct fs_context *fc, bool exact)

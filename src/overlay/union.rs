@@ -289,11 +289,13 @@ impl Overlay {
     }
 
     /// Write access to upper for a change; `EROFS`.
+    #[inline]
     pub(crate) fn want_write(&self) -> Result<Changing<'_, WriteGuard<'_>>> {
         Ok(Changing::new(self.work()?.0.want_write()?, &self.written))
     }
 
     /// As [`want_write`](Self::want_write), but does not hold off a freeze.
+    #[inline]
     pub(crate) fn write_access(&self) -> Result<Changing<'_, MountAccess<'_>>> {
         Ok(Changing::new(self.work()?.0.write_access()?, &self.written))
     }

@@ -9,6 +9,7 @@ use super::{
     to_result, Dentry,
 };
 use crate::bindings;
+use core::mem::MaybeUninit;
 use kernel::prelude::*;
 
 /// What `stat` knows of a file (`struct kstat`).
@@ -68,16 +69,18 @@ impl Stat {
     pub(crate) fn set_dev(&mut self, dev: u32) {
         self.0.dev = dev;
     }
+    /// Access and modification time.
+    pub(crate) fn times(&self) -> Times {
+        Times {
+            atime: self.0.atime,
+            mtime: self.0.mtime,
+        }
+    }
     pub(crate) fn nlink(&self) -> u32 {
         self.0.nlink
     }
     pub(crate) fn set_nlink(&mut self, nlink: u32) {
         self.0.nlink = nlink;
-    }
-
-    /// Takes access and modification time from `inode`, of a local filesystem.
-    pub(crate) fn set_times(&mut self, inode: &Inode) {
-        calls::rovl_inode_times(inode, self)
     }
 
     /// Whether the current user namespace can express owner and group.
@@ -106,11 +109,55 @@ impl Stat {
     }
 }
 
+/// Access and modification time of an object (`struct rovl_times`).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Times {
+    atime: bindings::timespec64,
+    mtime: bindings::timespec64,
+}
+
+const _: () = assert!(size_of::<Times>() == size_of::<bindings::rovl_times>());
+
+impl Times {
+    /// Those of the object at `path`: a local filesystem's are in the inode.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE`; what its filesystem returns.
+    #[inline]
+    pub(crate) fn of(path: PathRef<'_>) -> Result<Self> {
+        let inode = path.positive()?;
+        match inode.sb().is_ordinary() {
+            true => Ok(calls::rovl_inode_times(inode)),
+            false => Self::told(path),
+        }
+    }
+
+    #[cold]
+    fn told(path: PathRef<'_>) -> Result<Self> {
+        let mut room = MaybeUninit::uninit();
+        let stat = path.stat(&mut room, statx::TIMES)?;
+        Ok(Self {
+            atime: stat.0.atime,
+            mtime: stat.0.mtime,
+        })
+    }
+}
+
+impl PartialEq for Times {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |a: &bindings::timespec64, b: &bindings::timespec64| {
+            a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec
+        };
+        same(&self.atime, &other.atime) && same(&self.mtime, &other.mtime)
+    }
+}
+
 /// What writing to a file changes beside its data: set-id bits and times.
 pub(crate) struct Kept {
     mode: Mode,
-    atime: bindings::timespec64,
-    mtime: bindings::timespec64,
+    times: Times,
 }
 
 impl Kept {
@@ -120,16 +167,9 @@ impl Kept {
     ///
     /// `ESTALE`; what its filesystem returns.
     pub(crate) fn of(path: PathRef<'_>) -> Result<Self> {
-        let inode = path.positive()?;
-        let mut stat = Stat::zeroed();
-        match inode.sb().is_ordinary() {
-            true => stat.set_times(inode),
-            false => path.stat(&mut stat, statx::TIMES)?,
-        }
         Ok(Self {
-            mode: inode.mode(),
-            atime: stat.0.atime,
-            mtime: stat.0.mtime,
+            mode: path.positive()?.mode(),
+            times: Times::of(path)?,
         })
     }
 
@@ -140,13 +180,9 @@ impl Kept {
     /// As [`of`](Self::of).
     pub(crate) fn lost(&self, path: PathRef<'_>) -> Result<(Option<Iattr>, Option<Iattr>)> {
         let now = Self::of(path)?;
-        let same = |a: &bindings::timespec64, b: &bindings::timespec64| {
-            a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec
-        };
-        let has_times = same(&self.atime, &now.atime) && same(&self.mtime, &now.mtime);
         Ok((
             (self.mode != now.mode).then(|| Iattr::mode(self.mode)),
-            (!has_times).then(|| Iattr::set_times(self.atime, self.mtime)),
+            (self.times != now.times).then(|| Iattr::times(self.times)),
         ))
     }
 }
@@ -213,12 +249,8 @@ impl Iattr {
         self
     }
 
-    /// Access and modification time as in `stat`.
-    pub(crate) fn times(stat: &Stat) -> Self {
-        Self::set_times(stat.0.atime, stat.0.mtime)
-    }
-
-    fn set_times(atime: bindings::timespec64, mtime: bindings::timespec64) -> Self {
+    /// Access and modification time.
+    pub(crate) fn times(times: Times) -> Self {
         let mut attr = Self::new(
             bindings::ATTR_ATIME
                 | bindings::ATTR_MTIME
@@ -226,8 +258,8 @@ impl Iattr {
                 | bindings::ATTR_MTIME_SET
                 | bindings::ATTR_CTIME,
         );
-        attr.0.ia_atime = atime;
-        attr.0.ia_mtime = mtime;
+        attr.0.ia_atime = times.atime;
+        attr.0.ia_mtime = times.mtime;
         attr
     }
 

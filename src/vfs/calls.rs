@@ -12,7 +12,7 @@
 
 use super::{
     acl::FoundAcl,
-    attr::{FileAttr, Iattr, Stat},
+    attr::{FileAttr, Iattr, Stat, Times},
     cred::Capability,
     dentry::{FoundDentry, LookupDir, PositiveDentry, QStr},
     dirop::MayStart,
@@ -145,7 +145,7 @@ unsafe extern "C" {
     pub(super) safe fn rovl_inode_is_new(inode: &Inode) -> bool;
     pub(super) safe fn rovl_inode_lockdep(inode: &Inode, dir: bool, depth: i32);
     pub(super) safe fn rovl_inode_set_creating(inode: &Inode);
-    pub(super) safe fn rovl_inode_times(inode: &Inode, stat: &mut Stat);
+    pub(super) safe fn rovl_inode_times(inode: &Inode) -> Times;
     pub(super) safe fn rovl_inuse_trylock(inode: &Inode) -> bool;
     pub(super) safe fn rovl_inuse_unlock(inode: &Inode);
     pub(super) safe fn rovl_is_encrypted(inode: &Inode) -> bool;
@@ -256,12 +256,6 @@ unsafe extern "C" {
         flags: u32,
     ) -> i32;
     pub(super) safe fn touch_atime(path: &PositivePath<'_>);
-    pub(super) safe fn vfs_getattr(
-        path: &PositivePath<'_>,
-        stat: &mut Stat,
-        mask: u32,
-        flags: u32,
-    ) -> i32;
     pub(super) safe fn vfs_statfs(path: &PositivePath<'_>, buf: &mut StatFs) -> i32;
 
     // Mounts and super blocks.

@@ -138,12 +138,13 @@ impl Drop for NewCred {
     }
 }
 
-/// The current task's effective credentials.
-pub(crate) fn current() -> ARef<Credential> {
+/// Runs `f` with the current task's effective credentials.
+#[inline]
+pub(super) fn with_current<R>(f: impl FnOnce(&Credential) -> R) -> R {
     // SAFETY: the pointer is the current task's, which replaces its credentials itself.
     let cred = unsafe { (*kernel::task::Task::current_raw()).cred };
-    // SAFETY: charter 9: the task references them, and does not replace them during this function.
-    unsafe { Credential::from_ptr(cred) }.into()
+    // SAFETY: charter 9: the task references them; whatever replaces them during `f` puts them back.
+    f(unsafe { Credential::from_ptr(cred) })
 }
 
 /// Runs `f` with the credentials that a security module wants a copy of `source` to be created with;
@@ -158,14 +159,12 @@ pub(crate) fn scope_copy_up<R>(source: &super::Dentry, f: impl FnOnce() -> Resul
         source.as_positive()?,
         &mut new,
     ))?;
-    match NonNull::new(new) {
-        None => f(),
-        Some(new) => {
-            // SAFETY: the hook made the credentials for the caller, who owns the only reference.
-            let cred: ARef<Credential> = unsafe { ARef::from_raw(new.cast()) };
-            scope(&cred, |_| f())
-        }
-    }
+    let new: Option<ARef<Credential>> = NonNull::new(new).map(|new| {
+        // SAFETY: the hook made the credentials for the caller, who owns the only reference.
+        unsafe { ARef::from_raw(new.cast()) }
+    });
+    // One call in line, whatever the module wants.
+    with_current(|current| scope(new.as_deref().unwrap_or(current), |_| f()))
 }
 
 /// An entry of ours that is being created: name and parent of its dentry do not change (charter 5).

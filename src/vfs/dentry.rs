@@ -456,6 +456,25 @@ pub(crate) const STRONG_REVALIDATE: u32 = bindings::ROVL_DCACHE_OP_REVALIDATE;
 /// `d_weak_revalidate` alone.
 pub(crate) const WEAK_REVALIDATE: u32 = bindings::ROVL_DCACHE_OP_WEAK_REVALIDATE;
 
+impl Dentry {
+    /// Runs `f` with the name as of now, which renames meanwhile do not change: a [`NameSnapshot`] that stays where it is.
+    #[inline]
+    pub(crate) fn with_name<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+        let mut snapshot = MaybeUninit::<bindings::name_snapshot>::uninit();
+        let at = snapshot.as_mut_ptr();
+        // SAFETY: charter 1 and 10.
+        unsafe { bindings::take_dentry_name_snapshot(at, self.as_ptr()) };
+        // SAFETY: the call filled the structure, which stays as it is until the name is released.
+        let result = f(unsafe {
+            let len = (*at).name.__bindgen_anon_1.__bindgen_anon_1.len as usize;
+            core::slice::from_raw_parts((*at).name.name, len)
+        });
+        // SAFETY: the structure was filled above, and is not used again.
+        unsafe { bindings::release_dentry_name_snapshot(at) }
+        result
+    }
+}
+
 /// A copy of a dentry's name that renames do not change.
 pub(crate) struct NameSnapshot {
     // A short name lies inside the structure, which moves: its address is taken anew on each access.
@@ -467,7 +486,7 @@ pub(crate) struct NameSnapshot {
 impl NameSnapshot {
     /// Copies the name as of now.
     pub(crate) fn take(dentry: &Dentry) -> Self {
-        let mut inner = MaybeUninit::<bindings::name_snapshot>::zeroed();
+        let mut inner = MaybeUninit::<bindings::name_snapshot>::uninit();
         let at = inner.as_mut_ptr();
         // SAFETY: charter 1 and 10.
         unsafe { bindings::take_dentry_name_snapshot(at, dentry.as_ptr()) };

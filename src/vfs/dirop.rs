@@ -8,9 +8,10 @@
 
 use super::{
     calls,
+    cred::with_current,
     dentry::{LookupDir, QStr},
     file::LayerFile,
-    inode::Mode,
+    inode::{InodeGuard, Mode},
     mount::{task_has_fs, Writing},
     refs::Ref,
     to_result, Dentry, Inode, NameSnapshot,
@@ -144,7 +145,17 @@ impl<'a> Creating<'a> {
     ///
     /// `ESTALE` where the name is taken, `EIO` where the filesystem leaves the new dentry unhashed or negative, else what
     /// the filesystem returns.
-    pub(crate) fn create(mut self, new: New<'_>) -> Result<Ref<'a, Dentry>> {
+    pub(crate) fn create(self, new: New<'_>) -> Result<Ref<'a, Dentry>> {
+        self.create_then(new, |_| ())
+    }
+
+    /// As [`create`](Self::create), and calls `then` with the lock of the directory before the guard ends.
+    #[inline]
+    pub(crate) fn create_then(
+        mut self,
+        new: New<'_>,
+        then: impl FnOnce(&InodeGuard<'_>),
+    ) -> Result<Ref<'a, Dentry>> {
         if !self.child.is_negative() {
             return Err(ESTALE);
         }
@@ -180,10 +191,12 @@ impl<'a> Creating<'a> {
         if made.is_unhashed() {
             made = self.find_again(made)?;
         }
-        drop(self);
         if made.is_negative() {
             return Err(EIO);
         }
+        // SAFETY: by the invariants this task holds the lock of the parent's inode until the guard ends.
+        let lock = unsafe { InodeGuard::borrowed(self.dir) };
+        then(&lock);
         Ok(made)
     }
 
@@ -452,9 +465,10 @@ pub(crate) fn tmpfile(
     task_has_fs()?;
     let path = writing.path(parent)?;
     let parent = path.as_positive()?;
-    let cred = super::cred::current();
     let flags = (bindings::O_LARGEFILE | bindings::O_WRONLY) as i32;
-    // SAFETY: charter 1: the path is that of a directory, the type that of a regular file, and the task has a umask.
-    unsafe { calls::kernel_tmpfile_open(path.idmap(), &parent, mode.of_regular(), flags, &cred) }
-        .get()
+    let (idmap, mode) = (path.idmap(), mode.of_regular());
+    with_current(|cred| {
+        // SAFETY: charter 1: the path is that of a directory, the type that of a regular file, and the task has a umask.
+        unsafe { calls::kernel_tmpfile_open(idmap, &parent, mode, flags, cred) }.get()
+    })
 }

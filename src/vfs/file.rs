@@ -9,6 +9,7 @@
 
 use super::{
     calls,
+    cred::with_current,
     inode::{read_field, InodeGuard, Mode},
     mount::{task_has_fs, PathRef, PositivePath, WritePath},
     to_len, to_off, to_result, Inode,
@@ -122,7 +123,7 @@ fn to_open(path: PathRef<'_>, flags: u32) -> Result<PositivePath<'_>> {
 /// returns.
 pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
     let path = to_open(path, flags)?;
-    calls::dentry_open(&path, flags as i32, &super::cred::current()).get()
+    with_current(|cred| calls::dentry_open(&path, flags as i32, cred)).get()
 }
 
 /// Opens `path` for reading or (`write`) writing after a permission check with the current
@@ -167,7 +168,7 @@ pub(crate) fn open_backing(
     flags: u32,
 ) -> Result<ARef<LayerFile>> {
     let path = to_open(path, flags)?;
-    calls::backing_file_open(user, flags as i32, &path, &super::cred::current()).get()
+    with_current(|cred| calls::backing_file_open(user, flags as i32, &path, cred)).get()
 }
 
 /// [`open_backing`] on behalf of a `user` who had opened the file before the layer had it: `fsync(2)` reports
@@ -198,12 +199,13 @@ pub(super) fn open_backing_tmpfile(
     parent.dentry().as_dir()?;
     let parent = parent.as_positive()?;
     task_has_fs()?;
-    let cred = super::cred::current();
     // `vfs_tmpfile()` makes whatever type it is told.
     let (mode, flags) = (mode.of_regular(), flags as i32);
-    // SAFETY: charter 1: all are borrowed; the dentry is that of a directory, the type that of a regular file, and the task has
-    // a umask.
-    unsafe { calls::backing_tmpfile_open(user, flags, &parent, mode, &cred) }.get()
+    with_current(|cred| {
+        // SAFETY: charter 1: all are borrowed; the dentry is that of a directory, the type that of a regular file, and the task
+        // has a umask.
+        unsafe { calls::backing_tmpfile_open(user, flags, &parent, mode, cred) }.get()
+    })
 }
 
 /// The access mask that opening with `flags` asks for.

@@ -17,53 +17,31 @@ pub(crate) const MAX_BYTES: usize = WORDS * 4;
 /// Words of the longest handle.
 const WORDS: usize = bindings::ROVL_MAX_HANDLE_SZ as usize / 4;
 
-/// A file handle that was made: its type and up to 128 bytes.
-pub(crate) struct Handle {
-    kind: u8,
-    words: [u32; WORDS],
-    len: usize,
-}
+/// Bytes that lie as those of a handle have to.
+#[repr(C, align(4))]
+pub(crate) struct Aligned<const N: usize>(pub(crate) [u8; N]);
 
-impl Handle {
-    /// The handle of `inode`, which does not tell its directory.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` where the filesystem cannot.
-    // In line: it is too large to be moved.
-    #[inline]
-    pub(crate) fn encode(inode: &Inode) -> Result<Self> {
-        let mut words = [0u32; WORDS];
-        let mut len = WORDS as i32;
-        // SAFETY: charter 1 and 10: the inode is referenced, the buffer ours, with `len` words.
-        let kind = unsafe {
-            bindings::exportfs_encode_inode_fh(
-                inode.as_ptr(),
-                words.as_mut_ptr().cast(),
-                &mut len,
-                ptr::null_mut(),
-                0,
-            )
-        };
-        let len = usize::try_from(len).map_err(|_| EIO)?;
-        match u8::try_from(kind) {
-            Ok(kind) if u32::from(kind) != bindings::ROVL_FILEID_INVALID && len <= WORDS => {
-                Ok(Self { kind, words, len })
-            }
-            _ => Err(EIO),
+/// Writes the handle of `inode`, which does not tell its directory, into `room`, and returns its type and length.
+///
+/// # Errors
+///
+/// `EIO` where the filesystem cannot; `EINVAL` where the room lies otherwise than [`Aligned`] bytes.
+pub(crate) fn encode(inode: &Inode, room: &mut [u8]) -> Result<(u8, usize)> {
+    let at = room.as_mut_ptr().cast::<bindings::fid>();
+    if !at.cast::<u32>().is_aligned() {
+        return Err(EINVAL);
+    }
+    let words = WORDS.min(room.len() / 4);
+    let mut len = words as i32;
+    let ptr = inode.as_ptr();
+    // SAFETY: charter 1 and 10: the inode is referenced, the room ours, with `len` words.
+    let kind = unsafe { bindings::exportfs_encode_inode_fh(ptr, at, &mut len, ptr::null_mut(), 0) };
+    let len = usize::try_from(len).map_err(|_| EIO)?;
+    match u8::try_from(kind) {
+        Ok(kind) if u32::from(kind) != bindings::ROVL_FILEID_INVALID && len <= words => {
+            Ok((kind, len * 4))
         }
-    }
-
-    /// The type.
-    pub(crate) fn kind(&self) -> u8 {
-        self.kind
-    }
-
-    /// The bytes.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        let words = self.words.get(..self.len).unwrap_or_default();
-        // SAFETY: the bytes of initialised words are initialised, and live as long.
-        unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+        _ => Err(EIO),
     }
 }
 
@@ -103,10 +81,10 @@ impl<'a> HandleRef<'a> {
         mnt: &'m Mount,
         acceptable: Option<calls::Acceptable>,
     ) -> Result<Option<Ref<'m, Dentry>>> {
-        let words = self.bytes.as_ptr().cast::<u32>();
-        match words.is_aligned() {
-            true => self.decode_words(words, mnt, acceptable),
-            false => self.decode_copied(mnt, acceptable),
+        // SAFETY: any four bytes are a word.
+        match unsafe { self.bytes.align_to::<u32>() } {
+            ([], words, []) => self.decode_words(words, mnt, acceptable),
+            _ => self.decode_copied(mnt, acceptable),
         }
     }
 
@@ -121,24 +99,25 @@ impl<'a> HandleRef<'a> {
         for (word, bytes) in words.iter_mut().zip(self.bytes.chunks_exact(4)) {
             *word = u32::from_ne_bytes(bytes.try_into().map_err(|_| EINVAL)?);
         }
-        self.decode_words(words.as_ptr(), mnt, acceptable)
+        let words = words.get(..self.bytes.len() / 4).unwrap_or_default();
+        self.decode_words(words, mnt, acceptable)
     }
 
     /// `words` are those of the handle.
     #[inline]
     fn decode_words<'m>(
         self,
-        words: *const u32,
+        words: &[u32],
         mnt: &'m Mount,
         acceptable: Option<calls::Acceptable>,
     ) -> Result<Option<Ref<'m, Dentry>>> {
-        // SAFETY: charter 1 and 10: the mount is referenced, the words are there and aligned, and no filesystem writes to
-        // those of a handle that it decodes; the context is the mount, as `is_dir_below` wants it.
+        // SAFETY: charter 1 and 10: the mount is referenced, the words are there, and no filesystem writes to those of a
+        // handle that it decodes; the context is the mount, as `is_dir_below` wants it.
         let found = unsafe {
             calls::exportfs_decode_fh(
                 mnt,
-                words.cast_mut().cast(),
-                (self.bytes.len() / 4) as i32,
+                words.as_ptr().cast_mut().cast(),
+                words.len() as i32,
                 self.kind.into(),
                 acceptable,
                 mnt.as_ptr().cast(),

@@ -6,7 +6,7 @@
 
 use super::{calls, mount::IdMap, refs::Counted, to_result, SuperBlock};
 use crate::bindings;
-use core::ptr::NonNull;
+use core::{mem::ManuallyDrop, ptr::NonNull};
 use kernel::{
     prelude::*,
     types::{NotThreadSafe, Opaque},
@@ -322,6 +322,15 @@ impl InodeGuard<'_> {
     /// The locked inode.
     pub(crate) fn inode(&self) -> &Inode {
         self.0
+    }
+
+    /// The lock of `inode`, which somebody else gives back.
+    ///
+    /// # Safety
+    ///
+    /// The current task holds it as long as the guard is used.
+    pub(super) unsafe fn borrowed(inode: &Inode) -> ManuallyDrop<InodeGuard<'_>> {
+        ManuallyDrop::new(InodeGuard(inode, NotThreadSafe))
     }
 }
 

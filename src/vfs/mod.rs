@@ -100,7 +100,10 @@ pub(crate) use own::{OpGuard, OwnDentry, OwnInode, OwnSuper};
 pub(crate) use refs::Ref;
 pub(crate) use super_block::SuperBlock;
 
-use kernel::prelude::*;
+use kernel::{
+    alloc::{allocator::Kmalloc, Allocator, Vec},
+    prelude::*,
+};
 
 /// Turns a zero-or-errno return value into a `Result`; the kernel crate's is not inlined.
 #[inline]
@@ -128,7 +131,11 @@ fn to_off(ret: i64) -> Result<i64> {
 }
 
 /// An owned NUL-terminated string of any bytes.
-pub(crate) struct CBuf(KVec<u8>);
+///
+/// # Invariants
+///
+/// The last byte is a NUL, and no other is.
+pub(crate) struct CBuf<A: Allocator = Kmalloc>(Vec<u8, A>);
 
 impl CBuf {
     /// Copies `bytes`.
@@ -143,21 +150,49 @@ impl CBuf {
         let mut buf = KVec::with_capacity(bytes.len() + 1, GFP_KERNEL)?;
         buf.extend_from_slice(bytes, GFP_KERNEL)?;
         buf.push(0, GFP_KERNEL)?;
+        // INVARIANT: as was looked at.
         Ok(Self(buf))
-    }
-
-    /// The string for C.
-    pub(crate) fn as_cstr(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
-    }
-
-    /// The bytes without the NUL.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.as_cstr().to_bytes()
     }
 }
 
-impl core::fmt::Debug for CBuf {
+impl<A: Allocator> CBuf<A> {
+    /// What `bytes` has before its first NUL, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn until_nul(mut bytes: Vec<u8, A>) -> Result<Self> {
+        // Mostly there is none, which is seen by the word.
+        if bytes.contains(&0) {
+            let len = bytes.iter().take_while(|b| **b != 0).count();
+            bytes.truncate(len);
+        }
+        bytes.push(0, GFP_KERNEL)?;
+        // INVARIANT: the first NUL is the last byte.
+        Ok(Self(bytes))
+    }
+
+    /// The string for C.
+    #[inline]
+    pub(crate) fn as_cstr(&self) -> &CStr {
+        // SAFETY: by the type invariant.
+        unsafe { CStr::from_bytes_with_nul_unchecked(&self.0) }
+    }
+
+    /// The bytes without the NUL.
+    #[inline]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.split_last().map_or(&[], |(_, bytes)| bytes)
+    }
+}
+
+impl<A: Allocator> PartialEq for CBuf<A> {
+    fn eq(&self, other: &Self) -> bool {
+        *self.0 == *other.0
+    }
+}
+
+impl<A: Allocator> core::fmt::Debug for CBuf<A> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         log::fmt_bytes(f, self.as_bytes())
     }

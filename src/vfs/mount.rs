@@ -7,7 +7,10 @@
 pub(crate) use super::idmap::IdMap;
 use super::{attr::Stat, calls, refs::Ref, to_result, Dentry, Inode, SuperBlock};
 use crate::bindings;
-use core::{mem::offset_of, ptr::NonNull};
+use core::{
+    mem::{offset_of, MaybeUninit},
+    ptr::NonNull,
+};
 use kernel::{
     error::from_err_ptr,
     fs::LocalFile,
@@ -431,10 +434,19 @@ impl<'a> PathRef<'a> {
         unsafe { Self::from_raw(&raw const (*file.as_ptr()).__bindgen_anon_1.f_path) }
     }
 
-    /// Attributes, with the permission hooks of the current credentials; `mask` of `STATX_*`.
-    pub(crate) fn stat(self, stat: &mut Stat, mask: u32) -> Result {
-        let flags = bindings::AT_STATX_SYNC_AS_STAT;
-        to_result(calls::vfs_getattr(&self.as_positive()?, stat, mask, flags))
+    /// Attributes, with the permission hooks of the current credentials, in `room`: they are too large to be moved; `mask` of
+    /// `STATX_*`.
+    pub(crate) fn stat<'s>(
+        self,
+        room: &'s mut MaybeUninit<Stat>,
+        mask: u32,
+    ) -> Result<&'s mut Stat> {
+        let path = self.as_positive()?;
+        let (at, flags) = (room.as_mut_ptr().cast(), bindings::AT_STATX_SYNC_AS_STAT);
+        // SAFETY: charter 1 and 10: mount and dentry are referenced, the dentry is positive, the room is ours.
+        to_result(unsafe { bindings::vfs_getattr(path.0.as_ptr(), at, mask, flags) })?;
+        // SAFETY: where it succeeds `vfs_getattr()` has set all of the structure to zero before it filled it.
+        Ok(unsafe { room.assume_init_mut() })
     }
 
     /// Attributes, without the security hook, into what a `getattr` operation was given or into zeros;

@@ -526,6 +526,9 @@ impl<F: FileSystem> OwnDentry<F> {
 
     /// Replaces the revalidation flags in `clear` by those in `set`: our dentries have the operations, which ask the layers.
     pub(crate) fn change_revalidate(&self, clear: u32, set: u32) {
+        if clear | set == 0 {
+            return;
+        }
         // SAFETY: charter 1 and 3: `d_op` of our dentries has both operations; the helper takes `d_lock`.
         unsafe {
             bindings::rovl_dentry_change_flags(

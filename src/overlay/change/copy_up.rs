@@ -14,8 +14,9 @@ use crate::{
         object::{inode::NameMark, lowerdata},
         union::{Dentry, OpenFile},
     },
-    vfs::{attr::Stat, cred, file, sync::Once, Ref},
+    vfs::{cred, file, sync::Once, Ref},
 };
+use core::mem::MaybeUninit;
 use kernel::{fs::File, prelude::*};
 
 /// Copies `dentry` up, its parents first, so that its attributes can be changed.
@@ -90,16 +91,24 @@ fn copy_up_want(dentry: &Dentry, want: Want, opened: Option<&File>) -> Result {
         return Ok(());
     }
     lowerdata::ensure(dentry)?;
-    while !is_done(dentry, want) {
+    loop {
         if dentry.marks().test(NameMark::Removed) {
-            // What is still seen under another name is copied up under that.
-            if let Some(other) = dentry.hashed_alias() {
-                copy_up_hashed(&other, want, opened)?;
-            }
+            copy_up_alias(dentry, want, opened)?;
         }
         copy_up_hashed(dentry, want, opened)?;
+        if is_done(dentry, want) {
+            return Ok(());
+        }
     }
-    Ok(())
+}
+
+/// What is still seen under another name than the removed `dentry` is copied up under that.
+#[cold]
+fn copy_up_alias(dentry: &Dentry, want: Want, opened: Option<&File>) -> Result {
+    match dentry.hashed_alias() {
+        Some(other) if !is_done(&other, want) => copy_up_hashed(&other, want, opened),
+        _ => Ok(()),
+    }
 }
 
 /// Whether `dentry` was found by a handle, and has no name.
@@ -107,32 +116,57 @@ fn is_unnamed(dentry: &Dentry) -> bool {
     dentry.is_disconnected() && !dentry.is_dir()
 }
 
-/// Copies up the topmost ancestor that is not in upper yet, and so on, down to `dentry` itself.
+/// Copies up `dentry`, and before it the directories above that are not in upper yet.
+#[inline(always)]
 fn copy_up_hashed(dentry: &Dentry, want: Want, opened: Option<&File>) -> Result {
-    while !is_done(dentry, want) {
+    cred::scope(dentry.fs().creds(), |_| {
         if is_unnamed(dentry) {
             let root = dentry.own_sb().root()?;
-            return cred::scope(dentry.fs().creds(), |_| {
-                copy_up_one(root, dentry, want, opened)
-            });
+            return copy_up_one(root, dentry, want, opened);
         }
-        let mut next: Ref<'_, Dentry> = dentry.into();
+        loop {
+            let parent = dentry.own_parent();
+            if parent.own_positive()?.upper().is_some() {
+                return copy_up_one(&parent, dentry, want, opened);
+            }
+            copy_up_dirs(&parent)?;
+        }
+    })
+}
+
+/// The directories that are remembered on the way up.
+const DEPTH: usize = 8;
+
+/// Copies up the directory `dir`, and before it those above that are not in upper yet, the topmost first.
+#[cold]
+fn copy_up_dirs(dir: &Dentry) -> Result {
+    while dir.own_positive()?.upper().is_none() {
+        let mut below: [Option<Ref<'_, Dentry>>; DEPTH] = Default::default();
+        let mut next: Ref<'_, Dentry> = dir.into();
         let mut parent = next.up();
+        let mut height = 0;
         while parent.own_positive()?.upper().is_none() {
-            next = parent;
-            parent = next.up();
             if *parent == *next {
                 return Err(EROFS);
             }
+            // Of more the lowest are forgotten, and found by the next round.
+            if let Some(place) = below.get_mut(height % DEPTH) {
+                *place = Some(core::mem::replace(&mut next, parent));
+            }
+            height += 1;
+            parent = next.up();
         }
-        let is_last = *next == *dentry;
-        let want = if is_last { want } else { Want::Data };
-        let opened = opened.filter(|_| is_last);
-        cred::scope(dentry.fs().creds(), |_| {
-            copy_up_one(&parent, &next, want, opened)
-        })?;
-        if is_last {
-            break;
+        copy_up_one(&parent, &next, Want::Data, None)?;
+        for height in (0..height).rev().take(DEPTH) {
+            let Some(next) = below.get_mut(height % DEPTH).and_then(Option::take) else {
+                break;
+            };
+            let parent = next.own_parent();
+            // It was moved meanwhile.
+            if parent.own_positive()?.upper().is_none() {
+                break;
+            }
+            copy_up_one(&parent, &next, Want::Data, None)?;
         }
     }
     Ok(())
@@ -143,17 +177,19 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want, opened: Option<&Fil
     let inode = dentry.own_positive()?;
     let parent = parent.own_positive()?.dir()?;
     let (_, work) = fs.work()?;
-    let (mut stat, mut parent_stat) = (Stat::zeroed(), Stat::zeroed());
-    let source = Source::read(inode, parent, want, (&mut stat, &mut parent_stat))?;
+    let mut room = MaybeUninit::uninit();
+    let source = Source::read(inode, parent, want, &mut room)?;
     let files = Files {
         opened,
         from: Once::new(),
         to: Once::new(),
     };
 
-    let index = match (fs.index(), inode.will_be_indexed()) {
+    let index = match fs.index() {
         // A box, as it is too large to be moved, and rarely there.
-        (Some(dir), true) => Some(KBox::new(Index::of(fs, dir, source.lower)?, GFP_KERNEL)?),
+        Some(dir) if inode.will_be_indexed() => {
+            Some(KBox::new(Index::of(fs, dir, source.lower)?, GFP_KERNEL)?)
+        }
         _ => None,
     };
     // One copy-up of an object at a time; others wait and find it done.
@@ -190,6 +226,7 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want, opened: Option<&Fil
         fs,
         dentry,
         want,
+        is_bare: source.leaves_data(want),
         source: &source,
         files: &files,
         held: &held,
@@ -197,8 +234,10 @@ fn copy_up_one(parent: &Dentry, dentry: &Dentry, want: Want, opened: Option<&Fil
         work,
         place,
         // What has lost all its names without has no need of one.
-        index: index
-            .filter(|_| inode.will_be_indexed() && matches!(place, Place::Name(_) | Place::Index)),
+        index: match (index, place) {
+            (Some(index), Place::Name(_) | Place::Index) if inode.will_be_indexed() => Some(index),
+            _ => None,
+        },
     };
     if matches!(place, Place::Index) && plan.index.is_none() {
         return Err(EIO);

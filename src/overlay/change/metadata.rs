@@ -22,7 +22,7 @@ use kernel::prelude::*;
 
 /// Gives an upper object mode, owner and times of `stat`.
 pub(crate) fn set_attributes(to: WritePath<'_>, stat: &Stat, lock: &InodeGuard<'_>) -> Result {
-    let mut all = Iattr::owner(stat).and(Iattr::times(stat));
+    let mut all = Iattr::owner(stat).and(Iattr::times(stat.times()));
     if !stat.mode().is_lnk() {
         all = all.and(Iattr::mode(stat.mode()));
     }
@@ -36,7 +36,7 @@ pub(crate) fn set_attributes(to: WritePath<'_>, stat: &Stat, lock: &InodeGuard<'
         Iattr::mode(stat.mode()).apply(to, lock)?;
     }
     Iattr::owner(stat).apply(to, lock)?;
-    set_times(to, Iattr::times(stat), lock);
+    set_times(to, Iattr::times(stat.times()), lock);
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use crate::{
             temp::{Parked, Temp},
             xattr_names::Mark,
         },
-        mount::options::{Fsync, Verity},
+        mount::options::Fsync,
         object::inode::{self, Dir, DirFlag, NameMark},
         union::{Dentry, Overlay},
     },
@@ -32,10 +32,11 @@ use crate::{
         cred,
         dirop::{self, Creating, New, Renaming},
         file::{self, LayerFile},
+        inode::InodeGuard,
         log::warn_limited,
         mount::{MountAccess, PathRef, WritePath, Writing},
         sync::Once,
-        Mode, NameSnapshot, OpGuard, Ref,
+        Mode, OpGuard, Ref,
     },
 };
 use kernel::{fs::File, prelude::*, sync::aref::ARef};
@@ -81,6 +82,8 @@ pub(super) struct Planned<'a> {
     pub(super) fs: &'a Overlay,
     pub(super) dentry: &'a Dentry,
     pub(super) want: Want,
+    /// The copy is left without data.
+    pub(super) is_bare: bool,
     pub(super) source: &'a Source<'a>,
     pub(super) files: &'a Files<'a>,
     pub(super) held: &'a OpGuard<'a, Overlay>,
@@ -123,7 +126,7 @@ enum Unseen<'a, Entry> {
     /// An entry of the work directory.
     Entry(Entry),
     /// What upper has without data.
-    Bare(Bare<'a>),
+    Bare(&'a Bare<'a>),
 }
 
 /// A copy without data.
@@ -144,17 +147,18 @@ struct Filled<'a> {
 
 impl<'a> Planned<'a> {
     /// Does all that is wanted.
-    pub(super) fn run(&'a self) -> Result {
+    pub(super) fn run(&self) -> Result {
         let inode = self.source.inode;
+        let bare;
         let staged = match inode.upper_path() {
-            // An earlier try failed after it had its name.
-            Some(upper) if inode.mode().is_dir() => return self.index_dir(upper.dentry()),
             Some(upper) => {
-                // Two names are one lower file, and this is the second.
-                self.link_up(upper.dentry(), false)?;
-                match inode.is_bare() && self.want != Want::Attributes {
-                    true => self.stage_again(upper)?,
-                    false => return Ok(()),
+                let Some(found) = self.go_on(upper)? else {
+                    return Ok(());
+                };
+                bare = found;
+                Staged {
+                    plan: self,
+                    object: Unseen::Bare(&bare),
                 }
             }
             None => self.stage()?,
@@ -162,13 +166,32 @@ impl<'a> Planned<'a> {
         let copied = staged.copy_data()?;
         {
             let section = self.access.start_write();
-            copied.fill(section.writing())?.publish()?;
+            let filled = copied.fill(section.writing())?;
+            filled.publish()?;
+        }
+        if self.index.is_none() {
+            return Ok(());
         }
         let upper = inode.expect_upper()?.dentry();
         match inode.mode().is_dir() {
             true => self.index_dir(upper),
-            false if self.index.is_some() => self.link_up(upper, true),
-            false => Ok(()),
+            false => self.link_up(upper, true),
+        }
+    }
+
+    /// Does what is left to do where upper has the object, as `upper`, but for its data: that which is without is returned.
+    fn go_on<'b>(&self, upper: PathRef<'b>) -> Result<Option<Bare<'b>>> {
+        let inode = self.source.inode;
+        if inode.mode().is_dir() {
+            // An earlier try failed after it had its name.
+            self.index_dir(upper.dentry())?;
+            return Ok(None);
+        }
+        // Two names are one lower file, and this is the second.
+        self.link_up(upper.dentry(), false)?;
+        match inode.is_bare() && self.want != Want::Attributes {
+            true => Bare::read(upper).map(Some),
+            false => Ok(None),
         }
     }
 
@@ -193,16 +216,9 @@ impl<'a> Planned<'a> {
             .filter(|_| !self.source.stat.mode().is_dir())
     }
 
-    /// Whether the copy is left without data.
-    fn is_bare(&self) -> bool {
-        // Where a digest is required, data without one must not be left.
-        let can_be = self.fs.verity() != Verity::Require || self.source.digest.is_some();
-        can_be && self.want.leaves_data(self.fs, self.source.stat.mode())
-    }
-
     /// What becomes of the data.
     fn copy(&self) -> inode::Copy {
-        match self.is_bare() {
+        match self.is_bare {
             true => inode::Copy::Bare {
                 has_digest: self.source.digest.is_some(),
             },
@@ -232,24 +248,18 @@ impl<'a> Planned<'a> {
     }
 
     /// Creates the empty object.
-    fn stage(&'a self) -> Result<Staged<'a>> {
+    fn stage(&self) -> Result<Staged<'_>> {
         if let (Place::Name(parent), None) = (self.place, self.place_in_index()) {
-            let section = self.access.start_write();
-            parent.set_impure(section.writing())?;
+            if !parent.is_impure() {
+                let section = self.access.start_write();
+                parent.set_impure(section.writing())?;
+            }
         }
         let object = cred::scope_copy_up(self.dentry, || self.create())?;
         Ok(Staged { plan: self, object })
     }
 
-    /// Takes `upper`, which has no data, for the object that gets it.
-    fn stage_again(&'a self, upper: PathRef<'a>) -> Result<Staged<'a>> {
-        Ok(Staged {
-            plan: self,
-            object: Unseen::Bare(Bare::read(upper)?),
-        })
-    }
-
-    fn create(&self) -> Result<Unseen<'a, Parked<'a>>> {
+    fn create(&self) -> Result<Unseen<'_, Parked<'_>>> {
         let stat = self.source.stat;
         if self.is_file() && self.fs.has_tmpfile() {
             let section = self.access.start_write();
@@ -277,12 +287,13 @@ impl<'a> Planned<'a> {
     /// Gives what is in upper under another name, or in the index, this one, too. What says how many names it has `is_stable`
     /// where it was just made.
     fn link_up(&self, upper: &vfs::Dentry, is_stable: bool) -> Result {
+        if matches!(self.place, Place::Nowhere | Place::There) {
+            return Ok(());
+        }
         let section = self.access.start_write();
         let writing = section.writing();
-        let parent = match self.place {
-            Place::Name(parent) => parent,
-            Place::Index => return links::record(self.held, writing),
-            Place::Nowhere | Place::There => return Ok(()),
+        let Place::Name(parent) = self.place else {
+            return links::record(self.held, writing);
         };
         parent.set_impure(writing)?;
         let is_indexed = self.source.inode.is_indexed();
@@ -290,41 +301,39 @@ impl<'a> Planned<'a> {
             links::record_stable(self.held, writing.path(upper)?)?;
         }
         let dir = writing.path(parent.expect_upper()?.dentry())?;
-        let name = NameSnapshot::take(self.dentry);
-        link(writing, dir.dentry(), name.as_bytes(), upper)?;
+        let restore = |lock: &InodeGuard<'_>| self.restore_times(dir, lock);
+        self.dentry
+            .with_name(|name| link(writing, dir.dentry(), name, upper, restore).map(drop))?;
         // Whatever fails from here on, the name is there; what was recorded is right until it is recorded anew.
         self.dentry.marks().set(NameMark::UpperAlias);
-        self.restore_times(dir);
         links::record(self.held, writing)
     }
 
     /// Copy-up is no change of the directory that users should see; best effort.
-    fn restore_times(&self, dir: WritePath<'_>) {
-        if let Some(inode) = dir.dentry().inode() {
-            let lock = inode.lock();
-            if let Err(e) = Iattr::times(self.source.parent_stat).apply(dir, &lock) {
-                warn_limited!(
-                    "times of {} not restored ({})\n",
-                    dir.dentry(),
-                    e.to_errno()
-                );
-            }
+    fn restore_times(&self, dir: WritePath<'_>, lock: &InodeGuard<'_>) {
+        if let Err(e) = Iattr::times(self.source.parent_times).apply(dir, lock) {
+            warn_limited!(
+                "times of {} not restored ({})\n",
+                dir.dentry(),
+                e.to_errno()
+            );
         }
     }
 }
 
-/// Links `object`, which is in upper, to `name` in `dir`.
+/// Links `object`, which is in upper, to `name` in `dir`; `then` is called with the lock of `dir`.
 fn link<'w>(
     writing: Writing<'w>,
     dir: &'w vfs::Dentry,
     name: &[u8],
     object: &vfs::Dentry,
+    then: impl FnOnce(&InodeGuard<'_>),
 ) -> Result<Ref<'w, vfs::Dentry>> {
     let creating = Creating::start(writing, dir, name)?;
     if !creating.dentry().is_negative() {
         return Err(EEXIST);
     }
-    creating.create(New::Link(object))
+    creating.create_then(New::Link(object), then)
 }
 
 /// What a copy can be synced after; once, as a sync costs more than all the rest.
@@ -341,7 +350,7 @@ impl<'a> Staged<'a> {
     fn copy_data(self) -> Result<Copied<'a>> {
         let plan = self.plan;
         let len = plan.source.stat.size();
-        let has_data = plan.is_file() && len != 0 && !plan.is_bare();
+        let has_data = plan.is_file() && len != 0 && !plan.is_bare;
         let files = plan.files;
         let path = match &self.object {
             Unseen::Unnamed(_) => None,
@@ -355,7 +364,7 @@ impl<'a> Staged<'a> {
         if !has_data {
             return Ok(Copied(self));
         }
-        let (from, to) = (files.from(plan.source.data)?, files.to.get().ok_or(EIO)?);
+        let (from, to) = (files.from(plan.source.data()?)?, files.to.get().ok_or(EIO)?);
         match plan.copy_file(from, to, len) {
             Ok(()) => Ok(Copied(self)),
             Err(e) => {
@@ -398,7 +407,7 @@ impl<'a> Copied<'a> {
     }
 }
 
-impl Filled<'_> {
+impl<'a> Filled<'a> {
     fn path(&self) -> Result<WritePath<'_>> {
         match &self.object {
             Unseen::Unnamed(file) => self.writing.path(PathRef::of_file(file).dentry()),
@@ -420,10 +429,11 @@ impl Filled<'_> {
             links::record_stable(self.plan.held, to)?;
         } else if mode.is_dir() || source.stat.nlink() == 1 {
             // Without an index the links of a lower file are separate files in upper: they have no common origin.
-            let value = handle::origin(self.plan.fs, source.lower.positive()?)?;
+            let mut value = Value::empty();
+            value.set_origin(self.plan.fs, source.lower.positive()?)?;
             handle::record(self.plan.fs, to, value.as_bytes())?;
         }
-        if self.plan.is_bare() {
+        if self.plan.is_bare {
             marks::set_metacopy(self.plan.fs, to, source.digest.as_deref())?;
         }
         let inode = to.positive()?;
@@ -443,50 +453,62 @@ impl Filled<'_> {
             plan.source.inode.refresh();
             return Ok(());
         }
-        let copy = plan.copy();
-        let snapshot = NameSnapshot::take(plan.dentry);
-        let (to, name) = match (plan.place_in_index(), &plan.place) {
-            (Some(index), _) => (index.dir, index.name.as_bytes()),
-            (None, Place::Name(parent)) => (parent.expect_upper()?.dentry(), snapshot.as_bytes()),
+        let index = plan.place_in_index();
+        let parent = match (index, &plan.place) {
+            (Some(index), _) => index.dir,
+            (None, Place::Name(parent)) => parent.expect_upper()?.dentry(),
             (None, _) => {
                 // Like any file that is removed while it is open. The work directory's entry removes itself.
-                inode::set_upper(plan.held, self.path()?.dentry().get(), copy)?;
+                let upper = self.path()?.dentry().get();
+                inode::set_upper(plan.held, upper, plan.copy())?;
                 // A name that is the same lower file has not lost it.
                 plan.held.unhash();
                 return Ok(());
             }
         };
-        let upper = match self.object {
+        let upper = plan.dentry.with_name(|name| match index {
+            Some(index) => self.put(parent, index.name.as_bytes()),
+            None => self.put(parent, name),
+        })?;
+        if let Some(copied) = plan.source.inode.as_dir() {
+            copied.flags().set(DirFlag::Whiteouts);
+        }
+        if index.is_some() {
+            inode::set_indexed(plan.held);
+        }
+        inode::set_upper(plan.held, upper, plan.copy())
+    }
+
+    /// Gives the copy the name `name` in `dir`, whose times stay unless it is the index.
+    fn put(self, dir: &'a vfs::Dentry, name: &[u8]) -> Result<Ref<'a, vfs::Dentry>> {
+        let (plan, to) = (self.plan, self.writing.path(dir)?);
+        let restore = |lock: &InodeGuard<'_>| {
+            if plan.place_in_index().is_none() {
+                plan.restore_times(to, lock);
+            }
+        };
+        match self.object {
             // The linked dentry counts, not that of the unnamed file: it has name and parent.
-            Unseen::Unnamed(file) => link(self.writing, to, name, PathRef::of_file(file).dentry())?,
+            Unseen::Unnamed(file) => {
+                let file = PathRef::of_file(file).dentry();
+                link(self.writing, dir, name, file, restore)
+            }
             Unseen::Entry(temp) => {
                 let renaming = Renaming::start_dentry(
                     self.writing,
                     (plan.work, temp.path()?.dentry()),
-                    (to, name),
+                    (dir, name),
                     true,
                     0,
                 )
                 // Somebody else moved the entry of the work directory.
                 .map_err(|e| if e == EINVAL { EIO } else { e })?;
                 renaming.rename()?;
-                temp.keep()?
+                let upper = temp.keep()?;
+                restore(&to.positive()?.lock());
+                Ok(upper)
             }
-            Unseen::Bare(_) => return Err(EIO),
-        };
-        if let Some(copied) = plan.source.inode.as_dir() {
-            copied.flags().set(DirFlag::Whiteouts);
+            Unseen::Bare(_) => Err(EIO),
         }
-        match plan.place_in_index() {
-            None => {
-                inode::set_upper(plan.held, upper, copy)?;
-                plan.restore_times(self.writing.path(to)?);
-            }
-            Some(_) => {
-                inode::set_indexed(plan.held);
-                inode::set_upper(plan.held, upper, copy)?;
-            }
-        }
-        Ok(())
     }
 }

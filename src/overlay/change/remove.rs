@@ -15,13 +15,14 @@ use crate::{
     },
     vfs::{
         self,
-        attr::{statx, Stat},
+        attr::statx,
         cred,
         dirop::{rename_flags, New, Removing, Renaming},
         mount::Writing,
         CBuf, OpGuard, Ref,
     },
 };
+use core::mem::MaybeUninit;
 use kernel::prelude::*;
 
 /// Whether an upper dentry is that of `inode`.
@@ -134,8 +135,8 @@ pub(crate) fn clear_empty<'a>(
     let dir = child.dir().expect_upper()?.dentry();
     let inode = child.dentry().own_positive()?;
     let upper = inode.upper_path().ok_or(ESTALE)?;
-    let mut stat = Stat::zeroed();
-    upper.stat(&mut stat, statx::BASIC)?;
+    let mut stat = MaybeUninit::uninit();
+    let stat = upper.stat(&mut stat, statx::BASIC)?;
     if !stat.mode().is_dir() {
         return Err(ESTALE);
     }
@@ -152,7 +153,7 @@ pub(crate) fn clear_empty<'a>(
     whiteout::set_opaque(child.dentry(), made, EIO)?;
     {
         let lock = made.positive()?.lock();
-        metadata::set_attributes(made, &stat, &lock)?;
+        metadata::set_attributes(made, stat, &lock)?;
     }
     renaming.rename()?;
     let empty = temp.keep()?;

@@ -5,16 +5,18 @@
 use super::metadata::file_flags;
 use crate::{
     overlay::{
+        mount::options::Verity,
         object::{inode::Dir, lowerdata, protected::KEPT_FLAGS},
         union::{Inode, Overlay},
     },
     vfs::{
-        attr::{statx, FileAttr, Stat},
+        attr::{statx, FileAttr, Stat, Times},
         mount::PathRef,
         verity::Digest,
         CBuf, Mode,
     },
 };
+use core::mem::MaybeUninit;
 use kernel::prelude::*;
 
 /// How much of an object is wanted in upper.
@@ -40,11 +42,9 @@ pub(super) struct Source<'a> {
     pub(super) inode: &'a Inode,
     /// That which has the attributes.
     pub(super) lower: PathRef<'a>,
-    /// That which has the data.
-    pub(super) data: PathRef<'a>,
     pub(super) stat: &'a Stat,
     /// Times of the parent, which creating an entry in it changes.
-    pub(super) parent_stat: &'a Stat,
+    pub(super) parent_times: Times,
     /// The target of a symlink.
     pub(super) link: Option<CBuf>,
     /// The `chattr` flags of a file or directory that has any.
@@ -54,8 +54,8 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Looks at the lower object behind `inode`, in the directory `parent`. Its attributes, and those of that, stay in the
-    /// caller's room: they are too large to be moved.
+    /// Looks at the lower object behind `inode`, in the directory `parent`. Its attributes stay in the caller's `room`: they are
+    /// too large to be moved.
     ///
     /// # Errors
     ///
@@ -65,11 +65,10 @@ impl<'a> Source<'a> {
         inode: &'a Inode,
         parent: Dir<'_>,
         want: Want,
-        (stat, parent_stat): (&'a mut Stat, &'a mut Stat),
+        room: &'a mut MaybeUninit<Stat>,
     ) -> Result<Self> {
         let lower = inode.lower_path().ok_or(ESTALE)?;
-        let data = inode.lower_content().ok_or(ESTALE)?;
-        lower.stat(stat, statx::BASIC)?;
+        let stat = lower.stat(room, statx::BASIC)?;
         if !stat.ids_mapped() {
             return Err(EOVERFLOW);
         }
@@ -77,10 +76,7 @@ impl<'a> Source<'a> {
         if !stat.ids_fit(parent_path) {
             return Err(EOVERFLOW);
         }
-        match parent_path.dentry().inode() {
-            Some(inode) if inode.sb().is_ordinary() => parent_stat.set_times(inode),
-            _ => parent_path.stat(parent_stat, statx::TIMES)?,
-        }
+        let parent_times = Times::of(parent_path)?;
         if want == Want::Nothing {
             stat.set_size(0);
         }
@@ -97,19 +93,35 @@ impl<'a> Source<'a> {
             None
         };
         let fs = inode.fs();
-        let digest = match want.leaves_data(fs, mode) {
-            true => lowerdata::digest(fs, data)?,
+        let digest = match want.leaves_data(fs, mode) && fs.verity() != Verity::Off {
+            true => lowerdata::digest(fs, inode.lower_content().ok_or(ESTALE)?)?,
             false => None,
         };
         Ok(Self {
             inode,
             lower,
-            data,
             stat,
-            parent_stat,
+            parent_times,
             link,
             flags,
             digest,
         })
+    }
+
+    /// The lower object that has the data.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE`.
+    pub(super) fn data(&self) -> Result<PathRef<'a>> {
+        self.inode.lower_content().ok_or(ESTALE)
+    }
+
+    /// Whether the copy that is wanted is one without data.
+    pub(super) fn leaves_data(&self, want: Want) -> bool {
+        let fs = self.inode.fs();
+        // Where a digest is required, data without one must not be left.
+        let can_be = fs.verity() != Verity::Require || self.digest.is_some();
+        can_be && want.leaves_data(fs, self.stat.mode())
     }
 }

@@ -14,9 +14,10 @@ use crate::overlay::{
     union::{Layers, Overlay},
 };
 use crate::vfs::{
+    self,
     backing::InLayer,
     cred,
-    handle::{Handle, HandleRef, MAX_BYTES},
+    handle::{Aligned, HandleRef, MAX_BYTES},
     log::warn_limited,
     mount::{PathRef, WritePath},
     super_block::HandleKind,
@@ -101,21 +102,64 @@ pub(crate) fn check(value: &[u8]) -> Result {
 const PADDING: usize = 3;
 
 /// The longest handle, a header and padding in front of it.
-pub(crate) struct Value([u8; PADDING + MAX_VALUE], usize);
+pub(crate) struct Value(Aligned<{ PADDING + MAX_VALUE }>, usize);
 
 impl Value {
-    const EMPTY: Self = Self([0; PADDING + MAX_VALUE], PADDING);
+    /// The empty value.
+    #[inline]
+    pub(crate) fn empty() -> Self {
+        Self(Aligned([0; PADDING + MAX_VALUE]), PADDING)
+    }
 
     /// The bytes to be stored.
+    #[inline]
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.0.get(PADDING..self.1).unwrap_or_default()
+        self.0 .0.get(PADDING..self.1).unwrap_or_default()
+    }
+
+    /// Makes the empty value that which names `real`, an object in upper where `upper`.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` where the filesystem fails to encode.
+    fn set(&mut self, layers: &Layers, real: &Inode, upper: bool) -> Result {
+        let (start, rest) = self.0 .0.split_at_mut(PADDING + HEADER);
+        let (kind, len) = vfs::handle::encode(real, rest)?;
+        let len = HEADER + len;
+        let (_, header) = start.split_at_mut(PADDING);
+        let (start, uuid) = header.split_at_mut(5);
+        start.copy_from_slice(&[
+            VERSION,
+            MAGIC,
+            u8::try_from(len).map_err(|_| EIO)?,
+            FLAG_CPU | if upper { FLAG_UPPER } else { 0 },
+            kind,
+        ]);
+        uuid.copy_from_slice(&layers.uuid_of(real.sb()));
+        self.1 = PADDING + len;
+        Ok(())
+    }
+
+    /// Makes the empty value what is recorded of an object that is copied up from `lower`; that stays empty where its
+    /// filesystem has no handles.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` where the filesystem fails to encode.
+    pub(crate) fn set_origin(&mut self, fs: &Overlay, lower: &Inode) -> Result {
+        match lower.sb().handle_kind() {
+            // A mount with an index has seen that all layers have some, and cannot do without: a security module may say
+            // otherwise now.
+            HandleKind::None if fs.index().is_none() => Ok(()),
+            _ => self.set(&fs.layers, lower, false),
+        }
     }
 }
 
 /// A handle of the union's own.
 impl AsRef<[u8]> for Value {
     fn as_ref(&self) -> &[u8] {
-        self.0.get(..self.1).unwrap_or_default()
+        self.0 .0.get(..self.1).unwrap_or_default()
     }
 }
 
@@ -124,46 +168,17 @@ impl AsRef<[u8]> for Value {
 /// # Errors
 ///
 /// `EIO` where the filesystem fails to encode.
+// In line: it is too large to be moved.
+#[inline]
 pub(crate) fn encode(layers: &Layers, real: &Inode, upper: bool) -> Result<Value> {
-    let mut value = Value::EMPTY;
-    let handle = Handle::encode(real)?;
-    let bytes = handle.as_bytes();
-    let len = HEADER + bytes.len();
-    let (start, rest) = value.0.split_at_mut(PADDING + HEADER);
-    let (_, header) = start.split_at_mut(PADDING);
-    let (start, uuid) = header.split_at_mut(5);
-    start.copy_from_slice(&[
-        VERSION,
-        MAGIC,
-        u8::try_from(len).map_err(|_| EIO)?,
-        FLAG_CPU | if upper { FLAG_UPPER } else { 0 },
-        handle.kind(),
-    ]);
-    uuid.copy_from_slice(&layers.uuid_of(real.sb()));
-    rest.get_mut(..bytes.len())
-        .ok_or(EIO)?
-        .copy_from_slice(bytes);
-    value.1 = PADDING + len;
+    let mut value = Value::empty();
+    value.set(layers, real, upper)?;
     Ok(value)
 }
 
 /// Whether the mounter can decode handles of all `layers`.
 pub(crate) fn all_decode<'a>(mut layers: impl Iterator<Item = &'a Mount>) -> bool {
     layers.all(|mnt| mnt.sb().handle_kind() != HandleKind::None)
-}
-
-/// What is recorded of an object that is copied up from `lower`; empty where its filesystem has no handles.
-///
-/// # Errors
-///
-/// As [`encode`].
-pub(crate) fn origin(fs: &Overlay, lower: &Inode) -> Result<Value> {
-    match lower.sb().handle_kind() {
-        // A mount with an index has seen that all layers have some, and cannot do without: a security module may say otherwise
-        // now.
-        HandleKind::None if fs.index().is_none() => Ok(Value::EMPTY),
-        _ => encode(&fs.layers, lower, false),
-    }
 }
 
 /// Records on the upper object `path` where it comes from; where upper has no attributes, or none on

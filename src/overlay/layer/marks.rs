@@ -145,18 +145,18 @@ pub(crate) fn has_digest(
 ///
 /// `EOPNOTSUPP` where upper has no such attributes any more.
 pub(crate) fn set_metacopy(fs: &Overlay, path: WritePath<'_>, digest: Option<&Digest>) -> Result {
+    let set = |value: &[u8]| set_own(fs, path, Mark::Metacopy, value, Err(EOPNOTSUPP));
+    let Some(digest) = digest else {
+        return set(&[]);
+    };
     let mut value = [0; METACOPY_HEAD + MAX_DIGEST];
-    let mut len = 0;
-    if let Some(digest) = digest {
-        let bytes = digest.as_bytes();
-        len = METACOPY_HEAD + bytes.len();
-        value[1] = u8::try_from(len)?;
-        value[3] = digest.algorithm();
-        let place = value.get_mut(METACOPY_HEAD..len).ok_or(EINVAL)?;
-        place.copy_from_slice(bytes);
-    }
-    let value = value.get(..len).ok_or(EINVAL)?;
-    set_own(fs, path, Mark::Metacopy, value, Err(EOPNOTSUPP))
+    let bytes = digest.as_bytes();
+    let len = METACOPY_HEAD + bytes.len();
+    value[1] = u8::try_from(len)?;
+    value[3] = digest.algorithm();
+    let place = value.get_mut(METACOPY_HEAD..len).ok_or(EINVAL)?;
+    place.copy_from_slice(bytes);
+    set(value.get(..len).ok_or(EINVAL)?)
 }
 
 /// Takes that mark away.
@@ -185,6 +185,7 @@ pub(crate) fn probe(own: Namespace, path: WritePath<'_>) -> Result<OwnMarks> {
 }
 
 /// Sets one of the union's own attributes in upper; `missing` where upper has no such attributes.
+#[inline]
 pub(crate) fn set_own(
     fs: &Overlay,
     path: WritePath<'_>,
@@ -198,15 +199,20 @@ pub(crate) fn set_own(
     let name = fs.namespace().name(mark);
     match xattr::set(path, name, value, SetFlags::ANY) {
         Err(e) if e == EOPNOTSUPP => {
-            pr_warn!(
-                "cannot set {} xattr on upper\n",
-                vfs::log::Text(name.to_bytes())
-            );
-            fs.set_upper_without_xattrs();
+            note_missing(fs, name);
             missing
         }
         other => other,
     }
+}
+
+#[cold]
+fn note_missing(fs: &Overlay, name: &CStr) {
+    pr_warn!(
+        "cannot set {} xattr on upper\n",
+        vfs::log::Text(name.to_bytes())
+    );
+    fs.set_upper_without_xattrs();
 }
 
 /// Marks an upper directory as one that may hold copied-up entries.

@@ -15,34 +15,34 @@ use crate::vfs::{
     log::warn_limited,
     module,
     mount::{PathRef, WritePath},
-    xattr, NameSnapshot, Ref,
+    xattr, CBuf, NameSnapshot, Ref,
 };
-use kernel::prelude::*;
+use kernel::{alloc::allocator::KVmalloc, prelude::*};
 
-/// A name, or a path from the roots of the layers; with a NUL behind it.
-#[derive(PartialEq, Eq, Debug)]
-pub(crate) struct Redirect(KVVec<u8>);
+/// A name, or a path from the roots of the layers.
+#[derive(PartialEq, Debug)]
+pub(crate) struct Redirect(CBuf<KVmalloc>);
 
 impl Redirect {
     /// Whether it is a path.
     pub(crate) fn is_path(&self) -> bool {
-        self.0.first() == Some(&b'/')
+        self.as_bytes().first() == Some(&b'/')
     }
 
-    /// What `bytes` say, which hold no NUL; `ENOMEM`.
-    fn new(mut bytes: KVVec<u8>) -> Result<Self> {
-        bytes.push(0, GFP_KERNEL)?;
-        Ok(Self(bytes))
+    /// What `bytes` say; `ENOMEM`.
+    fn new(bytes: KVVec<u8>) -> Result<Self> {
+        // What is behind a zero does not count.
+        CBuf::until_nul(bytes).map(Self)
     }
 
     /// Its bytes; a path starts with a slash.
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.0.split_last().map_or(&[], |(_, bytes)| bytes)
+        self.0.as_bytes()
     }
 
     /// It for C.
     pub(crate) fn as_cstr(&self) -> &CStr {
-        CStr::from_bytes_with_nul(&self.0).unwrap_or_default()
+        self.0.as_cstr()
     }
 
     /// The name, or the first one of the path.
@@ -61,14 +61,21 @@ impl Redirect {
 }
 
 /// What a value says; `None` where it is none. A name that no directory holds is one: no layer finds it.
-fn parse(value: &[u8]) -> Option<&[u8]> {
-    // What is behind a zero does not count.
-    let text = value.split(|b| *b == 0).next()?;
+///
+/// # Errors
+///
+/// `ENOMEM`.
+fn parse(value: KVVec<u8>) -> Result<Option<Redirect>> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let said = Redirect::new(value)?;
+    let text = said.as_bytes();
     let valid = match text.strip_prefix(b"/") {
         Some(rest) => rest.split(|b| *b == b'/').all(|part| !part.is_empty()),
-        None => !value.is_empty() && !text.contains(&b'/'),
+        None => !text.contains(&b'/'),
     };
-    valid.then_some(text)
+    Ok(valid.then_some(said))
 }
 
 /// The redirect of an object of a layer.
@@ -77,16 +84,17 @@ fn parse(value: &[u8]) -> Option<&[u8]> {
 ///
 /// `EINVAL` where the value is none; `ENOMEM` and what reading it returns.
 pub(crate) fn read(own: Namespace, path: PathRef<'_>) -> Result<Option<Redirect>> {
-    let mut value = match xattr::get_all(path, own.name(Mark::Redirect)) {
+    let value = match xattr::get_all(path, own.name(Mark::Redirect)) {
         Err(e) if e == ENODATA || e == EOPNOTSUPP => return Ok(None),
         other => other?,
     };
-    let Some(len) = parse(&value).map(<[u8]>::len) else {
-        warn_limited!("invalid redirect on {}\n", path.dentry());
-        return Err(EINVAL);
-    };
-    value.truncate(len);
-    Redirect::new(value).map(Some)
+    match parse(value)? {
+        None => {
+            warn_limited!("invalid redirect on {}\n", path.dentry());
+            Err(EINVAL)
+        }
+        said => Ok(said),
+    }
 }
 
 /// The path that the layers below are asked for, put together while a path is walked in one layer.
@@ -218,10 +226,14 @@ impl Backwards {
 mod tests {
     use super::*;
 
-    fn redirect(text: &[u8]) -> Result<Redirect> {
+    fn bytes(text: &[u8]) -> Result<KVVec<u8>> {
         let mut bytes = KVVec::new();
         bytes.extend_from_slice(text, GFP_KERNEL)?;
-        Redirect::new(bytes)
+        Ok(bytes)
+    }
+
+    fn redirect(text: &[u8]) -> Result<Redirect> {
+        Redirect::new(bytes(text)?)
     }
 
     #[test]
@@ -237,7 +249,7 @@ mod tests {
             b"a\0b/",
             b"\xff",
         ] {
-            assert!(parse(good).is_some());
+            assert!(parse(bytes(good)?)?.is_some());
         }
         for bad in [
             &b""[..],
@@ -249,9 +261,10 @@ mod tests {
             b"/a//b",
             b"/\0a",
         ] {
-            assert!(parse(bad).is_none());
+            assert!(parse(bytes(bad)?)?.is_none());
         }
-        assert_eq!(parse(b"a\0b"), Some(&b"a"[..]));
+        let said = parse(bytes(b"a\0b")?)?;
+        assert_eq!(said.as_ref().map(Redirect::as_bytes), Some(&b"a"[..]));
         assert_eq!(redirect(b"a")?.first_name(), Ok(&b"a"[..]));
         assert_eq!(redirect(b"/a/b")?.first_name(), Ok(&b"a"[..]));
         assert_eq!(redirect(b"..")?.first_name(), Err(EACCES));

@@ -144,7 +144,9 @@ impl Inode {
     /// The path of the real object that answers for its attributes; `ESTALE` where there is none.
     #[inline]
     pub(crate) fn attributes(&self) -> Result<PathRef<'_>> {
-        Ok(self.reals().attributes()?.path)
+        self.upper_path()
+            .or_else(|| self.lower_path())
+            .ok_or(ESTALE)
     }
 
     /// The real object that has its content.
@@ -335,6 +337,12 @@ impl<'a> Dir<'a> {
         self.data.version.load(Relaxed)
     }
 
+    /// Whether upper marks it as one that may hold copied-up entries.
+    #[inline]
+    pub(crate) fn is_impure(self) -> bool {
+        self.data.flags.test(DirFlag::Impure)
+    }
+
     /// Marks its upper directory as one that may hold copied-up entries.
     pub(crate) fn set_impure(self, writing: Writing<'_>) -> Result {
         let flags = &self.data.flags;
@@ -395,6 +403,7 @@ pub(crate) enum Copy {
 /// # Errors
 ///
 /// `EIO` where it has one, `ESTALE` where `upper` is negative.
+#[inline]
 pub(crate) fn set_upper(
     held: &OpGuard<'_, Overlay>,
     upper: Ref<'_, vfs::Dentry>,

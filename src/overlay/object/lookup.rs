@@ -363,7 +363,8 @@ fn record_origin(child: Child<'_>, fs: &Overlay, path: PathRef<'_>, lower: &vfs:
     if !fs.upper_has_xattrs() || marks::has_origin(fs.namespace(), path) {
         return Ok(());
     }
-    let value = handle::origin(fs, lower.positive()?)?;
+    let mut value = handle::Value::empty();
+    value.set_origin(fs, lower.positive()?)?;
     let write = fs.want_write()?;
     let writing = write.writing();
     handle::record(fs, writing.path(path.dentry())?, value.as_bytes())?;

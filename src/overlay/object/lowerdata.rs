@@ -123,13 +123,21 @@ pub(crate) fn content(dentry: &Dentry) -> Result<Real<'_>> {
 /// The real object that has the content, which is elsewhere than the attributes.
 #[cold]
 fn found_content(dentry: &Dentry) -> Result<Real<'_>> {
-    ensure(dentry)?;
+    find(dentry)?;
     dentry.own_positive()?.content()
 }
 
 /// Makes sure of what [`content`] makes sure of.
-#[cold]
+#[inline]
 pub(crate) fn ensure(dentry: &Dentry) -> Result {
+    match dentry.own_positive()?.reals().data() {
+        DataAt::Here => Ok(()),
+        _ => find(dentry),
+    }
+}
+
+#[cold]
+fn find(dentry: &Dentry) -> Result {
     let inode = dentry.own_positive()?;
     let Some(leaf) = inode.leaf() else {
         return Ok(());
@@ -189,16 +197,13 @@ fn compare(fs: &Overlay, attributes: PathRef<'_>, data: PathRef<'_>) -> Result {
     }
 }
 
-/// The digest that is recorded of a file whose attributes are copied up while its data stays at `data`; `None` where the
-/// mount records none, or the file has none.
+/// The digest that a mount which records them records of a file whose attributes are copied up while its data stays at `data`;
+/// `None` where the file has none.
 ///
 /// # Errors
 ///
 /// `EIO` where its filesystem cannot tell.
 pub(crate) fn digest(fs: &Overlay, data: PathRef<'_>) -> Result<Option<KBox<Digest>>> {
-    if fs.verity() == Verity::Off {
-        return Ok(None);
-    }
     match Digest::of(data) {
         Ok(digest) => Ok(digest
             .map(|digest| KBox::new(digest, GFP_KERNEL))
