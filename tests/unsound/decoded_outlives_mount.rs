@@ -5,7 +5,7 @@
 
 use crate::vfs::{handle::HandleRef, mount::PrivateMount};
 
-fn misuse(handle: HandleRef<'_'>, mnt: PrivateMount) -> bool {
+fn misuse(handle: HandleRef<'_>, mnt: PrivateMount) -> bool {
     let Ok(Some(found)) = handle.decode(&mnt) else {
         return false;
     };

@@ -2,7 +2,7 @@
 
 use crate::vfs::{handle::HandleRef, mount::PrivateMount};
 
-fn control(handle: HandleRef<'_'>, mnt: PrivateMount) -> bool {
+fn control(handle: HandleRef<'_>, mnt: PrivateMount) -> bool {
     let Ok(Some(found)) = handle.decode(&mnt) else {
         return false;
     };
