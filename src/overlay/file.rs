@@ -134,7 +134,7 @@ impl RegularFile {
     /// # Errors
     ///
     /// `EAGAIN` where it would have to `wait` and must not.
-    #[inline]
+    #[inline(always)]
     fn pass<R>(
         &self,
         open: OpenFile<'_>,
@@ -221,6 +221,8 @@ impl RegularOperations<Overlay> for RegularFile {
         Self::new(real)
     }
 
+    // Twice in line: that it reads, or writes, is known where it is called.
+    #[inline(always)]
     fn io<'a>(
         open: OpenFile<'_>,
         data: &Self,
