@@ -81,11 +81,13 @@ impl<'a> HandleRef<'a> {
         mnt: &'m Mount,
         acceptable: Option<calls::Acceptable>,
     ) -> Result<Option<Ref<'m, Dentry>>> {
-        // SAFETY: any four bytes are a word.
-        match unsafe { self.bytes.align_to::<u32>() } {
-            ([], words, []) => self.decode_words(words, mnt, acceptable),
-            _ => self.decode_copied(mnt, acceptable),
+        let words = self.bytes.as_ptr().cast::<u32>();
+        if !words.is_aligned() {
+            return self.decode_copied(mnt, acceptable);
         }
+        // SAFETY: the words are aligned and within the bytes, which live as long; any four bytes are a word.
+        let words = unsafe { core::slice::from_raw_parts(words, self.bytes.len() / 4) };
+        self.decode_words(words, mnt, acceptable)
     }
 
     /// As [`decode_if`](Self::decode_if), of bytes that are not aligned.

@@ -19,8 +19,6 @@ pub const NAMES: usize = 1000;
 pub const CHAINS: usize = 8;
 /// Symbolic links in [`Tree::Standard`].
 pub const LINKS: usize = 200;
-/// Directories in [`Tree::Directories`].
-pub const DIRECTORIES: usize = 2000;
 /// The extended attribute of the files of [`Tree::Standard`].
 pub const XATTR: &str = "user.bench";
 /// Bytes of a file whose data is in a data-only layer.
@@ -53,8 +51,8 @@ pub enum Tree {
     Plain(usize),
     /// In all layers a directory `d` with so many names of their own; those of the lowest are `lowestN`.
     Each(usize),
-    /// Directories `eN` that all layers have.
-    Directories,
+    /// So many directories `eN` that all layers have.
+    Directories(usize),
     /// Directories `sN` that all layers have, with files `pN` of 4 KiB in turn in each.
     Parallel {
         directories: usize,
@@ -197,8 +195,8 @@ impl Layer<'_> {
                     }
                 }
             }
-            Tree::Directories => {
-                for n in 0..DIRECTORIES {
+            Tree::Directories(count) => {
+                for n in 0..count {
                     self.mkdir(&format!("e{n}"))?;
                 }
             }

@@ -12,7 +12,7 @@ use crate::op::{Object, Op, Site};
 use crate::tree::{Tree, KIB};
 
 const GROUP: &str = "handle";
-const OPTIONS: &str = "index=on,nfs_export=on";
+pub const OPTIONS: &str = "index=on,nfs_export=on";
 /// The longest handle, and what is before it: its length, its type.
 const MAX: u32 = 128;
 const HEADER: usize = 8;

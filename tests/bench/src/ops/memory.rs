@@ -10,9 +10,11 @@ use super::mount::{make_dirs, mount, op as mount_op, umount};
 use super::readdir::list;
 use super::RW;
 use crate::op::{Object, Op, Site};
-use crate::tree::{Tree, DIRECTORIES};
+use crate::tree::Tree;
 
 const GROUP: &str = "memory";
+/// Directories of which each is looked at once.
+const DIRECTORIES: usize = 2000;
 const FILES: usize = 6000;
 const OPEN: usize = 4000;
 const LISTED: usize = 100_000;
@@ -60,7 +62,7 @@ pub fn ops() -> Vec<Op> {
             look,
         )
         .cold()
-        .tree(Tree::Directories)
+        .tree(Tree::Directories(DIRECTORIES))
         .per("directory"),
         Op::each(
             "memory-listing-open",
