@@ -95,7 +95,7 @@ impl Books {
 mod tests {
     use super::*;
 
-    /// Directories of three layers with `names` names each that are asked `asks` questions in vain, and never again: what
+    /// Directories of `layers` layers with `count` names in all that are asked `asks` questions in vain, and never again: what
     /// learning them costs in all.
     fn lost(directories: u32, layers: usize, count: usize, asks: u32) -> i64 {
         let (books, mut paid) = (Books::new(), 0);

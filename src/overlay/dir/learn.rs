@@ -10,16 +10,17 @@ use super::{
 };
 use crate::{
     overlay::object::inode::{Dir, DirFlag},
-    vfs::{self, file::may, readdir, watch::Watch},
+    vfs::{self, file::may, readdir, watch::Watch, Inode},
 };
 use kernel::{
     prelude::*,
     sync::{atomic::Relaxed, Arc, ArcBorrow},
 };
 
-/// Bytes of a directory's size for each of its names, about: where that is a number of entries, and where it is one of blocks,
-/// which are not full.
-const SIZE_OF_NAME: [i64; 2] = [20, 64];
+/// Bytes of a directory's size for each of its names, about, where that is a number of entries.
+const SIZE_OF_NAME: i64 = 20;
+/// The same where it is one of blocks, which are not full.
+const SIZE_OF_NAME_IN_BLOCKS: i64 = 64;
 /// A size that is made of blocks is a multiple of this.
 const BLOCK: i64 = 1024;
 /// Questions that were spared, before that is entered in the books of the mount.
@@ -146,14 +147,9 @@ impl Dir<'_> {
             .lowers()
             .iter()
             .filter_map(|lower| lower.dentry().inode());
-        let about = inodes.map(|inode| {
-            let [entries, blocks] = SIZE_OF_NAME;
-            inode.size()
-                / if inode.size() % BLOCK == 0 {
-                    blocks
-                } else {
-                    entries
-                }
+        let about = inodes.map(Inode::size).map(|size| match size % BLOCK {
+            0 => size / SIZE_OF_NAME_IN_BLOCKS,
+            _ => size / SIZE_OF_NAME,
         });
         usize::try_from(about.sum::<i64>()).unwrap_or(usize::MAX)
     }

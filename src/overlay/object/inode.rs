@@ -144,9 +144,7 @@ impl Inode {
     /// The path of the real object that answers for its attributes; `ESTALE` where there is none.
     #[inline]
     pub(crate) fn attributes(&self) -> Result<PathRef<'_>> {
-        self.upper_path()
-            .or_else(|| self.lower_path())
-            .ok_or(ESTALE)
+        Ok(self.reals().attributes()?.path)
     }
 
     /// The real object that has its content.
