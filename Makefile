@@ -2,15 +2,15 @@
 # The user's commands. Each one sets up what it lacks; `make help` lists them.
 
 KERNEL ?= base
-export KERNEL
+export KERNEL KERNEL_SOURCE
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build overlay modules_install install shell demo test stress mutants fuzz profile cover bench faults live live-run live-test live-bench live-install tools tools-install deb deb-test engines-test check doc clean
+.PHONY: help setup build overlay modules_install install shell demo test stress mutants fuzz profile cover bench faults live live-run live-test live-bench live-install tools tools-install deb deb-test engines-test host-test check doc clean
 
 help: ## this list
 	@sed -n 's/^\([a-z_-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: ## toolchain, kernel and guest image (CHECK=1 only reports)
+setup: ## toolchain, kernel and guest image (CHECK=1 only reports; KERNEL_SOURCE=newest, here and elsewhere: another kernel)
 	@scripts/setup $(if $(CHECK),--check)
 
 # What every other command needs first; silent and quick once it is there.
@@ -88,6 +88,9 @@ deb-test: deb ## installs, upgrades and removes them on a Debian 13 with systemd
 
 engines-test: deb ## docker, containerd, podman and other clients of overlayfs on that Debian, with C's overlay and with the drop-in (PART='glob')
 	@scripts/engines-test
+
+host-test: ready ## the first commands of the README on a Debian made from nothing (SUITE=trixie|bookworm, ONLY, UPPERFS)
+	@scripts/host-test
 
 check: ready ## format, lints, layering, documents
 	@scripts/check

@@ -10,6 +10,8 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${ROVL_CACHE:-${HOME:?}/.cache/rovl}
 BUILD=$TOP/build
+# Where the kernel's source is, with its package's version; another than the usual one has a place of its own.
+SOURCES=$CACHE/src${KERNEL_SOURCE:+/of/$(tr -c 'a-z0-9.\n' - <<<"$KERNEL_SOURCE")}
 # shellcheck disable=SC2034 # read by the scripts that source this file
 {
 	KERNEL=${KERNEL:-base}
@@ -65,10 +67,16 @@ plugin() {
 		"$TOP/tests/bench/plugin.c" -o "$1"
 }
 
-# The kernel source that set-up unpacked.
+# The kernel source that set-up unpacked, and the version of its package.
+have_source() { [ -e "$SOURCES/current/Makefile" ] && [ -e "$SOURCES/version" ]; }
+need_source() { have_source || die "no kernel source in $SOURCES: run 'make setup'"; }
 kernel_source() {
-	[ -e "$CACHE/src/current/Makefile" ] || die "no kernel source below $CACHE/src: run 'make setup'"
-	readlink -f "$CACHE/src/current"
+	need_source
+	readlink -f "$SOURCES/current"
+}
+kernel_version() {
+	need_source
+	cat "$SOURCES/version"
 }
 
 # The mirror that the machine's apt uses for Debian's main archive.

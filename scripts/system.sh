@@ -12,7 +12,7 @@ SYSTEM_PACKAGES="dbus e2fsprogs initramfs-tools kmod linux-base/$SYSTEM_SUITE-ba
 # with the tree and has no other functions.
 system_image() {
 	local name=$1 packages="$SYSTEM_PACKAGES $2" function=${3-} image key
-	key=$(printf '%s\n' "$SYSTEM_SUITE" "$packages" "$SYSTEM_KERNEL" "$(cat "$CACHE/src/version")" \
+	key=$(printf '%s\n' "$SYSTEM_SUITE" "$packages" "$SYSTEM_KERNEL" "$(kernel_version)" \
 		"$(declare -f system_hook ${function:+"$function"})" | sha256sum | cut -c1-12)
 	image=$CACHE/deb/$name-$key.ext4
 	mkdir -p "$CACHE/deb"

@@ -358,6 +358,7 @@ crafted() {
 	is 'a copy that is none' 'data x' "$(xargs <mnt/b)"
 	is 'the entry is as it was' data "$(cat mnt/a)"
 	check 'they are two' [ "$(number mnt/a)" != "$(number mnt/b)" ]
+	is 'its links are its own' 1 "$(links mnt/b)"
 	umnt
 	rm upper/b
 	for value in '' U U+ x 1 U1 U+x L+99999999999 U-9 L-9 L+-1 U+2147483647 UUUUUUUUUUUUUUUUUUUUUUUUU; do

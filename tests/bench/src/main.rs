@@ -8,16 +8,18 @@ use anyhow::{ensure, Context, Result};
 use clap::Parser;
 
 use op::{Fs, Metric, Op};
+use parallel::Parallel;
 use records::{median, Record, Records};
-use scale::Parallel;
 use tree::Tree;
 use world::{Backing, Store, World, BACKINGS};
 
+mod locks;
 mod mapped;
 mod measure;
 mod module;
 mod op;
 mod ops;
+mod parallel;
 mod profile;
 mod records;
 mod scale;
@@ -38,7 +40,9 @@ enum Cli {
     /// One operation on one filesystem, between the marks of `make profile`.
     Loop(Loop),
     /// What a second CPU brings, on a guest that has one and whose clock tells the time.
-    Scale(Scale),
+    Scale(Parallels),
+    /// Which locks the CPUs of a guest wait for, on a kernel with lock statistics.
+    Locks(Parallels),
     /// Groups and names of the operations.
     List(Filter),
 }
@@ -66,7 +70,7 @@ struct Run {
 }
 
 #[derive(Parser)]
-struct Scale {
+struct Parallels {
     #[command(flatten)]
     filter: Filter,
     /// The file that the records go to, a JSON object a line
@@ -129,11 +133,12 @@ impl Filter {
             .collect())
     }
 
-    fn parallel(&self) -> Result<Vec<&'static Parallel>> {
+    /// Those of a group, which gives them their first name.
+    fn parallel(&self, group: &str, name: &str) -> Result<Vec<Parallel>> {
         self.check()?;
-        Ok(scale::OPS
-            .iter()
-            .filter(|op| self.wants(scale::GROUP, op.name))
+        Ok(parallel::all(name)
+            .into_iter()
+            .filter(|op| self.wants(group, &op.name))
             .collect())
     }
 }
@@ -149,7 +154,9 @@ fn names() -> Vec<(&'static str, String)> {
         .map(|op| (op.group, op.name))
         .collect();
     names.push((module::GROUP, module::NAME.into()));
-    names.extend(scale::OPS.iter().map(|op| (scale::GROUP, op.name.into())));
+    for (group, name) in [(scale::GROUP, scale::NAME), (locks::GROUP, locks::GROUP)] {
+        names.extend(parallel::all(name).into_iter().map(|op| (group, op.name)));
+    }
     names
 }
 
@@ -278,9 +285,14 @@ fn main() -> Result<()> {
     match Cli::parse() {
         Cli::Run(args) => run(&args),
         Cli::Loop(args) => run_loop(&args),
-        Cli::Scale(args) => {
-            scale::compare(&args.filter.parallel()?, &mut Records::new(&args.records)?)
-        }
+        Cli::Scale(args) => scale::compare(
+            &args.filter.parallel(scale::GROUP, scale::NAME)?,
+            &mut Records::new(&args.records)?,
+        ),
+        Cli::Locks(args) => locks::count(
+            &args.filter.parallel(locks::GROUP, locks::GROUP)?,
+            &mut Records::new(&args.records)?,
+        ),
         Cli::List(filter) => {
             filter.check()?;
             for (group, name) in names()

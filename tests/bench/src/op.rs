@@ -105,6 +105,8 @@ pub enum Metric {
     Nanoseconds,
     /// How many times faster all threads together are than one alone.
     Speedup,
+    /// How often a call had to wait for a lock.
+    Contentions,
 }
 
 type Prepare = Box<dyn Fn(&mut Site, &Object) -> Result<()>>;

@@ -36,7 +36,7 @@ impl Records {
         ))
     }
 
-    pub fn add(&mut self, record: &Record) -> Result<()> {
+    pub fn add(&mut self, record: &impl Serialize) -> Result<()> {
         Ok(writeln!(self.0, "{}", serde_json::to_string(record)?)?)
     }
 }
