@@ -28,6 +28,7 @@ use crate::vfs::{
 };
 use kernel::{
     cred::Credential,
+    new_mutex,
     prelude::*,
     sync::{
         aref::ARef,
@@ -166,12 +167,29 @@ impl Roots {
     }
 }
 
+/// What operations on any CPU change. It has a cache line to itself: what all of them read stays in all caches.
+#[pin_data]
+#[repr(align(64))]
+pub(crate) struct Contended {
+    #[pin]
+    whiteout: Mutex<Option<Path>>,
+    last_ino: Atomic<u64>,
+}
+
+impl Contended {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            whiteout <- new_mutex!(None, "rovl_whiteout"),
+            last_ino: Atomic::new(1),
+        })
+    }
+}
+
 /// What a mount keeps: the data of the super block.
 #[pin_data]
 pub(crate) struct Overlay {
-    /// A whiteout in the work directory that others are linked from.
     #[pin]
-    pub(crate) whiteout: Mutex<Option<Path>>,
+    pub(crate) contended: Contended,
     pub(crate) layers: Layers,
     pub(crate) numbering: Numbering,
     pub(crate) creds: ARef<Credential>,
@@ -182,7 +200,6 @@ pub(crate) struct Overlay {
     pub(crate) name_len: i64,
     pub(crate) upper_xattrs: Atomic<bool>,
     pub(crate) share_whiteouts: Atomic<bool>,
-    pub(crate) last_ino: Atomic<u64>,
     /// It was said that a number has no room for the tag of its filesystem.
     pub(crate) said_overflow: Atomic<bool>,
     /// Upper's writeback errors that `syncfs(2)` has passed on; of a volatile mount, those from before it.
@@ -266,7 +283,11 @@ impl Overlay {
 
     /// An inode number that no other inode of the mount has, for a directory whose real one cannot be shown.
     pub(crate) fn make_ino(&self) -> u64 {
-        let count = self.last_ino.fetch_add(1u64, Relaxed).wrapping_add(1);
+        let count = self
+            .contended
+            .last_ino
+            .fetch_add(1u64, Relaxed)
+            .wrapping_add(1);
         self.numbering.made(count)
     }
 
@@ -358,6 +379,11 @@ impl Overlay {
     /// Remembers that they cannot.
     pub(crate) fn set_upper_without_xattrs(&self) {
         self.upper_xattrs.store(false, Relaxed);
+    }
+
+    /// A whiteout in the work directory that others are linked from.
+    pub(crate) fn whiteout(&self) -> &Mutex<Option<Path>> {
+        &self.contended.whiteout
     }
 
     /// Whether whiteouts are links of one another.

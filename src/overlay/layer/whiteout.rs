@@ -50,7 +50,7 @@ pub(crate) fn set_opaque(dentry: &Dentry, upper: WritePath<'_>, missing: Error) 
 /// A fresh whiteout in the work directory, a link of a shared one where the filesystem can do that.
 fn make<'a>(fs: &'a Overlay, writing: Writing<'a>) -> Result<Temp<'a>> {
     let (_, work) = fs.work()?;
-    let mut shared = fs.whiteout.lock();
+    let mut shared = fs.whiteout().lock();
     let source = match shared.take() {
         Some(source) => source,
         None => {

@@ -26,7 +26,7 @@ use crate::overlay::{
         inode::{revalidate_flags, NameMark},
         lowerdata::DataFound,
     },
-    union::{Layers, Overlay},
+    union::{Contended, Layers, Overlay},
     written::Written,
     xattr::{OtherHandler, OwnHandler},
 };
@@ -41,7 +41,6 @@ use crate::vfs::{
 };
 use kernel::{
     cred::Credential,
-    new_mutex,
     prelude::*,
     sync::{aref::ARef, atomic::Atomic},
 };
@@ -352,7 +351,7 @@ fn set_data<'sb>(
             .upper()
             .is_some_and(|upper| upper.mnt().sb().commits_apart());
     let data = pin_init!(Overlay {
-        whiteout <- new_mutex!(None, "rovl_whiteout"),
+        contended <- Contended::new(),
         layers,
         numbering,
         creds,
@@ -362,7 +361,6 @@ fn set_data<'sb>(
         name_len,
         upper_xattrs: Atomic::new(upper_xattrs),
         share_whiteouts: Atomic::new(true),
-        last_ino: Atomic::new(1),
         said_overflow: Atomic::new(false),
         known_errors,
         dir_caches,
