@@ -172,7 +172,7 @@ rovl_inline bool rovl_sb_asks_listeners(struct super_block *sb)
 	return fsnotify_sb_has_priority_watchers(sb, FSNOTIFY_PRIO_CONTENT);
 }
 
-bool rovl_has_hashed_alias(struct inode *inode, struct dentry *except)
+static bool has_other_hashed_alias(struct inode *inode, struct dentry *except)
 {
 	struct dentry *alias;
 	bool found = false;
@@ -186,6 +186,15 @@ bool rovl_has_hashed_alias(struct inode *inode, struct dentry *except)
 	}
 	spin_unlock(&inode->i_lock);
 	return found;
+}
+
+rovl_inline bool rovl_has_hashed_alias(struct inode *inode, struct dentry *except)
+{
+	/* Mostly it is the only one. */
+	if (READ_ONCE(inode->i_dentry.first) == &except->d_alias &&
+	    !READ_ONCE(except->d_alias.next))
+		return false;
+	return has_other_hashed_alias(inode, except);
 }
 
 rovl_inline bool rovl_inode_is_new(struct inode *inode)

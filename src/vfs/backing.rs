@@ -32,21 +32,29 @@ pub(crate) const UPPER: u16 = 0;
 /// The private mounts of the layers; unmounted together when dropped.
 #[derive(Default)]
 pub(crate) struct LayerMounts {
-    /// Upper's first, if there is one.
-    mounts: KVec<PrivateMount>,
-    has_upper: bool,
+    /// By the numbers of their layers: the first is upper's, if there is one.
+    mounts: KVec<Option<PrivateMount>>,
+    /// Upper's, which is asked for most.
+    upper: Option<NonNull<bindings::vfsmount>>,
 }
+
+// SAFETY: the address is that of one of the mounts, which may be sent.
+unsafe impl Send for LayerMounts {}
+// SAFETY: the address is read alone, and stands for a `&Mount`.
+unsafe impl Sync for LayerMounts {}
 
 impl LayerMounts {
     /// Makes room for `more`; `ENOMEM`.
     pub(crate) fn reserve(&mut self, more: usize) -> Result {
-        Ok(self.mounts.reserve(more, GFP_KERNEL)?)
+        Ok(self.mounts.reserve(more + 1, GFP_KERNEL)?)
     }
 
     /// Adds a lower layer below those that are there; `ENOMEM`.
     pub(crate) fn push_lower(&mut self, mnt: PrivateMount) -> Result<&Mount> {
-        self.mounts.push(mnt, GFP_KERNEL)?;
-        Ok(self.mounts.last().ok_or(ENOMEM)?)
+        if self.mounts.is_empty() {
+            self.mounts.push(None, GFP_KERNEL)?;
+        }
+        self.push(mnt)
     }
 
     /// Adds the layer that can be written, before any other; `EINVAL` after one, `ENOMEM`.
@@ -54,23 +62,41 @@ impl LayerMounts {
         if !self.mounts.is_empty() {
             return Err(EINVAL);
         }
-        self.has_upper = true;
-        self.push_lower(mnt)
+        let address = mnt.address();
+        self.push(mnt)?;
+        self.upper = Some(address);
+        self.upper().ok_or(ENOMEM)
+    }
+
+    fn push(&mut self, mnt: PrivateMount) -> Result<&Mount> {
+        self.mounts.push(Some(mnt), GFP_KERNEL)?;
+        let last = self.mounts.last().and_then(Option::as_deref);
+        last.ok_or(ENOMEM)
+    }
+
+    /// The mount of the layer that can be written.
+    #[inline]
+    pub(crate) fn upper(&self) -> Option<&Mount> {
+        // SAFETY: it is one of the mounts, which stay as long as they are borrowed.
+        Some(unsafe { Mount::from_raw(self.upper?.as_ptr()) })
+    }
+
+    /// As [`upper`](Self::upper), an address to be read in RCU-walk.
+    #[inline]
+    pub(super) fn upper_address(&self) -> Option<NonNull<bindings::vfsmount>> {
+        self.upper
     }
 
     /// The mount of layer `layer`.
     #[inline]
     pub(crate) fn get(&self, layer: u16) -> Option<&Mount> {
-        let above = usize::from(!self.has_upper);
-        let mnt = self.mounts.get(usize::from(layer).wrapping_sub(above))?;
-        Some(mnt)
+        self.mounts.get(usize::from(layer))?.as_deref()
     }
 
     /// As [`get`](Self::get), an address to be read in RCU-walk.
     #[inline]
     pub(super) fn address(&self, layer: u16) -> Option<NonNull<bindings::vfsmount>> {
-        let above = usize::from(!self.has_upper);
-        let mnt = self.mounts.get(usize::from(layer).wrapping_sub(above))?;
+        let mnt = self.mounts.get(usize::from(layer))?.as_ref()?;
         Some(mnt.address())
     }
 
@@ -266,7 +292,7 @@ impl Backing {
     ///
     /// `mounts` are those that the inode's super block keeps until the inode was evicted.
     pub(super) unsafe fn set_upper(&self, dentry: Ref<'_, Dentry>, mounts: &LayerMounts) -> Result {
-        check(mounts, UPPER, &dentry)?;
+        mounts.upper().ok_or(EXDEV)?.path(&dentry)?;
         let raw = dentry.into_raw();
         let set = self
             .upper

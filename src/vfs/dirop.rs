@@ -300,14 +300,14 @@ impl<'a> Removing<'a> {
     pub(crate) fn remove(self) -> Result {
         let idmap = self.writing.mnt().idmap().as_ptr();
         let dir = self.dir.as_ptr();
-        // Charter 2: one more reference, so that the dentry does not turn negative under others.
-        let child = self.child.child();
-        to_result(if child.is_dir() {
+        let (child, is_dir) = (self.child.as_ptr(), self.child.is_dir());
+        // Charter 2: the guard's reference is the remover's, and nobody borrows from the guard, which is consumed.
+        to_result(if is_dir {
             // SAFETY: charter 1; by the invariants the parent is locked.
-            unsafe { bindings::vfs_rmdir(idmap, dir, child.as_ptr(), NO_DELEGATION) }
+            unsafe { bindings::vfs_rmdir(idmap, dir, child, NO_DELEGATION) }
         } else {
             // SAFETY: charter 1; by the invariants the parent is locked.
-            unsafe { bindings::vfs_unlink(idmap, dir, child.as_ptr(), NO_DELEGATION) }
+            unsafe { bindings::vfs_unlink(idmap, dir, child, NO_DELEGATION) }
         })
     }
 }

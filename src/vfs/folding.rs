@@ -4,6 +4,7 @@
 
 use super::{calls, SuperBlock};
 use crate::bindings;
+use kernel::sync::atomic::{Atomic, Relaxed};
 
 /// How names are compared: by their bytes, or folded as a filesystem folds them.
 ///
@@ -67,6 +68,35 @@ impl SuperBlock {
     /// Whether directories of both filesystems that fold case have the same names, and the same are one.
     pub(crate) fn folds_alike(&self, other: &Self) -> bool {
         calls::rovl_folds_alike(self, other)
+    }
+}
+
+/// A random key for hashes of names that is made when it is first used.
+pub(crate) struct LazySalt(Atomic<u64>);
+
+impl LazySalt {
+    /// Not made yet.
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// The key.
+    #[inline]
+    pub(crate) fn get(&self) -> NameSalt {
+        match self.0.load(Relaxed) {
+            0 => self.make(),
+            salt => NameSalt(salt as usize),
+        }
+    }
+
+    #[cold]
+    fn make(&self) -> NameSalt {
+        let new = calls::get_random_u64() | 1;
+        let salt = match self.0.cmpxchg(0, new, Relaxed) {
+            Ok(_) => new,
+            Err(quicker) => quicker,
+        };
+        NameSalt(salt as usize)
     }
 }
 

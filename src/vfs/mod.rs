@@ -18,8 +18,8 @@
 //!    [`Ref`], a [`Path`] or an [`ARef`](kernel::sync::aref::ARef) owns. What keeps the object keeps its super block: the
 //!    lifetime of a [`Ref`] is that of a mount or of another such object, and a [`Path`] owns its mount.
 //! 2. **Positive stays positive.** A dentry that was seen positive keeps its inode while a reference
-//!    that is not the remover's own is held; the guards of [`dirop`] take one more reference before
-//!    they unlink, so a borrowed `&Inode` outlives the removal.
+//!    that is not the remover's own is held. The remover is a guard of [`dirop`], which the removal consumes: whoever borrows
+//!    an `&Inode` by then does so from another reference, and it outlives the removal.
 //! 3. **Our objects.** An inode that a callback of the tables built here receives belongs to a super
 //!    block of `F`, so it was allocated by [`super_ops`]' `alloc_inode` and is embedded in an
 //!    `InodeBox<F>`; what is in the box beside the inode is initialised from allocation to `free_inode`.

@@ -189,6 +189,7 @@ impl Mount {
 /// # Invariants
 ///
 /// The pointer owns a mount of `clone_private_mount()`.
+#[repr(transparent)]
 pub(crate) struct PrivateMount(NonNull<bindings::vfsmount>);
 
 // SAFETY: as for `Mount`.
@@ -213,7 +214,7 @@ impl PrivateMount {
     }
 
     /// Unmounts many, waiting for one RCU grace period instead of one a mount.
-    pub(super) fn unmount_all(mut mounts: KVec<PrivateMount>) {
+    pub(super) fn unmount_all(mut mounts: KVec<Option<PrivateMount>>) {
         // SAFETY: the mounts are owned, and are forgotten below.
         unsafe { Self::unmount_array(&mounts) };
         while let Some(mnt) = mounts.pop() {
@@ -226,10 +227,10 @@ impl PrivateMount {
     /// # Safety
     ///
     /// The values are neither used nor dropped afterwards.
-    pub(super) unsafe fn unmount_array(mounts: &[PrivateMount]) {
+    pub(super) unsafe fn unmount_array(mounts: &[Option<PrivateMount>]) {
         let len = mounts.len() as u32;
-        // SAFETY: the array, which the call reads only, holds owned mounts (the type is one pointer), which are given up by
-        // the contract.
+        // SAFETY: the array, which the call reads only, holds owned mounts (the type is one pointer) and nulls, which it passes
+        // over; they are given up by the contract.
         unsafe { bindings::kern_unmount_array(mounts.as_ptr().cast_mut().cast(), len) };
     }
 }

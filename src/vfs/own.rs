@@ -3,7 +3,7 @@
 //! Inodes, dentries and super blocks of our own filesystem: they carry data.
 
 use super::{
-    backing::{Backing, LayerMounts, LowerPaths, UPPER},
+    backing::{Backing, LayerMounts, LowerPaths},
     calls,
     dentry::QStr,
     fs::{FileSystem, InodeData},
@@ -263,7 +263,7 @@ impl<F: FileSystem> OwnInode<F> {
     #[inline]
     pub(crate) fn upper_path(&self) -> Option<PathRef<'_>> {
         let dentry = self.upper()?;
-        let mnt = self.own_sb().mounts().get(UPPER)?;
+        let mnt = self.own_sb().mounts().upper()?;
         // SAFETY: `set_upper()` has looked whether the dentry is on the super block of this mount.
         Some(unsafe { PathRef::new(mnt, dentry) })
     }

@@ -3,7 +3,7 @@
 //! What RCU-walk may touch (charter 6): values without references, and the one way out.
 
 use super::{
-    backing::{Backing, UPPER},
+    backing::{Backing, LayerMounts},
     fs::FileSystem,
     inode::Mode,
     inode_ops::LinkCall,
@@ -83,30 +83,39 @@ impl<'a, F: FileSystem> RcuInode<'a, F> {
     #[inline]
     pub(crate) fn upper(self) -> Option<RcuPath<'a>> {
         let dentry = self.backing().upper_rcu()?;
-        self.path(UPPER, dentry)
+        Some(self.path(self.mounts().upper_address()?, dentry))
     }
 
-    /// `dentry`, which is behind the inode in layer `layer`.
+    /// The mounts of the layers; their addresses can be read.
     #[inline]
-    fn path(self, layer: u16, dentry: NonNull<bindings::dentry>) -> Option<RcuPath<'a>> {
+    fn mounts(self) -> &'a LayerMounts {
         // SAFETY: charter 6: the super block of an inode in RCU-walk is freed after a grace period.
         let sb = unsafe { (*self.0).i_sb };
         // SAFETY: charter 4 and 6: so is its box, with the addresses of the mounts.
-        let mounts = unsafe { SuperBox::<F>::mounts_of(sb) };
+        unsafe { SuperBox::<F>::mounts_of(sb) }
+    }
+
+    /// `dentry`, which is behind the inode in the layer that is mounted at `mnt`.
+    #[inline]
+    fn path(
+        self,
+        mnt: NonNull<bindings::vfsmount>,
+        dentry: NonNull<bindings::dentry>,
+    ) -> RcuPath<'a> {
         // INVARIANT: by that of the inode; a mount is freed a grace period after it was given back, and that is after the
         // last inode was evicted.
-        Some(RcuPath {
-            mnt: mounts.address(layer)?,
+        RcuPath {
+            mnt,
             dentry,
             _section: PhantomData,
-        })
+        }
     }
 
     /// The topmost object behind it in a lower layer.
     #[inline]
     pub(crate) fn lower(self) -> Option<RcuPath<'a>> {
         let (dentry, layer) = self.backing().lower_rcu()?;
-        self.path(layer, dentry)
+        Some(self.path(self.mounts().address(layer)?, dentry))
     }
 
     /// The credentials that layers are used with: all that RCU-walk sees of the super block's data.

@@ -9,8 +9,8 @@
 //! C headers: `include/linux/fs.h`, `include/linux/pagemap.h`.
 
 use super::{
-    backing::UPPER, callback::RawInode, calls, fs::FileSystem, inode::InodeId, own::InodeBox,
-    super_ops::SuperBox, to_result, Inode, OwnSuper, Ref,
+    callback::RawInode, calls, fs::FileSystem, inode::InodeId, own::InodeBox, super_ops::SuperBox,
+    to_result, Inode, OwnSuper, Ref,
 };
 use crate::bindings;
 use core::ptr;
@@ -92,10 +92,12 @@ impl Left {
     }
 
     /// Forgets `inode` if it is clean or removed; returns whether it was there. May sleep.
+    #[inline]
     fn settle(&self, inode: &Inode) -> bool {
-        if self.len.load(Relaxed) == 0 {
-            return false;
-        }
+        self.len.load(Relaxed) != 0 && self.settle_kept(inode)
+    }
+
+    fn settle_kept(&self, inode: &Inode) -> bool {
         let mut inodes = self.inodes.lock();
         // Under the lock: who has made it dirty since leaves it here after.
         if inode.needs_writeback() {
@@ -224,7 +226,7 @@ impl<F: FileSystem> OwnSuper<F> {
     ///
     /// Those of starting to write back and of the commit. What fails later is in the layer's counter of writeback errors.
     pub(crate) fn sync_layer(&self) -> Result<bool> {
-        let upper = self.mounts().get(UPPER).ok_or(EROFS)?;
+        let upper = self.mounts().upper().ok_or(EROFS)?;
         let left = self.left();
         let (mut is_open, mut result) = (false, Ok(()));
         // All is started before any of it is waited for. What cannot be started may be given up, and clean from then on.

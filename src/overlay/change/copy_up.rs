@@ -20,6 +20,7 @@ use core::mem::MaybeUninit;
 use kernel::{fs::File, prelude::*};
 
 /// Copies `dentry` up, its parents first, so that its attributes can be changed.
+#[inline]
 pub(crate) fn copy_up(dentry: &Dentry) -> Result {
     copy_up_want(dentry, Want::Attributes, None)
 }
@@ -86,10 +87,15 @@ fn is_done(dentry: &Dentry, want: Want) -> bool {
     }) && (dentry.marks().test(NameMark::UpperAlias) || dentry.is_disconnected())
 }
 
+#[inline(always)]
 fn copy_up_want(dentry: &Dentry, want: Want, opened: Option<&File>) -> Result {
-    if is_done(dentry, want) {
-        return Ok(());
+    match is_done(dentry, want) {
+        true => Ok(()),
+        false => copy_up_now(dentry, want, opened),
     }
+}
+
+fn copy_up_now(dentry: &Dentry, want: Want, opened: Option<&File>) -> Result {
     lowerdata::ensure(dentry)?;
     loop {
         if dentry.marks().test(NameMark::Removed) {

@@ -95,7 +95,7 @@ pub(crate) fn link(old: &Dentry, new: Child<'_>) -> Result {
     let held = inode.lock_op_killable()?;
     let write = fs.want_write()?;
     cred::scope(fs.creds(), |_| {
-        if inode.reals().origin().is_some() {
+        if inode.has_origin() {
             new.parent_dir()?.set_impure(write.writing())?;
         }
         if inode.is_bare() {
@@ -130,7 +130,7 @@ fn create_entry(writing: Writing<'_>, child: Child<'_>, entry: Entry<'_>) -> Res
         upper
     };
     let origin = match &entry {
-        Entry::Link(held) => held.inode().reals().origin().is_some(),
+        Entry::Link(held) => held.inode().has_origin(),
         Entry::Object(..) => false,
     };
     parent.entries_changed(origin);
@@ -148,7 +148,7 @@ fn instantiate(child: Child<'_>, upper: Ref<'_, vfs::Dentry>, entry: Entry<'_>) 
     match entry {
         Entry::Object(new, _) => {
             let sb = child.dentry().own_sb();
-            child.instantiate(Object::in_upper(upper).inode(sb, Some(new))?);
+            child.instantiate(Object::made(upper).inode(sb, Some(new))?);
         }
         Entry::Link(held) => {
             held.inc_nlink();
@@ -233,8 +233,8 @@ pub(crate) fn tmpfile<'a>(
             let parent = write.writing().path(dir.upper().ok_or(EROFS)?)?;
             let (data, upper) = RegularFile::open_unnamed(&mut file, parent, mode)?;
             dentry.marks().set(NameMark::UpperAlias);
-            let inode = Object::in_upper(upper.as_ref().dentry().get())
-                .inode(dentry.own_sb(), Some(new))?;
+            let inode =
+                Object::made(upper.as_ref().dentry().get()).inode(dentry.own_sb(), Some(new))?;
             let flags = inode.revalidate_flags();
             let instantiated = file.instantiate(inode, data)?;
             dentry.change_revalidate(REVALIDATE, flags);

@@ -58,12 +58,18 @@ pub(super) fn record_stable(held: &OpGuard<'_, Overlay>, upper: WritePath<'_>) -
     index::record_names(inode.fs(), upper, inode.nlink(), names)
 }
 
-/// After a name was removed: with the last one the entry of the index goes, or what says so takes its place. Best effort: what is left is cleaned at the next mount.
+/// After a name was removed: with the last one the entry of the index goes, or what says so takes its place. Best effort: what
+/// is left is cleaned at the next mount.
+#[inline]
 pub(super) fn removed(held: &OpGuard<'_, Overlay>, writing: Writing<'_>) {
     let inode = held.inode();
-    if !inode.is_indexed() || inode.nlink() != 0 {
-        return;
+    if inode.is_indexed() && inode.nlink() == 0 {
+        removed_last(held, writing);
     }
+}
+
+fn removed_last(held: &OpGuard<'_, Overlay>, writing: Writing<'_>) {
+    let inode = held.inode();
     if let Err(e) = remove_entry(held, writing) {
         let errno = e.to_errno();
         let upper = inode.upper().map(|upper| upper.get());

@@ -35,6 +35,7 @@ pub(crate) fn is_upper_of(inode: &Inode, upper: &vfs::Dentry) -> bool {
 
 /// Notes that `dentry` is no name of the inode that is held any more, which is no directory. It comes off the link count as far as
 /// the names in the dcache allow: the count of a layer that was changed underneath may be too low.
+#[inline]
 pub(crate) fn lost_name(dentry: &Dentry, held: &OpGuard<'_, Overlay>, writing: Writing<'_>) {
     dentry.marks().set(NameMark::Removed);
     if held.inode().nlink() > u32::from(dentry.has_hashed_alias()) {
@@ -54,10 +55,14 @@ pub(crate) fn remove(child: Child<'_>, is_dir: bool) -> Result {
     let fs = child.fs();
     let inode = child.dentry().own_positive()?;
     let lower = lookup::lower_shows(child);
+    // To drop an empty vector is a call, too.
     let whiteouts = match inode.as_dir() {
-        Some(dir) if lower || !dir.is_pure_upper() => merge::check_empty(child.dentry(), dir)?,
-        _ => KVec::new(),
+        Some(dir) if lower || !dir.is_pure_upper() => {
+            Some(merge::check_empty(child.dentry(), dir)?)
+        }
+        _ => None,
     };
+    let whiteouts = whiteouts.as_deref().unwrap_or_default();
     copy_up::copy_up(child.parent())?;
     links::before_covering(child.dentry())?;
     {
@@ -65,7 +70,7 @@ pub(crate) fn remove(child: Child<'_>, is_dir: bool) -> Result {
         let write = fs.want_write()?;
         cred::scope(fs.creds(), |_| {
             links::record(&held, write.writing())?;
-            remove_from_upper(write.writing(), child, inode, lower, &whiteouts)?;
+            remove_from_upper(write.writing(), child, inode, lower, whiteouts)?;
             if is_dir {
                 lost_dir(&held, write.writing());
             } else {
@@ -117,7 +122,7 @@ fn remove_from_upper(
         return Err(ESTALE);
     }
     let removed = removing.remove();
-    parent.entries_changed(inode.reals().origin().is_some());
+    parent.entries_changed(inode.has_origin());
     if removed.is_ok() {
         child.unhash();
     }

@@ -144,7 +144,7 @@ impl Plan<'_> {
         } else {
             Some(clear_empty(writing, new, &self.whiteouts)?)
         };
-        let origin = |inode: &Inode| inode.reals().origin().is_some();
+        let origin = Inode::has_origin;
         let (old_origin, new_origin) = (origin(old_inode), new_inode.is_some_and(origin));
         if !same_dir {
             if old_origin {

@@ -8,7 +8,7 @@
 //! first, when memory is short.
 
 use super::{books::Books, listing::Listing, names::Names};
-use crate::vfs::{self, watch::Watch};
+use crate::vfs::{self, folding::LazySalt, watch::Watch};
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -77,6 +77,8 @@ pub(crate) struct DirCaches {
     last: Atomic<u64>,
     /// Whether more names are worth learning.
     pub(super) books: Books,
+    /// Keys the hashes of names in listings.
+    pub(super) salt: LazySalt,
 }
 
 impl DirCaches {
@@ -88,6 +90,7 @@ impl DirCaches {
                 names: Atomic::new(0),
                 last: Atomic::new(0),
                 books: Books::new(),
+                salt: LazySalt::new(),
             }),
             GFP_KERNEL,
         )
@@ -159,8 +162,10 @@ impl DirCache {
 
     /// Forgets the listing alone.
     pub(crate) fn forget_listing(&self) {
-        let old = self.update(|known| known.listing.take());
-        drop(old);
+        let old = self.known.lock().listing.take();
+        if let Some(kept) = old {
+            let _ = self.all.names.fetch_sub(kept.listing.len(), Relaxed);
+        }
     }
 
     /// Forgets what is out of date; whether anything is left to go by.

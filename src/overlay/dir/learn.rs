@@ -50,20 +50,24 @@ impl Dir<'_> {
     /// The lower layers of this directory that may hold `name`.
     #[inline]
     pub(crate) fn holders(&self, name: &[u8]) -> Holders {
-        let known = self
-            .cache()
-            .and_then(|cache| self.known_holders(cache, name));
-        known.unwrap_or_else(|| Holders::all(self.lowers().len()))
+        match self.cache() {
+            Some(cache) => self.known_holders(cache, name),
+            None => Holders::all(self.lowers().len()),
+        }
     }
 
-    /// Those that `cache` knows.
+    /// Those that `cache` knows, or all.
     #[inline(never)]
-    fn known_holders(&self, cache: ArcBorrow<'_, DirCache>, name: &[u8]) -> Option<Holders> {
+    fn known_holders(&self, cache: ArcBorrow<'_, DirCache>, name: &[u8]) -> Holders {
         let known = cache.known.lock();
-        let names = known.names.clone().filter(|_| !known.changed())?;
+        let names = known.names.as_ref().filter(|_| !known.changed());
+        let Some(names) = names.cloned() else {
+            drop(known);
+            return Holders::all(self.lowers().len());
+        };
         drop(known);
         let range = names.find(name, self.folding());
-        Some(Holders::known(names, range))
+        Holders::known(names, range)
     }
 
     /// Notes what came of asking `holders` for a name in this directory, of whom `missed` did not have it; learns which names the

@@ -52,20 +52,21 @@ pub(crate) struct Listing {
     names: KVVec<u8>,
     /// Open-addressing hash table of indexes into `entries`, plus one; a power of two of slots.
     slots: KVVec<u32>,
-    /// Keys the hash: names are chosen by users.
+    /// Keys the hash: names are chosen by users. It is the mount's, for a random number costs as much as ten names.
     salt: NameSalt,
     /// An entry was not found when it was looked up, and is not shown to this reader.
     pub(super) skipped: Atomic<bool>,
 }
 
 impl Listing {
-    pub(super) fn new(version: u32) -> Self {
+    /// No names yet of a directory at `version`; they are hashed with `salt`.
+    pub(super) fn new(version: u32, salt: NameSalt) -> Self {
         Self {
             version,
             entries: KVVec::new(),
             names: KVVec::new(),
             slots: KVVec::new(),
-            salt: NameSalt::random(),
+            salt,
             skipped: Atomic::new(false),
         }
     }
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn names_once() -> Result {
-        let mut listing = Listing::new(0);
+        let mut listing = Listing::new(0, NameSalt::random());
         for from in [3u16, 1, UPPER] {
             for i in 0..1000u32 {
                 listing.add(&entry(&i.to_ne_bytes()), from, 7, Folding::NONE)?;
@@ -326,7 +327,7 @@ mod tests {
     #[test]
     fn places() -> Result {
         let below = |above: &[&[u8]]| -> Result<Listing> {
-            let mut listing = Listing::new(0);
+            let mut listing = Listing::new(0, NameSalt::random());
             for (from, names) in [(2, &[&b"."[..], b"a", b"b"][..]), (UPPER, above)] {
                 for name in names {
                     listing.add(&entry(name), from, 7, Folding::NONE)?;

@@ -22,7 +22,7 @@ use kernel::{
 /// Reads a merged directory. With the mounter's credentials.
 pub(super) fn read_merged(dentry: &Dentry, dir: Dir<'_>, numbers: bool) -> Result<Listing> {
     let fs = dentry.fs();
-    let mut listing = Listing::new(dir.version());
+    let mut listing = Listing::new(dir.version(), fs.dir_caches().salt.get());
     let numbers = numbers && fs.numbering.has_one_device();
     let marked = dentry.marks().test(NameMark::XWhiteouts);
     let view = |layer: &Layer, from| LayerView {
@@ -80,7 +80,7 @@ pub(super) fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Resu
         None => return Ok(None),
         Some(_) if known != UNKNOWN_INO => known,
         // Its parent's number may be that of another layer than the topmost one that lists it.
-        Some(found) if name == b".." || found.own_positive()?.reals().origin().is_some() => {
+        Some(found) if name == b".." || found.own_positive()?.has_origin() => {
             let inode = found.own_positive()?;
             let number = number::of(inode)?;
             if !marks::can_be_on(inode.fs().namespace(), inode.mode()) {
@@ -102,14 +102,15 @@ pub(super) fn impure_listing(dentry: &Dentry, dir: Dir<'_>) -> Result<Option<Arc
         return Ok(Some(listing));
     }
     let path = dir.upper_path().ok_or(EIO)?;
-    let mut all = Listing::new(dir.version());
+    let salt = dir.fs().dir_caches().salt.get();
+    let mut all = Listing::new(dir.version(), salt);
     readdir::read_all(path, |entry| {
         if entry.name != b"." && entry.name != b".." {
             all.add(&entry, UPPER, UNKNOWN_INO, Folding::NONE)?;
         }
         Ok(())
     })?;
-    let mut changed = Listing::new(all.version);
+    let mut changed = Listing::new(all.version, salt);
     for entry in &all.entries {
         let ino = resolve(dentry, &all, entry)?;
         if let Some(ino) = ino.filter(|ino| *ino != entry.real_ino) {

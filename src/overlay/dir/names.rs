@@ -110,6 +110,12 @@ impl Holders {
         self.first = self.range.start;
     }
 
+    /// Whether none is left to be given.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
     /// Whether all that are not given are known not to have the name.
     #[inline]
     pub(super) fn are_known(&self) -> bool {

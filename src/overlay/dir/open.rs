@@ -121,12 +121,6 @@ impl OpenDir {
         if !fs.numbering.has_one_device() {
             return ctx.pass_through(self.files.first());
         }
-        let parent = dentry.own_parent();
-        let parent_ino = if parent.own_positive()?.reals().is_merged() {
-            Some(number::of(parent.own_positive()?)?)
-        } else {
-            None
-        };
         let listed = file::inode_of(self.files.first());
         let in_upper = inode.upper().and_then(vfs::Dentry::inode) == Some(listed);
         let impure = if in_upper && dir.flags().test(DirFlag::Impure) {
@@ -137,7 +131,16 @@ impl OpenDir {
         let lower = inode.lowers().first().filter(|_| !in_upper);
         let numbers = fs.numbers(lower.map_or(UPPER, LowerPath::layer));
         let others_real = impure.is_none() && numbers.lists_real();
-        if others_real && (parent_ino.is_none() || self.state.lock().is_past_parent) {
+        if others_real && self.state.lock().is_past_parent {
+            return ctx.pass_through(self.files.first());
+        }
+        let parent = dentry.own_parent();
+        let parent = parent.own_positive()?;
+        let parent_ino = match parent.reals().is_merged() {
+            true => Some(number::of(parent)?),
+            false => None,
+        };
+        if others_real && parent_ino.is_none() {
             return ctx.pass_through(self.files.first());
         }
         // That `..` was shown is known when the next entry comes.

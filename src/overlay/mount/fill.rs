@@ -396,6 +396,7 @@ fn make_root(sb: FilledSuper<'_, Overlay>) -> Result<Rooted<'_, Overlay>> {
         lower,
         data: DataFound::default(),
         is_indexed: false,
+        is_made: false,
     };
     let inode = object.root(sb.sb())?;
     let rooted = sb.set_root(inode)?;

@@ -206,6 +206,7 @@ fn unnamed<'a>(
         lower: lower.map_or(Lowers::Empty, Lowers::One),
         data,
         is_indexed,
+        is_made: false,
     };
     let inode = object.inode(sb, None)?;
     let flags = inode.revalidate_flags();

@@ -37,16 +37,19 @@ pub(crate) struct Object<'a> {
     pub(crate) data: DataFound,
     /// The one in upper is an entry of the index, or a directory that one stands for.
     pub(crate) is_indexed: bool,
+    /// The one in upper was made just now: it has no marks.
+    pub(crate) is_made: bool,
 }
 
 impl<'o> Object<'o> {
-    /// An object of upper alone.
-    pub(crate) fn in_upper(upper: Ref<'o, vfs::Dentry>) -> Self {
+    /// An object that was made in upper just now.
+    pub(crate) fn made(upper: Ref<'o, vfs::Dentry>) -> Self {
         Self {
             upper: Some(upper),
             lower: Lowers::Empty,
             data: DataFound::default(),
             is_indexed: false,
+            is_made: true,
         }
     }
 
@@ -192,10 +195,10 @@ impl<'o> Object<'o> {
             let flags = Flags::new();
             let is_root = identity == Identity::None;
             let is_merged = lowers.len() > usize::from(upper.is_none());
-            if is_root || is_merged || marks::has_origin(own, path) {
+            if is_root || is_merged || (!self.is_made && marks::has_origin(own, path)) {
                 flags.set(DirFlag::Whiteouts);
             }
-            if upper.is_some() && marks::is_impure(own, path) {
+            if upper.is_some() && !self.is_made && marks::is_impure(own, path) {
                 flags.set(DirFlag::Impure);
             }
             if self.is_indexed {
@@ -215,6 +218,7 @@ impl<'o> Object<'o> {
         new.copy_attr(real, path.idmap());
         let mut flags = real.flags() & COPIED_FLAGS;
         match upper {
+            Some(_) if self.is_made => {}
             Some(_) => flags |= protected::load(own, path),
             // The access time of a lower object is not ours to change: a walk need not stop to try.
             None if mode.file_type() == Mode::LNK => flags |= protected::flags::NOATIME,

@@ -136,6 +136,13 @@ impl Inode {
         Reals::new(upper, self.lowers(), data.identity(), data.leaf())
     }
 
+    /// Whether it was copied up from a lower object whose number is shown.
+    #[inline]
+    pub(crate) fn has_origin(&self) -> bool {
+        // A lower object is there by which it is hashed.
+        self.data().identity() == Identity::Lower && self.upper().is_some()
+    }
+
     /// What it has as anything but a directory.
     pub(super) fn leaf(&self) -> Option<&Leaf> {
         self.data().leaf()
@@ -199,7 +206,12 @@ impl Inode {
     }
 
     /// Whether it gets an entry of the index when it is copied up; a directory has its name before that, and may be left so.
+    #[inline]
     pub(crate) fn will_be_indexed(&self) -> bool {
+        self.fs().index().is_some() && self.lacks_index()
+    }
+
+    fn lacks_index(&self) -> bool {
         let lower = self.lower_path().and_then(|path| path.dentry().inode());
         let can_be = self.upper().is_none() || (self.mode().is_dir() && !self.is_indexed());
         can_be && lower.is_some_and(|lower| self.fs().indexes(lower))
@@ -300,7 +312,8 @@ impl<'a> Dir<'a> {
 
     /// Whether listing it means merging: several layers, or whiteouts to hide.
     pub(crate) fn lists_merged(self) -> bool {
-        self.reals().is_merged() || self.data.flags.test(DirFlag::Whiteouts)
+        // Nearly all that are merged have the flag.
+        self.data.flags.test(DirFlag::Whiteouts) || self.reals().is_merged()
     }
 
     /// Which names in it are one.
@@ -324,7 +337,9 @@ impl<'a> Dir<'a> {
     /// Makes all listings out of date: its entries changed, or it is in upper now.
     pub(crate) fn forget_listing(self) {
         self.data.version.fetch_add(1, Full);
-        self.data.flags.clear(DirFlag::Listed);
+        if self.data.flags.test(DirFlag::Listed) {
+            self.data.flags.clear(DirFlag::Listed);
+        }
         if let Some(cache) = self.data.cache.get() {
             cache.forget_listing();
         }

@@ -54,10 +54,11 @@ fn refuse_feature(dentry: &Dentry) -> Error {
 }
 
 /// A lookup under way, from layer to layer.
-struct Search<'a> {
+struct Search<'s, 'a> {
     child: Child<'a>,
     fs: &'a Overlay,
-    found: Found<'a>,
+    /// A reference: it is large, and mostly stays empty.
+    found: &'s mut Found<'a>,
     merge: Merge,
     /// What the layers below are asked for, where it is not the child's name.
     redirect: Option<Redirect>,
@@ -70,11 +71,11 @@ struct Search<'a> {
     says_path: bool,
 }
 
-fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
+fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay, found: &mut Found<'a>) -> Result {
     let mut search = Search {
         child,
         fs,
-        found: Found::default(),
+        found,
         merge: Merge::default(),
         redirect: None,
         unfollowed: false,
@@ -105,16 +106,15 @@ fn ask_all<'a>(child: Child<'a>, fs: &'a Overlay) -> Result<Found<'a>> {
         );
         return Err(EIO);
     }
-    let mut found = search.found;
+    let found = search.found;
     if let Some(origin) = origin {
         found.lower.push(origin, 0)?;
     }
     match search.merge.is_dir() {
-        true if fs.has_export() => found.look_for_dir_in_index(fs)?,
-        false if fs.index().is_some() => found.look_in_index(child, fs)?,
-        _ => {}
+        true if fs.has_export() => found.look_for_dir_in_index(fs),
+        false if fs.index().is_some() => found.look_in_index(child, fs),
+        _ => Ok(()),
     }
-    Ok(found)
 }
 
 impl<'a> Found<'a> {
@@ -175,7 +175,7 @@ impl<'a> Found<'a> {
     }
 }
 
-impl<'a> Search<'a> {
+impl<'a> Search<'_, 'a> {
     /// Whether nothing is below layer `layer`, number `index` of `count` lower layers of a directory: a redirect can
     /// lead to any layer below, that of a file to data-only ones.
     fn is_last(&self, layer: u16, index: usize, count: usize) -> bool {
@@ -379,7 +379,8 @@ pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<'_, Overlay>> {
         return Err(ENAMETOOLONG);
     }
     let result = cred::scope(fs.creds(), |_| {
-        let found = ask_all(child, fs)?;
+        let mut found = Found::default();
+        ask_all(child, fs, &mut found)?;
         let marks = child.marks();
         let is_there = found.upper.is_some() || !found.lower.is_empty();
         if found.hides {
@@ -403,6 +404,7 @@ pub(crate) fn lookup(child: Child<'_>) -> Result<LookedUp<'_, Overlay>> {
             lower: found.lower,
             data: found.data,
             is_indexed: found.is_indexed,
+            is_made: false,
         };
         object.inode(sb, None).map(Some)
     })?;
@@ -432,10 +434,15 @@ pub(crate) fn lower_shows(child: Child<'_>) -> bool {
     let Ok(dir) = child.parent_dir() else {
         return true;
     };
+    let mut holders = dir.holders(child.name());
+    if holders.is_empty() {
+        dir.asked(&holders, 0);
+        return false;
+    }
     cred::scope(fs.creds(), |_| {
-        let (mut missed, mut holders) = (0, dir.holders(child.name()));
+        let (mut missed, lowers) = (0, dir.lowers());
         for index in holders.by_ref() {
-            let Some(base) = dir.lowers().get(index).map(LowerPath::path) else {
+            let Some(base) = lowers.get(index).map(LowerPath::path) else {
                 return true;
             };
             let found = base

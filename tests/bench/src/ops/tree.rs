@@ -2,12 +2,14 @@
 
 //! Programs at work in whole trees, their own instructions included. Raw is the image that is the lowest layer.
 
+use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
 use anyhow::{ensure, Result};
+use rustix::mount::{unmount, UnmountFlags};
 
-use crate::op::{Object, Op, Site};
+use crate::op::{Fs, Mounting, Object, Op, Site};
 use crate::tree::Tree;
 use crate::world::IMAGES;
 
@@ -61,6 +63,29 @@ fn unpack(_: &Site, _: &Object) -> Result<()> {
     )
 }
 
+/// What it is for: files are copied up without their data.
+const METACOPY: &str = "metacopy=on";
+
+/// Mounts the union with a new upper layer: what an earlier run has copied up is to be copied up again.
+fn start_over(s: &mut Site, _: &Object) -> Result<()> {
+    if s.fs == Fs::Raw {
+        return Ok(());
+    }
+    std::env::set_current_dir("/")?;
+    unmount(&s.root, UnmountFlags::empty())?;
+    for name in ["upper", "work"] {
+        let dir = s.scratch.join(name);
+        fs::remove_dir_all(&dir)?;
+        fs::create_dir(&dir)?;
+    }
+    let mounting = Mounting {
+        options: METACOPY,
+        ..Mounting::default()
+    };
+    s.world.mount(s.fs, &s.scratch, &s.root, mounting)?;
+    Ok(std::env::set_current_dir(&s.root)?)
+}
+
 fn chown(_: &Site, _: &Object) -> Result<()> {
     run("chown", &["-Rh", "77:77", "."])
 }
@@ -82,7 +107,8 @@ pub fn ops() -> Vec<Op> {
         op("dpkg-unpack", Tree::Debian, unpack).changes(),
         op("chown", Tree::Debian, chown)
             .changes()
-            .options("metacopy=on"),
+            .options(METACOPY)
+            .prepare(start_over),
         op("git-status", Tree::Source, git_status),
         op("git-status-cold", Tree::Source, git_status).cold(),
     ]
