@@ -7,6 +7,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 
 use anyhow::{ensure, Result};
+use rustix::fs::syncfs;
 use rustix::mount::{unmount, UnmountFlags};
 
 use crate::op::{Fs, Mounting, Object, Op, Site};
@@ -90,6 +91,12 @@ fn chown(_: &Site, _: &Object) -> Result<()> {
     run("chown", &["-Rh", "77:77", "."])
 }
 
+/// As [`chown`], and made durable, so that all that was copied reached the device.
+fn chown_durably(s: &Site, o: &Object) -> Result<()> {
+    chown(s, o)?;
+    Ok(syncfs(fs::File::open(&s.root)?)?)
+}
+
 fn op(name: &str, tree: Tree, body: fn(&Site, &Object) -> Result<()>) -> Op {
     Op::each(name, GROUP, 1, |_| ".".into(), body)
         .tree(tree)
@@ -109,6 +116,14 @@ pub fn ops() -> Vec<Op> {
             .changes()
             .options(METACOPY)
             .prepare(start_over),
+        op("chown-written", Tree::Debian, chown_durably)
+            .changes()
+            .options(METACOPY)
+            .written()
+            .prepare(|s, o| {
+                start_over(s, o)?;
+                Ok(syncfs(fs::File::open(&s.scratch)?)?)
+            }),
         op("git-status", Tree::Source, git_status),
         op("git-status-cold", Tree::Source, git_status).cold(),
     ]
