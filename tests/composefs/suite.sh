@@ -4,7 +4,7 @@
 # shellcheck source=tests/suites/lib.sh
 . "${0%/*}/../suites/lib.sh"
 # shellcheck source=tests/composefs/image.sh
-. "${0%/*}/image.sh"
+. "$SUITES/../composefs/image.sh"
 
 BASE=$SCRATCH/composefs
 composefs_image
