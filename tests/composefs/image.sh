@@ -27,6 +27,7 @@ composefs_image() {
 	done | tar -C / -cP --no-recursion -T - | tar -C tree -x
 	head -c 3000000 /dev/urandom >tree/large
 	: >tree/empty
+	touch -d 2001-01-01 tree/large tree/empty
 	ln tree/large tree/twice
 	check 'there is a tree' test "$(find tree -type f | wc -l)" -gt 300
 	check 'a repository with fs-verity' cfs init

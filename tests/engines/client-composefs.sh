@@ -24,6 +24,7 @@ for CFSCTL in "$HERE"/cfsctl*; do
 	composefs_mounted
 	cfs mount --upperdir upper --workdir work --read-write refs/debian mnt
 	observe "$name-mount-writable" mounted
+	check 'times are set' touch -d 2001-01-01 mnt/etc/new mnt/etc/debian_version
 	observe "$name-described" described mnt
 	umount mnt
 	keep_upper upper "$name-upper"

@@ -57,11 +57,11 @@ mounted() { grep " $1 " /proc/mounts; }
 export -f mounted
 
 mkdir -p $units
+check 'a user' useradd --system -u 100000 -U -M mapped
 # What root owns in the tree is the service's user's: the union's mount is mapped.
 union "$root" "$TREE" X-mount.idmap=0:100000:65536
 service mapped "chown 100001:100002 /data/linked && $job" <<-UNIT
-	User=100000
-	Group=100000
+	User=mapped
 	AmbientCapabilities=CAP_CHOWN
 	RootDirectory=$root
 	MountAPIVFS=yes
@@ -71,8 +71,7 @@ mkdir -p ext/usr/lib/extension-release.d ext/usr/rovl-ext
 printf 'ID=rovl-test\nVERSION_ID=1\n' >ext/usr/lib/extension-release.d/extension-release.ext
 echo 'from the extension' >ext/usr/rovl-ext/file
 service extended 'cat /usr/rovl-ext/file && view /usr && grep " /usr " /proc/mounts' <<-UNIT
-	User=100000
-	Group=100000
+	User=mapped
 	RootDirectory=$root
 	ExtensionDirectories=$SCRATCH/ext
 	MountAPIVFS=yes
@@ -82,8 +81,7 @@ mount_unit "$shifted" none bind,X-mount.idmap=0:100000:65536 "$TREE"
 union "$layered" "$shifted"
 chown 100000:100000 "$layered.upper"
 service layered "$job" <<-UNIT
-	User=100000
-	Group=100000
+	User=mapped
 	PrivateUsers=yes
 	RootDirectory=$layered
 	MountAPIVFS=yes
@@ -126,5 +124,6 @@ for folder in $state "$layered" "$shifted" "$root"; do
 done
 (cd $units && rm "${made[@]}")
 systemctl daemon-reload
+userdel mapped
 rm -rf /var/lib/rovl-state $state*
 done_testing
