@@ -57,7 +57,8 @@ mounted() { grep " $1 " /proc/mounts; }
 export -f mounted
 
 mkdir -p $units
-check 'a user' useradd --system -u 100000 -U -M mapped
+check 'a group' groupadd -g 100000 mapped
+check 'its user' useradd --system -u 100000 -g mapped -M mapped
 # What root owns in the tree is the service's user's: the union's mount is mapped.
 union "$root" "$TREE" X-mount.idmap=0:100000:65536
 service mapped "chown 100001:100002 /data/linked && $job" <<-UNIT
