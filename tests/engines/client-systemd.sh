@@ -5,7 +5,7 @@
 . "${HERE:?}/common.sh"
 units=/run/systemd/system made=()
 root=$SCRATCH/root shifted=$SCRATCH/shifted layered=$SCRATCH/layered state=/var/lib/private/rovl-state
-job='change && view && grep " / " /proc/mounts'
+mount='grep " / " /proc/mounts'
 
 # unit NAME: with what it reads.
 unit() {
@@ -61,7 +61,7 @@ check 'a group' groupadd -g 100000 mapped
 check 'its user' useradd --system -u 100000 -g mapped -M mapped
 # What root owns in the tree is the service's user's: the union's mount is mapped.
 union "$root" "$TREE" X-mount.idmap=0:100000:65536
-service mapped "chown 100001:100002 /data/linked && $job" <<-UNIT
+service mapped "change && chown 100001:100002 /data/there && view && $mount" <<-UNIT
 	User=mapped
 	AmbientCapabilities=CAP_CHOWN
 	RootDirectory=$root
@@ -81,7 +81,7 @@ UNIT
 mount_unit "$shifted" none bind,X-mount.idmap=0:100000:65536 "$TREE"
 union "$layered" "$shifted"
 chown 100000:100000 "$layered.upper"
-service layered "$job" <<-UNIT
+service layered "change && view && $mount" <<-UNIT
 	User=mapped
 	PrivateUsers=yes
 	RootDirectory=$layered
@@ -103,7 +103,7 @@ observe 'mapped-outside' view_of "$root/data"
 fails 'root has no place there' EOVERFLOW touch "$root/data/root"
 run extended
 check 'its mount stops' systemctl stop "$(unit_of "$root")"
-is 'what it wrote is of root and others' '0:0 1:2 ' "$(stat -c %u:%g "$root.upper/data/append" "$root.upper/data/linked" | tr '\n' ' ')"
+is 'what it wrote is of root and others' '0:0 1:2 ' "$(stat -c %u:%g "$root.upper/data/append" "$root.upper/data/there" | tr '\n' ' ')"
 check 'and starts' systemctl start "$(unit_of "$root")"
 observe 'mapped-again' view_of "$root/data"
 keep_upper "$root.upper" mapped-upper
