@@ -114,6 +114,24 @@ static_program() {
 	cp "$BUILD/cargo/x86_64-unknown-linux-gnu/release/$2" "$BUILD/tests/"
 }
 
+# cfsctl [FEATURE]: the command of composefs, from the crates' registry. It mounts by what Linux 6.15 brought, with the feature
+# rhel9 by what was there before, and images by loop devices. It is build/tests/cfsctl or build/tests/cfsctl-FEATURE.
+COMPOSEFS=0.9.4 COMPOSEFS_RUST=1.88
+cfsctl() {
+	local name=cfsctl${1:+-$1} root
+	root=$CACHE/composefs/$COMPOSEFS${1:+-$1}
+	[ -x "$root/bin/cfsctl" ] || step "building cfsctl $COMPOSEFS" quiet "$BUILD/log/$name.log" build_cfsctl "$root" "$@"
+	mkdir -p "$BUILD/tests"
+	cp "$root/bin/cfsctl" "$BUILD/tests/$name"
+}
+
+# It wants a newer compiler than the distribution's: the first one in PATH.
+can_build_cfsctl() { printf '%s\n' $COMPOSEFS_RUST "$(rustc --version | cut -d' ' -f2)" | sort -CV; }
+build_cfsctl() { # FOLDER [FEATURE]
+	local RUSTC=rustc
+	with_cargo install composefs-ctl --version "$COMPOSEFS" --locked --root "$1" --no-default-features ${2:+--features "$2"}
+}
+
 # guest_program CRATE: that of tests/CRATE, build/tests/rovl-CRATE.
 guest_program() { static_program "tests/$1" "rovl-$1"; }
 

@@ -28,7 +28,7 @@ view_of() { env PATH="$TREE/bin" sh "$TREE/bin/view" "$1"; } # DATA
 export -f change_in view_of
 
 # The layer that was written, with its marks.
-keep_upper() { tar --xattrs --xattrs-include='*' -C "$1" -cf "$OBSERVED/upper.tar" .; } # FOLDER
+keep_upper() { tar --xattrs --xattrs-include='*' -C "$1" -cf "$OBSERVED/${2:-upper}.tar" .; } # FOLDER [NAME]
 
 # Beside NAME.tar the layer that `rovl diff` makes of the mount that COMMAND tells, where there is the command; in the namespace that
 # INSIDE enters.

@@ -60,7 +60,7 @@ on_exit() {
 		umount "$SCRATCH" || umount -l "$SCRATCH"
 		rmdir "$SCRATCH"
 	fi
-	if [ "$FINISHED" = 1 ] && [ "$FAILED" = 0 ]; then exit 0; else exit 1; fi
+	if [ "$FINISHED" = 1 ] && [ "$FAILED" = 0 ] && [ "$COUNT" != 0 ]; then exit 0; else exit 1; fi
 }
 trap on_exit EXIT
 
