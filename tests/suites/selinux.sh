@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # SELinux with Debian's policy and tests/selinux/rovl.cil: which labels copies and new objects have, what
 # the mount options for labels do, who is refused, and what callers and mounters are asked for.
+# The records of what was asked are lost where more than the usual 64 wait to be written.
 #
-# Boot: lsm=selinux
+# Boot: lsm=selinux audit_backlog_limit=8192
 # Kernel: lsm
 . "${0%/*}/lib.sh"
 
