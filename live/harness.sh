@@ -49,14 +49,10 @@ console_lacks() { check "the console does not say: $1" bash -c '! grep -aE -- "$
 
 # run_boots TEXT: those that PART chooses; the last line is the totals.
 run_boots() {
-	local name glob start=$SECONDS names=()
+	local name start=$SECONDS names=()
 	for name in $(compgen -A function boots_); do
-		set -f
-		for glob in ${PART:-*}; do
-			# shellcheck disable=SC2254
-			case ${name#boots_} in $glob) names+=("${name#boots_}") && break ;; esac
-		done
-		set +f
+		name=${name#boots_}
+		! chosen "$name" "${PART:-*}" || names+=("$name")
 	done
 	say "$1"
 	suites "${names[@]}" | FSTYPE=rovl "$TOP/scripts/report" live "$state"

@@ -114,6 +114,20 @@ static_program() {
 	cp "$BUILD/cargo/x86_64-unknown-linux-gnu/release/$2" "$BUILD/tests/"
 }
 
+# chosen NAME GLOBS: whether one of the globs, with blanks between, is that of the name.
+chosen() {
+	local glob globs
+	read -ra globs <<<"$2"
+	for glob in "${globs[@]}"; do
+		# shellcheck disable=SC2254
+		case $1 in $glob) return 0 ;; esac
+	done
+	return 1
+}
+
+# The versions in scripts/kernels, a line each.
+kernels_seen() { sed -n 's/^\([0-9][^[:space:]]*\).*/\1/p' "$TOP/scripts/kernels"; }
+
 # cfsctl [FEATURE]: the command of composefs, from the crates' registry. It mounts by what Linux 6.15 brought, with the feature
 # rhel9 by what was there before, and images by loop devices. It is build/tests/cfsctl or build/tests/cfsctl-FEATURE.
 COMPOSEFS=0.9.4 COMPOSEFS_RUST=1.88

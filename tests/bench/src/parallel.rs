@@ -193,7 +193,6 @@ pub fn world(threads: usize, files: usize) -> Result<World> {
 impl Parallel {
     /// The objects of a thread that has `files` files.
     fn objects(&self, thread: usize, files: usize) -> Result<Vec<Object>> {
-        let (times, of) = self.verb.rounds;
         let dir = if self.together { 0 } else { thread };
         let path = |n: usize| match (self.verb.names, n % files) {
             (Names::Lower, n) if self.together => format!("s0/p{}", thread * files + n),
@@ -202,14 +201,15 @@ impl Parallel {
             (Names::OneFile, _) => "s0/p0".into(),
             (Names::Directory, _) => format!("s{dir}"),
         };
-        (0..files * times / of)
+        (0..self.count(files))
             .map(|n| Object::new(&path(n)))
             .collect()
     }
 
     /// How many operations each thread does.
     pub fn count(&self, files: usize) -> usize {
-        files * self.verb.rounds.0 / self.verb.rounds.1
+        let (times, of) = self.verb.rounds;
+        files * times / of
     }
 
     /// Prepares it on a new mount, and has `measure` start the threads; what they return is how long they took, in nanoseconds.
