@@ -214,17 +214,12 @@ rovl_inline void rovl_remove_inode_hash(struct inode *inode)
 	remove_inode_hash(inode);
 }
 
-/* The lock keeps two from inserting one inode. */
 void rovl_inode_rehash(struct inode *inode, struct inode *key)
 {
-	static DEFINE_SPINLOCK(lock);
-
-	spin_lock(&lock);
 	if (inode_unhashed(inode)) {
 		inode->i_private = key;
 		__insert_inode_hash(inode, (unsigned long)key);
 	}
-	spin_unlock(&lock);
 }
 
 void rovl_inode_lockdep(struct inode *inode, bool dir, int depth)

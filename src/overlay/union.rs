@@ -23,17 +23,17 @@ use crate::vfs::{
     inode::InodeId,
     log::warn_limited,
     mount::{MountAccess, Path, WriteGuard},
+    published::Published,
     super_block::{AnonDev, KnownErrors, SbId},
     Mount, SuperBlock,
 };
 use kernel::{
     cred::Credential,
-    new_mutex,
     prelude::*,
     sync::{
         aref::ARef,
         atomic::{Atomic, Relaxed},
-        Arc, Mutex,
+        Arc,
     },
 };
 
@@ -167,29 +167,15 @@ impl Roots {
     }
 }
 
-/// What operations on any CPU change. It has a cache line to itself: what all of them read stays in all caches.
-#[pin_data]
+/// The last number that was made up. Operations on any CPU change it, so it has a cache line to itself: what all of them
+/// read stays in all caches.
 #[repr(align(64))]
-pub(crate) struct Contended {
-    #[pin]
-    whiteout: Mutex<Option<Path>>,
-    last_ino: Atomic<u64>,
-}
-
-impl Contended {
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            whiteout <- new_mutex!(None, "rovl_whiteout"),
-            last_ino: Atomic::new(1),
-        })
-    }
-}
+pub(crate) struct LastIno(pub(crate) Atomic<u64>);
 
 /// What a mount keeps: the data of the super block.
 #[pin_data]
 pub(crate) struct Overlay {
-    #[pin]
-    pub(crate) contended: Contended,
+    pub(crate) last_ino: LastIno,
     pub(crate) layers: Layers,
     pub(crate) numbering: Numbering,
     pub(crate) creds: ARef<Credential>,
@@ -200,6 +186,8 @@ pub(crate) struct Overlay {
     pub(crate) name_len: i64,
     pub(crate) upper_xattrs: Atomic<bool>,
     pub(crate) share_whiteouts: Atomic<bool>,
+    /// A whiteout in the work directory that others are linked from.
+    pub(crate) whiteout: Published<Path>,
     /// It was said that a number has no room for the tag of its filesystem.
     pub(crate) said_overflow: Atomic<bool>,
     /// Upper's writeback errors that `syncfs(2)` has passed on; of a volatile mount, those from before it.
@@ -283,11 +271,7 @@ impl Overlay {
 
     /// An inode number that no other inode of the mount has, for a directory whose real one cannot be shown.
     pub(crate) fn make_ino(&self) -> u64 {
-        let count = self
-            .contended
-            .last_ino
-            .fetch_add(1u64, Relaxed)
-            .wrapping_add(1);
+        let count = self.last_ino.0.fetch_add(1u64, Relaxed).wrapping_add(1);
         self.numbering.made(count)
     }
 
@@ -379,11 +363,6 @@ impl Overlay {
     /// Remembers that they cannot.
     pub(crate) fn set_upper_without_xattrs(&self) {
         self.upper_xattrs.store(false, Relaxed);
-    }
-
-    /// A whiteout in the work directory that others are linked from.
-    pub(crate) fn whiteout(&self) -> &Mutex<Option<Path>> {
-        &self.contended.whiteout
     }
 
     /// Whether whiteouts are links of one another.

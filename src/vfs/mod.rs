@@ -80,6 +80,7 @@ pub(crate) mod mount;
 pub(crate) mod new_inode;
 pub(crate) mod outbuf;
 pub(crate) mod own;
+pub(crate) mod published;
 pub(crate) mod rcu;
 pub(crate) mod readdir;
 pub(crate) mod refs;

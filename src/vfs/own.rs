@@ -364,8 +364,8 @@ impl<F: FileSystem> OpGuard<'_, F> {
         let mounts = self.0.own_sb().mounts();
         // SAFETY: charter 4: the mounts are kept until the last inode of the super block was evicted.
         unsafe { self.0.container().backing.set_upper(dentry, mounts)? };
-        // SAFETY: charter 1; by the type invariant no other call hashes this inode now; the key's inode is kept by what
-        // was just set.
+        // SAFETY: charter 1; an inode that others know is hashed here alone, by the type invariant by one task at a time; the
+        // key's inode is kept by what was just set.
         unsafe { bindings::rovl_inode_rehash(self.0.as_ptr(), key) };
         Ok(())
     }

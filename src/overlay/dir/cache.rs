@@ -8,7 +8,12 @@
 //! first, when memory is short.
 
 use super::{books::Books, listing::Listing, names::Names};
-use crate::vfs::{self, folding::LazySalt, watch::Watch};
+use crate::vfs::{
+    self,
+    folding::LazySalt,
+    published::{Published, Shared},
+    watch::Watch,
+};
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -31,23 +36,15 @@ pub(super) struct Kept {
     pub(super) merged: bool,
 }
 
-/// What is known at the moment.
+/// What is known at the moment, beside the names.
 #[derive(Default)]
 pub(super) struct Known {
     /// Watches the lower directories.
     pub(super) lowers: Option<Arc<Watch>>,
-    /// Which of them hold which names.
-    pub(super) names: Option<Arc<Names>>,
     pub(super) listing: Option<Kept>,
 }
 
 impl Known {
-    /// How many names that is.
-    fn count(&self) -> usize {
-        let names = self.names.as_ref().map_or(0, |names| names.rows.len());
-        names + self.listing.as_ref().map_or(0, |kept| kept.listing.len())
-    }
-
     pub(super) fn changed(&self) -> bool {
         self.lowers.as_ref().is_some_and(|watch| watch.changed())
     }
@@ -63,6 +60,8 @@ pub(crate) struct DirCache {
     pub(super) asked: Atomic<u32>,
     /// Those of them that are in the books of the mount.
     pub(super) booked: Atomic<u32>,
+    /// Which lower directories hold which names: changed with `known` locked, read without.
+    pub(super) names: Published<Names>,
     #[pin]
     pub(super) known: SpinLock<Known>,
 }
@@ -127,19 +126,27 @@ impl DirCache {
                 all: all.clone(),
                 asked: Atomic::new(0),
                 booked: Atomic::new(0),
+                names: Published::new(),
                 known <- new_spinlock!(Known::default(), "rovl_dir_cache"),
             }),
             GFP_KERNEL_ACCOUNT,
         )
     }
 
+    /// How many names all that is.
+    fn count(&self, known: &Known) -> usize {
+        let names = self.names.get().map_or(0, |names| names.rows.len());
+        let listing = known.listing.as_ref();
+        names + listing.map_or(0, |kept| kept.listing.len())
+    }
+
     /// Changes what is known and keeps the books; what `change` takes out is dropped without the lock.
     pub(super) fn update<R>(&self, change: impl FnOnce(&mut Known) -> R) -> R {
         let (result, gone) = {
             let mut known = self.known.lock();
-            let before = known.count();
+            let before = self.count(&known);
             let result = change(&mut known);
-            let after = known.count();
+            let after = self.count(&known);
             // Before others can take them out again: the sum never falls below zero.
             self.all.names.add(after.saturating_sub(before), Relaxed);
             (result, before.saturating_sub(after))
@@ -148,9 +155,15 @@ impl DirCache {
         result
     }
 
+    /// Takes all out of what is `known`.
+    fn take(&self, known: &mut Known) -> (Known, Option<Shared<Names>>) {
+        (core::mem::take(known), self.names.replace(None))
+    }
+
     /// Forgets all; returns how many names that were.
     fn forget(&self) -> usize {
-        self.update(core::mem::take).count()
+        let (count, _old) = self.update(|known| (self.count(known), self.take(known)));
+        count
     }
 
     /// Forgets all for good: the directory's inode is torn down.
@@ -170,13 +183,7 @@ impl DirCache {
 
     /// Forgets what is out of date; whether anything is left to go by.
     fn check(&self) {
-        let old = self.update(|known| {
-            if known.changed() {
-                core::mem::take(known)
-            } else {
-                Known::default()
-            }
-        });
+        let old = self.update(|known| known.changed().then(|| self.take(known)));
         drop(old);
     }
 
@@ -214,19 +221,20 @@ impl DirCache {
     /// Remembers which layers hold which names, which was learnt under `watch`.
     pub(super) fn remember_names(
         self: ArcBorrow<'_, Self>,
-        watch: &Arc<Watch>,
+        watch: Arc<Watch>,
         mut names: Names,
     ) -> Result {
         names.sort();
         // What can't be given back stays.
         let _ = names.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
-        let names = Arc::new(names, GFP_KERNEL_ACCOUNT)?;
-        self.remember(watch, names, |known, names| known.names.replace(names))
+        names.watch = Some(watch.clone());
+        let names = Shared::new(names, GFP_KERNEL_ACCOUNT)?;
+        self.remember(&watch, names, |_, names| self.names.replace(Some(names)))
     }
 
     /// Ends a watch that nothing depends on.
     pub(super) fn unwatch(&self) {
-        let old = self.update(|known| match (&known.names, &known.listing) {
+        let old = self.update(|known| match (self.names.get(), &known.listing) {
             (None, None) => known.lowers.take(),
             _ => None,
         });

@@ -59,13 +59,9 @@ impl Dir<'_> {
     /// Those that `cache` knows, or all.
     #[inline(never)]
     fn known_holders(&self, cache: ArcBorrow<'_, DirCache>, name: &[u8]) -> Holders {
-        let known = cache.known.lock();
-        let names = known.names.as_ref().filter(|_| !known.changed());
-        let Some(names) = names.cloned() else {
-            drop(known);
+        let Some(names) = cache.names.get().filter(|names| names.hold()) else {
             return Holders::all(self.lowers().len());
         };
-        drop(known);
         let range = names.find(name, self.folding());
         Holders::known(names, range)
     }
@@ -135,7 +131,7 @@ impl Dir<'_> {
         let learnt = self.learn(cache, &mut names, budget.min(MAX_NAMES));
         books.pay(books::price(layers, names.rows.len()));
         if learnt
-            .and_then(|watch| cache.remember_names(&watch, names))
+            .and_then(|watch| cache.remember_names(watch, names))
             .is_err()
         {
             cache.unwatch();

@@ -7,7 +7,11 @@
 //! filesystem lists every name that it can look up ([`is_watchable`](crate::vfs::Dentry::is_watchable); a forged one
 //! may not). A layer that it gives is asked: two names may share a hash.
 
-use crate::vfs::folding::{Folding, NameSalt};
+use crate::vfs::{
+    folding::{Folding, NameSalt},
+    published::Shared,
+    watch::Watch,
+};
 use core::ops::Range;
 use kernel::{prelude::*, sync::Arc};
 
@@ -16,6 +20,8 @@ pub(super) struct Names {
     pub(super) salt: NameSalt,
     /// A name's hash, then 16 bits for the position of a layer that holds it; sorted.
     pub(super) rows: KVVec<u64>,
+    /// What watches the layers' directories since before they were read, once all were.
+    pub(super) watch: Option<Arc<Watch>>,
 }
 
 impl Names {
@@ -24,7 +30,14 @@ impl Names {
         Self {
             salt: NameSalt::random(),
             rows: KVVec::new(),
+            watch: None,
         }
+    }
+
+    /// Whether they are what the layers hold now.
+    #[inline]
+    pub(super) fn hold(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| !watch.changed())
     }
 
     /// Ends the adding of names.
@@ -65,7 +78,7 @@ impl Names {
 
 /// The lower layers of a directory that may hold a name, topmost first.
 pub(crate) struct Holders {
-    names: Option<Arc<Names>>,
+    names: Option<Shared<Names>>,
     /// Positions in the lower stack, or rows of `names`.
     range: Range<u32>,
     /// Where `range` began.
@@ -88,7 +101,7 @@ impl Holders {
 
     /// Those that the rows `range` of `names` tell of.
     #[inline]
-    pub(super) fn known(names: Arc<Names>, range: Range<u32>) -> Self {
+    pub(super) fn known(names: Shared<Names>, range: Range<u32>) -> Self {
         Self {
             names: Some(names),
             first: range.start,
@@ -152,7 +165,7 @@ impl Iterator for Holders {
 mod tests {
     use super::*;
 
-    fn holders(names: &Arc<Names>, name: &[u8]) -> Holders {
+    fn holders(names: &Shared<Names>, name: &[u8]) -> Holders {
         let range = names.find(name, Folding::NONE);
         Holders::known(names.clone(), range)
     }
@@ -169,7 +182,7 @@ mod tests {
         names.sort();
         // What can't be given back stays.
         let _ = names.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
-        let names = Arc::new(names, GFP_KERNEL)?;
+        let names = Shared::new(names, GFP_KERNEL)?;
         for i in 0..500u32 {
             // Each layer once, topmost first; others at most where a hash is shared.
             let found = holders(&names, &i.to_ne_bytes());
@@ -217,14 +230,14 @@ mod tests {
         names.sort();
         // What can't be given back stays.
         let _ = names.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
-        let names = Arc::new(names, GFP_KERNEL)?;
+        let names = Shared::new(names, GFP_KERNEL)?;
         // A thousand names in 32 bits: a few shared hashes at the very most.
         let asked: usize = (1000..2000u32)
             .map(|i| holders(&names, &i.to_ne_bytes()).count())
             .sum();
         assert!(asked < 10);
         assert_eq!(
-            holders(&Arc::new(Names::new(), GFP_KERNEL)?, b"a").count(),
+            holders(&Shared::new(Names::new(), GFP_KERNEL)?, b"a").count(),
             0
         );
         Ok(())

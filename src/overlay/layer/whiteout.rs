@@ -16,6 +16,7 @@ use crate::{
         self,
         dirop::{rename_flags, New, Renaming},
         mount::{Path, PathRef, WritePath, Writing},
+        published::Shared,
         xattr, Mode, NameSnapshot,
     },
 };
@@ -47,34 +48,46 @@ pub(crate) fn set_opaque(dentry: &Dentry, upper: WritePath<'_>, missing: Error) 
     Ok(())
 }
 
-/// A fresh whiteout in the work directory, a link of a shared one where the filesystem can do that.
+/// A fresh whiteout in the work directory, which has one name.
+fn create<'a>(writing: Writing<'a>, work: &'a vfs::Dentry) -> Result<Temp<'a>> {
+    Temp::create(writing, work, New::Node(Mode(Mode::CHR), 0))
+}
+
+/// A whiteout in the work directory, a link of a shared one where the filesystem can do that.
 fn make<'a>(fs: &'a Overlay, writing: Writing<'a>) -> Result<Temp<'a>> {
     let (_, work) = fs.work()?;
-    let mut shared = fs.whiteout().lock();
-    let source = match shared.take() {
-        Some(source) => source,
-        None => {
-            let made = Temp::create(writing, work, New::Node(Mode(Mode::CHR), 0))?.keep()?;
-            Path::new(writing.mnt(), made)?
-        }
-    };
-    if fs.shares_whiteouts() {
-        match Temp::create(writing, work, New::Link(source.as_ref().dentry())) {
-            Ok(link) => {
-                *shared = Some(source);
-                return Ok(link);
+    while fs.shares_whiteouts() {
+        let Some(shared) = fs.whiteout.get() else {
+            let made = create(writing, work)?;
+            let Ok(source) = Shared::new(made.path()?.get(), GFP_KERNEL) else {
+                return Ok(made);
+            };
+            if fs.whiteout.set(source).is_err() {
+                // Another task was quicker.
+                return Ok(made);
             }
-            Err(e) if e == EMLINK => {}
-            Err(e) => {
-                pr_warn!(
-                    "Failed to link whiteout - disabling whiteout inode sharing (err={})\n",
-                    e.to_errno()
-                );
-                fs.stop_sharing_whiteouts();
-            }
+            made.keep()?;
+            continue;
+        };
+        let link = Temp::create(writing, work, New::Link(shared.as_ref().dentry()));
+        let Err(e) = link else {
+            return link;
+        };
+        // Whoever takes it out uses it up. The others, who may have found it used up, go on with the next.
+        if !fs.whiteout.take_if(&shared) {
+            continue;
         }
+        if e != EMLINK {
+            pr_warn!(
+                "Failed to link whiteout - disabling whiteout inode sharing (err={})\n",
+                e.to_errno()
+            );
+            fs.stop_sharing_whiteouts();
+        }
+        let source = Path::clone(&shared).held_by(writing.mnt())?;
+        return Ok(Temp::of(writing, work, source));
     }
-    Ok(Temp::of(writing, work, source.held_by(writing.mnt())?))
+    create(writing, work)
 }
 
 /// Replaces `dentry` in the upper directory `dir` (or nothing, where it is negative) by a whiteout; a
@@ -96,8 +109,7 @@ pub(crate) fn cover_unshared(
     dir: &vfs::Dentry,
     dentry: &vfs::Dentry,
 ) -> Result {
-    let temp = Temp::create(writing, work, New::Node(Mode(Mode::CHR), 0))?;
-    put(writing, work, temp, (dir, dentry))
+    put(writing, work, create(writing, work)?, (dir, dentry))
 }
 
 /// Puts the whiteout `temp` of the work directory `work` in the place of `dentry` in `dir`.

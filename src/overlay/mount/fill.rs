@@ -26,7 +26,7 @@ use crate::overlay::{
         inode::{revalidate_flags, NameMark},
         lowerdata::DataFound,
     },
-    union::{Contended, Layers, Overlay},
+    union::{LastIno, Layers, Overlay},
     written::Written,
     xattr::{OtherHandler, OwnHandler},
 };
@@ -36,6 +36,7 @@ use crate::vfs::{
     cred::{self, NewCred},
     dentry::WEAK_REVALIDATE,
     mount::PathRef,
+    published::Published,
     super_block::{self, FilledSuper, KnownErrors, NewSuper, Rooted, SbFlag},
     xattr,
 };
@@ -351,7 +352,7 @@ fn set_data<'sb>(
             .upper()
             .is_some_and(|upper| upper.mnt().sb().commits_apart());
     let data = pin_init!(Overlay {
-        contended <- Contended::new(),
+        last_ino: LastIno(Atomic::new(1)),
         layers,
         numbering,
         creds,
@@ -361,6 +362,7 @@ fn set_data<'sb>(
         name_len,
         upper_xattrs: Atomic::new(upper_xattrs),
         share_whiteouts: Atomic::new(true),
+        whiteout: Published::new(),
         said_overflow: Atomic::new(false),
         known_errors,
         dir_caches,
