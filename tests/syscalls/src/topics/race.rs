@@ -6,7 +6,9 @@ use crate::sys::{self, Sys};
 use crate::union::Union;
 use rustix::fs::{OFlags, RenameFlags};
 use rustix::io::Errno;
+use std::mem::MaybeUninit;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
@@ -383,6 +385,78 @@ fn reclaim_against_work(ctx: &Ctx) -> Res {
     all_ok(r, "work while caches are dropped")
 }
 
+/// Whiteouts are links of one, which has no room for more: one of those who remove uses it up, the others share the next.
+fn removals_where_the_whiteout_is_full(ctx: &Ctx) -> Res {
+    let u = Union::new(ctx)?;
+    for t in 0..THREADS {
+        sys::mkdir(&u.l(&format!("d{t}")))?;
+        for name in ["at once", "after"] {
+            sys::write(&u.l(&format!("d{t}/{name}")), "x")?;
+        }
+    }
+    sys::write(&u.l("before"), "x")?;
+    u.mount()?;
+    let remove = |name: &'static str| {
+        let mnt = u.mnt.clone();
+        let r = together(THREADS, move |t| {
+            std::fs::remove_file(mnt.join(format!("d{t}/{name}")))
+        })?;
+        for x in r {
+            works(x, "unlink")?;
+        }
+        let whiteouts: Vec<_> = (0..THREADS).map(|t| u.u(&format!("d{t}/{name}"))).collect();
+        for at in &whiteouts {
+            check(sys::is_whiteout(at), "a whiteout in upper")?;
+        }
+        Ok::<_, Failure>(whiteouts)
+    };
+    for t in 0..THREADS {
+        sys::chmod(&u.m(&format!("d{t}")), 0o700)?;
+    }
+    std::fs::remove_file(u.m("before"))?;
+    let full = u.u("before");
+    let work = u.work.join("work");
+    let mut count = 0;
+    let end = loop {
+        if let Err(e) = rustix::fs::link(&full, work.join(format!("{count}"))) {
+            break e;
+        }
+        count += 1;
+    };
+    same(end, Errno::MLINK, "what ends the making of links")?;
+    // All find the full one before the first gets at the work directory, which is locked while it is listed.
+    let busy = Arc::new(AtomicBool::new(true));
+    let go = busy.clone();
+    let list = thread::spawn(move || -> Sys<()> {
+        let mut room = vec![MaybeUninit::uninit(); 8 << 20];
+        while go.load(Relaxed) {
+            let dir = sys::open(&work, OFlags::DIRECTORY)?;
+            let mut names = rustix::fs::RawDir::new(dir, &mut room);
+            while let Some(name) = names.next() {
+                name?;
+            }
+        }
+        Ok(())
+    });
+    let removed = remove("at once");
+    busy.store(false, Relaxed);
+    let listed = list.join();
+    works(
+        listed.map_err(|_| Failure::new("a thread died".to_owned()))?,
+        "listing",
+    )?;
+    removed?;
+    let ino = |at: &PathBuf| sys::stx(at).map(|s| s.stx_ino);
+    let (full, mut shared) = (ino(&full)?, Vec::new());
+    for at in remove("after")? {
+        shared.push(ino(&at)?);
+    }
+    shared.dedup();
+    same(shared.len(), 1, "inodes of the whiteouts after that")?;
+    check(shared[0] != full, "which are not links of the full one")?;
+    u.work_is_empty()
+}
+
 fn mount_and_umount_in_parallel(ctx: &Ctx) -> Res {
     let mut all = Vec::new();
     for i in 0..4 {
@@ -410,6 +484,7 @@ tests! {
         one_rename_wins, one_create_wins, parents_are_copied_once, rename_against_unlink,
         directories_cross, readdir_against_unlink, stat_against_unlink, reclaim_against_work,
         mount_and_umount_in_parallel, redirect_of_what_is_renamed_above;
-    Ext4: writers_make_one_copy, every_kind_of_copy_up_at_once, one_create_wins;
+    Ext4: writers_make_one_copy, every_kind_of_copy_up_at_once, one_create_wins,
+        removals_where_the_whiteout_is_full;
     Xfs: writers_make_one_copy;
 }
