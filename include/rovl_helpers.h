@@ -47,6 +47,8 @@ void rovl_inode_lockdep(struct inode *inode, bool dir, int depth);
 bool rovl_inuse_trylock(struct inode *inode);
 void rovl_inuse_unlock(struct inode *inode);
 bool rovl_is_inuse(struct inode *inode);
+bool rovl_is_magic_link(const struct inode *inode);
+bool rovl_has_dentry(struct inode *inode);
 bool rovl_is_encrypted(struct inode *inode);
 loff_t rovl_i_size_read(struct inode *inode);
 struct rovl_times rovl_inode_times(struct inode *inode);
@@ -97,6 +99,7 @@ struct rovl_before_return {
 	struct file *file;
 	void (*call)(struct rovl_before_return *work);
 };
+void rovl_leave_text(void);
 int rovl_run_before_return(struct rovl_before_return *work, struct file *file);
 const struct cred *rovl_override_creds(const struct cred *cred);
 const struct cred *rovl_current_real_cred(void);

@@ -266,6 +266,20 @@ bool rovl_is_inuse(struct inode *inode)
 	return inuse;
 }
 
+/*
+ * Links that tell their target otherwise than by it: those of procfs and AppArmor move the walk that they are met in. AFS
+ * has an operation of its own for plain ones.
+ */
+bool rovl_is_magic_link(const struct inode *inode)
+{
+	return inode->i_op->readlink && inode->i_sb->s_magic != AFS_FS_MAGIC;
+}
+
+rovl_inline bool rovl_has_dentry(struct inode *inode)
+{
+	return !hlist_empty(&inode->i_dentry);
+}
+
 rovl_inline bool rovl_is_encrypted(struct inode *inode)
 {
 	return IS_ENCRYPTED(inode);
@@ -620,6 +634,7 @@ bool rovl_can_splice(void)
 #define rovl_jump __attribute__((musttail)) return
 #else
 #define rovl_jump return
+#define ROVL_MAY_STAY
 #endif
 
 /*
@@ -633,6 +648,14 @@ static void rovl_before_return(struct callback_head *head)
 
 	work->call(work);
 	rovl_jump ((void (*)(struct callback_head *))(void *)fput)((void *)file);
+}
+
+/* Waits for those who were preempted on their way out, where the compiler does not promise a jump. */
+void rovl_leave_text(void)
+{
+#ifdef ROVL_MAY_STAY
+	synchronize_rcu_tasks();
+#endif
 }
 
 /*

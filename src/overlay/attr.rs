@@ -269,7 +269,7 @@ pub(crate) fn fileattr_set(dentry: &Dentry, fa: &mut FileAttr) -> Result {
 }
 
 /// Tells the generation of the object whose number is shown, as its filesystem does.
-pub(crate) fn generation(inode: &Inode, asked: Generation) -> Result {
+pub(crate) fn generation(inode: &Inode, asked: Generation<'_>) -> Result {
     let real = inode.reals().number()?;
     let file = opened::for_reading(inode.fs(), real.path)?;
     cred::scope(inode.fs().creds(), |_| asked.pass(&file))

@@ -241,12 +241,12 @@ impl RegularOperations<Overlay> for RegularFile {
         })
     }
 
-    fn splice(
+    fn splice<'a>(
         open: OpenFile<'_>,
         data: &Self,
-        io: Splice<'_, Overlay>,
+        io: Splice<'a, Overlay>,
         write: bool,
-    ) -> Result<usize> {
+    ) -> Result<Moved<'a>> {
         data.pass(open, write, true, |real, creds, lock| {
             io.pass::<Hooks>(real, creds, lock)
         })
@@ -292,30 +292,22 @@ impl RegularOperations<Overlay> for RegularFile {
 
     fn mmap(open: OpenFile<'_>, data: &Self, mapping: Mapping<'_, Overlay>) -> Result {
         let real = data.opened(open.inode());
-        // No mapping gets here without `is_mappable`, unless a driver makes it.
-        if mapping.is_shared_writable() && !file::is_writable(real) {
-            return Err(ENODEV);
-        }
         mapping.pass::<Hooks>(real, open.inode().fs().creds())
     }
 
     fn seek(open: OpenFile<'_>, data: &Self, offset: i64, how: i32) -> Result<i64> {
-        let user = open.file();
         if offset == 0 && how == whence::CUR {
-            return Ok(file::pos(user));
+            return Ok(open.pos());
         }
         if offset == 0 && how == whence::SET {
-            file::set_pos(user, 0);
+            open.set_pos(0)?;
             return Ok(0);
         }
         // The user's file has the position; the layer's filesystem knows holes and limits.
         let inode = open.inode();
         let real = data.real(open)?;
         let _lock = inode.lock_op();
-        file::set_pos(real, file::pos(user));
-        let result = cred::scope(inode.fs().creds(), |_| file::seek(real, offset, how));
-        file::set_pos(user, file::pos(real));
-        result
+        cred::scope(inode.fs().creds(), |_| open.seek_as(real, offset, how))
     }
 
     fn fsync(open: OpenFile<'_>, data: &Self, start: i64, end: i64, datasync: bool) -> Result {
@@ -361,7 +353,7 @@ impl RegularOperations<Overlay> for RegularFile {
         cred::scope(open.inode().fs().creds(), |_| flush.pass(data.files.last()))
     }
 
-    fn generation(open: OpenFile<'_>, asked: Generation) -> Result {
+    fn generation(open: OpenFile<'_>, asked: Generation<'_>) -> Result {
         attr::generation(open.inode(), asked)
     }
 

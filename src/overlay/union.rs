@@ -47,6 +47,8 @@ pub(crate) type Child<'a> = vfs::Child<'a, Overlay>;
 pub(crate) type NewInode<'a> = vfs::NewInode<'a, Overlay>;
 /// The super block of a mount.
 pub(crate) type Super = vfs::OwnSuper<Overlay>;
+/// An open directory of a mount that is being listed.
+pub(crate) type Listed<'a> = vfs::file_ops::Listed<'a, Overlay>;
 /// An open file of a mount.
 pub(crate) type OpenFile<'a> = vfs::file_ops::OpenFile<'a, Overlay>;
 

@@ -326,16 +326,25 @@ impl Iattr {
     /// # Errors
     ///
     /// `EINVAL` for the lock of another inode, or a request both for a mode and to kill set-id bits, which the VFS takes
-    /// for a bug (see [`rebase`](Self::rebase)); what the filesystem or a security module returns.
+    /// for a bug (see [`rebase`](Self::rebase)); `EISDIR` or `EINVAL` for the size of what is no regular file; what the
+    /// filesystem or a security module returns.
     pub(crate) fn apply(&mut self, path: WritePath<'_>, lock: &InodeGuard<'_>) -> Result {
         let kill = bindings::ATTR_KILL_SUID | bindings::ATTR_KILL_SGID;
         let both = self.0.ia_valid & kill != 0 && self.0.ia_valid & bindings::ATTR_MODE != 0;
-        if both || path.dentry().positive()? != lock.inode() {
+        let inode = path.dentry().positive()?;
+        if both || inode != lock.inode() {
             return Err(EINVAL);
         }
+        let mode = inode.mode();
+        if self.changes_size() && !mode.is_reg() {
+            return Err(if mode.is_dir() { EISDIR } else { EINVAL });
+        }
+        // Filesystems store the type, too, as `chmod(2)` gives it to them.
+        self.0.ia_mode = Mode(self.0.ia_mode).of_type(mode).0;
         // The file of a caller's request is one of ours, and not of the filesystem that is asked now.
         self.0.ia_valid &= !(bindings::ATTR_FILE | bindings::ATTR_OPEN);
-        // SAFETY: charter 1, 2 and 10: the dentry is referenced and positive, its inode's lock held, the structure ours.
+        // SAFETY: charter 1, 2 and 10: the dentry is referenced and positive, its inode's lock held, the structure ours; the type
+        // in the mode is the inode's, and who has no data has no size set, as system calls see to.
         to_result(unsafe {
             bindings::notify_change(
                 path.idmap().as_ptr(),

@@ -14,7 +14,7 @@
 use super::{
     mount::{Mount, PathRef, PrivateMount},
     refs::Ref,
-    Dentry,
+    Dentry, SuperBlock,
 };
 use crate::bindings;
 use core::{
@@ -49,7 +49,7 @@ impl LayerMounts {
         Ok(self.mounts.reserve(more + 1, GFP_KERNEL)?)
     }
 
-    /// Adds a lower layer below those that are there; `ENOMEM`.
+    /// Adds a lower layer below those that are there; `EINVAL` where the kernel stacks no filesystem on it, `ENOMEM`.
     pub(crate) fn push_lower(&mut self, mnt: PrivateMount) -> Result<&Mount> {
         if self.mounts.is_empty() {
             self.mounts.push(None, GFP_KERNEL)?;
@@ -57,7 +57,7 @@ impl LayerMounts {
         self.push(mnt)
     }
 
-    /// Adds the layer that can be written, before any other; `EINVAL` after one, `ENOMEM`.
+    /// Adds the layer that can be written, before any other; `EINVAL` after one; as [`push_lower`](Self::push_lower).
     pub(crate) fn push_upper(&mut self, mnt: PrivateMount) -> Result<&Mount> {
         if !self.mounts.is_empty() {
             return Err(EINVAL);
@@ -68,7 +68,17 @@ impl LayerMounts {
         self.upper().ok_or(ENOMEM)
     }
 
+    /// How many stacked filesystems are in the layers, one below the other.
+    pub(super) fn stack_depth(&self) -> i32 {
+        let mounts = self.mounts.iter().flatten();
+        let depths = mounts.map(|mnt| mnt.sb().stack_depth());
+        depths.max().unwrap_or(0)
+    }
+
     fn push(&mut self, mnt: PrivateMount) -> Result<&Mount> {
+        if SuperBlock::too_deep(mnt.sb().stack_depth() + 1) {
+            return Err(EINVAL);
+        }
         self.mounts.push(Some(mnt), GFP_KERNEL)?;
         let last = self.mounts.last().and_then(Option::as_deref);
         last.ok_or(ENOMEM)

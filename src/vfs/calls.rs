@@ -6,7 +6,7 @@
 //! and with our transparent wrappers for C's types.
 //!
 //! Each takes references, to objects that charter 1 keeps or to values of ours (charter 10), and numbers of any value. Where it
-//! asks for more of an object that is a type ([`PositiveDentry`], [`LookupDir`], [`PositivePath`]), and where it returns a
+//! asks for more of an object that is a type ([`PositiveDentry`], [`LookupDir`], [`PlainLink`], [`PositivePath`]), and where it returns a
 //! reference that is the caller's to give back, so is that ([`Ref`], [`FoundDentry`], [`FoundAcl`], [`NewFile`]). What else it
 //! needs it checks itself, or it is no matter of memory: a count of links that is wrong, write access that is not given back.
 
@@ -14,7 +14,7 @@ use super::{
     acl::FoundAcl,
     attr::{FileAttr, Iattr, Stat, Times},
     cred::Capability,
-    dentry::{FoundDentry, LookupDir, PositiveDentry, QStr},
+    dentry::{FoundDentry, LookupDir, PlainLink, PositiveDentry, QStr},
     dirop::MayStart,
     file::NewFile,
     inode::Inode,
@@ -131,7 +131,6 @@ unsafe extern "C" {
         gid: bindings::vfsgid_t,
     ) -> bool;
     pub(super) safe fn inc_nlink(inode: &Inode);
-    pub(super) safe fn inode_init_owner(idmap: &IdMap, inode: &Inode, dir: &Inode, mode: u16);
     pub(super) safe fn inode_owner_or_capable(idmap: &IdMap, inode: &Inode) -> bool;
     pub(super) safe fn inode_permission(idmap: &IdMap, inode: &Inode, mask: i32) -> i32;
     pub(super) safe fn inode_set_flags(inode: &Inode, flags: u32, mask: u32);
@@ -139,6 +138,7 @@ unsafe extern "C" {
     pub(super) safe fn rovl_copy_mctime(to: &Inode, from: &Inode);
     pub(super) safe fn rovl_copyattr(to: &Inode, from: &Inode, idmap: &IdMap);
     pub(super) safe fn rovl_get_write_access(inode: &Inode) -> i32;
+    pub(super) safe fn rovl_has_dentry(inode: &Inode) -> bool;
     pub(super) safe fn rovl_has_hashed_alias(inode: &Inode, except: &Dentry) -> bool;
     pub(super) safe fn rovl_i_size_read(inode: &Inode) -> i64;
     pub(super) safe fn rovl_ids_mapped(stat: &Stat) -> bool;
@@ -151,6 +151,7 @@ unsafe extern "C" {
     pub(super) safe fn rovl_is_encrypted(inode: &Inode) -> bool;
     pub(super) safe fn rovl_is_inuse(inode: &Inode) -> bool;
     pub(super) safe fn rovl_is_dirty(inode: &Inode) -> bool;
+    pub(super) safe fn rovl_is_magic_link(inode: &Inode) -> bool;
     pub(super) safe fn rovl_is_whiteout(inode: &Inode) -> bool;
     pub(super) safe fn rovl_remove_inode_hash(inode: &Inode);
     pub(super) safe fn rovl_write_back(inode: &Inode, wait: bool) -> i32;
@@ -199,7 +200,7 @@ unsafe extern "C" {
         name: CArg<'_>,
     ) -> FoundAcl;
     pub(super) safe fn vfs_get_link(
-        dentry: &PositiveDentry,
+        dentry: &PlainLink,
         done: &mut bindings::delayed_call,
     ) -> *const c_char;
     pub(super) safe fn vfs_remove_acl(
@@ -318,6 +319,7 @@ unsafe extern "C" {
     pub(super) safe fn rovl_cred_drop_sys_resource(cred: &mut bindings::cred);
     pub(super) safe fn rovl_current_real_cred() -> *const bindings::cred;
     pub(super) safe fn rovl_fatal_signal_pending() -> bool;
+    pub(super) safe fn rovl_leave_text();
     pub(super) safe fn rovl_in_execve() -> bool;
     pub(super) safe fn rovl_ratelimit(site: u32) -> bool;
     pub(super) safe fn rovl_task_has_fs() -> bool;
@@ -334,6 +336,11 @@ unsafe extern "C" {
         mode: u16,
         cred: &Credential,
     ) -> NewFile;
+
+    /// # Safety
+    ///
+    /// `inode` is being made; the type in `mode` is its own.
+    pub(super) fn inode_init_owner(idmap: &IdMap, inode: &Inode, dir: &Inode, mode: u16);
 
     /// # Safety
     ///

@@ -155,14 +155,12 @@ pub(super) fn with_current<R>(f: impl FnOnce(&Credential) -> R) -> R {
 /// `ESTALE` for a negative dentry; what a security module or `f` returns.
 pub(crate) fn scope_copy_up<R>(source: &super::Dentry, f: impl FnOnce() -> Result<R>) -> Result<R> {
     let mut new = core::ptr::null_mut();
-    to_result(calls::rovl_security_inode_copy_up(
-        source.as_positive()?,
-        &mut new,
-    ))?;
+    let allowed = calls::rovl_security_inode_copy_up(source.as_positive()?, &mut new);
     let new: Option<ARef<Credential>> = NonNull::new(new).map(|new| {
-        // SAFETY: the hook made the credentials for the caller, who owns the only reference.
+        // SAFETY: the hook made the credentials for the caller, who owns the only reference; also where a second module failed.
         unsafe { ARef::from_raw(new.cast()) }
     });
+    to_result(allowed)?;
     // One call in line, whatever the module wants.
     with_current(|current| scope(new.as_deref().unwrap_or(current), |_| f()))
 }

@@ -16,7 +16,11 @@ use super::{
 };
 use crate::bindings;
 use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
-use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
+use kernel::{
+    error::{code::ELOOP, from_err_ptr},
+    prelude::*,
+    types::{NotThreadSafe, Opaque},
+};
 
 /// A dentry of any filesystem.
 #[repr(transparent)]
@@ -96,6 +100,17 @@ impl<'a> FoundDentry<'a> {
 #[repr(transparent)]
 pub(super) struct PositiveDentry(Dentry);
 
+/// The dentry of a symlink that is no more than its target: a link of `/proc`, say, moves the walk that it is met in, and there
+/// has to be one.
+#[repr(transparent)]
+pub(super) struct PlainLink(Dentry);
+
+impl PlainLink {
+    pub(super) fn as_ptr(&self) -> *mut bindings::dentry {
+        self.0.as_ptr()
+    }
+}
+
 /// A dentry that names can be looked up in: a directory with the operation.
 #[repr(transparent)]
 pub(super) struct LookupDir(Dentry);
@@ -161,6 +176,20 @@ impl Dentry {
     #[inline]
     pub(super) fn as_positive(&self) -> Result<&PositiveDentry> {
         self.positive()?;
+        // SAFETY: as was just seen; charter 2: it stays positive. The type is transparent.
+        Ok(unsafe { &*core::ptr::from_ref(self).cast() })
+    }
+
+    /// The dentry as one of a plain symlink; `ESTALE` where it has no inode, `EINVAL` where that is of another type, `ELOOP`
+    /// where it is a link of the kernel's own making.
+    pub(super) fn as_plain_link(&self) -> Result<&PlainLink> {
+        let inode = self.positive()?;
+        if !inode.mode().is_lnk() {
+            return Err(EINVAL);
+        }
+        if calls::rovl_is_magic_link(inode) {
+            return Err(ELOOP);
+        }
         // SAFETY: as was just seen; charter 2: it stays positive. The type is transparent.
         Ok(unsafe { &*core::ptr::from_ref(self).cast() })
     }
@@ -412,9 +441,13 @@ impl Dentry {
     }
 
     /// Reads a symlink's target and passes it to `f`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for what is no symlink, `ELOOP` for one of the kernel's own making; what the filesystem or `f` returns.
     pub(crate) fn with_link<R>(&self, f: impl FnOnce(&CStr) -> Result<R>) -> Result<R> {
         let mut done = bindings::delayed_call::default();
-        let link = calls::vfs_get_link(self.as_positive()?, &mut done);
+        let link = calls::vfs_get_link(self.as_plain_link()?, &mut done);
         let link = from_err_ptr(link.cast_mut())?;
         if link.is_null() {
             return Err(EINVAL);
@@ -530,8 +563,8 @@ impl Drop for NameSnapshot {
     }
 }
 
-/// A dentry of ours whose name and parent are stable (charter 5).
-pub(crate) struct Child<'a, F: FileSystem>(&'a OwnDentry<F>);
+/// A dentry of ours whose name and parent are stable (charter 5), in the task that sees to it.
+pub(crate) struct Child<'a, F: FileSystem>(&'a OwnDentry<F>, NotThreadSafe);
 
 impl<F: FileSystem> Clone for Child<'_, F> {
     fn clone(&self) -> Self {
@@ -546,7 +579,7 @@ impl<'a, F: FileSystem> Child<'a, F> {
     /// Charter 1, 3 and 5 hold for `ptr` and `'a`.
     pub(super) unsafe fn from_raw(ptr: *mut bindings::dentry) -> Self {
         // SAFETY: by the contract.
-        Self(unsafe { OwnDentry::from_raw(ptr) })
+        Self(unsafe { OwnDentry::from_raw(ptr) }, NotThreadSafe)
     }
 
     /// The dentry.
@@ -564,7 +597,8 @@ impl<'a, F: FileSystem> Child<'a, F> {
     }
 
     /// Makes a negative dentry positive with `inode`. Nothing where it is positive already, where `inode` is on another
-    /// super block, and in a lookup, which says what it found by its result: one that does this fails.
+    /// super block or a directory with a name, and in a lookup, which says what it found by its result: one that does this
+    /// fails.
     pub(crate) fn instantiate(self, inode: Ref<'_, OwnInode<F>>) {
         if !calls::rovl_d_in_lookup(self.0) {
             // SAFETY: as was just seen it is not in lookup; charter 5: its parent's lock is held exclusively then, by the

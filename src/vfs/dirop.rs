@@ -143,7 +143,7 @@ impl<'a> Creating<'a> {
     ///
     /// # Errors
     ///
-    /// `ESTALE` where the name is taken, `EIO` where the filesystem leaves the new dentry unhashed or negative, else what
+    /// `ENOENT` for an empty symlink, `ENAMETOOLONG` for one that is no path; `ESTALE` where the name is taken, `EIO` where the filesystem leaves the new dentry unhashed or negative, else what
     /// the filesystem returns.
     pub(crate) fn create(self, new: New<'_>) -> Result<Ref<'a, Dentry>> {
         self.create_then(new, |_| ())
@@ -172,9 +172,13 @@ impl<'a> Creating<'a> {
                 unsafe { bindings::vfs_link(old.as_ptr(), idmap, dir, at, NO_DELEGATION) }
             }
             New::Symlink(to) => {
-                let to = to.as_char_ptr();
-                // SAFETY: charter 1; by the invariants the parent is locked; `to` is a C string.
-                unsafe { bindings::vfs_symlink(idmap, dir, at, to, NO_DELEGATION) }
+                match to.to_bytes_with_nul().len() {
+                    0..=1 => return Err(ENOENT),
+                    2..=super::PATH_MAX => {}
+                    _ => return Err(ENAMETOOLONG),
+                }
+                // SAFETY: charter 1; by the invariants the parent is locked; `to` is a path, as long as one can be.
+                unsafe { bindings::vfs_symlink(idmap, dir, at, to.as_char_ptr(), NO_DELEGATION) }
             }
             New::Node(mode, rdev) if mode.is_special() => {
                 // SAFETY: charter 1; by the invariants the parent is locked.
@@ -318,6 +322,7 @@ pub(crate) mod rename_flags {
     pub(crate) const NOREPLACE: u32 = bindings::RENAME_NOREPLACE;
     pub(crate) const EXCHANGE: u32 = bindings::RENAME_EXCHANGE;
     pub(crate) const WHITEOUT: u32 = bindings::RENAME_WHITEOUT;
+    pub(super) const ALL: u32 = NOREPLACE | EXCHANGE | WHITEOUT;
 }
 
 /// Two names in locked directories, one about to be renamed to the other.
@@ -346,6 +351,9 @@ impl<'a> Renaming<'a> {
         flags: u32,
         start: impl FnOnce(*mut bindings::renamedata) -> i32,
     ) -> Result<Self> {
+        if flags & !rename_flags::ALL != 0 {
+            return Err(EINVAL);
+        }
         dir_of(writing, old_parent)?;
         dir_of(writing, new_parent)?;
         let mut rd: bindings::renamedata = pin_init::zeroed();

@@ -10,7 +10,7 @@
 
 use super::{
     callback::{c_table, RawDentry, RawInode, RawSuper},
-    fs::FileSystem,
+    fs::{Exactly, FileSystem},
     handle::MAX_BYTES,
     refs::Ref,
     OwnDentry, OwnInode, OwnSuper,
@@ -68,7 +68,7 @@ pub(crate) trait Decode<F: FileSystem>: Encode<F> {
 /// Export operations of `F`.
 pub(crate) struct ExportTable<F: FileSystem>(
     pub(super) &'static bindings::export_operations,
-    PhantomData<fn() -> F>,
+    Exactly<F>,
 );
 
 impl<F: FileSystem> ExportTable<F> {

@@ -102,17 +102,23 @@ pub(super) fn closed_later(file: ARef<LayerFile>) -> ARef<File> {
     unsafe { ARef::from_raw(ARef::into_raw(file).cast()) }
 }
 
-/// `path` as one that can be opened with `flags`, which the VFS leaves to who calls it.
+/// `path` as one that can be opened with `flags`, and these as they can be passed on, which the VFS leaves to who calls it.
 ///
 /// # Errors
 ///
 /// `ESTALE` where there is no object, `EISDIR` where a directory would be written to.
 #[inline]
-fn to_open(path: PathRef<'_>, flags: u32) -> Result<PositivePath<'_>> {
+fn to_open(path: PathRef<'_>, flags: u32) -> Result<(PositivePath<'_>, i32)> {
     if path.positive()?.mode().is_dir() && open_writes(flags) {
         return Err(EISDIR);
     }
-    path.as_positive()
+    Ok((path.as_positive()?, openable(flags)))
+}
+
+/// `flags` without `O_PATH`: a file that is not really opened forgets what kind of memory it is in.
+#[inline]
+fn openable(flags: u32) -> i32 {
+    (flags & !bindings::O_PATH) as i32
 }
 
 /// Opens `path` with the current credentials; no permission check.
@@ -122,8 +128,8 @@ fn to_open(path: PathRef<'_>, flags: u32) -> Result<PositivePath<'_>> {
 /// `ESTALE` for a negative dentry, `EISDIR` for a directory that is to be written to; what the filesystem or a security module
 /// returns.
 pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
-    let path = to_open(path, flags)?;
-    with_current(|cred| calls::dentry_open(&path, flags as i32, cred)).get()
+    let (path, flags) = to_open(path, flags)?;
+    with_current(|cred| calls::dentry_open(&path, flags, cred)).get()
 }
 
 /// Opens `path` for reading or (`write`) writing after a permission check with the current
@@ -167,8 +173,8 @@ pub(crate) fn open_backing(
     path: PathRef<'_>,
     flags: u32,
 ) -> Result<ARef<LayerFile>> {
-    let path = to_open(path, flags)?;
-    with_current(|cred| calls::backing_file_open(user, flags as i32, &path, cred)).get()
+    let (path, flags) = to_open(path, flags)?;
+    with_current(|cred| calls::backing_file_open(user, flags, &path, cred)).get()
 }
 
 /// [`open_backing`] on behalf of a `user` who had opened the file before the layer had it: `fsync(2)` reports
@@ -200,7 +206,7 @@ pub(super) fn open_backing_tmpfile(
     let parent = parent.as_positive()?;
     task_has_fs()?;
     // `vfs_tmpfile()` makes whatever type it is told.
-    let (mode, flags) = (mode.of_regular(), flags as i32);
+    let (mode, flags) = (mode.of_regular(), openable(flags));
     with_current(|cred| {
         // SAFETY: charter 1: all are borrowed; the dentry is that of a directory, the type that of a regular file, and the task
         // has a umask.
@@ -337,10 +343,14 @@ pub(crate) fn pos(file: &LocalFile) -> i64 {
     unsafe { atomic_load(&raw mut (*file.as_ptr()).f_pos, Relaxed) }
 }
 
-/// Sets the file's position.
-pub(crate) fn set_pos(file: &LocalFile, pos: i64) {
+/// Sets the file's position; `EINVAL` where it is negative, which no filesystem counts on.
+pub(super) fn set_pos(file: &LocalFile, pos: i64) -> Result {
+    if pos < 0 {
+        return Err(EINVAL);
+    }
     // SAFETY: charter 1: the file is referenced; the VFS, too, reads and writes the position as one word.
-    unsafe { atomic_store(&raw mut (*file.as_ptr()).f_pos, pos, Relaxed) }
+    unsafe { atomic_store(&raw mut (*file.as_ptr()).f_pos, pos, Relaxed) };
+    Ok(())
 }
 
 /// Writes the file's data (and with `!datasync` all its metadata) back.
@@ -491,7 +501,7 @@ pub(crate) fn transfer(how: Transfer, from: &File, to: &File, range: Range) -> R
     })
 }
 
-/// Has the filesystem store the inode's generation at the user's address `to` (`FS_IOC_GETVERSION`).
+/// Has the filesystem store the inode's generation at the address `to` of the current task (`FS_IOC_GETVERSION`).
 ///
 /// # Errors
 ///

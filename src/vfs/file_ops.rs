@@ -8,9 +8,9 @@ pub(crate) use super::io::{Flush, Generation, Io, IoHooks, Mapping, Moved, Splic
 use super::{
     callback::{c_table, FromC, RawFile, RawInode, RawPipe},
     calls, file,
-    fs::FileSystem,
+    fs::{Exactly, FileSystem},
     inode::read_field,
-    mount::{PathRef, WritePath},
+    mount::{IdMap, PathRef, WritePath},
     readdir::DirContext,
     refs::Ref,
     to_result, Mode, OwnDentry, OwnInode,
@@ -24,7 +24,7 @@ use kernel::{
 };
 
 /// A file of ours in a callback: opened, or being opened.
-pub(crate) struct OpenFile<'a, F: FileSystem>(&'a LocalFile, PhantomData<F>);
+pub(crate) struct OpenFile<'a, F: FileSystem>(&'a LocalFile, Exactly<F>);
 
 impl<F: FileSystem> Clone for OpenFile<'_, F> {
     fn clone(&self) -> Self {
@@ -68,6 +68,61 @@ impl<'a, F: FileSystem> OpenFile<'a, F> {
     /// Its `O_*` flags.
     pub(crate) fn flags(self) -> u32 {
         self.0.flags()
+    }
+
+    /// Its position; of meaning to whoever serialises its users.
+    pub(crate) fn pos(self) -> i64 {
+        file::pos(self.0)
+    }
+
+    /// Sets its position.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for one below zero.
+    pub(crate) fn set_pos(self, pos: i64) -> Result {
+        file::set_pos(self.0, pos)
+    }
+
+    /// Has the filesystem of `real` say where the position goes by `offset` and `whence` (`SEEK_*`); it is `real`'s, too, then.
+    /// Whoever calls serialises the users of both.
+    ///
+    /// # Errors
+    ///
+    /// What the filesystem returns.
+    pub(crate) fn seek_as(self, real: &File, offset: i64, whence: i32) -> Result<i64> {
+        file::set_pos(real, self.pos())?;
+        let result = file::seek(real, offset, whence);
+        self.set_pos(file::pos(real))?;
+        result
+    }
+}
+
+/// An open directory of ours that is being listed: its inode is locked, shared at least.
+pub(crate) struct Listed<'a, F: FileSystem>(OpenFile<'a, F>);
+
+impl<F: FileSystem> Clone for Listed<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<F: FileSystem> Copy for Listed<'_, F> {}
+
+impl<'a, F: FileSystem> Deref for Listed<'a, F> {
+    type Target = OpenFile<'a, F>;
+    fn deref(&self) -> &OpenFile<'a, F> {
+        &self.0
+    }
+}
+
+impl<'a, F: FileSystem> Listed<'a, F> {
+    /// Looks `name` up in the directory.
+    ///
+    /// # Errors
+    ///
+    /// What the lookup returns; `ENOTDIR`.
+    pub(crate) fn lookup(self, idmap: &IdMap, name: &[u8]) -> Result<Ref<'a, OwnDentry<F>>> {
+        self.dentry().lookup_locked(idmap, name)
     }
 }
 
@@ -146,7 +201,7 @@ pub(crate) type RegularData<F> = <<F as FileSystem>::RegularFile as RegularOpera
 /// An unnamed file being opened by `tmpfile`.
 ///
 /// It has a path, whose dentry is negative, and no inode yet: it is no [`OpenFile`].
-pub(crate) struct OpenTmpfile<'a, F: FileSystem>(&'a LocalFile, PhantomData<F>);
+pub(crate) struct OpenTmpfile<'a, F: FileSystem>(&'a LocalFile, Exactly<F>);
 
 impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
     /// # Safety
@@ -262,12 +317,12 @@ pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
         write: bool,
     ) -> Result<Moved<'a>>;
     /// Splices from or to a pipe.
-    fn splice(
+    fn splice<'a>(
         open: OpenFile<'_, F>,
         data: &Self::Data,
-        io: Splice<'_, F>,
+        io: Splice<'a, F>,
         write: bool,
-    ) -> Result<usize>;
+    ) -> Result<Moved<'a>>;
     /// Whether the file can be mapped, `shared` and writable or otherwise: called before a mapping is
     /// begun, with the address space locked, so nothing else may be locked. Where it can't,
     /// `make_mappable` is called once the system call has let all locks go, and the call is restarted.
@@ -293,7 +348,7 @@ pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
     fn fadvise(open: OpenFile<'_, F>, data: &Self::Data, off: i64, len: i64, advice: i32)
         -> Result;
     /// Tells the inode's generation.
-    fn generation(open: OpenFile<'_, F>, asked: Generation) -> Result;
+    fn generation(open: OpenFile<'_, F>, asked: Generation<'_>) -> Result;
     /// Closes a descriptor.
     fn flush(open: OpenFile<'_, F>, data: &Self::Data, flush: Flush<'_>) -> Result;
     /// Moves a range between two files of ours.
@@ -313,11 +368,11 @@ pub(crate) trait DirectoryOperations<F: FileSystem>: Sized + 'static {
     /// Opens.
     fn open(open: Opening<'_, F>) -> Result<Pin<KBox<Self::Data>>>;
     /// Lists; the inode is locked, shared.
-    fn iterate(open: OpenFile<'_, F>, data: &Self::Data, ctx: &mut DirContext<'_>) -> Result;
+    fn iterate(open: Listed<'_, F>, data: &Self::Data, ctx: &mut DirContext<'_>) -> Result;
     /// Moves the position; returns it.
     fn seek(open: OpenFile<'_, F>, data: &Self::Data, offset: i64, whence: i32) -> Result<i64>;
     /// Tells the inode's generation.
-    fn generation(open: OpenFile<'_, F>, asked: Generation) -> Result;
+    fn generation(open: OpenFile<'_, F>, asked: Generation<'_>) -> Result;
     /// Writes back.
     fn fsync(
         open: OpenFile<'_, F>,
@@ -536,6 +591,7 @@ impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
     }
 
     fn iterate(open: OpenFile<'_, F>, data: &T::Data, mut ctx: DirContext<'_>) -> Result {
-        T::iterate(open, data, &mut ctx)
+        // The VFS has locked it for this callback.
+        T::iterate(Listed(open), data, &mut ctx)
     }
 }

@@ -12,6 +12,7 @@ use super::{
     Mode,
 };
 use crate::bindings;
+use core::marker::PhantomData;
 use kernel::{cred::Credential, prelude::*, seq_file::SeqFile};
 
 /// The kinds of inode that have tables of their own.
@@ -58,6 +59,10 @@ pub(super) fn tables<F: FileSystem>(kind: Kind) -> Tables {
     };
     Tables { inode, file }
 }
+
+/// In a type that stands for something of `F`: of `F` alone. A type that is the same but for lifetimes is another filesystem,
+/// which may keep other data.
+pub(super) type Exactly<F> = PhantomData<fn(F) -> F>;
 
 /// What a filesystem keeps with an inode, beside the objects of layers behind it. It is dropped when the inode is evicted, in
 /// a task that may sleep.

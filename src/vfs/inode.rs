@@ -54,6 +54,11 @@ impl Mode {
         self.0 & 0o7777
     }
 
+    /// These permissions with the file type of `other`.
+    pub(super) const fn of_type(self, other: Self) -> Self {
+        Self(self.perm() | other.file_type())
+    }
+
     /// The mode of a regular file with these permissions.
     pub(super) const fn of_regular(self) -> u16 {
         self.perm() | Self::REG
@@ -153,6 +158,11 @@ impl Inode {
 
     pub(crate) fn nlink(&self) -> u32 {
         read_field!(self, __bindgen_anon_1.i_nlink)
+    }
+
+    /// Whether it has a dentry, with a name or without, at this moment.
+    pub(super) fn has_dentry(&self) -> bool {
+        calls::rovl_has_dentry(self)
     }
 
     /// The device number of a device node.

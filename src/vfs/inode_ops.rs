@@ -328,10 +328,11 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
             _ if child.inode().is_some() => return EIO.to_ptr(),
             Err(e) => return e.to_ptr(),
             Ok(LookedUp::Negative) => ptr::null_mut(),
+            Ok(LookedUp::Inode(inode)) if inode.sb() != child.sb() => return EIO.to_ptr(),
             Ok(LookedUp::Inode(inode)) => inode.into_raw().as_ptr().cast(),
         };
         // SAFETY: charter 1: `lookup` gets a referenced dentry that is not hashed yet, and still negative, as was just seen; the
-        // call takes over the reference of `inode`, given up just now, and an inode of `F` belongs to a dentry of `F` (charter 3).
+        // call takes over the reference of `inode`, given up just now, which is one of the dentry's super block.
         unsafe { bindings::d_splice_alias(inode, child.dentry().as_ptr()) }
     }
 
@@ -381,9 +382,9 @@ impl<F: FileSystem, T: InodeOperations<F>> Table<F, T> {
                 return target.unwrap_or_else(|e| Error::from_errno(e.to_errno()).to_ptr());
             }
         };
-        match T::link_source(dentry) {
-            // SAFETY: charter 1: `real` is borrowed from `dentry`, which the callback keeps; where the link goes is
-            // freed by `call`, an argument of the callback.
+        match T::link_source(dentry).and_then(Dentry::as_plain_link) {
+            // SAFETY: charter 1: `real`, a plain link, is borrowed from `dentry`, which the callback keeps; where the link goes
+            // is freed by `call`, an argument of the callback.
             Ok(real) => super::cred::scope(dentry.fs().creds(), |_| unsafe {
                 bindings::vfs_get_link(real.as_ptr(), call.0)
             }),

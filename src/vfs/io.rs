@@ -9,7 +9,9 @@ use super::{
 };
 use crate::bindings;
 use core::marker::PhantomData;
-use kernel::{cred::Credential, error::code::EIOCBQUEUED, fs::File, prelude::*};
+use kernel::{
+    cred::Credential, error::code::EIOCBQUEUED, fs::File, prelude::*, types::NotThreadSafe,
+};
 
 /// A read or write request as the VFS passes it, and whether it writes.
 pub(super) type RawIo = (*mut bindings::kiocb, *mut bindings::iov_iter, bool);
@@ -163,7 +165,7 @@ pub(super) type RawSplice = (
 /// A splice between a pipe and a regular file of `F`, to be passed on.
 pub(crate) struct Splice<'a, F: FileSystem>(RawSplice, PhantomData<OpenFile<'a, F>>);
 
-impl<F: FileSystem> Splice<'_, F> {
+impl<'a, F: FileSystem> Splice<'a, F> {
     /// # Safety
     ///
     /// The arguments of `splice_read` or `splice_write` of `F`, used during the callback alone.
@@ -181,7 +183,7 @@ impl<F: FileSystem> Splice<'_, F> {
         real: &File,
         cred: &Credential,
         lock: Option<&InodeGuard<'_>>,
-    ) -> Result<usize> {
+    ) -> Result<Moved<'a>> {
         let mut ctx = hooks::<F, H>(cred);
         let (file, pipe, pos, len, flags, write) = self.0;
         if write {
@@ -214,7 +216,7 @@ impl<F: FileSystem> Splice<'_, F> {
         };
         // SAFETY: the position is the callback's.
         unsafe { *pos = iocb.ki_pos };
-        to_len(ret)
+        Moved::from_raw(ret)
     }
 }
 
@@ -233,7 +235,7 @@ impl<F: FileSystem> Mapping<'_, F> {
     }
 
     /// Whether it is shared and writable, or can be made writable.
-    pub(crate) fn is_shared_writable(&self) -> bool {
+    fn is_shared_writable(&self) -> bool {
         // SAFETY: the vma is being set up for the callback, which is the only one to read or write it.
         let flags = unsafe { (*self.0).__bindgen_anon_2.vm_flags };
         let wanted = (bindings::ROVL_VM_SHARED | bindings::ROVL_VM_MAYWRITE) as usize;
@@ -242,7 +244,15 @@ impl<F: FileSystem> Mapping<'_, F> {
 
     /// Maps `real` instead, keeping the user's path visible. Where it fails the vma may have `real` already:
     /// the caller, `mmap_region()`, puts the file that it finds there.
+    ///
+    /// # Errors
+    ///
+    /// `EACCES` where `real` is not open for the writing that the mapping may do; what its filesystem returns.
     pub(crate) fn pass<H: IoHooks<F>>(self, real: &File, cred: &Credential) -> Result {
+        // As `mmap(2)` asks of the user's file.
+        if self.is_shared_writable() && !file::is_writable(real) {
+            return Err(EACCES);
+        }
         let mut ctx = hooks::<F, H>(cred);
         // SAFETY: charter 1; the vma is the callback's, of a file of `F`, whose hooks are in `ctx`, which is used during
         // the call alone.
@@ -295,17 +305,18 @@ fn hooks<F: FileSystem, H: IoHooks<F>>(cred: &Credential) -> bindings::backing_f
 }
 
 /// The question for an inode's generation, to be passed on.
-pub(crate) struct Generation {
-    to: usize,
-}
+///
+/// The address that it is stored at is one of the task that asks, which is waited for by the callback.
+pub(crate) struct Generation<'a>(usize, PhantomData<&'a ()>, NotThreadSafe);
 
-impl Generation {
+impl Generation<'_> {
     /// The question that an ioctl of a user is; `None` where it is another.
     pub(super) fn asked(command: u32, arg: usize) -> Option<Self> {
         let native = bindings::ROVL_FS_IOC_GETVERSION;
         // All store 32 bits, whatever the command says of itself.
         let known = [native, bindings::ROVL_FS_IOC32_GETVERSION];
-        known.contains(&command).then_some(Self { to: arg })
+        let asked = known.contains(&command);
+        asked.then_some(Self(arg, PhantomData, NotThreadSafe))
     }
 
     /// Passes the question on to the filesystem of `real`.
@@ -314,7 +325,7 @@ impl Generation {
     ///
     /// `ENOTTY` where it does not tell.
     pub(crate) fn pass(self, real: &File) -> Result {
-        file::generation(real, self.to)
+        file::generation(real, self.0)
     }
 }
 

@@ -106,6 +106,9 @@ use kernel::{
     prelude::*,
 };
 
+/// The longest path, its NUL included.
+const PATH_MAX: usize = crate::bindings::PATH_MAX as usize;
+
 /// Turns a zero-or-errno return value into a `Result`; the kernel crate's is not inlined.
 #[inline]
 fn to_result(ret: kernel::ffi::c_int) -> Result {

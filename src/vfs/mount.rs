@@ -513,12 +513,14 @@ impl Path {
     ///
     /// # Errors
     ///
-    /// Those of a lookup: `ELOOP` at a symlink, `EXDEV` above `root` and at a mount; `ESRCH` in a task that is exiting.
+    /// Those of a lookup: `ENOTDIR` where `root` is no directory, `ELOOP` at a symlink, `EXDEV` above `root` and at a mount;
+    /// `ESRCH` in a task that is exiting.
     pub(crate) fn resolve_beneath(root: PathRef<'_>, name: &CStr) -> Result<Self> {
+        root.dentry().as_dir()?;
         task_has_fs()?;
         let mut path = bindings::path::default();
-        // SAFETY: charter 1 and 10: mount and dentry are referenced for the call; the name is a C string; the task has a root
-        // directory, as was just seen.
+        // SAFETY: charter 1 and 10: mount and dentry are referenced for the call; the dentry is that of a directory, the name a C
+        // string; the task has a root directory, as was just seen.
         to_result(unsafe {
             bindings::vfs_path_lookup(
                 root.dentry().as_ptr(),
@@ -604,7 +606,7 @@ impl Path {
     /// `ENAMETOOLONG`, `ENOMEM`; `ESRCH` in a task that is exiting.
     pub(crate) fn name(&self) -> Result<super::CBuf> {
         task_has_fs()?;
-        let mut buf: KVec<u8> = KVec::from_elem(0, bindings::PATH_MAX as usize, GFP_KERNEL)?;
+        let mut buf: KVec<u8> = KVec::from_elem(0, super::PATH_MAX, GFP_KERNEL)?;
         let path = self.as_ref();
         // SAFETY: charter 1; the buffer has the given length; the task has a root directory, as was just seen.
         let name = from_err_ptr(unsafe {

@@ -252,9 +252,11 @@ impl<'a, F: FileSystem> NewInode<'a, F> {
         calls::set_nlink(&self.inode, nlink)
     }
 
-    /// `inode_init_owner()`: owner, group and set-group-id inheritance of a new entry of `dir`.
-    pub(crate) fn init_owner(&mut self, idmap: &IdMap, dir: &Inode, mode: Mode) {
-        calls::inode_init_owner(idmap, &self.inode, dir, mode.0)
+    /// `inode_init_owner()`: owner, permissions and set-group-id inheritance of a new entry of `dir`; the type stays.
+    pub(crate) fn init_owner(&mut self, idmap: &IdMap, dir: &Inode, permissions: Mode) {
+        let mode = permissions.of_type(self.mode());
+        // SAFETY: charter 1; by the type invariant nobody else uses the inode, whose type, which its tables are for, stays.
+        unsafe { calls::inode_init_owner(idmap, &self.inode, dir, mode.0) }
     }
 
     /// Marks the inode as one that is being created, so that a lookup by key does not wait for it.

@@ -6,7 +6,7 @@ use super::{
     backing::{Backing, LayerMounts, LowerPaths},
     calls,
     dentry::QStr,
-    fs::{FileSystem, InodeData},
+    fs::{Exactly, FileSystem, InodeData},
     inode::{flags, read_field},
     mount::{IdMap, PathRef},
     refs::{Counted, Ref},
@@ -17,7 +17,6 @@ use super::{
 };
 use crate::bindings;
 use core::{
-    marker::PhantomData,
     mem::ManuallyDrop,
     ops::Deref,
     ptr::{self, NonNull},
@@ -138,7 +137,7 @@ impl<F: FileSystem> InodeBox<F> {
 
 /// A super block of `F`, from the time that its data is set until it is torn down (charter 4).
 #[repr(transparent)]
-pub(crate) struct OwnSuper<F: FileSystem>(SuperBlock, PhantomData<F>);
+pub(crate) struct OwnSuper<F: FileSystem>(SuperBlock, Exactly<F>);
 
 impl<F: FileSystem> Deref for OwnSuper<F> {
     type Target = SuperBlock;
@@ -190,7 +189,7 @@ impl<F: FileSystem> OwnSuper<F> {
 
 /// An inode of a super block of `F` (charter 3).
 #[repr(transparent)]
-pub(crate) struct OwnInode<F: FileSystem>(Inode, PhantomData<F>);
+pub(crate) struct OwnInode<F: FileSystem>(Inode, Exactly<F>);
 
 // SAFETY: as for `Inode`; `F::Inode` is `Send + Sync`.
 unsafe impl<F: FileSystem> Send for OwnInode<F> {}
@@ -407,7 +406,7 @@ impl<F: FileSystem> Drop for OpGuard<'_, F> {
 
 /// A dentry of a super block of `F` (charter 3).
 #[repr(transparent)]
-pub(crate) struct OwnDentry<F: FileSystem>(Dentry, PhantomData<F>);
+pub(crate) struct OwnDentry<F: FileSystem>(Dentry, Exactly<F>);
 
 // SAFETY: as for `Dentry`.
 unsafe impl<F: FileSystem> Send for OwnDentry<F> {}
@@ -520,7 +519,7 @@ impl<F: FileSystem> OwnDentry<F> {
     /// # Errors
     ///
     /// What the lookup returns; `ENOTDIR`.
-    pub(crate) fn lookup_locked(&self, idmap: &IdMap, name: &[u8]) -> Result<Ref<'_, Self>> {
+    pub(super) fn lookup_locked(&self, idmap: &IdMap, name: &[u8]) -> Result<Ref<'_, Self>> {
         self.own(self.0.lookup_locked(idmap, name)?)
     }
 
@@ -540,13 +539,14 @@ impl<F: FileSystem> OwnDentry<F> {
     }
 
     /// Makes a negative dentry positive with `inode`; nothing where it is positive already, or where `inode` is on another
-    /// super block.
+    /// super block or a directory that has a dentry.
     ///
     /// # Safety
     ///
     /// The dentry is not in lookup, and nobody else makes it positive meanwhile.
     pub(super) unsafe fn instantiate(&self, inode: Ref<'_, OwnInode<F>>) {
-        if self.inode().is_none() && inode.sb() == self.sb() {
+        let is_named = inode.mode().is_dir() && inode.has_dentry();
+        if self.inode().is_none() && inode.sb() == self.sb() && !is_named {
             // SAFETY: charter 1 and 3: both are on one super block, and the dentry, which takes the reference over, is
             // negative, which by the contract it stays until the call.
             unsafe { bindings::d_instantiate(self.as_ptr(), inode.into_raw().as_ptr().cast()) }

@@ -88,8 +88,13 @@ impl DirContext<'_> {
         field!(self.pos)
     }
 
-    /// Moves the position.
-    pub(crate) fn set_pos(&mut self, pos: i64) {
+    /// Moves the position to the next entry.
+    pub(crate) fn advance(&mut self) {
+        self.set_pos(self.pos().saturating_add(1));
+    }
+
+    /// Moves the position, to one that is not negative.
+    fn set_pos(&mut self, pos: i64) {
         // SAFETY: by the type invariant.
         unsafe { (*self.0).pos = pos }
     }

@@ -5,9 +5,10 @@
 
 use super::{
     callback::{c_callback, RawSuper},
+    calls,
     claim::Claims,
     context::{self, NewContext},
-    fs::FileSystem,
+    fs::{Exactly, FileSystem},
     own::InodeBox,
     super_block::NewSuper,
     to_result,
@@ -51,7 +52,7 @@ pub(crate) struct Registration<F: FileSystem> {
     cache: InodeCache,
     claims: Claims,
     _watching: Watching,
-    _fs: PhantomData<fn() -> F>,
+    _fs: Exactly<F>,
     #[pin]
     fs_type: Opaque<bindings::file_system_type>,
 }
@@ -67,7 +68,7 @@ impl<F: FileSystem> Registration<F> {
     /// # Errors
     ///
     /// `ENOMEM`; `EBUSY` where the name is taken, or another type of the module watches directories already; `EINVAL` for a name
-    /// with a dot, and for inodes that are too large.
+    /// with a dot, for a magic number that others believe, and for inodes that are too large.
     pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             cache: InodeCache::new::<F>()?,
@@ -76,8 +77,8 @@ impl<F: FileSystem> Registration<F> {
             _fs: PhantomData,
             // Last: from then on there may be mounts.
             fs_type <- Opaque::try_ffi_init(|slot: *mut bindings::file_system_type| {
-                // That is a `BUG()`: it would be a subtype.
-                if F::NAME.to_bytes().contains(&b'.') {
+                // A dot is a `BUG()`: it would be a subtype.
+                if F::NAME.to_bytes().contains(&b'.') || is_believed(F::MAGIC) {
                     return Err(EINVAL);
                 }
                 let mut fs_type: bindings::file_system_type = pin_init::zeroed();
@@ -137,16 +138,30 @@ impl<F: FileSystem> PinnedDrop for Registration<F> {
         unsafe { bindings::unregister_filesystem(fs_type) };
         // SAFETY: `new` set the field, which is constant.
         wait_for_mounts(unsafe { (*fs_type).owner });
-        // Inodes and data of super blocks that are freed after their grace period. Nothing else runs without a mount: a
-        // task work jumps out of the module's text with its file (`rovl_before_return()`).
+        // Inodes and data of super blocks that are freed after their grace period. Nothing else runs without a mount.
         rcu_barrier();
+        // But for a task that has just put its file (`rovl_before_return()`).
+        calls::rovl_leave_text();
     }
+}
+
+/// Whether the kernel takes a super block with this magic number for that of another filesystem, whose data it then looks for in
+/// ours: `xfs_find_handle()`, `devpts_acquire()`, autofs's ioctls, binder's devices, Smack's sockets.
+fn is_believed(magic: u32) -> bool {
+    matches!(
+        magic,
+        bindings::XFS_SUPER_MAGIC
+            | bindings::DEVPTS_SUPER_MAGIC
+            | bindings::AUTOFS_SUPER_MAGIC
+            | bindings::BINDERFS_SUPER_MAGIC
+            | bindings::SOCKFS_MAGIC
+    )
 }
 
 /// Waits until no mount uses an unregistered type of module `owner`: mounts, contexts and super blocks hold the module.
 ///
 /// There is nothing to wait for where the module goes. Whoever drops a registration earlier may wait for long, as for a
-/// lock that is not given up.
+/// lock that is not given up: for ever, where nobody counts who holds a module.
 fn wait_for_mounts(owner: *mut bindings::module) {
     #[cfg(CONFIG_MODULE_UNLOAD)]
     if let Some(owner) = NonNull::new(owner) {
@@ -158,9 +173,13 @@ fn wait_for_mounts(owner: *mut bindings::module) {
         while unsafe { bindings::module_refcount(owner.as_ptr()) } > own {
             fsleep(Delta::from_millis(10));
         }
+        return;
     }
     #[cfg(not(CONFIG_MODULE_UNLOAD))]
     let _ = owner;
+    loop {
+        fsleep(Delta::from_millis(1000));
+    }
 }
 
 /// A cache for inodes with their data, of which nothing is allocated when it is dropped.

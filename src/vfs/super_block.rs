@@ -6,7 +6,7 @@ use super::{
     backing::LayerMounts,
     calls,
     export::ExportTable,
-    fs::FileSystem,
+    fs::{Exactly, FileSystem},
     inode::read_field,
     mount::PathRef,
     new_inode::NewInode,
@@ -16,7 +16,7 @@ use super::{
     xattr::Handlers,
 };
 use crate::bindings;
-use core::{mem::MaybeUninit, ptr::NonNull};
+use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
@@ -300,6 +300,7 @@ macro_rules! field {
 pub(crate) struct NewSuper<'a, F: FileSystem> {
     sb: &'a SuperBlock,
     room: KBox<MaybeUninit<SuperBox<F>>>,
+    _fs: Exactly<F>,
 }
 
 impl<'a, F: FileSystem> NewSuper<'a, F> {
@@ -311,6 +312,7 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
             // SAFETY: charter 1: by the contract the caller of `fill_super` keeps it.
             sb: unsafe { SuperBlock::from_raw(ptr) },
             room: KBox::new_uninit(GFP_KERNEL)?,
+            _fs: PhantomData,
         })
     }
 
@@ -326,11 +328,6 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
             SbFlag::NoSec => bindings::ROVL_SB_NOSEC as usize,
         };
         field!(self.sb, s_flags |= flag)
-    }
-
-    /// Sets how many stacked filesystems are below, itself included.
-    pub(crate) fn set_stack_depth(&mut self, depth: i32) {
-        field!(self.sb, s_stack_depth = depth)
     }
 
     /// Shows the block size of `sb`.
@@ -371,6 +368,7 @@ impl<'a, F: FileSystem> NewSuper<'a, F> {
         mounts: LayerMounts,
         writes_back_apart: bool,
     ) -> FilledSuper<'a, F> {
+        field!(self.sb, s_stack_depth = mounts.stack_depth() + 1);
         let data = SuperBox::new(data, mounts, writes_back_apart);
         let Ok(data) = self.room.write_pin_init(data);
         // SAFETY: the super block has no data yet, and nobody reads it.
@@ -390,17 +388,19 @@ impl<'a, F: FileSystem> FilledSuper<'a, F> {
     }
 
     /// Has directories that fold case do so as in layer `layer`, whose mount outlives ours. `EINVAL` where there is no such
-    /// layer, or none that can: whoever was told that we do counts on it.
+    /// layer, or none that can: whoever was told that we do counts on it; and where they do so already.
     pub(crate) fn fold_case_as(&mut self, layer: u16) -> Result {
         let (sb, mnt) = (self.0.as_ptr(), self.0.mounts().get(layer).ok_or(EINVAL)?);
-        if !mnt.sb().can_fold_case() {
+        let folds = read_field!(self.0, s_encoding);
+        if !folds.is_null() || !mnt.sb().can_fold_case() {
             return Err(EINVAL);
         }
         // SAFETY: charter 1; a super block that is being filled is changed by nobody else. Our names are compared as long as
         // there are dentries of ours, while the mount keeps the encoding, and by walks that began before: a filesystem frees
         // its encoding a grace period after it has gone (`utf8_unload()`).
         unsafe { bindings::rovl_fold_case_as(sb, mnt.sb().as_ptr()) };
-        // SAFETY: charter 1; as above, and the super block has no dentry yet.
+        // SAFETY: charter 1; a super block that is being filled is changed by nobody else. A dentry that it has by then goes on
+        // with the operations that it has.
         unsafe { bindings::set_default_d_op(sb, &SuperTable::<F>::FOLDING) };
         Ok(())
     }

@@ -5,6 +5,7 @@
 use super::{calls, to_result};
 use crate::bindings;
 use core::{
+    cell::UnsafeCell,
     marker::PhantomData,
     ptr::{self, NonNull},
 };
@@ -112,11 +113,11 @@ impl OwnError {
 /// }
 /// let file = file.get().ok_or(EIO)?;
 /// ```
-pub(crate) struct Once<P: ForeignOwnable>(Atomic<*mut c_void>, PhantomData<P>);
+pub(crate) struct Once<P: ForeignOwnable>(Atomic<*mut c_void>, PhantomData<UnsafeCell<P>>);
 
 // SAFETY: the value owns a `P` that is set once, atomically.
 unsafe impl<P: ForeignOwnable + Send + Sync> Send for Once<P> {}
-// SAFETY: as for `Send`; a `&Once` gives out what a `&P` does, and takes a `P`.
+// SAFETY: as for `Send`; a `&Once` gives out what a `&P` does, and takes a `P`: of no other type than `P`, as an `UnsafeCell` does.
 unsafe impl<P: ForeignOwnable + Send + Sync> Sync for Once<P> {}
 
 impl<P: ForeignOwnable> Once<P> {

@@ -10,7 +10,7 @@ use crate::{
             inode::{Dir, DirFlag, NameMark},
             number,
         },
-        union::Dentry,
+        union::{Dentry, Listed},
     },
     vfs::{cred, folding::Folding, log::warn_limited, mount::IdMap, readdir, CBuf, Ref},
 };
@@ -48,22 +48,23 @@ pub(super) fn read_merged(dentry: &Dentry, dir: Dir<'_>, numbers: bool) -> Resul
     Ok(listing)
 }
 
-/// The entry `name` of `dentry` as the union shows it; `None` where it is not there.
-fn look_up<'a>(dentry: &'a Dentry, name: &[u8]) -> Result<Option<Ref<'a, Dentry>>> {
+/// The entry `name` of the directory as the union shows it; `None` where it is not there.
+fn look_up<'a>(open: Listed<'a>, name: &[u8]) -> Result<Option<Ref<'a, Dentry>>> {
+    let dentry = open.dentry();
     let found = match name {
         b"." => dentry.into(),
         b".." => dentry.own_parent(),
         // Names that the mounter listed, who looks for them again, for all mounts of the union at once.
-        _ => dentry.lookup_locked(IdMap::nop(), name)?,
+        _ => open.lookup(IdMap::nop(), name)?,
     };
     Ok((!found.is_negative()).then_some(found))
 }
 
 /// Finds out the inode number of an entry; `None` where it is not there at all.
-pub(super) fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Result<Option<u64>> {
+pub(super) fn resolve(open: Listed<'_>, listing: &Listing, entry: &Entry) -> Result<Option<u64>> {
     let name = listing.name(entry);
     let known = entry.ino.load(Relaxed);
-    let found = look_up(dentry, name);
+    let found = look_up(open, name);
     if !matches!(found, Ok(Some(_))) {
         // This reader goes on behind it. Another one may see it: the layers and what the dcache knows of
         // them disagree, which passes.
@@ -72,7 +73,8 @@ pub(super) fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Resu
     }
     let found = found.inspect_err(|e| {
         warn_limited!(
-            "failed to look up an entry of {dentry} for ino ({})\n",
+            "failed to look up an entry of {} for ino ({})\n",
+            open.dentry(),
             e.to_errno()
         );
     })?;
@@ -97,7 +99,7 @@ pub(super) fn resolve(dentry: &Dentry, listing: &Listing, entry: &Entry) -> Resu
 
 /// The entries of an impure upper directory whose inode numbers are those of their origins; `None`
 /// where there is none, and the directory is impure no longer.
-pub(super) fn impure_listing(dentry: &Dentry, dir: Dir<'_>) -> Result<Option<Arc<Listing>>> {
+pub(super) fn impure_listing(open: Listed<'_>, dir: Dir<'_>) -> Result<Option<Arc<Listing>>> {
     if let Some(listing) = dir.remembered_listing() {
         return Ok(Some(listing));
     }
@@ -112,7 +114,7 @@ pub(super) fn impure_listing(dentry: &Dentry, dir: Dir<'_>) -> Result<Option<Arc
     })?;
     let mut changed = Listing::new(all.version, salt);
     for entry in &all.entries {
-        let ino = resolve(dentry, &all, entry)?;
+        let ino = resolve(open, &all, entry)?;
         if let Some(ino) = ino.filter(|ino| *ino != entry.real_ino) {
             let entry = readdir::Entry {
                 name: all.name(entry),

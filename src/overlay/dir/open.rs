@@ -17,7 +17,7 @@ use crate::{
             inode::{Dir, DirFlag},
             number,
         },
-        union::{Dentry, OpenFile, Overlay},
+        union::{Dentry, Listed, OpenFile, Overlay},
     },
     vfs::{
         self,
@@ -92,7 +92,7 @@ impl OpenDir {
 }
 
 impl OpenDir {
-    fn iterate_merged(&self, open: OpenFile<'_>, ctx: &mut DirContext<'_>) -> Result {
+    fn iterate_merged(&self, open: Listed<'_>, ctx: &mut DirContext<'_>) -> Result {
         let dentry = open.dentry();
         let listing = self.listing(dentry, open.inode().dir()?)?;
         let start = usize::try_from(ctx.pos()).map_err(|_| EINVAL)?;
@@ -100,7 +100,7 @@ impl OpenDir {
             if !entry.whiteout && !entry.gone.load(Relaxed) {
                 let known = entry.ino.load(Relaxed);
                 let ino = if known == UNKNOWN_INO || entry.maybe_xwhiteout {
-                    resolve(dentry, &listing, entry)?
+                    resolve(open, &listing, entry)?
                 } else {
                     Some(known)
                 };
@@ -109,12 +109,12 @@ impl OpenDir {
                     break;
                 }
             }
-            ctx.set_pos(ctx.pos() + 1);
+            ctx.advance();
         }
         Ok(())
     }
 
-    fn iterate_real(&self, open: OpenFile<'_>, ctx: &mut DirContext<'_>) -> Result {
+    fn iterate_real(&self, open: Listed<'_>, ctx: &mut DirContext<'_>) -> Result {
         let (dentry, inode) = (open.dentry(), open.inode());
         let dir = inode.dir()?;
         let fs = inode.fs();
@@ -124,7 +124,7 @@ impl OpenDir {
         let listed = file::inode_of(self.files.first());
         let in_upper = inode.upper().and_then(vfs::Dentry::inode) == Some(listed);
         let impure = if in_upper && dir.flags().test(DirFlag::Impure) {
-            impure_listing(dentry, dir)?
+            impure_listing(open, dir)?
         } else {
             None
         };
@@ -190,7 +190,7 @@ impl DirectoryOperations<Overlay> for OpenDir {
         )
     }
 
-    fn iterate(open: OpenFile<'_>, data: &Self, ctx: &mut DirContext<'_>) -> Result {
+    fn iterate(open: Listed<'_>, data: &Self, ctx: &mut DirContext<'_>) -> Result {
         let inode = open.inode();
         if ctx.pos() == 0 {
             data.restart(inode.dir()?);
@@ -219,7 +219,7 @@ impl DirectoryOperations<Overlay> for OpenDir {
         };
         if !merged {
             let pos = file::seek(data.files.first(), offset, how)?;
-            file::set_pos(open.file(), file::pos(data.files.first()));
+            open.set_pos(file::pos(data.files.first()))?;
             return Ok(pos);
         }
         let to = match how {
@@ -227,14 +227,11 @@ impl DirectoryOperations<Overlay> for OpenDir {
             whence::CUR => pos.checked_add(offset).ok_or(EOVERFLOW)?,
             _ => return Err(EINVAL),
         };
-        if to < 0 {
-            return Err(EINVAL);
-        }
-        file::set_pos(open.file(), to);
+        open.set_pos(to)?;
         Ok(to)
     }
 
-    fn generation(open: OpenFile<'_>, asked: Generation) -> Result {
+    fn generation(open: OpenFile<'_>, asked: Generation<'_>) -> Result {
         attr::generation(open.inode(), asked)
     }
 

@@ -88,7 +88,7 @@ fn mount<'a>(
     let most = settle(fc, params, &can, &mut messages)?;
     opening.expect(&most);
     let lower = Iterator::chain(params.lower.iter(), &params.data);
-    sb.set_stack_depth(opening.depth(Iterator::chain(params.upper.iter(), lower))?);
+    opening.check_depth(Iterator::chain(params.upper.iter(), lower))?;
     opening.open_lower(&params.lower, &params.data)?;
     if params.folds == Some(true) {
         opening.check_folding()?;

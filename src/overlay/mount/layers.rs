@@ -268,18 +268,14 @@ impl<'a> Opening<'a> {
         Ok(true)
     }
 
-    /// The stacking depth of a mount of the layers of `all`.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` where it is more than the kernel allows.
-    pub(crate) fn depth<'b>(&self, all: impl Iterator<Item = &'b Named>) -> Result<i32> {
+    /// Refuses a mount of the layers of `all` with `EINVAL` where its stacking depth is more than the kernel allows.
+    pub(crate) fn check_depth<'b>(&self, all: impl Iterator<Item = &'b Named>) -> Result {
         let depths = all.map(|named| named.path.as_ref().mnt().sb().stack_depth());
         let depth = depths.max().unwrap_or(0) + 1;
         if SuperBlock::too_deep(depth) {
             return refuse(self.fc, EINVAL, fmt!("maximum fs stacking depth exceeded"));
         }
-        Ok(depth)
+        Ok(())
     }
 
     /// Opens the lower layers, topmost first: those that are merged, and those that have `data` alone.
