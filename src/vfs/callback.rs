@@ -284,7 +284,7 @@ unsafe impl<'a, F: FileSystem, D: Send + Sync> FromC<RawFile> for (OpenFile<'a, 
     }
 }
 
-// SAFETY: numbers.
+// SAFETY: numbers, which may have any value.
 unsafe impl<L> FromC<(i64, i64, L, u32)> for file::Range
 where
     i64: FromC<L>,
@@ -294,7 +294,7 @@ where
         Self {
             from,
             to,
-            // SAFETY: a number.
+            // SAFETY: a number, which may have any value.
             len: unsafe { FromC::from_c(len) },
             flags,
         }

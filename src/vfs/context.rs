@@ -232,7 +232,8 @@ unsafe impl<'a> FromC<*mut bindings::fs_parameter> for Parameter<'a> {
             bindings::fs_value_is_file => {
                 // SAFETY: the type says which member of the union is set.
                 let file = unsafe { param.__bindgen_anon_1.file };
-                // SAFETY: charter 1: the parameter holds a reference of its own (`fget`), not a borrowed one.
+                // SAFETY: charter 1: the parameter holds a reference of its own (`fget_raw()`: perhaps to a file that was
+                // opened with `O_PATH`, which has no operations), not a borrowed one.
                 Value::File(unsafe { File::from_raw_file(file) })
             }
             _ => Value::Other,

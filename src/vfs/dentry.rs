@@ -495,7 +495,7 @@ impl Dentry {
     pub(crate) fn with_name<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         let mut snapshot = MaybeUninit::<bindings::name_snapshot>::uninit();
         let at = snapshot.as_mut_ptr();
-        // SAFETY: charter 1 and 10.
+        // SAFETY: charter 1 and 10: the dentry is referenced, the structure ours.
         unsafe { bindings::take_dentry_name_snapshot(at, self.as_ptr()) };
         // SAFETY: the call filled the structure, which stays as it is until the name is released.
         let result = f(unsafe {
@@ -521,7 +521,7 @@ impl NameSnapshot {
     pub(crate) fn take(dentry: &Dentry) -> Self {
         let mut inner = MaybeUninit::<bindings::name_snapshot>::uninit();
         let at = inner.as_mut_ptr();
-        // SAFETY: charter 1 and 10.
+        // SAFETY: charter 1 and 10: the dentry is referenced, the structure ours.
         unsafe { bindings::take_dentry_name_snapshot(at, dentry.as_ptr()) };
         // SAFETY: the call filled the structure.
         let (inline, len) = unsafe {

@@ -511,7 +511,7 @@ pub(super) fn generation(real: &File, to: usize) -> Result {
     to_result(calls::rovl_security_file_ioctl(real, command))?;
     let ioctl = operations(real).unlocked_ioctl.ok_or(ENOTTY)?;
     // SAFETY: charter 1: the file is referenced. The argument of this command is an address that the filesystem stores
-    // a number at, as it may be for any value that user space passes.
+    // a number at, one of the current task's, which asks: any value may be passed.
     match to_result(unsafe { ioctl(real.as_ptr(), command, to) } as i32) {
         Err(e) if e.to_errno() == -(bindings::ENOIOCTLCMD as i32) => Err(ENOTTY),
         other => other,

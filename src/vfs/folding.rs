@@ -119,7 +119,7 @@ impl NameSalt {
         match folding.0 {
             // SAFETY: the name has the given length; the salt is hashed as a number, never followed.
             None => unsafe { bindings::full_name_hash(salt, at, len) },
-            // SAFETY: as above; charter 1: a mounted filesystem keeps its encoding, which by the type invariant there is.
+            // SAFETY: name and salt as without folding; charter 1: a mounted filesystem keeps its encoding, which by the type invariant there is.
             Some(sb) => unsafe { bindings::rovl_folded_hash(sb.as_ptr(), salt, at, len) },
         }
     }

@@ -221,7 +221,7 @@ impl Inode {
 
     /// Takes `i_rwsem` exclusively.
     pub(crate) fn lock(&self) -> InodeGuard<'_> {
-        // SAFETY: charter 1.
+        // SAFETY: charter 1: the inode is referenced, and its lock initialised.
         unsafe { bindings::down_write(&raw mut (*self.as_ptr()).i_rwsem) };
         InodeGuard(self, NotThreadSafe)
     }

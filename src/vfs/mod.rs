@@ -35,7 +35,9 @@
 //!    [`Dentry::parent`].
 //! 6. **RCU-walk.** Values of type `Rcu*` live inside a callback that runs under `rcu_read_lock`.
 //!    Inodes, dentries and mounts are freed after a grace period, as is our `InodeBox`: pointers found in it
-//!    can be read, but nothing may sleep or take a reference. No method of an `Rcu*` value gives out more than that.
+//!    can be read, but nothing may sleep or take a reference. No method of an `Rcu*` value gives out more than that. That
+//!    nothing else that is called in between sleeps no type can ask for, here as for the guards of the `kernel` crate: the
+//!    operations whose names end in `_rcu` call what is given to them, and kernels with `CONFIG_DEBUG_ATOMIC_SLEEP` look.
 //! 7. **Teardown in two phases.** `destroy_inode` drops the filesystem's own data, gives the references of a [`backing`]
 //!    back and may sleep; `free_inode` runs after the grace period and frees memory only. Nobody but RCU-walk knows an inode
 //!    then, and of its box the [`backing`] alone: an [`OwnInode`] that is borrowed is referenced, so it is not evicted.
@@ -75,6 +77,8 @@ pub(crate) mod inode;
 pub(crate) mod inode_ops;
 pub(crate) mod io;
 pub(crate) mod log;
+#[cfg(CONFIG_KUNIT = "y")]
+mod misuse;
 pub(crate) mod module;
 pub(crate) mod mount;
 pub(crate) mod new_inode;

@@ -37,7 +37,7 @@ pub(crate) struct Mount(Opaque<bindings::vfsmount>);
 
 // SAFETY: mounts may be used and given back from any thread.
 unsafe impl Send for Mount {}
-// SAFETY: as above; fields are constant or read atomically.
+// SAFETY: mounts may be used from any thread: fields are constant or read atomically.
 unsafe impl Sync for Mount {}
 
 // SAFETY: `mntget`/`mntput` count references.
@@ -172,7 +172,7 @@ impl Mount {
         task_has_fs()?;
         // SAFETY: charter 1 and 2: the path is borrowed and positive; the task has a mount namespace, as was just seen.
         let mnt = from_err_ptr(unsafe { bindings::clone_private_mount(path.as_ptr()) })?;
-        // SAFETY: the mount is new and not yet seen by others.
+        // SAFETY: the mount is new, and no path leads to it; who goes over all mounts of its super block reads the flags, a word.
         unsafe {
             (*mnt).mnt_flags &= !(bindings::ROVL_MNT_ATIME_MASK as i32);
             if read_only {

@@ -193,7 +193,7 @@ impl<'a, F: FileSystem> NewInode<'a, F> {
         lowers: Lowers<'_>,
     ) -> Result {
         let mounts = self.inode.own_sb().mounts();
-        // SAFETY: charter 3.
+        // SAFETY: charter 3: the inode was allocated for a super block of `F`.
         let backing = unsafe { InodeBox::<F>::backing_at(self.raw()) };
         // SAFETY: charter 4: the mounts are kept until the last inode of the super block was evicted. By the type invariant
         // nobody else uses the box, but for the upper object.

@@ -147,7 +147,7 @@ impl<F: FileSystem> PinnedDrop for Registration<F> {
 
 /// Whether the kernel takes a super block with this magic number for that of another filesystem, whose data it then looks for in
 /// ours: `xfs_find_handle()`, `devpts_acquire()`, autofs's ioctls, binder's devices, Smack's sockets.
-fn is_believed(magic: u32) -> bool {
+pub(super) fn is_believed(magic: u32) -> bool {
     matches!(
         magic,
         bindings::XFS_SUPER_MAGIC

@@ -359,7 +359,7 @@ impl<F: FileSystem> SuperBox<F> {
     pub(super) unsafe fn creds_rcu<'a>(sb: *const bindings::super_block) -> Option<&'a Credential> {
         // SAFETY: charter 4 and 6: the box is freed after a grace period.
         let this = unsafe { (*sb).s_fs_info.cast::<Self>() };
-        // SAFETY: as above; the field was set before the first inode was made.
+        // SAFETY: charter 4 and 6: the box is freed after a grace period; the field was set before the first inode was made.
         unsafe { (*this).creds.as_deref() }
     }
 }

@@ -6,16 +6,16 @@
 use crate::{
     overlay::Overlay,
     vfs::{
-        file_ops::{IoHooks, Splice},
+        file_ops::{IoHooks, Moved, Splice},
         fs::FileSystem,
     },
 };
 use kernel::{cred::Credential, fs::File, prelude::*};
 
-fn misuse<B: FileSystem, H: IoHooks<B>>(
-    request: Splice<'_, Overlay>,
+fn misuse<'a, B: FileSystem, H: IoHooks<B>>(
+    request: Splice<'a, Overlay>,
     real: &File,
     cred: &Credential,
-) -> Result<usize> {
+) -> Result<Moved<'a>> {
     request.pass::<H>(real, cred, None)
 }

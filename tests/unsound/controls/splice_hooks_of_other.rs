@@ -5,16 +5,16 @@
 use crate::{
     overlay::Overlay,
     vfs::{
-        file_ops::{IoHooks, Splice},
+        file_ops::{IoHooks, Moved, Splice},
         fs::FileSystem,
     },
 };
 use kernel::{cred::Credential, fs::File, prelude::*};
 
-fn control<B: FileSystem, H: IoHooks<Overlay>>(
-    request: Splice<'_, Overlay>,
+fn control<'a, B: FileSystem, H: IoHooks<Overlay>>(
+    request: Splice<'a, Overlay>,
     real: &File,
     cred: &Credential,
-) -> Result<usize> {
+) -> Result<Moved<'a>> {
     request.pass::<H>(real, cred, None)
 }
