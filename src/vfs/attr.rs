@@ -321,6 +321,25 @@ impl Iattr {
         to_result(calls::setattr_prepare(idmap, dentry.as_positive()?, self))
     }
 
+    /// Makes it a change of an inode that has the mode `mode`: the type in the new one, which filesystems store, stays.
+    ///
+    /// # Errors
+    ///
+    /// `EISDIR` or `EINVAL` for the size of what is no regular file.
+    pub(super) fn fit(&mut self, mode: Mode) -> Result {
+        if self.changes_size() && !mode.is_reg() {
+            return Err(if mode.is_dir() { EISDIR } else { EINVAL });
+        }
+        self.0.ia_mode = Mode(self.0.ia_mode).of_type(mode).0;
+        Ok(())
+    }
+
+    /// The new mode, of meaning where it is one of the mode.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(super) fn new_mode(&self) -> Mode {
+        Mode(self.0.ia_mode)
+    }
+
     /// `notify_change()` on a dentry whose inode `lock` holds.
     ///
     /// # Errors
@@ -335,12 +354,7 @@ impl Iattr {
         if both || inode != lock.inode() {
             return Err(EINVAL);
         }
-        let mode = inode.mode();
-        if self.changes_size() && !mode.is_reg() {
-            return Err(if mode.is_dir() { EISDIR } else { EINVAL });
-        }
-        // Filesystems store the type, too, as `chmod(2)` gives it to them.
-        self.0.ia_mode = Mode(self.0.ia_mode).of_type(mode).0;
+        self.fit(inode.mode())?;
         // The file of a caller's request is one of ours, and not of the filesystem that is asked now.
         self.0.ia_valid &= !(bindings::ATTR_FILE | bindings::ATTR_OPEN);
         // SAFETY: charter 1, 2 and 10: the dentry is referenced and positive, its inode's lock held, the structure ours; the type

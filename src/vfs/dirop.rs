@@ -14,7 +14,7 @@ use super::{
     inode::{InodeGuard, Mode},
     mount::{task_has_fs, Writing},
     refs::Ref,
-    to_result, Dentry, Inode, NameSnapshot,
+    to_result, Dentry, Inode, NameSnapshot, PATH_MAX,
 };
 use crate::bindings;
 use core::{
@@ -172,11 +172,7 @@ impl<'a> Creating<'a> {
                 unsafe { bindings::vfs_link(old.as_ptr(), idmap, dir, at, NO_DELEGATION) }
             }
             New::Symlink(to) => {
-                match to.to_bytes_with_nul().len() {
-                    0..=1 => return Err(ENOENT),
-                    2..=super::PATH_MAX => {}
-                    _ => return Err(ENAMETOOLONG),
-                }
+                is_path(to)?;
                 // SAFETY: charter 1; by the invariants the parent is locked; `to` is a path, as long as one can be.
                 unsafe { bindings::vfs_symlink(idmap, dir, at, to.as_char_ptr(), NO_DELEGATION) }
             }
@@ -313,6 +309,19 @@ impl<'a> Removing<'a> {
             // SAFETY: charter 1; by the invariants the parent is locked.
             unsafe { bindings::vfs_unlink(idmap, dir, child, NO_DELEGATION) }
         })
+    }
+}
+
+/// That a symlink may lead to `to`: filesystems that keep it in a page count on its length.
+///
+/// # Errors
+///
+/// `ENOENT` for an empty one, `ENAMETOOLONG`.
+pub(super) fn is_path(to: &CStr) -> Result {
+    match to.to_bytes_with_nul().len() {
+        0..=1 => Err(ENOENT),
+        2..=PATH_MAX => Ok(()),
+        _ => Err(ENAMETOOLONG),
     }
 }
 

@@ -391,8 +391,7 @@ impl<'a, F: FileSystem> FilledSuper<'a, F> {
     /// layer, or none that can: whoever was told that we do counts on it; and where they do so already.
     pub(crate) fn fold_case_as(&mut self, layer: u16) -> Result {
         let (sb, mnt) = (self.0.as_ptr(), self.0.mounts().get(layer).ok_or(EINVAL)?);
-        let folds = read_field!(self.0, s_encoding);
-        if !folds.is_null() || !mnt.sb().can_fold_case() {
+        if self.0.can_fold_case() || !mnt.sb().can_fold_case() {
             return Err(EINVAL);
         }
         // SAFETY: charter 1; a super block that is being filled is changed by nobody else. Our names are compared as long as
