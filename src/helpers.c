@@ -270,7 +270,7 @@ bool rovl_is_inuse(struct inode *inode)
  * Links that tell their target otherwise than by it: those of procfs and AppArmor move the walk that they are met in. AFS
  * has an operation of its own for plain ones.
  */
-bool rovl_is_magic_link(const struct inode *inode)
+rovl_inline bool rovl_is_magic_link(const struct inode *inode)
 {
 	return inode->i_op->readlink && inode->i_sb->s_magic != AFS_FS_MAGIC;
 }

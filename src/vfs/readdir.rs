@@ -90,7 +90,9 @@ impl DirContext<'_> {
 
     /// Moves the position to the next entry.
     pub(crate) fn advance(&mut self) {
-        self.set_pos(self.pos().saturating_add(1));
+        if let Some(next) = self.pos().checked_add(1) {
+            self.set_pos(next);
+        }
     }
 
     /// Moves the position, to one that is not negative.
