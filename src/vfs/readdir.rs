@@ -89,13 +89,12 @@ impl DirContext<'_> {
     }
 
     /// Moves the position to the next entry.
+    #[inline]
     pub(crate) fn advance(&mut self) {
-        if let Some(next) = self.pos().checked_add(1) {
-            self.set_pos(next);
-        }
+        self.set_pos(self.pos().wrapping_add(1));
     }
 
-    /// Moves the position, to one that is not negative.
+    /// Moves the position.
     fn set_pos(&mut self, pos: i64) {
         // SAFETY: by the type invariant.
         unsafe { (*self.0).pos = pos }
@@ -139,8 +138,11 @@ impl DirContext<'_> {
     ///
     /// # Errors
     ///
-    /// `ENOTDIR`; what the filesystem returns.
+    /// `ENOTDIR`; `EINVAL` at a position below zero, which no filesystem counts on; what the filesystem returns.
     pub(crate) fn pass_through(&mut self, real: &File) -> Result {
+        if self.pos() < 0 {
+            return Err(EINVAL);
+        }
         // INVARIANT: as for `self`, which nobody uses during the call.
         to_result(calls::rovl_iterate_dir(
             real,
@@ -159,6 +161,9 @@ impl DirContext<'_> {
         real: &File,
         mut number: N,
     ) -> Result {
+        if self.pos() < 0 {
+            return Err(EINVAL);
+        }
         let mut mapped = Mapped {
             forward: Forward {
                 ctx: bindings::dir_context {

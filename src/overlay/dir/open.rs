@@ -92,6 +92,7 @@ impl OpenDir {
 }
 
 impl OpenDir {
+    #[inline(never)]
     fn iterate_merged(&self, open: Listed<'_>, ctx: &mut DirContext<'_>) -> Result {
         let dentry = open.dentry();
         let listing = self.listing(dentry, open.inode().dir()?)?;
