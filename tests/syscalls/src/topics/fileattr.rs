@@ -16,7 +16,7 @@ const FSSETXATTR: libc::c_ulong = 0x401c_5820;
 
 const SYNC: u32 = 0x8;
 const IMMUTABLE: u32 = 0x10;
-const APPEND: u32 = 0x20;
+pub(super) const APPEND: u32 = 0x20;
 const NODUMP: u32 = 0x40;
 const NOATIME: u32 = 0x80;
 const PROT: u32 = IMMUTABLE | APPEND;
@@ -42,7 +42,7 @@ fn set(p: &Path, flags: u32) -> Sys<()> {
 }
 
 /// Adds and takes away flags, as chattr does.
-fn change(p: &Path, add: u32, del: u32) -> Sys<()> {
+pub(super) fn change(p: &Path, add: u32, del: u32) -> Sys<()> {
     set(p, (get(p)? | add) & !del)
 }
 

@@ -2,6 +2,7 @@
 //! Open files as their file is copied up: numbers that stay, mappings that see writes, flags and
 //! ioctls that the layer's filesystem answers.
 
+use super::fileattr;
 use super::limits::small_upper;
 use super::mmap::Map;
 use super::rw::pattern;
@@ -208,17 +209,10 @@ fn appending_is_not_the_layer_s(ctx: &Ctx) -> Res {
 
 /// Nobody but the layer's owner made it append-only: it is opened so that it can be appended to.
 fn an_append_only_layer(ctx: &Ctx) -> Res {
-    const APPEND: libc::c_long = 0x20;
     let u = Union::new(ctx)?;
     sys::write(&u.u("f"), "0123456789")?;
-    let mark = |flags: libc::c_long| -> Res {
-        let fd = sys::open(&u.u("f"), OFlags::RDONLY)?;
-        // SAFETY: `flags` outlives the call.
-        let done = unsafe { libc::ioctl(fd.as_raw_fd(), 0x4008_6602, &flags) };
-        sys::ret(i64::from(done))?;
-        Ok(())
-    };
-    mark(APPEND)?;
+    // The other flags stay: without that of extents ext4 would change how the file is stored.
+    fileattr::change(&u.u("f"), fileattr::APPEND, 0)?;
     u.mount()?;
     let seen = (|| {
         let fd = works(
@@ -234,7 +228,7 @@ fn an_append_only_layer(ctx: &Ctx) -> Res {
         )?;
         same(sys::read(&u.m("f"))?, b"0123456789+", "the content")
     })();
-    mark(0)?;
+    fileattr::change(&u.u("f"), 0, fileattr::APPEND)?;
     seen
 }
 
