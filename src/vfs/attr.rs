@@ -334,12 +334,6 @@ impl Iattr {
         Ok(())
     }
 
-    /// The new mode, of meaning where it is one of the mode.
-    #[cfg(CONFIG_KUNIT = "y")]
-    pub(super) fn new_mode(&self) -> Mode {
-        Mode(self.0.ia_mode)
-    }
-
     /// `notify_change()` on a dentry whose inode `lock` holds.
     ///
     /// # Errors

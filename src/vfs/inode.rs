@@ -61,7 +61,7 @@ impl Mode {
 
     /// The mode of a regular file with these permissions.
     pub(super) const fn of_regular(self) -> u16 {
-        self.perm() | Self::REG
+        self.of_type(Self(Self::REG)).0
     }
 
     pub(crate) const fn is_dir(self) -> bool {

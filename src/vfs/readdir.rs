@@ -140,14 +140,16 @@ impl DirContext<'_> {
     ///
     /// `ENOTDIR`; `EINVAL` at a position below zero, which no filesystem counts on; what the filesystem returns.
     pub(crate) fn pass_through(&mut self, real: &File) -> Result {
+        // INVARIANT: as for `self`, which nobody uses during the call.
+        DirContext(self.0, PhantomData).list(real)
+    }
+
+    /// Has the filesystem of `real` list, from a position that it can count on.
+    fn list(self, real: &File) -> Result {
         if self.pos() < 0 {
             return Err(EINVAL);
         }
-        // INVARIANT: as for `self`, which nobody uses during the call.
-        to_result(calls::rovl_iterate_dir(
-            real,
-            DirContext(self.0, PhantomData),
-        ))
+        to_result(calls::rovl_iterate_dir(real, self))
     }
 
     /// As [`pass_through`](Self::pass_through), with the inode number of each entry replaced by what `number` says, until
@@ -161,9 +163,6 @@ impl DirContext<'_> {
         real: &File,
         mut number: N,
     ) -> Result {
-        if self.pos() < 0 {
-            return Err(EINVAL);
-        }
         let mut mapped = Mapped {
             forward: Forward {
                 ctx: bindings::dir_context {
@@ -178,8 +177,7 @@ impl DirContext<'_> {
         };
         let this = &raw mut mapped;
         // INVARIANT: the context is the first field of what is used by the call, and in it, alone; so is `self`.
-        let ctx = DirContext(this.cast(), PhantomData);
-        let ret = to_result(calls::rovl_iterate_dir(real, ctx));
+        let ret = DirContext(this.cast(), PhantomData).list(real);
         self.set_pos(mapped.forward.ctx.pos);
         ret
     }

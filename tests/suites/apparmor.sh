@@ -138,7 +138,6 @@ mounter() {
 
 # AppArmor's link to the policy of the namespace moves the walk that it is met in: for readlink() and a copy-up there is none.
 moving_links() {
-	local n
 	if [ "$FSTYPE" = overlay ]; then
 		skip 'a link that moves the walk' 'overlayfs: null pointer dereference in nd_jump_link()'
 		return
