@@ -18,17 +18,22 @@ pub(crate) const fn site(file: &str, line: u32) -> u32 {
     hash
 }
 
-/// Whether the line of code `site` may log now.
-pub(crate) fn allowed(site: u32) -> bool {
-    calls::rovl_ratelimit(site)
+/// Logs a warning unless the line of code `site` has logged too many lately.
+#[cold]
+#[inline(never)]
+pub(crate) fn warn_from(site: u32, message: kernel::fmt::Arguments<'_>) {
+    if calls::rovl_ratelimit(site) {
+        pr_warn!("{message}");
+    }
 }
 
 /// Logs a warning unless this line of code has logged too many lately.
 macro_rules! warn_limited {
     ($($arg:tt)*) => {
-        if $crate::vfs::log::allowed(const { $crate::vfs::log::site(file!(), line!()) }) {
-            ::kernel::pr_warn!($($arg)*)
-        }
+        $crate::vfs::log::warn_from(
+            const { $crate::vfs::log::site(file!(), line!()) },
+            ::kernel::prelude::fmt!($($arg)*),
+        )
     };
 }
 pub(crate) use warn_limited;

@@ -122,6 +122,7 @@ impl Value {
     /// # Errors
     ///
     /// `EIO` where the filesystem fails to encode.
+    #[inline(never)]
     fn set(&mut self, layers: &Layers, real: &Inode, upper: bool) -> Result {
         let (start, rest) = self.0 .0.split_at_mut(PADDING + HEADER);
         let (kind, len) = vfs::handle::encode(real, rest)?;

@@ -57,6 +57,8 @@ pub(crate) fn remove(writing: Writing<'_>, parent: &Dentry, dentry: &Dentry) -> 
 }
 
 /// As [`remove`], best effort: what is left is cleaned at the next mount.
+#[cold]
+#[inline(never)]
 pub(crate) fn discard(writing: Writing<'_>, parent: &Dentry, dentry: &Dentry) {
     if let Err(e) = remove(writing, parent, dentry) {
         warn_limited!("cleanup of '{dentry}' failed ({})\n", e.to_errno());

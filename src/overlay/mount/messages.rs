@@ -249,6 +249,8 @@ impl fmt::Display for Refusal {
 
 /// Says something about a mount that is made, in the kernel log: `mount(8)` prints the context's, and programs that get
 /// a mount expect no output of it.
+#[cold]
+#[inline(never)]
 pub(crate) fn say(level: Level, message: Arguments<'_>) {
     match level {
         Level::Error => pr_err!("{message}\n"),
@@ -259,6 +261,7 @@ pub(crate) fn say(level: Level, message: Arguments<'_>) {
 
 /// Says why a mount is refused, and returns `error`. Software that compares what `mount(8)` prints must not notice the
 /// drop-in: there the kernel log alone has what overlayfs has there alone.
+#[inline(never)]
 pub(crate) fn refuse<T>(fc: &FsContext, error: Error, message: Arguments<'_>) -> Result<T> {
     say(Level::Error, message);
     if cfg!(not(drop_in)) {
@@ -268,6 +271,7 @@ pub(crate) fn refuse<T>(fc: &FsContext, error: Error, message: Arguments<'_>) ->
 }
 
 /// As [`refuse`] with `EINVAL`, for what overlayfs, too, puts into the context's log.
+#[inline(never)]
 pub(crate) fn invalid<T>(fc: &FsContext, message: Arguments<'_>) -> Result<T> {
     say(Level::Error, message);
     tell_mounter(fc, message);

@@ -344,6 +344,7 @@ impl Settings {
     }
 
     /// Option `key` with the value that it has.
+    #[inline(never)]
     pub(crate) fn spelled(&self, key: &'static str) -> Spelled {
         let entry = OPTIONS.iter().find(|entry| entry.name == key);
         entry.map_or(
