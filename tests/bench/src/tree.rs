@@ -53,6 +53,11 @@ pub enum Tree {
     Each(usize),
     /// So many directories `eN` that all layers have.
     Directories(usize),
+    /// The same, with so many names of their own in each layer.
+    Many {
+        directories: usize,
+        names: usize,
+    },
     /// Directories `sN` that all layers have, with files `pN` of 4 KiB in turn in each.
     Parallel {
         directories: usize,
@@ -198,6 +203,15 @@ impl Layer<'_> {
             Tree::Directories(count) => {
                 for n in 0..count {
                     self.mkdir(&format!("e{n}"))?;
+                }
+            }
+            Tree::Many {
+                directories,
+                names: total,
+            } => {
+                for n in 0..directories {
+                    let dir = self.dir.join(format!("e{n}"));
+                    names(&dir, &format!("l{}n", self.index), 0..total)?;
                 }
             }
             Tree::Parallel { directories } => {

@@ -20,6 +20,9 @@ const DIRECTORIES: [(usize, &[usize]); 3] = [
 ];
 const MAX_LAYERS: usize = 30;
 
+/// So many directories with so many names of each layer, and a pass over each that is just long enough for names to be learnt.
+const MANY: [(usize, usize, usize); 2] = [(640, 10, 20), (80, 100, 90)];
+
 type Body = fn(&Site, &Object) -> Result<()>;
 
 fn create(_: &Site, o: &Object) -> Result<()> {
@@ -80,6 +83,23 @@ pub fn ops() -> Vec<Op> {
                 );
             }
         }
+    }
+    for (directories, names, length) in MANY {
+        let path = move |n| format!("e{}/missing{n}", n / length % directories);
+        ops.push(
+            Op::each(
+                format!("passes-missing-{length}-of-{names}-in-{directories}"),
+                GROUP,
+                directories * length,
+                path,
+                |_, o| absent(stat(&o.path)),
+            )
+            .tree(Tree::Many { directories, names })
+            .max_layers(MAX_LAYERS)
+            .repeats(3)
+            .cold()
+            .per("name"),
+        );
     }
     ops
 }
