@@ -57,7 +57,6 @@ pub(crate) fn remove(writing: Writing<'_>, parent: &Dentry, dentry: &Dentry) -> 
 }
 
 /// As [`remove`], best effort: what is left is cleaned at the next mount.
-#[cold]
 #[inline(never)]
 pub(crate) fn discard(writing: Writing<'_>, parent: &Dentry, dentry: &Dentry) {
     if let Err(e) = remove(writing, parent, dentry) {

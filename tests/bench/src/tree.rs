@@ -51,11 +51,9 @@ pub enum Tree {
     Plain(usize),
     /// In all layers a directory `d` with so many names of their own; those of the lowest are `lowestN`.
     Each(usize),
-    /// So many directories `eN` that all layers have.
-    Directories(usize),
-    /// The same, with so many names of their own in each layer.
-    Many {
-        directories: usize,
+    /// So many directories `eN` that all layers have, with so many names of their own in each.
+    Directories {
+        count: usize,
         names: usize,
     },
     /// Directories `sN` that all layers have, with files `pN` of 4 KiB in turn in each.
@@ -200,16 +198,11 @@ impl Layer<'_> {
                     }
                 }
             }
-            Tree::Directories(count) => {
-                for n in 0..count {
-                    self.mkdir(&format!("e{n}"))?;
-                }
-            }
-            Tree::Many {
-                directories,
+            Tree::Directories {
+                count,
                 names: total,
             } => {
-                for n in 0..directories {
+                for n in 0..count {
                     let dir = self.dir.join(format!("e{n}"));
                     names(&dir, &format!("l{}n", self.index), 0..total)?;
                 }

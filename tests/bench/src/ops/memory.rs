@@ -62,7 +62,10 @@ pub fn ops() -> Vec<Op> {
             look,
         )
         .cold()
-        .tree(Tree::Directories(DIRECTORIES))
+        .tree(Tree::Directories {
+            count: DIRECTORIES,
+            names: 0,
+        })
         .per("directory"),
         Op::each(
             "memory-listing-open",

@@ -83,7 +83,10 @@ pub fn ops() -> Vec<Op> {
             .prepare(make_dirs)
             .finish(|s, o| umount(s, o)),
         op("mount-indexed-10000", GROUP, 1, mount_exported)
-            .tree(Tree::Directories(INDEXED))
+            .tree(Tree::Directories {
+                count: INDEXED,
+                names: 0,
+            })
             .max_layers(30)
             .prepare(fill_index)
             .finish(|s, o| umount(s, o)),

@@ -29,24 +29,33 @@ fn create(_: &Site, o: &Object) -> Result<()> {
     Ok(open(&o.path, CREATE, RW).map(drop)?)
 }
 
+fn missing(_: &Site, o: &Object) -> Result<()> {
+    absent(stat(&o.path))
+}
+
+fn over(
+    tree: Tree,
+    name: String,
+    names: usize,
+    path: impl Fn(usize) -> String + 'static,
+    body: Body,
+) -> Op {
+    Op::each(name, GROUP, names, path, body)
+        .tree(tree)
+        .max_layers(MAX_LAYERS)
+        .repeats(3)
+        .cold()
+        .per("name")
+}
+
 fn pass(
     name: &str,
     (names, length): (usize, usize),
     path: impl Fn(usize) -> String + 'static,
     body: Body,
 ) -> Op {
-    Op::each(
-        format!("{name}-{length}-of-{names}"),
-        GROUP,
-        length,
-        path,
-        body,
-    )
-    .tree(Tree::Each(names))
-    .max_layers(MAX_LAYERS)
-    .repeats(3)
-    .cold()
-    .per("name")
+    let name = format!("{name}-{length}-of-{names}");
+    over(Tree::Each(names), name, length, path, body)
 }
 
 pub fn ops() -> Vec<Op> {
@@ -59,7 +68,7 @@ pub fn ops() -> Vec<Op> {
                 "pass-missing",
                 this,
                 |n| format!("d/missing{n}"),
-                |_, o| absent(stat(&o.path)),
+                missing,
             ));
             ops.push(
                 pass("pass-create", this, |n| format!("d/new{n}"), create)
@@ -84,22 +93,14 @@ pub fn ops() -> Vec<Op> {
             }
         }
     }
-    for (directories, names, length) in MANY {
-        let path = move |n| format!("e{}/missing{n}", n / length % directories);
-        ops.push(
-            Op::each(
-                format!("passes-missing-{length}-of-{names}-in-{directories}"),
-                GROUP,
-                directories * length,
-                path,
-                |_, o| absent(stat(&o.path)),
-            )
-            .tree(Tree::Many { directories, names })
-            .max_layers(MAX_LAYERS)
-            .repeats(3)
-            .cold()
-            .per("name"),
-        );
+    for (count, names, length) in MANY {
+        ops.push(over(
+            Tree::Directories { count, names },
+            format!("passes-missing-{length}-of-{names}-in-{count}"),
+            count * length,
+            move |n| format!("e{}/missing{n}", n / length % count),
+            missing,
+        ));
     }
     ops
 }
