@@ -35,6 +35,8 @@ bool rovl_d_unhashed(struct dentry *dentry);
 void rovl_dentry_change_flags(struct dentry *dentry, unsigned int clear, unsigned int set);
 void rovl_dput_unused_negative(struct dentry *dentry);
 bool rovl_d_negative_acquire(const struct dentry *dentry);
+int rovl_permission(struct mnt_idmap *idmap, struct inode *inode, int mask, umode_t mode,
+		    const struct inode *behind);
 bool rovl_sb_asks_listeners(struct super_block *sb);
 bool rovl_has_hashed_alias(struct inode *inode, struct dentry *except);
 
@@ -120,6 +122,7 @@ void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flag
 bool rovl_fatal_signal_pending(void);
 bool rovl_in_execve(void);
 bool rovl_task_has_fs(void);
+bool rovl_is_reading_watched(const struct file *file);
 int rovl_iterate_dir(struct file *file, struct dir_context *ctx);
 loff_t rovl_llseek(struct file *file, loff_t offset, int whence);
 void rovl_acl_show(struct posix_acl *acl, struct vfsmount *mnt);

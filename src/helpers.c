@@ -167,6 +167,21 @@ void rovl_dput_unused_negative(struct dentry *dentry)
 	dput(dentry);
 }
 
+/*
+ * generic_permission() of an inode that has the ACLs of 'behind' and had the mode 'mode' before that was found: where all may and there
+ * is none, nobody need look for them. (A mode that is read later can be the one that an ACL of another inode came with.)
+ */
+rovl_inline int rovl_permission(struct mnt_idmap *idmap, struct inode *inode, int mask, umode_t mode,
+				const struct inode *behind)
+{
+#ifdef CONFIG_FS_POSIX_ACL
+	if (!((mask & (MAY_READ | MAY_WRITE | MAY_EXEC)) * S_IXUGO & ~mode) &&
+	    !READ_ONCE(behind->i_acl))
+		return 0;
+#endif
+	return generic_permission(idmap, inode, mask);
+}
+
 rovl_inline bool rovl_sb_asks_listeners(struct super_block *sb)
 {
 	return fsnotify_sb_has_priority_watchers(sb, FSNOTIFY_PRIO_CONTENT);
@@ -755,6 +770,24 @@ rovl_inline void rovl_file_set_flags(struct file *file, unsigned int mask, unsig
 	file->f_flags = (file->f_flags & ~mask) | (flags & mask);
 	file->f_iocb_flags = iocb_flags(file);
 	spin_unlock(&file->f_lock);
+}
+
+/*
+ * Whether somebody wants to hear that the open file is read and closed, or was to be asked when it was opened. A mark of a mount that
+ * wants to hear it does not count: those of layers are in no namespace.
+ */
+rovl_inline bool rovl_is_reading_watched(const struct file *file)
+{
+#ifdef CONFIG_FSNOTIFY
+	const struct dentry *dentry = file->f_path.dentry;
+	u32 wanted = READ_ONCE(file_inode(file)->i_fsnotify_mask) | READ_ONCE(dentry->d_sb->s_fsnotify_mask);
+
+	return (file->f_mode & FMODE_FSNOTIFY_MASK) != FMODE_NONOTIFY_PERM ||
+	       wanted & (FS_ACCESS | FS_CLOSE_NOWRITE) ||
+	       READ_ONCE(dentry->d_flags) & DCACHE_FSNOTIFY_PARENT_WATCHED;
+#else
+	return false;
+#endif
 }
 
 /*

@@ -39,10 +39,11 @@ fn layer_mask(mask: u32, mode: Mode, upper: bool) -> u32 {
 
 /// The two-step check: the caller on the overlay inode, then the mounter on the real one.
 pub(crate) fn permission(idmap: &IdMap, inode: &Inode, mask: u32) -> Result {
-    inode.generic_permission(idmap, mask)?;
+    let mode = inode.mode();
     // One look at upper: a copy-up may set it meanwhile.
     let behind = inode.reals().attributes()?;
     let real = behind.path.positive()?;
+    inode.generic_permission(idmap, mask, mode, real)?;
     let mask = layer_mask(mask, real.mode(), behind.is_upper());
     cred::scope(inode.fs().creds(), |_| {
         real.permission(behind.path.idmap(), mask)
@@ -55,13 +56,14 @@ pub(crate) fn permission_rcu(
     inode: RcuInode<'_, Overlay>,
     mask: u32,
 ) -> Result<(), RcuError> {
+    let mode = inode.mode();
     // One look at upper: a copy-up may set it meanwhile.
     let upper = inode.upper();
     let path = upper
         .or_else(|| inode.lower())
         .ok_or(RcuError::WouldBlock)?;
     let real = path.inode()?;
-    inode.generic_permission(idmap, mask)?;
+    inode.generic_permission(idmap, mask, mode, real)?;
     let mask = layer_mask(mask, real.mode(), upper.is_some());
     cred::scope(inode.creds()?, |_| real.permission(path.idmap(), mask))
 }

@@ -13,13 +13,14 @@ use crate::vfs::{
     cred,
     file::{self, whence, LayerFile, Range, Transfer},
     file_ops::{
-        Flush, Generation, Io, IoHooks, Mapping, Moved, OpenTmpfile, Opening, RegularOperations,
-        Splice,
+        self, Flush, Generation, Io, IoHooks, Mapping, Moved, OpenTmpfile, Opening,
+        RegularOperations, Splice,
     },
     inode::InodeGuard,
     mount::{Path, PathRef, WritePath},
+    slab::SlabBox,
     sync::OwnError,
-    Dentry, Mode,
+    Dentry, Mode, OwnSuper,
 };
 use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
 
@@ -31,12 +32,13 @@ pub(crate) struct RegularFile {
 }
 
 impl RegularFile {
-    fn new(real: ARef<LayerFile>) -> Result<KBox<Self>> {
-        let file = Self {
+    #[inline]
+    fn new(sb: &OwnSuper<Overlay>, real: ARef<LayerFile>) -> Result<SlabBox<Self>> {
+        let init = init!(Self {
             files: Opened::new(real),
             unmappable: OwnError::new(),
-        };
-        Ok(KBox::new(file, GFP_KERNEL)?)
+        });
+        file_ops::regular_data(sb, init)
     }
 
     /// The file of the layer that has the data now. A descriptor that was opened before a copy-up
@@ -166,7 +168,7 @@ impl RegularFile {
         new: &mut OpenTmpfile<'_, Overlay>,
         parent: WritePath<'_>,
         mode: Mode,
-    ) -> Result<(KBox<Self>, Path)> {
+    ) -> Result<(SlabBox<Self>, Path)> {
         let mut flags = (new.flags() | file::flags::O_NOATIME) & !file::flags::O_APPEND;
         if new.dentry().fs().is_volatile() {
             flags &= !file::flags::SYNC;
@@ -174,7 +176,7 @@ impl RegularFile {
         let real = new.open_backing(parent, flags, mode)?;
         new.set_direct_io(file::can_direct_io(&real));
         let path = PathRef::of_file(&real).get();
-        Ok((Self::new(real)?, path))
+        Ok((Self::new(new.dentry().own_sb(), real)?, path))
     }
 }
 
@@ -201,7 +203,7 @@ impl IoHooks<Overlay> for Hooks {
 impl RegularOperations<Overlay> for RegularFile {
     type Data = Self;
 
-    fn open(mut open: Opening<'_, Overlay>) -> Result<KBox<Self>> {
+    fn open(mut open: Opening<'_, Overlay>) -> Result<SlabBox<Self>> {
         copy_up::copy_up_for_open(*open)?;
         open.drop_open_flags();
         let inode = open.inode();
@@ -218,7 +220,7 @@ impl RegularOperations<Overlay> for RegularFile {
             false => inode.fs().upper_has_direct_io(),
         });
         open.serve_nowait_as(&real);
-        Self::new(real)
+        Self::new(open.dentry().own_sb(), real)
     }
 
     // Twice in line: that it reads, or writes, is known where it is called.

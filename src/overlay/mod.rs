@@ -68,6 +68,14 @@ impl FileSystem for Overlay {
     const INODE_CACHE: &'static CStr = c"rovl_inode";
     #[cfg(drop_in)]
     const INODE_CACHE: &'static CStr = c"ovl_inode";
+    #[cfg(not(drop_in))]
+    const FILE_CACHE: &'static CStr = c"rovl_file";
+    #[cfg(drop_in)]
+    const FILE_CACHE: &'static CStr = c"ovl_file";
+    #[cfg(not(drop_in))]
+    const DIRECTORY_CACHE: &'static CStr = c"rovl_dir_file";
+    #[cfg(drop_in)]
+    const DIRECTORY_CACHE: &'static CStr = c"ovl_dir_file";
     const MAGIC: u32 = 0x794c_7630;
     // Writing back is upper's; the umask is applied by upper; no EVM HMAC over ours.
     const POLICY: Policy = Policy {

@@ -63,7 +63,7 @@ unsafe extern "C" {
         path: &PositivePath<'_>,
         cred: &Credential,
     ) -> NewFile;
-    pub(super) safe fn dentry_open(
+    pub(super) safe fn kernel_file_open(
         path: &PositivePath<'_>,
         flags: i32,
         cred: &Credential,
@@ -113,6 +113,7 @@ unsafe extern "C" {
     pub(super) safe fn vfs_fadvise(file: &File, offset: i64, len: i64, advice: i32) -> i32;
     pub(super) safe fn vfs_fallocate(file: &File, mode: i32, offset: i64, len: i64) -> i32;
     pub(super) safe fn vfs_fsync_range(file: &File, start: i64, end: i64, datasync: i32) -> i32;
+    pub(super) safe fn rovl_is_reading_watched(file: &LocalFile) -> bool;
     pub(super) safe fn rovl_iterate_dir(dir: &File, ctx: DirContext<'_>) -> i32;
     pub(super) safe fn rovl_llseek(file: &File, offset: i64, whence: i32) -> i64;
 

@@ -129,12 +129,14 @@ fn openable(flags: u32) -> i32 {
 /// returns.
 pub(crate) fn open(path: PathRef<'_>, flags: u32) -> Result<ARef<LayerFile>> {
     let (path, flags) = to_open(path, flags)?;
-    with_current(|cred| calls::dentry_open(&path, flags, cred)).get()
+    with_current(|cred| calls::kernel_file_open(&path, flags, cred)).get()
 }
 
 /// Opens `path` for reading or (`write`) writing after a permission check with the current
 /// credentials; without access time updates where that is allowed. What is written is no change of the file that
-/// users should see: its times are left alone, by a filesystem that asks the VFS.
+/// users should see: its times are left alone, by a filesystem that asks the VFS. What is read is no event for who does not
+/// watch it when it is opened: a [`Watch`](super::watch::Watch) of ours, on whatever directory, would have the VFS look for
+/// listeners at each read.
 pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<LayerFile>> {
     let (mut flags, mask) = if write {
         (bindings::O_WRONLY, may::WRITE)
@@ -149,6 +151,12 @@ pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<LayerF
     let file = open(path, flags | bindings::O_LARGEFILE)?;
     if write {
         add_mode(&file, bindings::ROVL_FMODE_NOCMTIME);
+    } else if !calls::rovl_is_reading_watched(&file) {
+        set_mode(
+            &file,
+            bindings::ROVL_FMODE_FSNOTIFY_MASK,
+            bindings::ROVL_FMODE_NONOTIFY,
+        );
     }
     Ok(file)
 }
@@ -252,8 +260,14 @@ fn has_mode(file: &LocalFile, mask: u32) -> bool {
 
 /// Adds bits to the mode of `file`, which the caller is opening or has just opened, so that nobody else knows it.
 pub(super) fn add_mode(file: &LocalFile, bits: u32) {
+    set_mode(file, 0, bits);
+}
+
+/// As [`add_mode`], with the bits `clear` cleared before.
+fn set_mode(file: &LocalFile, clear: u32, bits: u32) {
+    let mode = read_field!(file, f_mode) & !clear | bits;
     // SAFETY: charter 1: the file is referenced; nobody but its opener reads or writes the mode.
-    unsafe { (*file.as_ptr()).f_mode |= bits };
+    unsafe { (*file.as_ptr()).f_mode = mode };
 }
 
 /// Whether `file` is open for writing.

@@ -13,7 +13,9 @@ use super::{
     mount::{IdMap, PathRef, WritePath},
     readdir::DirContext,
     refs::Ref,
-    to_result, Mode, OwnDentry, OwnInode,
+    registration::Registration,
+    slab::SlabBox,
+    to_result, Mode, OwnDentry, OwnInode, OwnSuper,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ops::Deref, ptr};
@@ -160,9 +162,9 @@ impl<'a, F: FileSystem> Opening<'a, F> {
 
     /// Stores what `make` makes of it, for the later operations and for `release`.
     #[inline]
-    fn store<D>(self, make: impl FnOnce(Self) -> Result<KBox<D>>) -> Result {
+    fn store<D>(self, make: impl FnOnce(Self) -> Result<SlabBox<D>>) -> Result {
         let file = self.file().as_ptr();
-        let data = KBox::into_raw(make(self)?);
+        let data = make(self)?.into_raw();
         // SAFETY: by the type's meaning nobody else reads or writes the pointer. Charter 8: the callers are the
         // tables, which pass the data of their own type.
         unsafe { (*file).private_data = data.cast() };
@@ -191,12 +193,48 @@ fn set_direct_io(file: &LocalFile, possible: bool) {
 /// `file` is the argument of `release`, of a table with data `D`.
 unsafe extern "C" fn release<D>(_inode: RawInode, file: RawFile) -> i32 {
     // SAFETY: charter 8: `open` or `tmpfile` stored the box; there is no callback for the file after this one.
-    drop(unsafe { KBox::from_raw((*file).private_data.cast::<D>()) });
+    drop(unsafe { SlabBox::from_raw((*file).private_data.cast::<D>()) });
     0
 }
 
 /// What the filesystem keeps with an open regular file.
 pub(crate) type RegularData<F> = <<F as FileSystem>::RegularFile as RegularOperations<F>>::Data;
+
+/// What the filesystem keeps with an open directory.
+pub(crate) type DirectoryData<F> =
+    <<F as FileSystem>::DirectoryFile as DirectoryOperations<F>>::Data;
+
+/// What `init` makes, to be kept with an open regular file of `sb`.
+///
+/// # Errors
+///
+/// `ENOMEM`; those of `init`.
+#[inline]
+pub(crate) fn regular_data<F: FileSystem, E>(
+    sb: &OwnSuper<F>,
+    init: impl PinInit<RegularData<F>, E>,
+) -> Result<SlabBox<RegularData<F>>>
+where
+    Error: From<E>,
+{
+    Registration::files(sb).make(init)
+}
+
+/// As [`regular_data`], of an open directory.
+///
+/// # Errors
+///
+/// As there.
+#[inline]
+pub(crate) fn directory_data<F: FileSystem, E>(
+    sb: &OwnSuper<F>,
+    init: impl PinInit<DirectoryData<F>, E>,
+) -> Result<SlabBox<DirectoryData<F>>>
+where
+    Error: From<E>,
+{
+    Registration::directories(sb).make(init)
+}
 
 /// An unnamed file being opened by `tmpfile`.
 ///
@@ -250,7 +288,7 @@ impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
     pub(crate) fn instantiate(
         self,
         inode: Ref<'_, OwnInode<F>>,
-        data: KBox<RegularData<F>>,
+        data: SlabBox<RegularData<F>>,
     ) -> Result<Instantiated<'a, F>> {
         let (file, dentry) = (self.0.as_ptr(), self.dentry());
         let fits = inode.mode().is_reg() && core::ptr::eq(inode.sb(), dentry.sb());
@@ -264,7 +302,7 @@ impl<'a, F: FileSystem> OpenTmpfile<'a, F> {
         unsafe { dentry.instantiate(inode) };
         // SAFETY: the file is being opened: nobody else reads or writes the pointer. Charter 8: the inode is a
         // regular file, whose table has data of this type.
-        unsafe { (*file).private_data = KBox::into_raw(data).cast() };
+        unsafe { (*file).private_data = data.into_raw().cast() };
         Ok(Instantiated(self))
     }
 }
@@ -296,7 +334,7 @@ impl<F: FileSystem> Drop for Instantiated<'_, F> {
         }
         // SAFETY: the file did not become open, so `release` is not called: the box that `instantiate` stored is
         // still ours.
-        drop(unsafe { KBox::from_raw((*file).private_data.cast::<RegularData<F>>()) });
+        drop(unsafe { SlabBox::from_raw((*file).private_data.cast::<RegularData<F>>()) });
         // SAFETY: the file did not become open: nobody else uses it.
         unsafe { (*file).private_data = ptr::null_mut() };
     }
@@ -308,7 +346,7 @@ pub(crate) trait RegularOperations<F: FileSystem>: Sized + 'static {
     type Data: Send + Sync;
 
     /// Opens.
-    fn open(open: Opening<'_, F>) -> Result<KBox<Self::Data>>;
+    fn open(open: Opening<'_, F>) -> Result<SlabBox<Self::Data>>;
     /// Reads or writes.
     fn io<'a>(
         open: OpenFile<'_, F>,
@@ -366,7 +404,7 @@ pub(crate) trait DirectoryOperations<F: FileSystem>: Sized + 'static {
     type Data: Send + Sync;
 
     /// Opens.
-    fn open(open: Opening<'_, F>) -> Result<Pin<KBox<Self::Data>>>;
+    fn open(open: Opening<'_, F>) -> Result<SlabBox<Self::Data>>;
     /// Lists; the inode is locked, shared.
     fn iterate(open: Listed<'_, F>, data: &Self::Data, ctx: &mut DirContext<'_>) -> Result;
     /// Moves the position; returns it.
@@ -583,11 +621,7 @@ impl<F: FileSystem, T: DirectoryOperations<F>> Directory<F, T> {
     }
 
     fn open_file(file: Opening<'_, F>) -> Result {
-        file.store(|file| {
-            let data = T::open(file)?;
-            // SAFETY: it does not move until `release`, which drops it in its place.
-            Ok(unsafe { Pin::into_inner_unchecked(data) })
-        })
+        file.store(T::open)
     }
 
     fn iterate(open: OpenFile<'_, F>, data: &T::Data, mut ctx: DirContext<'_>) -> Result {

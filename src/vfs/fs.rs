@@ -141,6 +141,10 @@ pub(crate) trait FileSystem: Send + Sync + Sized + 'static {
     const NAME: &'static CStr;
     /// Name of the inode cache.
     const INODE_CACHE: &'static CStr;
+    /// Name of the cache of what is kept with open regular files.
+    const FILE_CACHE: &'static CStr;
+    /// Name of the cache of what is kept with open directories.
+    const DIRECTORY_CACHE: &'static CStr;
     /// The number that tells its super blocks from those of other types (`s_magic`).
     const MAGIC: u32;
     /// What the VFS does with it.

@@ -264,14 +264,27 @@ impl Inode {
         calls::rovl_is_encrypted(self)
     }
 
-    /// `generic_permission()`: the mode and ACL check alone.
+    /// `generic_permission()`: the mode and ACL check alone, of an inode whose ACLs are those of `behind` and
+    /// whose mode was `mode` before that was found.
     #[inline]
-    pub(crate) fn generic_permission(&self, idmap: &IdMap, mask: u32) -> Result {
+    pub(crate) fn generic_permission(
+        &self,
+        idmap: &IdMap,
+        mask: u32,
+        mode: Mode,
+        behind: &Self,
+    ) -> Result {
         let mask = mask & !bindings::MAY_NOT_BLOCK;
-        // SAFETY: charter 1: the inode and the mapping are referenced. Without the bit the call takes a reference to the
+        // SAFETY: charter 1: the inodes and the mapping are referenced. Without the bit the call takes a reference to the
         // ACL that it reads.
         to_result(unsafe {
-            bindings::generic_permission(idmap.as_ptr(), self.as_ptr(), mask as i32)
+            bindings::rovl_permission(
+                idmap.as_ptr(),
+                self.as_ptr(),
+                mask as i32,
+                mode.0,
+                behind.as_ptr(),
+            )
         })
     }
 

@@ -42,8 +42,8 @@
 //!    back and may sleep; `free_inode` runs after the grace period and frees memory only. Nobody but RCU-walk knows an inode
 //!    then, and of its box the [`backing`] alone: an [`OwnInode`] that is borrowed is referenced, so it is not evicted.
 //!    One that is on its super block's list of inodes is not destroyed while the list is locked.
-//! 8. **File data.** `private_data` of an open file of ours is a `Box` of the table's `Data`, stored by
-//!    `open` (or `tmpfile`) and freed by `release`, the last call.
+//! 8. **File data.** `private_data` of an open file of ours is a [`SlabBox`](slab::SlabBox) of the table's `Data`, stored
+//!    by `open` (or `tmpfile`) and freed by `release`, the last call.
 //! 9. **Credentials.** `current->cred` is replaced by [`cred::scope`] only, which puts the old value
 //!    back before it returns.
 //! 10. **Out-parameters.** A C function that fills a structure gets a pointer to a local value of the
@@ -89,6 +89,7 @@ pub(crate) mod rcu;
 pub(crate) mod readdir;
 pub(crate) mod refs;
 pub(crate) mod registration;
+pub(crate) mod slab;
 pub(crate) mod super_block;
 mod super_ops;
 pub(crate) mod sync;

@@ -49,10 +49,11 @@ impl RcuError {
 ///
 /// ```ignore
 /// fn permission_rcu(idmap: &IdMap, inode: RcuInode<'_, Overlay>, mask: u32) -> Result<(), RcuError> {
-///     inode.generic_permission(idmap, mask)?;
+///     let mode = inode.mode();
 ///     let upper = inode.upper().ok_or(RcuError::WouldBlock)?;
-///     let creds = inode.creds()?;
-///     cred::scope(creds, |_| upper.inode()?.permission(upper.idmap(), mask))
+///     let real = upper.inode()?;
+///     inode.generic_permission(idmap, mask, mode, real)?;
+///     cred::scope(inode.creds()?, |_| real.permission(upper.idmap(), mask))
 /// }
 /// ```
 pub(crate) struct RcuInode<'a, F: FileSystem>(*mut bindings::inode, PhantomData<&'a OwnInode<F>>);
@@ -126,11 +127,25 @@ impl<'a, F: FileSystem> RcuInode<'a, F> {
         unsafe { SuperBox::<F>::creds_rcu((*self.0).i_sb) }.ok_or(RcuError::WouldBlock)
     }
 
-    /// The mode and ACL check of the inode itself.
+    /// As [`RcuLayerInode::mode`].
     #[inline]
-    pub(crate) fn generic_permission(self, idmap: &IdMap, mask: u32) -> Result<(), RcuError> {
+    pub(crate) fn mode(self) -> Mode {
+        RcuLayerInode(self.0, PhantomData).mode()
+    }
+
+    /// The mode and ACL check of the inode itself, whose ACLs are those of `behind` and whose mode was `mode` before that was found.
+    #[inline]
+    pub(crate) fn generic_permission(
+        self,
+        idmap: &IdMap,
+        mask: u32,
+        mode: Mode,
+        behind: RcuLayerInode<'_>,
+    ) -> Result<(), RcuError> {
         // SAFETY: charter 6: `MAY_NOT_BLOCK` keeps the check from sleeping and from taking references.
-        from_rcu(unsafe { bindings::generic_permission(idmap.as_ptr(), self.0, not_block(mask)) })
+        from_rcu(unsafe {
+            bindings::rovl_permission(idmap.as_ptr(), self.0, not_block(mask), mode.0, behind.0)
+        })
     }
 }
 
@@ -187,6 +202,7 @@ impl<'a> RcuPath<'a> {
 pub(crate) struct RcuLayerInode<'a>(*mut bindings::inode, PhantomData<&'a ()>);
 
 impl RcuLayerInode<'_> {
+    #[inline]
     pub(crate) fn mode(self) -> Mode {
         // SAFETY: charter 6: the inode's memory lives; the field is less than a word.
         Mode(unsafe { (&raw const (*self.0).i_mode).read_volatile() })

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The registration of a filesystem type, with what all its super blocks share: the cache of inodes, the list of claims,
-//! the group that watches directories.
+//! The registration of a filesystem type, with what all its super blocks share: the caches of inodes and of what is kept with
+//! open files, the list of claims, the group that watches directories.
 
 use super::{
-    callback::{c_callback, RawSuper},
+    callback::c_callback,
     calls,
     claim::Claims,
     context::{self, NewContext},
+    file_ops::{DirectoryData, RegularData},
     fs::{Exactly, FileSystem},
-    own::InodeBox,
+    own::{InodeBox, OwnSuper},
+    slab::SlabCache,
     super_block::NewSuper,
     to_result,
     watch::Watching,
@@ -49,7 +51,9 @@ use kernel::{
 /// ```
 #[pin_data(PinnedDrop)]
 pub(crate) struct Registration<F: FileSystem> {
-    cache: InodeCache,
+    inodes: SlabCache<InodeBox<F>>,
+    files: SlabCache<RegularData<F>>,
+    directories: SlabCache<DirectoryData<F>>,
     claims: Claims,
     _watching: Watching,
     _fs: Exactly<F>,
@@ -71,7 +75,9 @@ impl<F: FileSystem> Registration<F> {
     /// with a dot, for a magic number that others believe, and for inodes that are too large.
     pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            cache: InodeCache::new::<F>()?,
+            inodes: SlabCache::with(F::INODE_CACHE, Some(inode_init_once), bindings::ROVL_SLAB_FLAGS_INODE)?,
+            files: SlabCache::new(F::FILE_CACHE)?,
+            directories: SlabCache::new(F::DIRECTORY_CACHE)?,
             claims: Claims::new()?,
             _watching: Watching::start()?,
             _fs: PhantomData,
@@ -115,9 +121,25 @@ impl<F: FileSystem> Registration<F> {
     ///
     /// As for [`of`](Self::of).
     #[inline]
-    pub(super) unsafe fn inode_cache<'a>(sb: *const bindings::super_block) -> &'a InodeCache {
+    pub(super) unsafe fn inodes<'a>(
+        sb: *const bindings::super_block,
+    ) -> &'a SlabCache<InodeBox<F>> {
         // SAFETY: by the contract.
-        unsafe { &Self::of(sb).cache }
+        unsafe { &Self::of(sb).inodes }
+    }
+
+    /// The cache of what is kept with open regular files of `sb`.
+    #[inline]
+    pub(super) fn files(sb: &OwnSuper<F>) -> &SlabCache<RegularData<F>> {
+        // SAFETY: a super block of `F`, which is borrowed.
+        unsafe { &Self::of(sb.as_ptr()).files }
+    }
+
+    /// The cache of what is kept with open directories of `sb`.
+    #[inline]
+    pub(super) fn directories(sb: &OwnSuper<F>) -> &SlabCache<DirectoryData<F>> {
+        // SAFETY: a super block of `F`, which is borrowed.
+        unsafe { &Self::of(sb.as_ptr()).directories }
     }
 
     c_callback! {
@@ -182,61 +204,12 @@ fn wait_for_mounts(owner: *mut bindings::module) {
     }
 }
 
-/// A cache for inodes with their data, of which nothing is allocated when it is dropped.
-///
-/// # Invariants
-///
-/// Owns the cache.
-pub(super) struct InodeCache(NonNull<bindings::kmem_cache>);
-
 /// # Safety
 ///
 /// `object` is memory for an `InodeBox`.
 unsafe extern "C" fn inode_init_once(object: *mut kernel::ffi::c_void) {
     // SAFETY: by the contract; the inode is the first field.
     unsafe { bindings::inode_init_once(object.cast()) }
-}
-
-impl InodeCache {
-    /// A cache for inodes of `F`; `ENOMEM`, `EINVAL` where they are too large.
-    fn new<F: FileSystem>() -> Result<Self> {
-        let size = u32::try_from(core::mem::size_of::<InodeBox<F>>())?;
-        let mut args: bindings::kmem_cache_args = pin_init::zeroed();
-        args.ctor = Some(inode_init_once);
-        args.align = core::mem::align_of::<InodeBox<F>>() as u32;
-        // SAFETY: name and arguments are valid for the call, which copies them; the constructor's text goes after the
-        // cache.
-        let cache = unsafe {
-            bindings::__kmem_cache_create_args(
-                F::INODE_CACHE.as_char_ptr(),
-                size,
-                &mut args,
-                bindings::ROVL_SLAB_FLAGS_INODE,
-            )
-        };
-        NonNull::new(cache).map(Self).ok_or(ENOMEM)
-    }
-
-    /// Memory for an inode of `sb` whose VFS part is initialised; null where there is none.
-    ///
-    /// # Safety
-    ///
-    /// `sb` is a super block.
-    #[inline]
-    pub(super) unsafe fn alloc(&self, sb: RawSuper) -> *mut kernel::ffi::c_void {
-        // SAFETY: by the contract the super block lives; only the field's address is taken.
-        let lru = unsafe { &raw mut (*sb).s_inode_lru };
-        let flags = bindings::ROVL_GFP_KERNEL;
-        // SAFETY: by the type invariant; the list is that of the super block, as for all inodes.
-        unsafe { bindings::kmem_cache_alloc_lru_noprof(self.0.as_ptr(), lru, flags) }
-    }
-}
-
-impl Drop for InodeCache {
-    fn drop(&mut self) {
-        // SAFETY: by the type invariant; whoever drops it has waited until all objects were freed.
-        unsafe { bindings::kmem_cache_destroy(self.0.as_ptr()) }
-    }
 }
 
 impl<'a, F: FileSystem> NewSuper<'a, F> {

@@ -79,9 +79,9 @@ impl<F: FileSystem> SuperTable<F> {
     /// `sb` is a super block of `F`.
     unsafe extern "C" fn alloc_inode(sb: RawSuper) -> RawInode {
         // SAFETY: the super block is one of `F`, and the VFS keeps it for the call.
-        let cache = unsafe { Registration::<F>::inode_cache(sb) };
+        let cache = unsafe { Registration::<F>::inodes(sb) };
         // SAFETY: the VFS keeps the super block for the call.
-        let object = unsafe { cache.alloc(sb) };
+        let object = unsafe { cache.alloc_inode(sb) };
         let Some(object) = NonNull::new(object.cast::<InodeBox<F>>()) else {
             return ptr::null_mut();
         };

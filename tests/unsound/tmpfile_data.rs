@@ -7,6 +7,7 @@ use crate::{
     overlay::Overlay,
     vfs::{
         file_ops::{Instantiated, OpenTmpfile, RegularData},
+        slab::SlabBox,
         OwnInode, Ref,
     },
 };
@@ -15,7 +16,7 @@ use kernel::prelude::*;
 fn misuse<'a>(
     file: OpenTmpfile<'a, Overlay>,
     inode: Ref<'a, OwnInode<Overlay>>,
-    data: KBox<u64>,
+    data: SlabBox<u64>,
 ) -> Result<Instantiated<'a, Overlay>> {
     file.instantiate(inode, data)
 }

@@ -87,7 +87,8 @@ impl<'a> Source<'a> {
             None
         };
         let mode = stat.mode();
-        let flags = if inode.flags() & KEPT_FLAGS != 0 && (mode.is_reg() || mode.is_dir()) {
+        let kept = lower.positive()?.flags() & KEPT_FLAGS;
+        let flags = if kept != 0 && (mode.is_reg() || mode.is_dir()) {
             file_flags(lower)?
         } else {
             None

@@ -24,9 +24,10 @@ use crate::{
         backing::LowerPath,
         cred,
         file::{self, whence},
-        file_ops::{DirectoryOperations, Generation, Opening},
+        file_ops::{self, DirectoryOperations, Generation, Opening},
         folding::Folding,
         readdir::DirContext,
+        slab::SlabBox,
     },
 };
 use kernel::{
@@ -65,11 +66,13 @@ impl OpenDir {
             .map(Some)
     }
 
-    /// Starts over: forgets a listing that is out of date, sees whether names are merged now.
-    fn restart(&self, dir: Dir<'_>) {
+    /// Starts over: forgets a listing that is out of date, sees whether names are merged now; returns that.
+    #[inline]
+    fn restart(&self, dir: Dir<'_>) -> bool {
+        let merged = dir.lists_merged();
         let old = {
             let mut state = self.state.lock();
-            state.merged = dir.lists_merged();
+            state.merged = merged;
             state.is_past_parent = false;
             match &state.listing {
                 Some(listing) if listing.version != dir.version() => state.listing.take(),
@@ -77,6 +80,7 @@ impl OpenDir {
             }
         };
         drop(old);
+        merged
     }
 
     /// The listing that this file goes through.
@@ -170,33 +174,31 @@ impl OpenDir {
 impl DirectoryOperations<Overlay> for OpenDir {
     type Data = Self;
 
-    fn open(open: Opening<'_, Overlay>) -> Result<Pin<KBox<Self>>> {
+    fn open(open: Opening<'_, Overlay>) -> Result<SlabBox<Self>> {
         let inode = open.inode();
         let path = inode.content()?.path;
         let merged = inode.dir()?.lists_merged();
         let real = opened::for_reading(inode.fs(), path)?;
-        KBox::pin_init(
-            pin_init!(Self {
-                files: Opened::new(real),
-                state <- new_spinlock!(
-                    State {
-                        merged,
-                        listing: None,
-                        is_past_parent: false,
-                    },
-                    "rovl_open_dir"
-                ),
-            }),
-            GFP_KERNEL,
-        )
+        let init = pin_init!(Self {
+            files: Opened::new(real),
+            state <- new_spinlock!(
+                State {
+                    merged,
+                    listing: None,
+                    is_past_parent: false,
+                },
+                "rovl_open_dir"
+            ),
+        });
+        file_ops::directory_data(open.dentry().own_sb(), init)
     }
 
     fn iterate(open: Listed<'_>, data: &Self, ctx: &mut DirContext<'_>) -> Result {
         let inode = open.inode();
-        if ctx.pos() == 0 {
-            data.restart(inode.dir()?);
-        }
-        let merged = data.state.lock().merged;
+        let merged = match ctx.pos() {
+            0 => data.restart(inode.dir()?),
+            _ => data.state.lock().merged,
+        };
         cred::scope(inode.fs().creds(), |_| {
             if merged {
                 data.iterate_merged(open, ctx)

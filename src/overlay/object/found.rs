@@ -21,7 +21,7 @@ use crate::{
         log::warn_limited,
         new_inode::Found,
         sync::{Flags, Once},
-        Mode, Ref,
+        Ref,
     },
 };
 use kernel::{prelude::*, sync::atomic::Atomic};
@@ -220,8 +220,8 @@ impl<'o> Object<'o> {
         match upper {
             Some(_) if self.is_made => {}
             Some(_) => flags |= protected::load(own, path),
-            // The access time of a lower object is not ours to change: a walk need not stop to try.
-            None if mode.file_type() == Mode::LNK => flags |= protected::flags::NOATIME,
+            // The access time of a lower object is not ours to change: neither a walk nor a listing need try.
+            None if !mode.is_reg() => flags |= protected::flags::NOATIME,
             None => {}
         }
         new.set_flags(flags, COPIED_FLAGS);

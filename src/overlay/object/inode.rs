@@ -19,7 +19,7 @@ use crate::{
         fs::InodeData,
         mount::{PathRef, Writing},
         sync::{Flags, Once},
-        Mode, OpGuard, Ref,
+        OpGuard, Ref,
     },
 };
 use core::ops::Deref;
@@ -427,14 +427,14 @@ pub(crate) fn set_upper(
         (Data::Other(leaf), Copy::Bare { has_digest }) => leaf.set_bare(has_digest),
         _ => set_whole(held),
     }
-    let (is_link, flags) = {
+    let (is_reg, flags) = {
         let real = upper.positive()?;
-        (real.mode().file_type() == Mode::LNK, real.flags())
+        (real.mode().is_reg(), real.flags())
     };
-    held.set_upper(upper)?;
-    if is_link {
+    if !is_reg {
         held.inode().set_flags(flags, protected::flags::NOATIME);
     }
+    held.set_upper(upper)?;
     if let Some(dir) = held.inode().as_dir() {
         dir.forget_listing();
     }

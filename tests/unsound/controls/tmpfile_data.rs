@@ -6,6 +6,7 @@ use crate::{
     overlay::Overlay,
     vfs::{
         file_ops::{Instantiated, OpenTmpfile, RegularData},
+        slab::SlabBox,
         OwnInode, Ref,
     },
 };
@@ -14,7 +15,7 @@ use kernel::prelude::*;
 fn control<'a>(
     file: OpenTmpfile<'a, Overlay>,
     inode: Ref<'a, OwnInode<Overlay>>,
-    data: KBox<RegularData<Overlay>>,
+    data: SlabBox<RegularData<Overlay>>,
 ) -> Result<Instantiated<'a, Overlay>> {
     file.instantiate(inode, data)
 }

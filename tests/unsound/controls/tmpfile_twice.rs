@@ -6,6 +6,7 @@ use crate::{
     overlay::Overlay,
     vfs::{
         file_ops::{Instantiated, OpenTmpfile, RegularData},
+        slab::SlabBox,
         OwnInode, Ref,
     },
 };
@@ -14,7 +15,7 @@ use kernel::prelude::*;
 fn control<'a>(
     file: OpenTmpfile<'a, Overlay>,
     inode: Ref<'a, OwnInode<Overlay>>,
-    data: [KBox<RegularData<Overlay>>; 2],
+    data: [SlabBox<RegularData<Overlay>>; 2],
 ) -> Result<Instantiated<'a, Overlay>> {
     let [first, _] = data;
     file.instantiate(inode.clone(), first)

@@ -16,6 +16,7 @@ pub(crate) use crate::{
         inode_ops::InodeOperations,
         outbuf::OutBuf,
         readdir::DirContext,
+        slab::SlabBox,
         super_block::{NewSuper, Rooted, StatFs},
         xattr::{Handler, SetFlags},
         Dentry, OwnDentry, OwnInode, OwnSuper,
@@ -37,7 +38,7 @@ impl<F: FileSystem> InodeOperations<F> for Nothing {}
 
 impl<F: FileSystem> RegularOperations<F> for Nothing {
     type Data = ();
-    fn open(_: Opening<'_, F>) -> Result<KBox<()>> {
+    fn open(_: Opening<'_, F>) -> Result<SlabBox<()>> {
         Err(EIO)
     }
     fn io<'a>(_: OpenFile<'_, F>, _: &(), _: Io<'a, F>, _: bool) -> Result<Moved<'a>> {
@@ -83,7 +84,7 @@ impl<F: FileSystem> RegularOperations<F> for Nothing {
 
 impl<F: FileSystem> DirectoryOperations<F> for Nothing {
     type Data = ();
-    fn open(_: Opening<'_, F>) -> Result<Pin<KBox<()>>> {
+    fn open(_: Opening<'_, F>) -> Result<SlabBox<()>> {
         Err(EIO)
     }
     fn iterate(_: Listed<'_, F>, _: &(), _: &mut DirContext<'_>) -> Result {
@@ -135,6 +136,8 @@ macro_rules! filesystem {
         impl<$($generic)*> crate::vfs::fs::FileSystem for $fs {
             const NAME: &'static CStr = c"other";
             const INODE_CACHE: &'static CStr = c"other_inode";
+            const FILE_CACHE: &'static CStr = c"other_file";
+            const DIRECTORY_CACHE: &'static CStr = c"other_dir_file";
             const MAGIC: u32 = 0;
             const POLICY: Policy = Overlay::POLICY;
             type Inode = Nothing;

@@ -57,6 +57,46 @@ fn access_on_lower_honoured(ctx: &Ctx) -> Res {
     })
 }
 
+/// A list takes away what the mode alone would give, in each layer, from the caches as well as without; and no longer once it is gone.
+fn denied_by_the_list_alone(ctx: &Ctx) -> Res {
+    let u = Union::new(ctx)?;
+    for dir in [u.l("low"), u.u("up")] {
+        sys::mkdir(&dir)?;
+        sys::write(&dir.join("f"), "x")?;
+        set_access(&dir, 7, Some((1000, 0)))?;
+        set_access(&dir.join("f"), 7, Some((1000, 0)))?;
+    }
+    u.mount()?;
+    let denied = |dir: &Path, what: &str| {
+        sys::as_user(1000, 1000, &[], || {
+            fails(sys::stx(&dir.join("f")), Errno::ACCESS, what)?;
+            fails(sys::open(dir, OFlags::RDONLY), Errno::ACCESS, what)
+        })
+    };
+    for dir in ["low", "up"] {
+        let dir = u.m(dir);
+        for round in ["first", "cached"] {
+            denied(&dir, round)?;
+            sys::as_user(1001, 1001, &[], || {
+                works(sys::read(&dir.join("f")), round).map(drop)
+            })?;
+        }
+        sys::chown(&dir, 0, 1)?;
+        denied(&dir, "in upper")?;
+        rustix::fs::removexattr(&dir, ACCESS)?;
+        sys::chmod(&dir, 0o755)?;
+        sys::as_user(1000, 1000, &[], || {
+            works(sys::stx(&dir.join("f")), "the directory's list is gone")?;
+            fails(
+                sys::read(&dir.join("f")),
+                Errno::ACCESS,
+                "the file's is not",
+            )
+        })?;
+    }
+    Ok(())
+}
+
 fn copied_up(ctx: &Ctx) -> Res {
     let u = Union::new(ctx)?;
     sys::write(&u.l("f"), "x")?;
@@ -287,6 +327,7 @@ tests! {
     Tmpfs: access_on_lower_honoured, copied_up, directory_lists_copied_up, default_inherited,
         default_inherited_over_whiteout, set_and_remove_on_lower, only_the_owner_sets,
         default_on_a_file_refused, malformed_refused, chmod_changes_mask, set_on_a_layer_without,
-        tmpfile_inherits;
-    Ext4: copied_up, default_inherited, default_inherited_over_whiteout;
+        tmpfile_inherits, denied_by_the_list_alone;
+    Ext4: copied_up, default_inherited, default_inherited_over_whiteout,
+        denied_by_the_list_alone;
 }

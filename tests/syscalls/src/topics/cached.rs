@@ -130,33 +130,40 @@ fn replaced(ctx: &Ctx) -> Res {
     Ok(())
 }
 
-/// The access time of a symlink in upper is kept; lower layers have none for us.
-fn access_times(ctx: &Ctx) -> Res {
-    let u = Union::new(ctx)?;
-    tree(&u.l(""))?;
-    std::fs::create_dir_all(u.u("upper"))?;
-    tree(&u.u("upper"))?;
+/// The access time of what is in upper is kept; lower layers have none for us. `access` has the access time of `name` changed, which is
+/// also in `upper`.
+fn access_time_kept(u: &Union, name: &str, access: impl Fn(&Path) -> Res) -> Res {
     let atime = |p: &Path| -> Sys<(i64, u32)> {
         use rustix::fs::{AtFlags, StatxFlags};
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let st = rustix::fs::statx(CWD, p, flags, StatxFlags::ATIME)?;
         Ok((st.stx_atime.tv_sec, st.stx_atime.tv_nsec))
     };
-    let (lower, upper) = (atime(&u.l("to-file"))?, atime(&u.u("upper/to-file"))?);
-    u.mount()?;
+    let in_upper = format!("upper/{name}");
+    let (lower, upper) = (atime(&u.l(name))?, atime(&u.u(&in_upper))?);
     tick();
-    for p in ["to-file", "upper/to-file"] {
+    for p in [name, &in_upper] {
         for _ in 0..3 {
-            sys::read(&u.m(p))?;
+            access(&u.m(p))?;
         }
     }
-    same(atime(&u.l("to-file"))?, lower, "in the lower layer")?;
-    check(atime(&u.u("upper/to-file"))? > upper, "in upper: not kept")?;
-    sys::chown(&u.m("to-file"), 1, 1)?;
-    let copied = atime(&u.m("to-file"))?;
+    same(atime(&u.l(name))?, lower, "in the lower layer")?;
+    check(atime(&u.u(&in_upper))? > upper, "in upper: not kept")?;
+    sys::chown(&u.m(name), 1, 1)?;
+    let copied = atime(&u.m(name))?;
     tick();
-    sys::read(&u.m("to-file"))?;
-    check(atime(&u.m("to-file"))? > copied, "copied up: not kept")
+    access(&u.m(name))?;
+    check(atime(&u.m(name))? > copied, "copied up: not kept")
+}
+
+fn access_times(ctx: &Ctx) -> Res {
+    let u = Union::new(ctx)?;
+    tree(&u.l(""))?;
+    std::fs::create_dir_all(u.u("upper"))?;
+    tree(&u.u("upper"))?;
+    u.mount()?;
+    access_time_kept(&u, "to-file", |p| Ok(sys::read(p).map(drop)?))?;
+    access_time_kept(&u, "d", |p| sys::names(p).map(drop))
 }
 
 tests! {

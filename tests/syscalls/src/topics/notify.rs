@@ -142,6 +142,7 @@ const MARK_FILESYSTEM: u32 = 0x100;
 const OPEN: u64 = 0x20;
 const MODIFY: u64 = 0x2;
 const OPEN_PERM: u64 = 0x1_0000;
+const ACCESS_PERM: u64 = 0x2_0000;
 const ONDIR: u64 = 0x4000_0000;
 
 fn fan(class: u32) -> Sys<OwnedFd> {
@@ -249,6 +250,65 @@ fn fanotify_permission(ctx: &Ctx) -> Res {
     Ok(())
 }
 
+/// Who watches a layer's directory, or the one that it is in, sees that the union lists it; whatever the union watches itself.
+fn listing_is_seen_in_the_layer(ctx: &Ctx) -> Res {
+    let u = Union::new(ctx)?;
+    for dir in ["d", "d/sub", "merged"] {
+        sys::mkdir(&u.l(dir))?;
+    }
+    sys::mkdir(&u.u("merged"))?;
+    sys::write(&u.l("merged/low"), "x")?;
+    u.mount()?;
+    // Read twice, a merged directory is watched.
+    for _ in 0..3 {
+        same(sys::names(&u.m("merged"))?.len(), 1, "names")?;
+    }
+    let reading = WatchFlags::OPEN | WatchFlags::ACCESS | WatchFlags::CLOSE_NOWRITE;
+    for (watched, name) in [("d", ""), ("d", "sub")] {
+        let fd = watch(&u.l(watched), reading)?;
+        sys::names(&u.m("d").join(name))?;
+        let seen = drain(&fd)?;
+        for what in [
+            WatchFlags::OPEN,
+            WatchFlags::ACCESS,
+            WatchFlags::CLOSE_NOWRITE,
+        ] {
+            has(&seen, what, name)?;
+        }
+    }
+    Ok(())
+}
+
+/// A directory without `chattr` flags is copied up by what its inode and its attributes say: nobody opens it.
+fn directory_copied_up_unopened(ctx: &Ctx) -> Res {
+    let u = Union::new(ctx)?;
+    sys::mkdir(&u.l("d"))?;
+    u.mount()?;
+    let fd = watch(&u.l("d"), WatchFlags::OPEN)?;
+    sys::mkdir(&u.m("d/new"))?;
+    same(drain(&fd)?, Vec::new(), "opens of the lower directory")
+}
+
+/// Who is asked before a layer's directory is read is asked when the union lists it.
+fn listing_asks_listeners(ctx: &Ctx) -> Res {
+    let u = Union::new(ctx)?;
+    sys::mkdir(&u.l("d"))?;
+    u.mount()?;
+    let fd = fan(CLASS_CONTENT)?;
+    match mark(&fd, MARK_ADD, ACCESS_PERM | ONDIR, &u.l("d")) {
+        Err(Errno::INVAL) => {
+            let why = "this kernel has no fanotify permission events";
+            return Err(Failure::skip(why));
+        }
+        r => r?,
+    }
+    let dir = u.m("d");
+    let listing = std::thread::spawn(move || sys::names(&dir).is_ok());
+    same(fan_drain(&fd, Some(2))?.len(), 1, "questions")?;
+    drop(fd);
+    same(listing.join().ok(), Some(false), "what was refused")
+}
+
 /// A program that is asked before directories of a layer are opened may look names up itself: nothing that a lookup
 /// does waits for its answer.
 fn lookups_ask_nobody(ctx: &Ctx) -> Res {
@@ -298,6 +358,7 @@ fn fanotify_ignores_the_layers(ctx: &Ctx) -> Res {
 tests! {
     Tmpfs: directory_events, watch_survives_copy_up, watch_survives_reclaim,
         fdinfo_of_a_deleted_file, fanotify_mount_and_filesystem, fanotify_permission,
-        fanotify_ignores_the_layers, lookups_ask_nobody;
+        fanotify_ignores_the_layers, lookups_ask_nobody, listing_is_seen_in_the_layer,
+        listing_asks_listeners, directory_copied_up_unopened;
     Ext4: directory_events, fdinfo_of_a_deleted_file;
 }

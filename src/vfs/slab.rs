@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Caches of memory for one type, which takes as much as the type needs: `kmalloc()` rounds up.
+//!
+//! C header: `include/linux/slab.h`.
+
+use super::callback::RawSuper;
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    mem::{align_of, size_of, ManuallyDrop},
+    ptr::NonNull,
+};
+use kernel::{ffi::c_void, prelude::*};
+
+/// A cache of memory for values of type `T`.
+///
+/// Whoever drops it has waited until all that was allocated is freed.
+///
+/// # Invariants
+///
+/// Owns the cache, whose objects have room for a `T`.
+pub(super) struct SlabCache<T>(NonNull<bindings::kmem_cache>, PhantomData<fn(T) -> T>);
+
+// SAFETY: C's cache has locks of its own.
+unsafe impl<T> Send for SlabCache<T> {}
+// SAFETY: as for `Send`.
+unsafe impl<T> Sync for SlabCache<T> {}
+
+impl<T> SlabCache<T> {
+    /// A cache that is called `name`, of memory without meaning.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new(name: &'static CStr) -> Result<Self> {
+        Self::with(name, None, 0)
+    }
+
+    /// The same with `flags` (`SLAB_*`), whose memory was initialised by `constructor` where there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub(super) fn with(
+        name: &'static CStr,
+        constructor: Option<unsafe extern "C" fn(*mut c_void)>,
+        flags: u32,
+    ) -> Result<Self> {
+        // Of nothing there is no cache.
+        let size = u32::try_from(size_of::<T>().max(size_of::<usize>()))?;
+        let mut args: bindings::kmem_cache_args = pin_init::zeroed();
+        args.ctor = constructor;
+        args.align = align_of::<T>() as u32;
+        // SAFETY: name and arguments are valid for the call, which copies them; the constructor's text goes after the
+        // cache.
+        let cache = unsafe {
+            bindings::__kmem_cache_create_args(name.as_char_ptr(), size, &mut args, flags)
+        };
+        NonNull::new(cache)
+            .map(|cache| Self(cache, PhantomData))
+            .ok_or(ENOMEM)
+    }
+
+    /// Memory for an inode of `sb`; null where there is none.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a super block.
+    #[inline]
+    pub(super) unsafe fn alloc_inode(&self, sb: RawSuper) -> *mut c_void {
+        // SAFETY: by the contract the super block lives; only the field's address is taken.
+        let lru = unsafe { &raw mut (*sb).s_inode_lru };
+        let flags = bindings::ROVL_GFP_KERNEL;
+        // SAFETY: by the type invariant; the list is that of the super block, as for all inodes.
+        unsafe { bindings::kmem_cache_alloc_lru_noprof(self.0.as_ptr(), lru, flags) }
+    }
+
+    /// A value that `init` makes in memory of the cache.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; those of `init`.
+    #[inline]
+    pub(super) fn make<E>(&self, init: impl PinInit<T, E>) -> Result<SlabBox<T>>
+    where
+        Error: From<E>,
+    {
+        let flags = bindings::ROVL_GFP_KERNEL;
+        // SAFETY: by the type invariant.
+        let memory = unsafe { bindings::kmem_cache_alloc_noprof(self.0.as_ptr(), flags) };
+        let memory = NonNull::new(memory.cast::<T>()).ok_or(ENOMEM)?;
+        // SAFETY: by the type invariant there is room for the value, which stays where it is until it is dropped there.
+        match unsafe { pin_init::raw_try_init(memory.as_ptr(), init) } {
+            // INVARIANT: there is a value now.
+            Ok(()) => Ok(SlabBox(memory)),
+            Err(e) => {
+                // SAFETY: the memory is ours, without a value.
+                unsafe { bindings::kfree(memory.as_ptr().cast()) };
+                Err(e.into())
+            }
+        }
+    }
+}
+
+impl<T> Drop for SlabCache<T> {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariant; whoever drops it has waited until all objects were freed.
+        unsafe { bindings::kmem_cache_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// A value in memory of a [`SlabCache`], which it does not leave.
+///
+/// # Invariants
+///
+/// Owns the value and the memory that it is in.
+pub(crate) struct SlabBox<T>(NonNull<T>);
+
+// SAFETY: it is the value's owner.
+unsafe impl<T: Send> Send for SlabBox<T> {}
+
+impl<T> SlabBox<T> {
+    /// Gives the value away.
+    #[inline]
+    pub(super) fn into_raw(self) -> *mut T {
+        ManuallyDrop::new(self).0.as_ptr()
+    }
+
+    /// Takes it back.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is of [`into_raw`](Self::into_raw), and nobody uses the value but the caller.
+    #[inline]
+    pub(super) unsafe fn from_raw(ptr: *mut T) -> Self {
+        // SAFETY: what was given away was not null.
+        // INVARIANT: by the contract.
+        Self(unsafe { NonNull::new_unchecked(ptr) })
+    }
+}
+
+impl<T> Drop for SlabBox<T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: by the type invariant.
+        unsafe { self.0.as_ptr().drop_in_place() };
+        // SAFETY: by the type invariant; `kfree()` takes memory of any cache (Documentation/core-api/memory-allocation.rst).
+        unsafe { bindings::kfree(self.0.as_ptr().cast()) };
+    }
+}
