@@ -17,7 +17,7 @@ use super::{
 };
 use crate::bindings;
 use core::{
-    mem::ManuallyDrop,
+    mem::{offset_of, ManuallyDrop},
     ops::Deref,
     ptr::{self, NonNull},
 };
@@ -39,6 +39,9 @@ pub(super) struct InodeBox<F: FileSystem> {
 }
 
 impl<F: FileSystem> InodeBox<F> {
+    /// Where there is a word that [`init`](Self::init) initialises.
+    pub(super) const FREE: usize = offset_of!(Self, backing);
+
     /// Initialises all but the inode, which the cache's constructor did.
     ///
     /// # Safety

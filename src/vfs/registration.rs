@@ -75,7 +75,7 @@ impl<F: FileSystem> Registration<F> {
     /// with a dot, for a magic number that others believe, and for inodes that are too large.
     pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            inodes: SlabCache::with(F::INODE_CACHE, Some(inode_init_once), bindings::ROVL_SLAB_FLAGS_INODE)?,
+            inodes: inode_cache::<F>()?,
             files: SlabCache::new(F::FILE_CACHE)?,
             directories: SlabCache::new(F::DIRECTORY_CACHE)?,
             claims: Claims::new()?,
@@ -210,6 +210,17 @@ fn wait_for_mounts(owner: *mut bindings::module) {
 unsafe extern "C" fn inode_init_once(object: *mut kernel::ffi::c_void) {
     // SAFETY: by the contract; the inode is the first field.
     unsafe { bindings::inode_init_once(object.cast()) }
+}
+
+/// A cache for inodes of `F`.
+fn inode_cache<F: FileSystem>() -> Result<SlabCache<InodeBox<F>>> {
+    let mut args: bindings::kmem_cache_args = pin_init::zeroed();
+    args.ctor = Some(inode_init_once);
+    // Else it would be behind the box, and fewer boxes in a page.
+    args.use_freeptr_offset = true;
+    args.freeptr_offset = InodeBox::<F>::FREE as u32;
+    // SAFETY: the constructor is the VFS's, which frees an inode as it was; the word is one that each new box initialises.
+    unsafe { SlabCache::with(F::INODE_CACHE, args, bindings::ROVL_SLAB_FLAGS_INODE) }
 }
 
 impl<'a, F: FileSystem> NewSuper<'a, F> {

@@ -28,29 +28,33 @@ unsafe impl<T> Send for SlabCache<T> {}
 unsafe impl<T> Sync for SlabCache<T> {}
 
 impl<T> SlabCache<T> {
-    /// A cache that is called `name`, of memory without meaning.
+    /// A cache that is called `name`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(super) fn new(name: &'static CStr) -> Result<Self> {
-        Self::with(name, None, 0)
+        // SAFETY: there is no constructor.
+        unsafe { Self::with(name, pin_init::zeroed(), 0) }
     }
 
-    /// The same with `flags` (`SLAB_*`), whose memory was initialised by `constructor` where there is one.
+    /// The same with `flags` (`SLAB_*`), and with a constructor where `args` has one.
+    ///
+    /// # Safety
+    ///
+    /// The constructor can be called with memory for a `T`. What it makes of that is the same whenever the memory is freed, but for the
+    /// word that `args` leaves to the cache then.
     ///
     /// # Errors
     ///
     /// As [`new`](Self::new).
-    pub(super) fn with(
+    pub(super) unsafe fn with(
         name: &'static CStr,
-        constructor: Option<unsafe extern "C" fn(*mut c_void)>,
+        mut args: bindings::kmem_cache_args,
         flags: u32,
     ) -> Result<Self> {
         // Of nothing there is no cache.
         let size = u32::try_from(size_of::<T>().max(size_of::<usize>()))?;
-        let mut args: bindings::kmem_cache_args = pin_init::zeroed();
-        args.ctor = constructor;
         args.align = align_of::<T>() as u32;
         // SAFETY: name and arguments are valid for the call, which copies them; the constructor's text goes after the
         // cache.
