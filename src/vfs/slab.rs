@@ -153,3 +153,37 @@ impl<T> Drop for SlabBox<T> {
         unsafe { bindings::kfree(self.0.as_ptr().cast()) };
     }
 }
+
+#[kernel::macros::kunit_tests(rovl_slab)]
+mod tests {
+    use super::*;
+    use kernel::sync::atomic::{Atomic, Relaxed};
+
+    static DROPPED: Atomic<u32> = Atomic::new(0);
+
+    struct Value([u8; 3]);
+
+    impl Drop for Value {
+        fn drop(&mut self) {
+            let _ = DROPPED.fetch_add(u32::from(self.0[0]), Relaxed);
+        }
+    }
+
+    /// Values are dropped once, and their memory given back: the end of a cache that lacks some is a warning.
+    #[test]
+    fn given_back() -> Result {
+        let cache = SlabCache::<Value>::new(c"rovl_slab_test")?;
+        let make = |number| cache.make(Ok::<_, Error>(Value([number, 0, 0])));
+        let kept = make(1)?;
+        drop(make(10)?);
+        assert_eq!(DROPPED.load(Relaxed), 10);
+        let kept = kept.into_raw();
+        // SAFETY: it was given away just now.
+        drop(unsafe { SlabBox::from_raw(kept) });
+        assert_eq!(DROPPED.load(Relaxed), 11);
+        let failed = cache.make(Err::<Value, _>(EIO));
+        assert!(matches!(failed, Err(e) if e == EIO));
+        assert_eq!(DROPPED.load(Relaxed), 11);
+        Ok(())
+    }
+}
