@@ -13,8 +13,8 @@ use crate::vfs::{
     cred,
     file::{self, whence, LayerFile, Range, Transfer},
     file_ops::{
-        self, Flush, Generation, Io, IoHooks, Mapping, Moved, OpenTmpfile, Opening,
-        RegularOperations, Splice,
+        Flush, Generation, Io, IoHooks, Mapping, Moved, OpenTmpfile, Opening, RegularOperations,
+        Splice,
     },
     inode::InodeGuard,
     mount::{Path, PathRef, WritePath},
@@ -38,7 +38,7 @@ impl RegularFile {
             files: Opened::new(real),
             unmappable: OwnError::new(),
         });
-        file_ops::regular_data(sb, init)
+        sb.files().make(init)
     }
 
     /// The file of the layer that has the data now. A descriptor that was opened before a copy-up

@@ -13,9 +13,8 @@ use super::{
     mount::{IdMap, PathRef, WritePath},
     readdir::DirContext,
     refs::Ref,
-    registration::Registration,
     slab::SlabBox,
-    to_result, Mode, OwnDentry, OwnInode, OwnSuper,
+    to_result, Mode, OwnDentry, OwnInode,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ops::Deref, ptr};
@@ -203,38 +202,6 @@ pub(crate) type RegularData<F> = <<F as FileSystem>::RegularFile as RegularOpera
 /// What the filesystem keeps with an open directory.
 pub(crate) type DirectoryData<F> =
     <<F as FileSystem>::DirectoryFile as DirectoryOperations<F>>::Data;
-
-/// What `init` makes, to be kept with an open regular file of `sb`.
-///
-/// # Errors
-///
-/// `ENOMEM`; those of `init`.
-#[inline]
-pub(crate) fn regular_data<F: FileSystem, E>(
-    sb: &OwnSuper<F>,
-    init: impl PinInit<RegularData<F>, E>,
-) -> Result<SlabBox<RegularData<F>>>
-where
-    Error: From<E>,
-{
-    Registration::files(sb).make(init)
-}
-
-/// As [`regular_data`], of an open directory.
-///
-/// # Errors
-///
-/// As there.
-#[inline]
-pub(crate) fn directory_data<F: FileSystem, E>(
-    sb: &OwnSuper<F>,
-    init: impl PinInit<DirectoryData<F>, E>,
-) -> Result<SlabBox<DirectoryData<F>>>
-where
-    Error: From<E>,
-{
-    Registration::directories(sb).make(init)
-}
 
 /// An unnamed file being opened by `tmpfile`.
 ///

@@ -128,20 +128,6 @@ impl<F: FileSystem> Registration<F> {
         unsafe { &Self::of(sb).inodes }
     }
 
-    /// The cache of what is kept with open regular files of `sb`.
-    #[inline]
-    pub(super) fn files(sb: &OwnSuper<F>) -> &SlabCache<RegularData<F>> {
-        // SAFETY: a super block of `F`, which is borrowed.
-        unsafe { &Self::of(sb.as_ptr()).files }
-    }
-
-    /// The cache of what is kept with open directories of `sb`.
-    #[inline]
-    pub(super) fn directories(sb: &OwnSuper<F>) -> &SlabCache<DirectoryData<F>> {
-        // SAFETY: a super block of `F`, which is borrowed.
-        unsafe { &Self::of(sb.as_ptr()).directories }
-    }
-
     c_callback! {
         fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> i32
             => Self::init_context(fc);
@@ -221,6 +207,22 @@ fn inode_cache<F: FileSystem>() -> Result<SlabCache<InodeBox<F>>> {
     args.freeptr_offset = InodeBox::<F>::FREE as u32;
     // SAFETY: the constructor is the VFS's, which frees an inode as it was; the word is one that each new box initialises.
     unsafe { SlabCache::with(F::INODE_CACHE, args, bindings::ROVL_SLAB_FLAGS_INODE) }
+}
+
+impl<F: FileSystem> OwnSuper<F> {
+    /// The cache of what is kept with open regular files.
+    #[inline]
+    pub(crate) fn files(&self) -> &SlabCache<RegularData<F>> {
+        // SAFETY: a super block of `F`, which is borrowed.
+        unsafe { &Registration::<F>::of(self.as_ptr()).files }
+    }
+
+    /// The cache of what is kept with open directories.
+    #[inline]
+    pub(crate) fn directories(&self) -> &SlabCache<DirectoryData<F>> {
+        // SAFETY: a super block of `F`, which is borrowed.
+        unsafe { &Registration::<F>::of(self.as_ptr()).directories }
+    }
 }
 
 impl<'a, F: FileSystem> NewSuper<'a, F> {

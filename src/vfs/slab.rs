@@ -20,7 +20,7 @@ use kernel::{ffi::c_void, prelude::*};
 /// # Invariants
 ///
 /// Owns the cache, whose objects have room for a `T`.
-pub(super) struct SlabCache<T>(NonNull<bindings::kmem_cache>, PhantomData<fn(T) -> T>);
+pub(crate) struct SlabCache<T>(NonNull<bindings::kmem_cache>, PhantomData<fn(T) -> T>);
 
 // SAFETY: C's cache has locks of its own.
 unsafe impl<T> Send for SlabCache<T> {}
@@ -86,7 +86,7 @@ impl<T> SlabCache<T> {
     ///
     /// `ENOMEM`; those of `init`.
     #[inline]
-    pub(super) fn make<E>(&self, init: impl PinInit<T, E>) -> Result<SlabBox<T>>
+    pub(crate) fn make<E>(&self, init: impl PinInit<T, E>) -> Result<SlabBox<T>>
     where
         Error: From<E>,
     {

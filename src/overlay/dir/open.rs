@@ -24,7 +24,7 @@ use crate::{
         backing::LowerPath,
         cred,
         file::{self, whence},
-        file_ops::{self, DirectoryOperations, Generation, Opening},
+        file_ops::{DirectoryOperations, Generation, Opening},
         folding::Folding,
         readdir::DirContext,
         slab::SlabBox,
@@ -190,7 +190,7 @@ impl DirectoryOperations<Overlay> for OpenDir {
                 "rovl_open_dir"
             ),
         });
-        file_ops::directory_data(open.dentry().own_sb(), init)
+        open.dentry().own_sb().directories().make(init)
     }
 
     fn iterate(open: Listed<'_>, data: &Self, ctx: &mut DirContext<'_>) -> Result {

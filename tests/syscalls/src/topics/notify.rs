@@ -167,6 +167,16 @@ fn mark(fd: &OwnedFd, flags: u32, mask: u64, p: &Path) -> Sys<()> {
     .map(|_| ())
 }
 
+/// [`mark`] for events that are asked about; skips the test where the kernel has none.
+fn mark_asking(fd: &OwnedFd, flags: u32, mask: u64, p: &Path) -> Res {
+    match mark(fd, flags, mask, p) {
+        Err(Errno::INVAL) => Err(Failure::skip(
+            "this kernel has no fanotify permission events",
+        )),
+        r => Ok(r?),
+    }
+}
+
 /// The mask and the path of every event that waits.
 fn fan_drain(fd: &OwnedFd, answer: Option<u32>) -> Res<Vec<(u64, String)>> {
     use std::os::fd::AsFd;
@@ -226,13 +236,7 @@ fn fanotify_mount_and_filesystem(ctx: &Ctx) -> Res {
 fn fanotify_permission(ctx: &Ctx) -> Res {
     let u = Union::with_file(ctx, "x")?;
     let fd = fan(CLASS_CONTENT)?;
-    match mark(&fd, MARK_ADD, OPEN_PERM, &u.m("f")) {
-        Err(Errno::INVAL) => {
-            let why = "this kernel has no fanotify permission events";
-            return Err(Failure::skip(why));
-        }
-        r => r?,
-    }
+    mark_asking(&fd, MARK_ADD, OPEN_PERM, &u.m("f"))?;
     for (answer, want) in [(1u32, Ok(())), (2, Err(Errno::PERM))] {
         let p = u.m("f");
         let t = std::thread::spawn(move || sys::open(&p, OFlags::RDONLY).map(|_| ()));
@@ -295,13 +299,7 @@ fn listing_asks_listeners(ctx: &Ctx) -> Res {
     sys::mkdir(&u.l("d"))?;
     u.mount()?;
     let fd = fan(CLASS_CONTENT)?;
-    match mark(&fd, MARK_ADD, ACCESS_PERM | ONDIR, &u.l("d")) {
-        Err(Errno::INVAL) => {
-            let why = "this kernel has no fanotify permission events";
-            return Err(Failure::skip(why));
-        }
-        r => r?,
-    }
+    mark_asking(&fd, MARK_ADD, ACCESS_PERM | ONDIR, &u.l("d"))?;
     let dir = u.m("d");
     let listing = std::thread::spawn(move || sys::names(&dir).is_ok());
     same(fan_drain(&fd, Some(2))?.len(), 1, "questions")?;
@@ -318,13 +316,7 @@ fn lookups_ask_nobody(ctx: &Ctx) -> Res {
     }
     u.mount()?;
     let fd = fan(CLASS_CONTENT | NONBLOCK)?;
-    match mark(&fd, MARK_ADD | MARK_FILESYSTEM, OPEN_PERM | ONDIR, &u.l("")) {
-        Err(Errno::INVAL) => {
-            let why = "this kernel has no fanotify permission events";
-            return Err(Failure::skip(why));
-        }
-        r => r?,
-    }
+    mark_asking(&fd, MARK_ADD | MARK_FILESYSTEM, OPEN_PERM | ONDIR, &u.l(""))?;
     let dir = u.m("d");
     let lookups =
         std::thread::spawn(move || (0..2000).all(|i| !sys::exists(&dir.join(format!("no{i}")))));
