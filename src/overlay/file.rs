@@ -19,7 +19,6 @@ use crate::vfs::{
     inode::InodeGuard,
     mount::{Path, PathRef, WritePath},
     slab::SlabBox,
-    sync::OwnError,
     Dentry, Mode, OwnSuper,
 };
 use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
@@ -27,8 +26,6 @@ use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
 /// An open regular file.
 pub(crate) struct RegularFile {
     files: Opened,
-    /// Why it could not be copied up for a mapping, for the task that tries the mapping again.
-    unmappable: OwnError,
 }
 
 impl RegularFile {
@@ -36,7 +33,6 @@ impl RegularFile {
     fn new(sb: &OwnSuper<Overlay>, real: ARef<LayerFile>) -> Result<SlabBox<Self>> {
         let init = init!(Self {
             files: Opened::new(real),
-            unmappable: OwnError::new(),
         });
         sb.files().make(init)
     }
@@ -270,7 +266,8 @@ impl RegularOperations<Overlay> for RegularFile {
         if ready || file::in_exec() {
             return Ok(true);
         }
-        match data.unmappable.take() {
+        // Where it can't be copied up `make_mappable` leaves the error here.
+        match data.files.own_error()?.take() {
             // What can't be copied up can't be written either, so what only reads needs no copy.
             Err(_) if upper.is_none() && !shared => Ok(true),
             left => left.map(|()| false),
@@ -285,9 +282,9 @@ impl RegularOperations<Overlay> for RegularFile {
             data.current(open)
         };
         // A task that is killed maps nothing any more.
-        if let Err(e) = ready() {
+        if let (Err(e), Ok(own)) = (ready(), data.files.own_error()) {
             if !file::fatal_signal_pending() {
-                data.unmappable.leave(e);
+                own.leave(e);
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::vfs::{
     file::{self, LayerFile},
     inode::flags,
     mount::PathRef,
-    sync::Once,
+    sync::{Once, OwnError},
 };
 use kernel::{
     fs::{File, LocalFile},
@@ -19,7 +19,13 @@ use kernel::{
 /// The files behind an open file: one that was opened with it, and that of upper where it followed a copy-up.
 pub(crate) struct Opened {
     first: ARef<LayerFile>,
+    late: Once<KBox<Late>>,
+}
+
+/// What few open files have.
+struct Late {
     upper: Once<ARef<LayerFile>>,
+    error: OwnError,
 }
 
 impl Opened {
@@ -27,8 +33,28 @@ impl Opened {
     pub(crate) fn new(first: ARef<LayerFile>) -> Self {
         Self {
             first,
-            upper: Once::new(),
+            late: Once::new(),
         }
+    }
+
+    fn late(&self) -> Result<&Late> {
+        if self.late.get().is_none() {
+            let new = Late {
+                upper: Once::new(),
+                error: OwnError::new(),
+            };
+            drop(self.late.set(KBox::new(new, GFP_KERNEL_ACCOUNT)?));
+        }
+        self.late.get().ok_or(ENOMEM)
+    }
+
+    /// Where a task leaves itself an error of this file; its memory is there from now on.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn own_error(&self) -> Result<&OwnError> {
+        Ok(&self.late()?.error)
     }
 
     /// What was opened with the user's file, whatever was copied up since.
@@ -40,14 +66,16 @@ impl Opened {
     /// What is open now; nothing is opened for that.
     #[inline]
     pub(crate) fn last(&self) -> &File {
-        self.upper.get().unwrap_or(&self.first)
+        let late = self.late.get();
+        late.and_then(|late| late.upper.get())
+            .unwrap_or(&self.first)
     }
 
     /// The file of `upper`, which is the user's file's inode in upper; opened by `open` unless it is open already.
     ///
     /// # Errors
     ///
-    /// Those of `open`; `EIO` where somebody else changed upper.
+    /// Those of `open`; `ENOMEM`; `EIO` where somebody else changed upper.
     #[inline]
     pub(crate) fn follow(
         &self,
@@ -66,11 +94,12 @@ impl Opened {
         upper: &vfs::Inode,
         open: impl FnOnce() -> Result<ARef<LayerFile>>,
     ) -> Result<&File> {
-        if self.upper.get().is_none() {
+        let late = self.late()?;
+        if late.upper.get().is_none() {
             // Where another task was quicker its file is used, and this one closed.
-            drop(self.upper.set(open()?));
+            drop(late.upper.set(open()?));
         }
-        let file = self.upper.get().ok_or(EIO)?;
+        let file = late.upper.get().ok_or(EIO)?;
         if file::inode_of(file) != upper {
             return Err(EIO);
         }

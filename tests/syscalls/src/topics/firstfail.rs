@@ -13,7 +13,7 @@ use crate::sys::{self, Sys};
 use crate::union::{is_overlayfs, Union};
 use io_uring::{opcode, types};
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{FallocateFlags, FlockOperation, OFlags, RenameFlags};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::mount::{mount_remount, MountFlags};
@@ -44,7 +44,13 @@ fn room(u: &Union, opts: &std::ffi::CStr) -> Res {
 /// A large lower file that is open, above an upper without the room for it. `None`
 /// where opening it has failed for that reason.
 fn without_room(ctx: &Ctx) -> Res<Option<(Union, OwnedFd)>> {
-    let u = small_upper(ctx, "size=2m")?;
+    without_room_but(ctx, "")
+}
+
+/// The same with mount options.
+fn without_room_but(ctx: &Ctx, options: &str) -> Res<Option<(Union, OwnedFd)>> {
+    let mut u = small_upper(ctx, "size=2m")?;
+    u.options = options.to_owned();
     sys::write(&u.l("f"), pattern(SIZE))?;
     u.mount()?;
     let fd = sys::open(&u.m("f"), OFlags::RDWR);
@@ -145,6 +151,25 @@ fn no_space_for_a_mapping(ctx: &Ctx) -> Res {
     same(&sys::pread(&fd, 1, 0)?, b"X", "read through the descriptor")?;
     same(&sys::read(&u.u("f"))?[..1], b"X", "the copy")?;
     u.work_is_empty()
+}
+
+/// The same of a file that upper has without its data, and that is open there.
+fn no_space_for_a_mapping_of_a_bare_file(ctx: &Ctx) -> Res {
+    let Some((u, fd)) = without_room_but(ctx, "metacopy=on")? else {
+        return Ok(());
+    };
+    rustix::fs::chmod(u.m("f"), Mode::RUSR | Mode::WUSR)?;
+    rustix::fs::fsync(&fd)?;
+    for _ in 0..2 {
+        let m = Map::new(&fd, 4096, RW, MapFlags::SHARED).map(drop);
+        fails(m, Errno::NOSPC, "mmap")?;
+        let m = Map::new(&fd, 4096, RW, MapFlags::PRIVATE)?;
+        check(m.get(0, 4096) == pattern(4096), "a private mapping")?;
+    }
+    room(&u, c"size=20m")?;
+    let m = works(Map::new(&fd, 4096, RW, MapFlags::SHARED), "mmap with room")?;
+    m.put(0, b"X");
+    same(&sys::read(&u.u("f"))?[..1], b"X", "the copy")
 }
 
 /// What one thread's mapping meets is no concern of another's.
@@ -616,7 +641,8 @@ fn writers_under_signals(ctx: &Ctx) -> Res {
 }
 
 tests! {
-    Tmpfs: unlink_without_room, no_space, no_space_for_a_mapping, no_space_for_many_mappings, read_only_upper,
+    Tmpfs: unlink_without_room, no_space, no_space_for_a_mapping, no_space_for_a_mapping_of_a_bare_file,
+        no_space_for_many_mappings, read_only_upper,
         running_program, locks_stay, lease_of_the_writer, removed, replaced, linked_and_removed,
         linked_and_renamed, linked_and_replaced, linked_in_the_union, moved_with_its_directory,
         exchanged, write_against_unlink, mmap_against_unlink, write_against_rename,
