@@ -76,7 +76,10 @@ pub(super) fn ask_path<'a>(
         let name = names.next().unwrap_or_default();
         let is_end = names.peek().is_none();
         let dirs = how.dirs || !is_end;
-        let mut answer = ask_name(fs, layer, &dir, name, How { dirs, ..how })?;
+        let mut answer = match find_name(fs, layer, &dir, name, how.upper)? {
+            Some(found) => ask_found(fs, layer, &dir, name, found, How { dirs, ..how })?,
+            None => Answer::new(Step::Miss, None),
+        };
         opaque |= answer.step == Step::Opaque;
         opaque &= !answer.redirect.as_ref().is_some_and(Redirect::is_path);
         trail.push(name, answer.redirect.take())?;
@@ -100,31 +103,41 @@ pub(super) fn ask_path<'a>(
 
 /// Says why `name` in `base` is not looked up; returns the error.
 #[cold]
-fn refuse(base: &vfs::Dentry, name: &[u8], how: How, err: Error, why: &str) -> Error {
+fn refuse(base: &vfs::Dentry, name: &[u8], upper: bool, err: Error, why: &str) -> Error {
     warn_limited!(
         "failed lookup in {} ({base}, name='{}', err={}): {why}\n",
-        if how.upper { "upper" } else { "lower" },
+        if upper { "upper" } else { "lower" },
         Text(name),
         err.to_errno()
     );
     err
 }
 
-/// Asks one layer for `name` in `base`.
-pub(super) fn ask_name<'a>(
+/// What `layer`, which is `upper` or not, has under `name` in `base`.
+#[inline]
+pub(super) fn find_name<'a>(
     fs: &Overlay,
     layer: &'a Layer,
     base: &vfs::Dentry,
     name: &[u8],
+    upper: bool,
+) -> Result<Option<Ref<'a, vfs::Dentry>>> {
+    if base.is_casefolded() != fs.folds {
+        return Err(refuse(base, name, upper, ESTALE, "parent wrong casefold"));
+    }
+    base.lookup_positive(layer.mnt(), name, upper)
+}
+
+/// What `found` says, which `layer` has under `name` in `base`.
+pub(super) fn ask_found<'a>(
+    fs: &Overlay,
+    layer: &'a Layer,
+    base: &vfs::Dentry,
+    name: &[u8],
+    found: Ref<'a, vfs::Dentry>,
     how: How,
 ) -> Result<Answer<'a>> {
-    let refuse = |err: Error, why: &str| Err(refuse(base, name, how, err, why));
-    if base.is_casefolded() != fs.folds {
-        return refuse(ESTALE, "parent wrong casefold");
-    }
-    let Some(found) = base.lookup_positive(layer.mnt(), name, how.upper)? else {
-        return Ok(Answer::new(Step::Miss, None));
-    };
+    let refuse = |err: Error, why: &str| Err(refuse(base, name, how.upper, err, why));
     if fs.is_misfolded(&found) {
         return refuse(EREMOTE, "child wrong casefold");
     }

@@ -3,7 +3,7 @@
 //! Lookup through the layers: one [`Step`] a layer, folded by [`Merge`] into what the union shows.
 
 use super::{
-    ask::{ask_name, ask_path, How},
+    ask::{ask_found, ask_path, find_name, Answer, How},
     fold::{Merge, Step, Take},
     found::Object,
     inode::{Dir, NameMark},
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     overlay::{
+        dir::names::Holders,
         layer::{
             handle, index, marks,
             redirect::{self, Redirect},
@@ -210,13 +211,16 @@ impl<'a> Search<'_, 'a> {
         let (Some(base), Some(layer)) = (dir.upper(), fs.upper()) else {
             return Ok(None);
         };
+        let Some(found) = find_name(fs, layer, base, child.name(), true)? else {
+            return Ok(None);
+        };
         let last = self.is_last(UPPER, 0, dir.lowers().len());
         let how = How {
             upper: true,
             last,
             dirs: false,
         };
-        let answer = ask_name(fs, layer, base, child.name(), how)?;
+        let answer = ask_found(fs, layer, base, child.name(), found, how)?;
         let mut origin = None;
         if self.merge.push(answer.step) == Take::Yes {
             if let Some(upper) = answer.dentry {
@@ -239,6 +243,42 @@ impl<'a> Search<'_, 'a> {
         Ok(origin)
     }
 
+    /// The answer of the next of `lowers` that `holders` gives and that has the name `path`, by its index; how many before it
+    /// have not is added to `missed`. On a path each layer answers.
+    #[inline(always)]
+    fn next_answer(
+        &self,
+        lowers: &[InLayer<'_>],
+        holders: &mut Holders,
+        path: &[u8],
+        missed: &mut usize,
+    ) -> Result<Option<(usize, Answer<'a>)>> {
+        let fs = self.fs;
+        for index in holders {
+            let Some(lower) = lowers.get(index) else {
+                break;
+            };
+            let layer = fs.layer(lower.layer()).ok_or(EIO)?;
+            let base = lower.dentry();
+            let how = || How {
+                upper: false,
+                last: self.is_last(lower.layer(), index + 1, lowers.len()),
+                dirs: self.merge.is_dir(),
+            };
+            let answer = if let Some(path) = path.strip_prefix(b"/") {
+                // From the layer's root, which `base` is then.
+                ask_path(fs, layer, base, path, how())?
+            } else if let Some(found) = find_name(fs, layer, base, path, false)? {
+                ask_found(fs, layer, base, path, found, how())?
+            } else {
+                *missed += 1;
+                continue;
+            };
+            return Ok(Some((index, answer)));
+        }
+        Ok(None)
+    }
+
     /// Asks the lower layers of `dir` below layer `above`, until none of them counts any more (`None`) or one of them,
     /// which is returned, redirects to another place.
     fn ask_lower(&mut self, dir: Dir<'_>, above: u16) -> Result<Option<u16>> {
@@ -259,25 +299,15 @@ impl<'a> Search<'_, 'a> {
         }
         let mut missed = 0;
         let mut next = None;
-        for index in holders.by_ref() {
-            let Some(base) = lowers.as_slice().get(index) else {
+        while !holders.is_empty() {
+            let answer = self.next_answer(lowers.as_slice(), &mut holders, path, &mut missed)?;
+            let Some((index, answer)) = answer else {
                 break;
             };
-            let layer = fs.layer(base.layer()).ok_or(EIO)?;
-            let last = self.is_last(base.layer(), index + 1, lowers.len());
-            let how = How {
-                upper: false,
-                last,
-                dirs: self.merge.is_dir(),
-            };
-            let answer = match path.strip_prefix(b"/") {
-                None => ask_name(fs, layer, base.dentry(), path, how)?,
-                // From the layer's root, which `base` is then.
-                Some(path) => ask_path(fs, layer, base.dentry(), path, how)?,
-            };
+            let base = lowers.as_slice().get(index).ok_or(EIO)?;
             self.found.xwhiteouts |= answer.xwhiteouts;
             match self.merge.push(answer.step) {
-                Take::No => missed += usize::from(answer.step == Step::Miss),
+                Take::No => {}
                 // Between that with the attributes and that with the data none counts.
                 Take::Yes if answer.step == Step::Bare && !self.found.lower.is_empty() => {}
                 Take::Yes => {
