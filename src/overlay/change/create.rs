@@ -74,6 +74,7 @@ fn create_object(
     let mut new = prepare(idmap, child.dentry(), child.dir(), mode, rdev)?;
     new.set_creating();
     let (mode, owner) = (new.mode(), new.owner());
+    let was_covered = whiteout::is_covered(child.dentry());
     cred::scope(fs.creds(), |original| {
         let creator = cred::creator(original, NewEntry::Named(child), owner, mode)?;
         cred::scope(&creator, |_| {
@@ -83,7 +84,13 @@ fn create_object(
             };
             create_entry(write.writing(), child, Entry::Object(new, what))
         })
-    })
+    })?;
+    // Lower directories are not read with write access to upper.
+    drop(write);
+    if let (Ok(dir), false) = (child.parent_dir(), was_covered) {
+        dir.created();
+    }
+    Ok(())
 }
 
 /// Creates a hard link.

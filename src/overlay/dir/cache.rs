@@ -56,10 +56,14 @@ pub(crate) struct DirCache {
     /// Its place in [`DirCaches`].
     pub(super) age: u64,
     pub(super) all: Arc<DirCaches>,
-    /// Layers that were asked in vain when it is thought of learning next; the most there can be while a task does.
+    /// What lookups in vain cost, in layers asked, when it is thought of learning next; or that a task does, or has learnt them.
     pub(super) asked: Atomic<u32>,
-    /// Those of them that are in the books of the mount.
+    /// What of it is in the books of the mount.
     pub(super) booked: Atomic<u32>,
+    /// For how many lookups what is spared, now that names are known, is entered in the books next; none while a task does.
+    pub(super) lookups: Atomic<u32>,
+    /// So many names there are, as a task found that wanted to learn fewer.
+    pub(super) seen: Atomic<usize>,
     /// Which lower directories hold which names: changed with `known` locked, read without.
     pub(super) names: Published<Names>,
     #[pin]
@@ -119,13 +123,16 @@ impl DirCaches {
 }
 
 impl DirCache {
-    pub(super) fn new(all: &Arc<DirCaches>) -> Result<Arc<Self>> {
+    /// Nothing is remembered of a directory that is thought of when `first` layers were asked in vain.
+    pub(super) fn new(all: &Arc<DirCaches>, first: u32) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 age: all.last.fetch_add(1u64, Relaxed),
                 all: all.clone(),
-                asked: Atomic::new(0),
+                asked: Atomic::new(first),
                 booked: Atomic::new(0),
+                lookups: Atomic::new(1),
+                seen: Atomic::new(0),
                 names: Published::new(),
                 known <- new_spinlock!(Known::default(), "rovl_dir_cache"),
             }),
@@ -224,9 +231,7 @@ impl DirCache {
         watch: Arc<Watch>,
         mut names: Names,
     ) -> Result {
-        names.sort();
-        // What can't be given back stays.
-        let _ = names.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
+        names.sort()?;
         names.watch = Some(watch.clone());
         let names = Shared::new(names, GFP_KERNEL_ACCOUNT)?;
         self.remember(&watch, names, |_, names| self.names.replace(Some(names)))

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     overlay::object::inode::{Dir, DirFlag},
-    vfs::{self, file::may, readdir, watch::Watch, Inode},
+    vfs::{self, cred, file::may, readdir, watch::Watch, Inode},
 };
 use kernel::{
     prelude::*,
@@ -23,8 +23,12 @@ const SIZE_OF_NAME: i64 = 20;
 const SIZE_OF_NAME_IN_BLOCKS: i64 = 64;
 /// A size that is made of blocks is a multiple of this.
 const BLOCK: i64 = 1024;
-/// Questions that were spared, before that is entered in the books of the mount.
+/// For how many lookups at most what is spared is entered in the books of the mount at once.
 const BOOKED_AT_ONCE: u32 = 20;
+/// [`DirCache::asked`] while a task thinks of learning.
+const BUSY: u32 = u32::MAX;
+/// The same since names were learnt.
+const LEARNT: u32 = 0;
 /// Most names that are learnt of a directory, 8 bytes each.
 const MAX_NAMES: usize = 1 << 20;
 
@@ -37,7 +41,8 @@ impl Dir<'_> {
     fn make_cache(&self) -> Result<ArcBorrow<'_, DirCache>> {
         if self.cache().is_none() {
             // Where another task is quicker its cache is used, and this one dropped.
-            let new = DirCache::new(self.fs().dir_caches())?;
+            let first = books::patience(self.lowers().len() as u32);
+            let new = DirCache::new(self.fs().dir_caches(), first)?;
             drop(self.data().cache.set(new));
         }
         self.cache().ok_or(ENOMEM)
@@ -67,78 +72,116 @@ impl Dir<'_> {
     }
 
     /// Notes what came of asking `holders` for a name in this directory, of whom `missed` did not have it; learns which names the
-    /// layers hold once such questions have cost as much. With the mounter's credentials.
+    /// layers hold once that pays. With the mounter's credentials.
     #[inline]
     pub(crate) fn asked(&self, holders: &Holders, missed: usize) {
         let layers = self.lowers().len();
         let count = match holders.are_known() {
             true => holders.spared(layers),
-            false if layers > 1 => missed,
+            false if layers > 1 => books::lookup(missed),
             false => 0,
         };
-        let count = count as i32;
-        if count != 0 && self.data().patience.fetch_sub(count, Relaxed) <= count {
+        if self.are_out_of_patience(count) {
             self.out_of_patience(holders.are_known());
         }
     }
 
+    /// Notes that a name was created in this directory which no layer had.
+    #[inline]
+    pub(crate) fn created(&self) {
+        let are_known = || {
+            let names = self.cache().and_then(|cache| cache.names.get());
+            names.is_some_and(|names| names.hold())
+        };
+        if self.lowers().len() > 1 && !are_known() && self.are_out_of_patience(books::CREATION) {
+            cred::scope(self.fs().creds(), |_| self.out_of_patience(false));
+        }
+    }
+
+    /// Whether `asks` more layers asked, or spared, are as many as were waited for.
+    #[inline]
+    fn are_out_of_patience(&self, asks: usize) -> bool {
+        let asks = asks as i32;
+        asks != 0 && self.data().patience.fetch_sub(asks, Relaxed) <= asks
+    }
+
     #[inline(never)]
     fn out_of_patience(&self, spared: bool) {
-        let patience = &self.data().patience;
         let Ok(cache) = self.make_cache() else {
             return;
         };
+        let patience = &self.data().patience;
         let layers = self.lowers().len() as u32;
         if spared {
-            let layers = layers.saturating_mul(BOOKED_AT_ONCE);
-            cache.all.books.spared(layers);
-            patience.store(layers as i32, Relaxed);
+            // One task at a time.
+            let lookups = cache.lookups.xchg(0, Relaxed);
+            if lookups != 0 {
+                cache.all.books.spared(layers.saturating_mul(lookups));
+                let lookups = (lookups * 2).min(BOOKED_AT_ONCE);
+                patience.store(layers.saturating_mul(lookups) as i32, Relaxed);
+                cache.lookups.store(lookups, Relaxed);
+            }
             return;
         }
-        // One task at a time.
-        let asked = cache.asked.xchg(u32::MAX, Relaxed);
-        if asked == u32::MAX {
+        // One task at a time, and none that has asked before others learnt the names.
+        let asked = cache.asked.xchg(BUSY, Relaxed);
+        if asked == BUSY {
             return;
         }
         let first = books::patience(layers);
-        let asked = asked.max(first);
-        let (next, more) = match self.consider(cache, asked) {
-            Some(next) => (next, next.saturating_sub(asked)),
-            None => (first, layers.saturating_mul(BOOKED_AT_ONCE)),
+        let is_known = cache.names.get().is_some_and(|names| names.hold());
+        let (next, more) = match asked {
+            _ if is_known => (asked, layers),
+            LEARNT => (first, first),
+            _ => match self.consider(cache, asked) {
+                Some(next) => (next, next.saturating_sub(asked).max(first)),
+                None => (LEARNT, layers),
+            },
         };
-        let more = i32::try_from(more).unwrap_or(i32::MAX);
-        patience.store(more, Relaxed);
+        patience.store(i32::try_from(more).unwrap_or(i32::MAX), Relaxed);
         cache.asked.store(next, Relaxed);
     }
 
-    /// Learns the names if that pays, after `asked` layers were asked in vain; or returns at how many it is thought of again.
+    /// Learns the names if that pays, after lookups in vain that cost as much as asking `asked` layers; or returns at how many it is
+    /// thought of again.
     fn consider(&self, cache: ArcBorrow<'_, DirCache>, asked: u32) -> Option<u32> {
         let (books, layers) = (&cache.all.books, self.lowers().len());
         books.asked(asked.saturating_sub(cache.booked.xchg(asked, Relaxed)));
-        let about = self.names_about();
+        let about = self.names_about().max(cache.seen.load(Relaxed));
         let least = books::price(layers, about);
-        let enough = books::asks(least).saturating_mul(books.doubt());
+        let enough = books::asks(least);
+        let after = |more: u32| Some(asked.saturating_add(more.min(asked)).min(BUSY - 1));
         if asked < enough {
-            return Some(enough);
+            return Some(enough.min(BUSY - 1));
         }
-        let later = Some(asked.saturating_mul(2));
-        if about > MAX_NAMES || !books.afford(least) {
-            return later;
+        if about > MAX_NAMES {
+            return after(asked);
+        }
+        let short = books.short(least);
+        if short != 0 {
+            return after(short);
         }
         // What is known of their number is a guess.
-        let budget = books::names(layers, asked).max(about + about / 4);
+        let most = books::price(layers, about + about / 4).max(books::cost(asked));
+        let budget = books::names(layers, most.min(books.left() + least / 4));
         let mut names = Names::new();
         let learnt = self.learn(cache, &mut names, budget.min(MAX_NAMES));
-        books.pay(books::price(layers, names.rows.len()));
-        if learnt
-            .and_then(|watch| cache.remember_names(watch, names))
-            .is_err()
-        {
-            cache.unwatch();
-            return later;
-        }
+        let count = names.rows.len();
+        books.pay(books::price(layers, count));
+        // Before others use them.
         cache.booked.store(0, Relaxed);
-        None
+        cache.lookups.store(1, Relaxed);
+        match learnt.and_then(|watch| cache.remember_names(watch, names)) {
+            Ok(()) => None,
+            Err(e) => {
+                cache.unwatch();
+                cache.booked.store(asked, Relaxed);
+                if e == E2BIG {
+                    cache.seen.store(count * 2, Relaxed);
+                }
+                after(asked)
+            }
+        }
     }
 
     /// How many names the lower layers have, about, and rather too few.
@@ -151,7 +194,7 @@ impl Dir<'_> {
             0 => size / SIZE_OF_NAME_IN_BLOCKS,
             _ => size / SIZE_OF_NAME,
         });
-        usize::try_from(about.sum::<i64>()).unwrap_or(usize::MAX)
+        usize::try_from(about.fold(0, i64::saturating_add)).unwrap_or(usize::MAX)
     }
 
     /// Reads the names of all lower layers into `names`, `budget` at most; returns what watches them since before.

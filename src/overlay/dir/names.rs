@@ -15,11 +15,16 @@ use crate::vfs::{
 use core::ops::Range;
 use kernel::{prelude::*, sync::Arc};
 
+/// Rows that a bucket has, about.
+const BUCKET: usize = 8;
+
 /// Which lower layers hold which names.
 pub(super) struct Names {
     pub(super) salt: NameSalt,
     /// A name's hash, then 16 bits for the position of a layer that holds it; sorted.
     pub(super) rows: KVVec<u64>,
+    /// Where the rows of each bucket end. Each bucket has the rows of as many hashes as the next.
+    ends: KVVec<u32>,
     /// What watches the layers' directories since before they were read, once all were.
     pub(super) watch: Option<Arc<Watch>>,
 }
@@ -30,6 +35,7 @@ impl Names {
         Self {
             salt: NameSalt::random(),
             rows: KVVec::new(),
+            ends: KVVec::new(),
             watch: None,
         }
     }
@@ -40,12 +46,36 @@ impl Names {
         self.watch.as_ref().is_some_and(|watch| !watch.changed())
     }
 
-    /// Ends the adding of names.
-    pub(super) fn sort(&mut self) {
-        self.rows.sort_unstable();
-        // Names of one layer that share a hash.
-        let mut last = None;
-        self.rows.retain(|row| last.replace(*row) != Some(*row));
+    /// Ends the adding of names: puts them in order.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn sort(&mut self) -> Result {
+        let rows = core::mem::replace(&mut self.rows, KVVec::new());
+        let buckets = rows.len() / BUCKET + 1;
+        // How many rows each bucket has, then where its next one goes, and so in the end where it ends.
+        let mut ends = KVVec::from_elem(0u32, buckets, GFP_KERNEL_ACCOUNT)?;
+        for row in &rows {
+            *ends.get_mut(bucket(*row, buckets)).ok_or(EIO)? += 1;
+        }
+        let mut sum = 0;
+        for end in &mut ends {
+            sum += core::mem::replace(end, sum);
+        }
+        let mut sorted = KVVec::from_elem(0u64, rows.len(), GFP_KERNEL_ACCOUNT)?;
+        for row in &rows {
+            let end = ends.get_mut(bucket(*row, buckets)).ok_or(EIO)?;
+            *sorted.get_mut(*end as usize).ok_or(EIO)? = *row;
+            *end += 1;
+        }
+        let mut start = 0;
+        for end in ends.iter().map(|end| *end as usize) {
+            sorted.get_mut(start..end).ok_or(EIO)?.sort_unstable();
+            start = end;
+        }
+        (self.rows, self.ends) = (sorted, ends);
+        Ok(())
     }
 
     fn key(&self, name: &[u8], folding: Folding<'_>) -> u64 {
@@ -68,12 +98,26 @@ impl Names {
     /// The rows of `name`.
     pub(super) fn find(&self, name: &[u8], folding: Folding<'_>) -> Range<u32> {
         let key = self.key(name, folding);
-        let start = self.rows.partition_point(|row| *row < key);
-        let rest = self.rows.get(start..).unwrap_or_default();
+        let at = bucket(key, self.ends.len());
+        let end = self.ends.get(at).copied().unwrap_or_default();
+        let before = at.checked_sub(1).and_then(|at| self.ends.get(at));
+        let start = before.copied().unwrap_or_default();
+        let rows = self.rows.get(start as usize..end as usize);
+        let rows = rows.unwrap_or_default();
+        let smaller = rows.partition_point(|row| *row < key);
         let same = |row: &&u64| **row >> 16 == key >> 16;
+        let count = rows.iter().skip(smaller).take_while(same).count();
         // There are `MAX_NAMES` rows at most.
-        start as u32..(start + rest.iter().take_while(same).count()) as u32
+        let start = start + smaller as u32;
+        start..start + count as u32
     }
+}
+
+/// The bucket of `row`, of so many.
+#[inline]
+fn bucket(row: u64, buckets: usize) -> usize {
+    // The hash is less than 2^32.
+    ((row >> 16) * buckets as u64 >> 32) as usize
 }
 
 /// The lower layers of a directory that may hold a name, topmost first.
@@ -153,10 +197,16 @@ impl Iterator for Holders {
 
     #[inline]
     fn next(&mut self) -> Option<usize> {
-        let at = self.range.next()?;
-        match &self.names {
-            None => Some(at as usize),
-            Some(names) => names.position(at),
+        let Some(names) = &self.names else {
+            return self.range.next().map(|at| at as usize);
+        };
+        loop {
+            let at = self.range.next()?;
+            let position = names.position(at);
+            // Two names of a layer may share a hash.
+            if at == self.first || names.position(at - 1) != position {
+                return position;
+            }
         }
     }
 }
@@ -179,9 +229,7 @@ mod tests {
             }
         }
         names.push(b"everywhere but in 3", 7, Folding::NONE)?;
-        names.sort();
-        // What can't be given back stays.
-        let _ = names.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
+        names.sort()?;
         let names = Shared::new(names, GFP_KERNEL)?;
         for i in 0..500u32 {
             // Each layer once, topmost first; others at most where a hash is shared.
@@ -227,9 +275,7 @@ mod tests {
         for i in 0..1000u32 {
             names.push(&i.to_ne_bytes(), 0, Folding::NONE)?;
         }
-        names.sort();
-        // What can't be given back stays.
-        let _ = names.rows.shrink_to(0, GFP_KERNEL_ACCOUNT);
+        names.sort()?;
         let names = Shared::new(names, GFP_KERNEL)?;
         // A thousand names in 32 bits: a few shared hashes at the very most.
         let asked: usize = (1000..2000u32)

@@ -88,8 +88,8 @@ pub(crate) struct Directory {
     pub(super) flags: Flags<DirFlags>,
     /// Counts changes that a kept listing must not miss.
     pub(super) version: Atomic<u32>,
-    /// Lower layers to be asked in vain before it is thought of learning its names; once they are learnt, to be spared before that
-    /// is in the books of the mount.
+    /// What lookups in vain have to cost, in lower layers asked, before it is thought of learning its names; once they are learnt, how
+    /// many have to be spared before that is in the books of the mount.
     pub(crate) patience: Atomic<i32>,
     /// What it remembers of its layers.
     pub(crate) cache: Once<Arc<DirCache>>,

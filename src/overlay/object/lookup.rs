@@ -243,8 +243,8 @@ impl<'a> Search<'_, 'a> {
         Ok(origin)
     }
 
-    /// The answer of the next of `lowers` that `holders` gives and that has the name `path`, by its index; how many before it
-    /// have not is added to `missed`. On a path each layer answers.
+    /// The answer of the next of `lowers` that `holders` gives and that has the name `path`, by its index and layer; how many
+    /// before it have not is added to `missed`. On a path each layer answers.
     #[inline(always)]
     fn next_answer(
         &self,
@@ -252,7 +252,7 @@ impl<'a> Search<'_, 'a> {
         holders: &mut Holders,
         path: &[u8],
         missed: &mut usize,
-    ) -> Result<Option<(usize, Answer<'a>)>> {
+    ) -> Result<Option<(usize, u16, Answer<'a>)>> {
         let fs = self.fs;
         for index in holders {
             let Some(lower) = lowers.get(index) else {
@@ -274,7 +274,7 @@ impl<'a> Search<'_, 'a> {
                 *missed += 1;
                 continue;
             };
-            return Ok(Some((index, answer)));
+            return Ok(Some((index, lower.layer(), answer)));
         }
         Ok(None)
     }
@@ -301,10 +301,9 @@ impl<'a> Search<'_, 'a> {
         let mut next = None;
         while !holders.is_empty() {
             let answer = self.next_answer(lowers.as_slice(), &mut holders, path, &mut missed)?;
-            let Some((index, answer)) = answer else {
+            let Some((index, layer, answer)) = answer else {
                 break;
             };
-            let base = lowers.as_slice().get(index).ok_or(EIO)?;
             self.found.xwhiteouts |= answer.xwhiteouts;
             match self.merge.push(answer.step) {
                 Take::No => {}
@@ -318,7 +317,7 @@ impl<'a> Search<'_, 'a> {
                         if !self.is_merged_with(&lower)? {
                             break;
                         }
-                        let lower = InLayer::new(lower, base.layer());
+                        let lower = InLayer::new(lower, layer);
                         self.found.lower.push(lower, lowers.len() - index - 1)?;
                     }
                 }
@@ -327,13 +326,13 @@ impl<'a> Search<'_, 'a> {
             self.follow(answer.step, answer.redirect);
             if self.unfollowed {
                 let is_lowest = match redirected {
-                    Some(true) => usize::from(base.layer()) == fs.lower_layers().len(),
+                    Some(true) => usize::from(layer) == fs.lower_layers().len(),
                     _ => index + 1 == lowers.len(),
                 };
                 self.refused |= !is_lowest;
             }
             if redirected.is_some() {
-                next = Some(base.layer());
+                next = Some(layer);
                 break;
             }
             if self.is_done() {

@@ -175,21 +175,28 @@ fn on<T>(op: &Op, world: &World, fs: Fs, work: impl FnOnce(&mut Site) -> Result<
 
 /// The cost of one operation in each batch. A batch before them warms up.
 pub fn repeats(op: &Op, world: &World, fs: Fs) -> Result<Vec<f64>> {
-    on(op, world, fs, |site| {
-        let mut costs = Vec::new();
+    let batch = |repeat: usize| Batch {
+        first: repeat * op.objects,
+        objects: op.objects,
+        rounds: op.rounds,
+    };
+    let mut costs = Vec::new();
+    if op.fresh && fs != Fs::Raw {
         for repeat in 0..=op.repeats {
-            let batch = Batch {
-                first: repeat * op.objects,
-                objects: op.objects,
-                rounds: op.rounds,
-            };
-            let cost = batch.run(op, site, false)?;
-            if repeat > 0 {
-                costs.push(cost);
-            }
+            costs.push(on(op, world, fs, |site| {
+                batch(repeat).run(op, site, false)
+            })?);
         }
-        Ok(costs)
-    })
+    } else {
+        on(op, world, fs, |site| {
+            for repeat in 0..=op.repeats {
+                costs.push(batch(repeat).run(op, site, false)?);
+            }
+            Ok(())
+        })?;
+    }
+    costs.remove(0);
+    Ok(costs)
 }
 
 /// The cost of one of `count` operations, which are done between the marks.

@@ -139,6 +139,8 @@ pub struct Op {
     pub objects: usize,
     pub rounds: usize,
     pub repeats: usize,
+    /// Each batch is done on a mount of its own.
+    pub fresh: bool,
     /// Not with more layers: it would take too long to set up.
     pub max_layers: usize,
     pub mounting: Mounting,
@@ -172,6 +174,7 @@ impl Op {
             objects: 1,
             rounds: 1,
             repeats: 5,
+            fresh: false,
             max_layers: usize::MAX,
             mounting: Mounting::default(),
             path,
@@ -247,6 +250,13 @@ impl Op {
 
     pub fn repeats(self, repeats: usize) -> Op {
         Op { repeats, ..self }
+    }
+
+    pub fn fresh(self) -> Op {
+        Op {
+            fresh: true,
+            ..self
+        }
     }
 
     pub fn no_raw(self) -> Op {

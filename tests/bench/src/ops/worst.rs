@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a union that learns fears: directories, cold, that are used for one pass, of any length, and never again. Each figure is
-//! for one name of the whole pass, so that whatever was paid on the way to be quick later is in it.
+//! What a union that learns fears: directories, cold, on a new mount, that are used for one pass, of any length, and never again. Each
+//! figure is for one name of the whole pass, so that whatever was paid on the way to be quick later is in it.
 
 use anyhow::Result;
 use rustix::fs::{chmod, open, stat, unlink, Mode};
@@ -14,14 +14,18 @@ const GROUP: &str = "worst";
 
 /// Names of each layer, and how long the passes are: what is learnt pays off, or not, somewhere between them.
 const DIRECTORIES: [(usize, &[usize]); 3] = [
-    (10, &[10, 20, 40, 80, 160, 320]),
-    (1000, &[20, 80, 160, 320, 640, 1280]),
+    (10, &[10, 20, 26, 28, 30, 32, 34, 36, 40, 80, 160, 320]),
+    (
+        1000,
+        &[20, 80, 160, 320, 640, 1280, 1400, 1500, 1700, 1800, 2560],
+    ),
     (10_000, &[80, 640, 1280, 2560, 5120, 10_240]),
 ];
 const MAX_LAYERS: usize = 30;
 
-/// So many directories with so many names of each layer, and a pass over each that is just long enough for names to be learnt.
-const MANY: [(usize, usize, usize); 2] = [(640, 10, 20), (80, 100, 90)];
+/// So many directories with so many names of each layer, and a pass over each that is just long enough for names to be learnt, of few
+/// or of many layers.
+const MANY: [(usize, usize, usize); 3] = [(640, 10, 28), (640, 10, 34), (80, 100, 150)];
 
 type Body = fn(&Site, &Object) -> Result<()>;
 
@@ -55,7 +59,7 @@ fn pass(
     body: Body,
 ) -> Op {
     let name = format!("{name}-{length}-of-{names}");
-    over(Tree::Each(names), name, length, path, body)
+    over(Tree::Each(names), name, length, path, body).fresh()
 }
 
 pub fn ops() -> Vec<Op> {
