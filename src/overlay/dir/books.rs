@@ -65,6 +65,11 @@ pub(super) fn names(layers: usize, sum: u64) -> usize {
     (sum.saturating_sub(price(layers, 0)) / u64::from(NAME)) as usize
 }
 
+/// How many layers have to be asked in vain before `price` can be paid where `left` is left: none if it can be paid now.
+pub(super) fn short(price: u64, left: u64) -> u32 {
+    asks(price.saturating_sub(left)).saturating_mul(SHARE)
+}
+
 /// The books of a mount. Tasks that keep them at a time may overlook each other's last entry.
 pub(crate) struct Books(Atomic<i64>);
 
@@ -95,11 +100,6 @@ impl Books {
         self.0.load(Relaxed).max(0) as u64
     }
 
-    /// How many layers have to be asked in vain before `price` can be paid: none if it can be paid now.
-    pub(super) fn short(&self, price: u64) -> u32 {
-        asks(price.saturating_sub(self.left())).saturating_mul(SHARE)
-    }
-
     /// Pays `price`.
     pub(super) fn pay(&self, price: u64) {
         self.0.add(-i64::try_from(price).unwrap_or(MOST), Relaxed);
@@ -116,8 +116,8 @@ mod tests {
         let (books, price) = (Books::new(), price(layers, count));
         let mut spent = 0;
         for _ in 0..directories {
-            while books.short(price) != 0 {
-                let asks = books.short(price).div_ceil(2);
+            while short(price, books.left()) != 0 {
+                let asks = short(price, books.left()).div_ceil(2);
                 spent += i64::from(asks) * i64::from(ASK);
                 books.asked(asks);
             }
@@ -139,11 +139,11 @@ mod tests {
     #[test]
     fn gains_are_spent() {
         let (books, price) = (Books::new(), price(3, 3000));
-        assert_eq!(books.short(price), asks(price) * SHARE);
+        assert_eq!(short(price, books.left()), asks(price) * SHARE);
         books.pay(price);
         // What it spares pays for the next.
         books.spared(2 * asks(price));
-        assert_eq!(books.short(price), 0);
+        assert_eq!(short(price, books.left()), 0);
         for _ in 0..1000 {
             books.spared(u32::MAX);
         }

@@ -14,7 +14,10 @@ use crate::{
 };
 use kernel::{
     prelude::*,
-    sync::{atomic::Relaxed, Arc, ArcBorrow},
+    sync::{
+        atomic::{Acquire, Relaxed, Release},
+        Arc, ArcBorrow,
+    },
 };
 
 /// Bytes of a directory's size for each of its names, about, where that is a number of entries.
@@ -107,39 +110,61 @@ impl Dir<'_> {
 
     #[inline(never)]
     fn out_of_patience(&self, spared: bool) {
-        let Ok(cache) = self.make_cache() else {
-            return;
-        };
-        let patience = &self.data().patience;
-        let layers = self.lowers().len() as u32;
-        if spared {
-            // One task at a time.
-            let lookups = cache.lookups.xchg(0, Relaxed);
-            if lookups != 0 {
-                cache.all.books.spared(layers.saturating_mul(lookups));
-                let lookups = (lookups * 2).min(BOOKED_AT_ONCE);
-                patience.store(layers.saturating_mul(lookups) as i32, Relaxed);
-                cache.lookups.store(lookups, Relaxed);
+        if let Ok(cache) = self.make_cache() {
+            let are_known = cache.names.get().is_some_and(|names| names.hold());
+            match spared {
+                true => self.book_spared(cache, are_known),
+                false => self.think(cache, are_known),
             }
+        }
+    }
+
+    /// Whether another task has been out of patience since this one was.
+    fn is_late(&self) -> bool {
+        self.data().patience.load(Relaxed) > 0
+    }
+
+    /// Enters in the books of the mount what was spared.
+    fn book_spared(&self, cache: ArcBorrow<'_, DirCache>, are_known: bool) {
+        let layers = self.lowers().len() as u32;
+        let lookups = cache.lookups.xchg(0, Acquire);
+        if lookups == 0 {
             return;
         }
-        // One task at a time, and none that has asked before others learnt the names.
-        let asked = cache.asked.xchg(BUSY, Relaxed);
+        let mut next = lookups;
+        if are_known && !self.is_late() {
+            cache.all.books.spared(layers.saturating_mul(lookups));
+            next = (lookups * 2).min(BOOKED_AT_ONCE);
+            let more = layers.saturating_mul(next);
+            self.data().patience.store(more as i32, Relaxed);
+        }
+        cache.lookups.store(next, Release);
+    }
+
+    /// Thinks of learning the names.
+    fn think(&self, cache: ArcBorrow<'_, DirCache>, are_known: bool) {
+        let asked = cache.asked.xchg(BUSY, Acquire);
         if asked == BUSY {
             return;
         }
+        let layers = self.lowers().len() as u32;
         let first = books::patience(layers);
-        let is_known = cache.names.get().is_some_and(|names| names.hold());
         let (next, more) = match asked {
-            _ if is_known => (asked, layers),
-            LEARNT => (first, first),
+            _ if self.is_late() => (asked, None),
+            _ if are_known => (asked, Some(layers)),
+            LEARNT => (first, Some(first)),
             _ => match self.consider(cache, asked) {
-                Some(next) => (next, next.saturating_sub(asked).max(first)),
-                None => (LEARNT, layers),
+                // It was asked so often that it is thought of no more.
+                Some(next) if next == asked => (next, Some(u32::MAX)),
+                Some(next) => (next, Some((next - asked).max(first))),
+                None => (LEARNT, None),
             },
         };
-        patience.store(i32::try_from(more).unwrap_or(i32::MAX), Relaxed);
-        cache.asked.store(next, Relaxed);
+        if let Some(more) = more {
+            let more = i32::try_from(more).unwrap_or(i32::MAX);
+            self.data().patience.store(more, Relaxed);
+        }
+        cache.asked.store(next, Release);
     }
 
     /// Learns the names if that pays, after lookups in vain that cost as much as asking `asked` layers; or returns at how many it is
@@ -157,13 +182,14 @@ impl Dir<'_> {
         if about > MAX_NAMES {
             return after(asked);
         }
-        let short = books.short(least);
+        let left = books.left();
+        let short = books::short(least, left);
         if short != 0 {
             return after(short);
         }
-        // What is known of their number is a guess.
+        // What is known of their number is a guess: for that, more than is left may be spent.
         let most = books::price(layers, about + about / 4).max(books::cost(asked));
-        let budget = books::names(layers, most.min(books.left() + least / 4));
+        let budget = books::names(layers, most.min(left + least / 4));
         let mut names = Names::new();
         let learnt = self.learn(cache, &mut names, budget.min(MAX_NAMES));
         let count = names.rows.len();
@@ -171,13 +197,18 @@ impl Dir<'_> {
         // Before others use them.
         cache.booked.store(0, Relaxed);
         cache.lookups.store(1, Relaxed);
+        self.data().patience.store(layers as i32, Relaxed);
         match learnt.and_then(|watch| cache.remember_names(watch, names)) {
-            Ok(()) => None,
+            Ok(()) => {
+                cache.seen.store(count, Relaxed);
+                None
+            }
             Err(e) => {
                 cache.unwatch();
                 cache.booked.store(asked, Relaxed);
                 if e == E2BIG {
-                    cache.seen.store(count * 2, Relaxed);
+                    let most = MAX_NAMES.max(count + 1);
+                    cache.seen.store((count * 2).min(most), Relaxed);
                 }
                 after(asked)
             }
@@ -214,14 +245,10 @@ impl Dir<'_> {
             }
             // Where looking a name up would be refused, it must go on being refused.
             path.positive()?.permission(path.idmap(), may::EXEC)?;
-            readdir::read_all(path, |entry| {
-                if names.rows.len() >= budget {
-                    return Err(E2BIG);
-                }
-                match entry.name {
-                    b"." | b".." => Ok(()),
-                    name => names.push(name, position, folding),
-                }
+            readdir::read_all(path, |entry| match entry.name {
+                b"." | b".." => Ok(()),
+                _ if names.rows.len() >= budget => Err(E2BIG),
+                name => names.push(name, position, folding),
             })?;
         }
         Ok(watch)
