@@ -43,7 +43,7 @@ impl Opened {
                 upper: Once::new(),
                 error: OwnError::new(),
             };
-            drop(self.late.set(KBox::new(new, GFP_KERNEL_ACCOUNT)?));
+            drop(self.late.set(KBox::new(new, GFP_KERNEL)?));
         }
         self.late.get().ok_or(ENOMEM)
     }
