@@ -62,7 +62,7 @@ pub(crate) struct DirCache {
     pub(super) booked: Atomic<u32>,
     /// For how many lookups what is spared, now that names are known, is entered in the books next; none while a task does.
     pub(super) lookups: Atomic<u32>,
-    /// So many names there are, as a task found that wanted to learn fewer.
+    /// So many names a task found that learnt them, or so many there may be, as it found that wanted to learn fewer.
     pub(super) seen: Atomic<usize>,
     /// Which lower directories hold which names: changed with `known` locked, read without.
     pub(super) names: Published<Names>,
@@ -138,6 +138,12 @@ impl DirCache {
             }),
             GFP_KERNEL_ACCOUNT,
         )
+    }
+
+    /// Which lower directories hold which names, if that is known and still holds.
+    #[inline]
+    pub(super) fn known_names(&self) -> Option<Shared<Names>> {
+        self.names.get().filter(|names| names.hold())
     }
 
     /// How many names all that is.

@@ -67,7 +67,7 @@ impl Dir<'_> {
     /// Those that `cache` knows, or all.
     #[inline(never)]
     fn known_holders(&self, cache: ArcBorrow<'_, DirCache>, name: &[u8]) -> Holders {
-        let Some(names) = cache.names.get().filter(|names| names.hold()) else {
+        let Some(names) = cache.known_names() else {
             return Holders::all(self.lowers().len());
         };
         let range = names.find(name, self.folding());
@@ -93,8 +93,8 @@ impl Dir<'_> {
     #[inline]
     pub(crate) fn created(&self) {
         let are_known = || {
-            let names = self.cache().and_then(|cache| cache.names.get());
-            names.is_some_and(|names| names.hold())
+            self.cache()
+                .is_some_and(|cache| cache.known_names().is_some())
         };
         if self.lowers().len() > 1 && !are_known() && self.are_out_of_patience(books::CREATION) {
             cred::scope(self.fs().creds(), |_| self.out_of_patience(false));
@@ -111,7 +111,7 @@ impl Dir<'_> {
     #[inline(never)]
     fn out_of_patience(&self, spared: bool) {
         if let Ok(cache) = self.make_cache() {
-            let are_known = cache.names.get().is_some_and(|names| names.hold());
+            let are_known = cache.known_names().is_some();
             match spared {
                 true => self.book_spared(cache, are_known),
                 false => self.think(cache, are_known),
