@@ -10,7 +10,7 @@ use crate::{
             inode::NameMark,
             number,
             protected::{self, COPIED_FLAGS, PROTECTED_FLAGS},
-            reals::DataAt,
+            reals::{DataAt, Real},
         },
         union::{Dentry, Inode, Overlay},
     },
@@ -89,14 +89,30 @@ pub(crate) fn getattr(
     flags: u32,
 ) -> Result {
     let inode = dentry.own_positive()?;
+    let reals = inode.reals();
+    let real = reals.attributes()?;
+    if !reals.are_one() {
+        return getattr_of_several(idmap, dentry, stat, mask, flags);
+    }
+    show_real(idmap, dentry, stat, real, (mask, flags))?;
+    show_number(dentry, stat, real.layer)
+}
+
+/// The same of what more than one real object answer for.
+#[inline(never)]
+fn getattr_of_several(
+    idmap: &IdMap,
+    dentry: &Dentry,
+    stat: &mut Stat,
+    mask: u32,
+    flags: u32,
+) -> Result {
+    let inode = dentry.own_positive()?;
     let fs = dentry.fs();
     let is_dir = inode.mode().is_dir();
     let reals = inode.reals();
     let real = reals.attributes()?;
-    cred::scope(fs.creds(), |_| real.path.stat_into(stat, mask, flags))?;
-    stat.fill_attributes(inode);
-    stat.map_owner(idmap, inode);
-
+    show_real(idmap, dentry, stat, real, (mask, flags))?;
     let mut layer = real.layer;
     if let Some(origin) = reals.origin() {
         if !is_dir {
@@ -126,21 +142,46 @@ pub(crate) fn getattr(
         // Not worth a lookup.
         DataAt::NotLookedUp(_) => stat.guess_occupied(),
     }
+    if reals.is_merged() {
+        // Counting the subdirectories of all layers is not worth it; 1 means "not counted".
+        stat.set_nlink(1);
+    }
+    show_number(dentry, stat, layer)
+}
+
+/// Has `stat` show what `real` has of the attributes `(mask, flags)`.
+#[inline(always)]
+fn show_real(
+    idmap: &IdMap,
+    dentry: &Dentry,
+    stat: &mut Stat,
+    real: Real<'_>,
+    (mask, flags): (u32, u32),
+) -> Result {
+    let inode = dentry.own_positive()?;
+    cred::scope(dentry.fs().creds(), |_| {
+        real.path.stat_into(stat, mask, flags)
+    })?;
+    stat.fill_attributes(inode);
+    stat.map_owner(idmap, inode);
     if !real.is_upper() && dentry.marks().test(NameMark::Removed) {
         // Removed while it was open; the layer's object has its name still.
         stat.set_nlink(0);
     }
-    let made = is_dir.then(|| inode.ino());
+    Ok(())
+}
+
+/// Has `stat`, whose number is that of an object in layer `layer`, show that as the union does.
+#[inline(always)]
+fn show_number(dentry: &Dentry, stat: &mut Stat, layer: u16) -> Result {
+    let (fs, inode) = (dentry.fs(), dentry.own_positive()?);
+    let made = inode.mode().is_dir().then(|| inode.ino());
     let (dev, ino) = fs.numbers(layer).stat(stat.ino(), made);
     stat.set_ino(ino);
     stat.set_dev(match dev {
         Dev::Union => dentry.sb().dev(),
         Dev::Layer => fs.layer_dev(layer)?,
     });
-    if reals.is_merged() {
-        // Counting the subdirectories of all layers is not worth it; 1 means "not counted".
-        stat.set_nlink(1);
-    }
     Ok(())
 }
 

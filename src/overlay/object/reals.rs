@@ -238,6 +238,13 @@ impl<'a> Reals<'a> {
         }
     }
 
+    /// Whether there is but one, which answers all questions.
+    #[inline]
+    pub(crate) fn are_one(self) -> bool {
+        let has_all = self.leaf.is_none_or(|leaf| leaf.data.is_none());
+        has_all && self.lowers.len() == usize::from(self.upper.is_none())
+    }
+
     /// Where the data of a file is.
     #[inline]
     pub(crate) fn data(self) -> DataAt<'a> {
