@@ -5,10 +5,12 @@
 
 #include <linux/buffer_head.h>
 #include <linux/capability.h>
+#include <linux/compat.h>
 #include <linux/exportfs.h>
 #include <linux/fs_context.h>
 #include <linux/fsnotify.h>
 #include <linux/fsverity.h>
+#include <linux/iversion.h>
 #include <linux/magic.h>
 #include <linux/memcontrol.h>
 #include <linux/module.h>
@@ -303,6 +305,29 @@ rovl_inline bool rovl_is_encrypted(struct inode *inode)
 rovl_inline struct rovl_times rovl_inode_times(struct inode *inode)
 {
 	return (struct rovl_times) { inode_get_atime(inode), inode_get_mtime(inode) };
+}
+
+/* Whether a change of the inode gives it a change time that nobody has seen, or another i_version; or there is none. */
+rovl_inline bool rovl_tells_changes(const struct inode *inode)
+{
+	return is_mgtime(inode) || sb_rdonly(inode->i_sb);
+}
+
+rovl_inline u64 rovl_change_count(const struct inode *inode)
+{
+	return inode_peek_iversion(inode);
+}
+
+/* Whether a directory whose listing stopped at the position ends there: these say nothing of what they can't read. */
+rovl_inline bool rovl_is_dir_end(const struct inode *dir, loff_t pos)
+{
+	switch (dir->i_sb->s_magic) {
+	case ISOFS_SUPER_MAGIC:
+	case SQUASHFS_MAGIC:
+		return pos >= i_size_read(dir);
+	default:
+		return true;
+	}
 }
 
 /* vfs_getattr_nosec() on what the caller, a getattr operation, got prepared by just that function. */
@@ -788,6 +813,25 @@ rovl_inline bool rovl_is_reading_watched(const struct file *file)
 #else
 	return false;
 #endif
+}
+
+/* Whether somebody wants to hear, or to be asked, that the directory is opened, read or closed. Marks of mounts: as above. */
+rovl_inline bool rovl_is_listing_watched(const struct dentry *dentry, const struct inode *inode)
+{
+#ifdef CONFIG_FSNOTIFY
+	u32 wanted = READ_ONCE(inode->i_fsnotify_mask) | READ_ONCE(inode->i_sb->s_fsnotify_mask);
+
+	return wanted & (FS_OPEN | FS_ACCESS | FS_CLOSE_NOWRITE | ALL_FSNOTIFY_PERM_EVENTS) ||
+	       READ_ONCE(dentry->d_flags) & DCACHE_FSNOTIFY_PARENT_WATCHED;
+#else
+	return false;
+#endif
+}
+
+/* Positions in a directory are shorter for a 32-bit program. */
+rovl_inline bool rovl_in_compat_syscall(void)
+{
+	return in_compat_syscall();
 }
 
 /*

@@ -154,6 +154,53 @@ impl PartialEq for Times {
     }
 }
 
+/// What an inode has another of once it has changed; a directory changes with each of its entries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChangeMark {
+    sec: i64,
+    /// With the kernel's mark that it was asked for.
+    nsec: u32,
+    /// `i_version`: tmpfs has no new time for each change, and a time of ext4 may be a whole second.
+    count: u64,
+}
+
+impl ChangeMark {
+    /// That of `inode` now.
+    #[inline]
+    pub(crate) fn of(inode: &Inode) -> Self {
+        Self {
+            sec: read_field!(inode, i_ctime_sec),
+            nsec: read_field!(inode, i_ctime_nsec),
+            count: calls::rovl_change_count(inode),
+        }
+    }
+
+    /// That of the object at `path` now, which it will not have again once it has changed: its change time is asked for as `stat`
+    /// does, so that the next change gets a finer one (Documentation/filesystems/multigrain-ts.rst). `None` where the
+    /// filesystem has no such times and can be written to.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE`; what `stat` returns.
+    pub(crate) fn unique(path: PathRef<'_>) -> Result<Option<Self>> {
+        let inode = path.positive()?;
+        if !calls::rovl_tells_changes(inode) {
+            return Ok(None);
+        }
+        path.stat(&mut MaybeUninit::uninit(), bindings::STATX_CTIME)?;
+        let mark = Self::of(inode);
+        // Another change may have come in between.
+        let is_asked = mark.nsec & bindings::ROVL_CTIME_QUERIED != 0;
+        Ok((is_asked || inode.sb().is_readonly()).then_some(mark))
+    }
+
+    /// Whether `inode`, which had this mark, has not changed since.
+    #[inline]
+    pub(crate) fn holds(self, inode: &Inode) -> bool {
+        Self::of(inode) == self && calls::rovl_tells_changes(inode)
+    }
+}
+
 /// What writing to a file changes beside its data: set-id bits and times.
 pub(crate) struct Kept {
     mode: Mode,

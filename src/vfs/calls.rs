@@ -114,6 +114,8 @@ unsafe extern "C" {
     pub(super) safe fn vfs_fallocate(file: &File, mode: i32, offset: i64, len: i64) -> i32;
     pub(super) safe fn vfs_fsync_range(file: &File, start: i64, end: i64, datasync: i32) -> i32;
     pub(super) safe fn rovl_is_reading_watched(file: &LocalFile) -> bool;
+    pub(super) safe fn rovl_in_compat_syscall() -> bool;
+    pub(super) safe fn rovl_is_listing_watched(dentry: &Dentry, inode: &Inode) -> bool;
     pub(super) safe fn rovl_iterate_dir(dir: &File, ctx: DirContext<'_>) -> i32;
     pub(super) safe fn rovl_llseek(file: &File, offset: i64, whence: i32) -> i64;
 
@@ -146,6 +148,9 @@ unsafe extern "C" {
     pub(super) safe fn rovl_inode_is_new(inode: &Inode) -> bool;
     pub(super) safe fn rovl_inode_lockdep(inode: &Inode, dir: bool, depth: i32);
     pub(super) safe fn rovl_inode_set_creating(inode: &Inode);
+    pub(super) safe fn rovl_tells_changes(inode: &Inode) -> bool;
+    pub(super) safe fn rovl_change_count(inode: &Inode) -> u64;
+    pub(super) safe fn rovl_is_dir_end(dir: &Inode, pos: i64) -> bool;
     pub(super) safe fn rovl_inode_times(inode: &Inode) -> Times;
     pub(super) safe fn rovl_inuse_trylock(inode: &Inode) -> bool;
     pub(super) safe fn rovl_inuse_unlock(inode: &Inode);

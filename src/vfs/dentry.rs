@@ -262,6 +262,11 @@ impl Dentry {
             && self.inode().is_some_and(|inode| !inode.is_encrypted())
     }
 
+    /// Whether somebody listens for this directory, whose inode is `inode`, being opened, read or closed.
+    pub(crate) fn is_listing_watched(&self, inode: &Inode) -> bool {
+        calls::rovl_is_listing_watched(self, inode)
+    }
+
     /// Whether the directory folds case.
     pub(crate) fn is_casefolded(&self) -> bool {
         calls::rovl_casefolded(self)

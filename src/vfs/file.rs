@@ -161,6 +161,18 @@ pub(crate) fn open_checked(path: PathRef<'_>, write: bool) -> Result<ARef<LayerF
     Ok(file)
 }
 
+/// Checks as [`open_checked`] does that the directory at `path` may be opened for reading with the current credentials; whether it
+/// makes no difference to others if it isn't: nobody listens for its being opened, read or closed.
+///
+/// # Errors
+///
+/// `EACCES`, `ESTALE`; what a security module returns.
+pub(crate) fn may_stay_closed(path: PathRef<'_>) -> Result<bool> {
+    let inode = path.positive()?;
+    inode.permission(path.idmap(), may::READ | may::OPEN)?;
+    Ok(!path.dentry().is_listing_watched(inode))
+}
+
 /// The inode of an open file.
 #[inline]
 pub(crate) fn inode_of(file: &LocalFile) -> &Inode {

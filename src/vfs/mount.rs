@@ -606,7 +606,7 @@ impl Path {
     /// `ENAMETOOLONG`, `ENOMEM`; `ESRCH` in a task that is exiting.
     pub(crate) fn name(&self) -> Result<super::CBuf> {
         task_has_fs()?;
-        let mut buf: KVec<u8> = KVec::from_elem(0, super::PATH_MAX, GFP_KERNEL)?;
+        let mut buf: KVec<u8> = KVec::zeroed(super::PATH_MAX, GFP_KERNEL)?;
         let path = self.as_ref();
         // SAFETY: charter 1; the buffer has the given length; the task has a root directory, as was just seen.
         let name = from_err_ptr(unsafe {

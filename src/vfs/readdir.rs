@@ -4,7 +4,7 @@
 //!
 //! C header: `struct dir_context` in `include/linux/fs.h`.
 
-use super::{calls, file, mount::PathRef, to_result};
+use super::{calls, file, mount::PathRef, to_result, Inode};
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{fs::File, prelude::*};
@@ -55,6 +55,11 @@ pub(crate) mod dt {
     pub(crate) const REG: u32 = bindings::DT_REG;
 }
 
+/// Whether the current task is a 32-bit program, for which filesystems make their positions shorter.
+pub(crate) fn has_short_positions() -> bool {
+    calls::rovl_in_compat_syscall()
+}
+
 /// The caller's listing: where it is, and room for entries.
 ///
 /// C code holds the structure inside one of its own and changes it in each call of the actor, so that it is never
@@ -95,7 +100,7 @@ impl DirContext<'_> {
     }
 
     /// Moves the position.
-    fn set_pos(&mut self, pos: i64) {
+    pub(crate) fn set_pos(&mut self, pos: i64) {
         // SAFETY: by the type invariant.
         unsafe { (*self.0).pos = pos }
     }
@@ -114,6 +119,13 @@ impl DirContext<'_> {
             ino,
             kind,
         })
+    }
+
+    /// Emits an entry, at whose position it is then; `false` where there is no room for it.
+    #[inline]
+    pub(crate) fn emit_from(&mut self, entry: Entry<'_>) -> bool {
+        self.set_pos(entry.offset);
+        self.emit_at(entry)
     }
 
     #[inline]
@@ -158,15 +170,29 @@ impl DirContext<'_> {
     /// # Errors
     ///
     /// As there.
-    pub(crate) fn pass_mapped<N: FnMut(&Entry<'_>) -> Option<u64>>(
+    pub(crate) fn pass_mapped(
         &mut self,
         real: &File,
-        mut number: N,
+        number: impl FnMut(&Entry<'_>) -> Option<u64>,
     ) -> Result {
+        self.pass_noted(real, number, |_| ())
+    }
+
+    /// As [`pass_mapped`](Self::pass_mapped); each entry that was mapped and that there was room for is passed to `taken`, as the
+    /// filesystem has it.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) fn pass_noted<N, T>(&mut self, real: &File, mut number: N, mut taken: T) -> Result
+    where
+        N: FnMut(&Entry<'_>) -> Option<u64>,
+        T: FnMut(&Entry<'_>),
+    {
         let mut mapped = Mapped {
             forward: Forward {
                 ctx: bindings::dir_context {
-                    actor: Some(map::<N>),
+                    actor: Some(map::<N, T>),
                     pos: self.pos(),
                     count: self.count(),
                     dt_flags_mask: field!(self.dt_flags_mask),
@@ -174,6 +200,7 @@ impl DirContext<'_> {
                 to: self.0,
             },
             number: &mut number,
+            taken: &mut taken,
         };
         let this = &raw mut mapped;
         // INVARIANT: the context is the first field of what is used by the call, and in it, alone; so is `self`.
@@ -190,11 +217,12 @@ struct Forward {
     to: *mut bindings::dir_context,
 }
 
-/// The same, with what gives the entries their numbers.
+/// The same, with what gives the entries their numbers, and what gets those that were taken.
 #[repr(C)]
-struct Mapped<'a, N> {
+struct Mapped<'a, N, T> {
     forward: Forward,
     number: &'a mut N,
+    taken: &'a mut T,
 }
 
 /// # Safety
@@ -223,29 +251,37 @@ unsafe extern "C" fn forward(
 
 /// # Safety
 ///
-/// As for [`forward`], in a `Mapped` of type `N`.
-unsafe extern "C" fn map<N: FnMut(&Entry<'_>) -> Option<u64>>(
+/// As for [`forward`], in a `Mapped` of types `N` and `T`.
+unsafe extern "C" fn map<N, T>(
     ctx: *mut bindings::dir_context,
     name: *const kernel::ffi::c_char,
     len: kernel::ffi::c_int,
     offset: i64,
     ino: u64,
     kind: kernel::ffi::c_uint,
-) -> bool {
+) -> bool
+where
+    N: FnMut(&Entry<'_>) -> Option<u64>,
+    T: FnMut(&Entry<'_>),
+{
     // SAFETY: by the contract; the filesystem keeps the name for the call.
     let Some(entry) = (unsafe { Entry::from_raw(name, len, offset, ino, kind) }) else {
         return false;
     };
-    let this = ctx.cast::<Mapped<'_, N>>();
-    // SAFETY: by the contract. The field is `pass_mapped`'s for us alone: what C uses is the context.
-    let number = unsafe { &mut *(*this).number };
+    let this = ctx.cast::<Mapped<'_, N, T>>();
+    // SAFETY: by the contract. The fields are `pass_noted`'s for us alone: what C uses is the context.
+    let (number, taken) = unsafe { (&mut *(*this).number, &mut *(*this).taken) };
     let shown = number(&entry);
     if shown.is_none() {
         // SAFETY: by the contract; C looks for the actor anew at each entry.
         unsafe { (*ctx).actor = Some(forward) };
     }
     // SAFETY: by the contract; a `Mapped` begins with a `Forward`.
-    unsafe { forward(ctx, name, len, offset, shown.unwrap_or(ino), kind) }
+    let more = unsafe { forward(ctx, name, len, offset, shown.unwrap_or(ino), kind) };
+    if more {
+        taken(&entry);
+    }
+    more
 }
 
 /// A context with what its actor calls, which finds it behind the context.
@@ -295,11 +331,18 @@ fn collect<E: FnMut(Entry<'_>) -> bool>(
     list(DirContext(this.cast(), PhantomData))
 }
 
+/// Whether a listing of the directory `dir` of a layer that stopped at the position `pos` has come to its end. squashfs and isofs stop
+/// where they cannot read on.
+pub(crate) fn is_end(dir: &Inode, pos: i64) -> bool {
+    calls::rovl_is_dir_end(dir, pos)
+}
+
 /// Reads the directory at `path`, as [`open_checked`](file::open_checked) opens it, to its end; passes each entry to `each`.
 ///
 /// # Errors
 ///
-/// As there; `ENOTDIR`; what the filesystem or `each` returns; `EINTR` and the like.
+/// As there; `ENOTDIR`; what the filesystem or `each` returns; `EIO` where it says nothing of what it cannot read; `EINTR` and
+/// the like.
 ///
 /// # Examples
 ///
@@ -326,7 +369,10 @@ pub(crate) fn read_all(path: PathRef<'_>, mut each: impl FnMut(Entry<'_>) -> Res
         })?;
         failed?;
         if seen == 0 {
-            return Ok(());
+            return match is_end(path.positive()?, file::pos(&dir)) {
+                true => Ok(()),
+                false => Err(EIO),
+            };
         }
     }
 }

@@ -307,7 +307,7 @@ mod tests {
         let longest: KVec<u8> = KVec::from_elem(b'a', NAME_MAX, GFP_KERNEL)?;
         let longer: KVec<u8> = KVec::from_elem(b'a', NAME_MAX + 1, GFP_KERNEL)?;
         let (longest, longer) = (CBuf::new(&longest)?, CBuf::new(&longer)?);
-        let value: KVVec<u8> = KVVec::from_elem(0, SIZE_MAX + 1, GFP_KERNEL)?;
+        let value: KVVec<u8> = KVVec::zeroed(SIZE_MAX + 1, GFP_KERNEL)?;
         assert_eq!(check(longest.as_cstr(), &[]), Ok(()));
         assert_eq!(check(longer.as_cstr(), &[]), Err(ERANGE));
         assert_eq!(check(c"", &[]), Err(ERANGE));

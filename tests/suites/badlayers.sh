@@ -186,4 +186,33 @@ else
 fi
 rm -f "$IMAGES"/null*.sqfs
 
+# ---- a lower layer whose filesystem stops where it cannot read on, without a word
+names_of() { printf '%s\n' "$1"/* | sed 's,.*/,,' | paste -sd' '; } # DIR
+layers
+mkdir -p image/d image/alone sq lower1/d
+touch image/{d,alone}/name{1..9} lower1/d/above
+if has_fs squashfs && command -v mksquashfs >"$SEEN" && mksquashfs image "$IMAGES/cut.sqfs" -comp zstd -noI -quiet -no-progress -noappend >"$SEEN" 2>&1 &&
+	# The length of a name is in the two bytes before it.
+	perl -0777 -pi -e 's/..(?=name5)/\xff\xff/sg' "$IMAGES/cut.sqfs" && mount -o loop,ro "$IMAGES/cut.sqfs" sq 2>"$SEEN"; then
+	LAYERS=lowerdir=lower1:sq,upperdir=upper,workdir=work mnt
+	is 'the layer lists some' 'name1 name2 name3 name4' "$(names_of sq/alone)"
+	for _ in 1 2 3; do
+		is 'a directory of that layer alone is listed as it is there' 'name1 name2 name3 name4' "$(names_of mnt/alone)"
+	done
+	if [ "$FSTYPE" = rovl ]; then
+		for _ in 1 2 3; do
+			fails 'a merged directory of which not all is known is not listed' EIO ls mnt/d
+		done
+		rm mnt/d/above
+		fails 'nor taken for an empty one' EIO rmdir mnt/d
+	else
+		is 'a merged directory lacks names' 'above name1 name2 name3 name4' "$(names_of mnt/d)"
+	fi
+	umnt
+	umount sq
+else
+	skip 'a layer that is cut' "no squashfs: $(head -n 1 "$SEEN")"
+fi
+rm -f "$IMAGES/cut.sqfs"
+
 done_testing

@@ -14,6 +14,10 @@ list() {
 	NAMES="${all[*]##*/}"
 }
 kept() { list "$1" && list "$1" && list "$1"; } # DIR: often enough to be kept
+noted() { # DIR: so often that what its one layer lists is noted down
+	local _
+	for _ in {1..14}; do list "$1" || return; done
+}
 lists() { # NAME EXPECTED DIR
 	list "$3"
 	is "$1" "$2" "$NAMES"
@@ -106,6 +110,59 @@ each_change() {
 	ON=
 }
 
+# The same of directories that one layer makes up.
+ONE_LAYER=(
+	'a new file|put mnt/$d/new x|+new'
+	'a link|ln mnt/$d/a mnt/$d/new|+new'
+	'a file is removed|rm mnt/$d/a|-a'
+	'a file is renamed|mv mnt/$d/a mnt/$d/new|-a +new'
+	'a file is moved out|mv mnt/$d/b mnt/b.out|-b'
+	'a file is moved in|put mnt/side x; mv mnt/side mnt/$d/new|+new'
+	'a lower file is moved in|mv mnt/d/a mnt/$d/new|+new'
+	'a file is replaced|put mnt/side x; mv mnt/side mnt/$d/a|'
+	'two are exchanged|put mnt/side x; sys rename 2 mnt/side mnt/$d/a|'
+	'a directory is removed|rmdir mnt/$d/dir|-dir'
+	'a removed name is made again|rm mnt/$d/a; noted mnt/$d; put mnt/$d/a x|'
+	'all is removed|rm -r mnt/$d/*|-a -b -dir'
+	'a file is copied up|chmod 600 mnt/$d/a|'
+	'the directory itself is copied up|chmod 711 mnt/$d|'
+	'in the layer: a new name|put $layer/$d/new x|+new'
+	'in the layer: a new directory|mkdir $layer/$d/new|+new'
+	'in the layer: removed|rm $layer/$d/b|-b'
+	'in the layer: renamed|mv $layer/$d/b $layer/$d/new|-b +new'
+	'in the layer: moved in|put $layer/side x; mv $layer/side $layer/$d/new|+new'
+	'in the layer: at once, twice|put $layer/$d/new x; list mnt/$d; rm $layer/$d/new|'
+)
+each_change_of_one_layer() {
+	local change what how made n want d layer
+	local -a all
+	for d in low up; do
+		case $d in low) layer=lower1 ;; up) layer=upper ;; esac
+		ON=" [$layer alone]"
+		for change in "${ONE_LAYER[@]}"; do
+			IFS='|' read -r what how made <<<"$change"
+			layers 2
+			mkdir -p "$layer/$d/dir" lower{1,2}/d
+			put lower2/d/a x
+			put "$layer/$d/a" a
+			put "$layer/$d/b" b
+			mnt
+			noted "mnt/$d"
+			all=()
+			for n in $NAMES; do case " $made " in *" -$n "*) ;; *) all+=("$n") ;; esac done
+			for n in $made; do [[ $n == -* ]] || all+=("${n#+}"); done
+			want=$(printf '%s\n' "${all[@]}" | sort | xargs)
+			eval "$how"
+			lists "$what" "$want" "mnt/$d"
+			noted "mnt/$d"
+			is "$what: again" "$want" "$NAMES"
+			numbers "$what: inode numbers" "mnt/$d"
+			umnt
+		done
+	done
+	ON=
+}
+
 # After the directory was copied up, upper counts as well.
 copied_up_since() {
 	tree
@@ -181,16 +238,16 @@ other_directories() {
 	kept mnt
 	put upper/up x
 	lists 'the root: in the upper layer' 'd e root up' mnt
-	kept mnt/d/dir
+	noted mnt/d/dir
 	put lower2/d/dir/new x
 	lists 'a directory of one lower layer' 'new' mnt/d/dir
 	mkdir mnt/pure
 	put mnt/pure/a x
-	kept mnt/pure
+	noted mnt/pure
 	put upper/pure/b x
 	lists 'an upper directory' 'a b' mnt/pure
 	mv mnt/d/a mnt/pure/moved
-	kept mnt/pure
+	noted mnt/pure
 	put upper/pure/c x
 	lists 'an impure one' 'a b c moved' mnt/pure
 	numbers 'an impure one: inode numbers' mnt/pure
@@ -326,6 +383,7 @@ UPPER=
 each_change
 UPPER=upper
 each_change
+each_change_of_one_layer
 UPPER=
 copied_up_since
 broken_link

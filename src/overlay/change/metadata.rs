@@ -84,7 +84,7 @@ pub(crate) fn copy_xattrs(own: Namespace, from: PathRef<'_>, to: WritePath<'_>) 
     if len == 0 {
         return Ok(());
     }
-    let mut list: KVVec<u8> = KVVec::from_elem(0, len, GFP_KERNEL)?;
+    let mut list: KVVec<u8> = KVVec::zeroed(len, GFP_KERNEL)?;
     let len = xattr::list(from.dentry(), &mut list)?;
     let list = list.get(..len).ok_or(EIO)?;
     for name in list.split_inclusive(|b| *b == 0) {

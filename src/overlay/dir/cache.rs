@@ -7,7 +7,7 @@
 //! [watched](Watch), stay as they were. All directory caches of a mount are counted and given back, oldest
 //! first, when memory is short.
 
-use super::{books::Books, listing::Listing, names::Names};
+use super::{books::Books, listing::Listing, names::Names, transcript::Transcript};
 use crate::vfs::{
     self,
     folding::LazySalt,
@@ -42,6 +42,8 @@ pub(super) struct Known {
     /// Watches the lower directories.
     pub(super) lowers: Option<Arc<Watch>>,
     pub(super) listing: Option<Kept>,
+    /// What its one layer lists.
+    pub(super) transcript: Option<Arc<Transcript>>,
 }
 
 impl Known {
@@ -63,9 +65,11 @@ pub(crate) struct DirCache {
     /// For how many lookups what is spared, now that names are known, is entered in the books next; none while a task does.
     pub(super) lookups: Atomic<u32>,
     /// So many names a task found that learnt them, or so many there may be, as it found that wanted to learn fewer.
-    pub(super) seen: Atomic<usize>,
+    pub(super) seen: Atomic<u32>,
     /// Which lower directories hold which names: changed with `known` locked, read without.
     pub(super) names: Published<Names>,
+    /// Somebody notes down what the directory's one layer lists.
+    pub(super) recorded: Atomic<bool>,
     #[pin]
     pub(super) known: SpinLock<Known>,
 }
@@ -134,6 +138,7 @@ impl DirCache {
                 lookups: Atomic::new(1),
                 seen: Atomic::new(0),
                 names: Published::new(),
+                recorded: Atomic::new(false),
                 known <- new_spinlock!(Known::default(), "rovl_dir_cache"),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -150,7 +155,10 @@ impl DirCache {
     fn count(&self, known: &Known) -> usize {
         let names = self.names.get().map_or(0, |names| names.rows.len());
         let listing = known.listing.as_ref();
-        names + listing.map_or(0, |kept| kept.listing.len())
+        let transcript = known.transcript.as_ref();
+        names
+            + listing.map_or(0, |kept| kept.listing.len())
+            + transcript.map_or(0, |transcript| transcript.len())
     }
 
     /// Changes what is known and keeps the books; what `change` takes out is dropped without the lock.
@@ -186,11 +194,16 @@ impl DirCache {
         self.forget();
     }
 
-    /// Forgets the listing alone.
+    /// Forgets the listing alone, of all layers or of one.
     pub(crate) fn forget_listing(&self) {
-        let old = self.known.lock().listing.take();
-        if let Some(kept) = old {
-            let _ = self.all.names.fetch_sub(kept.listing.len(), Relaxed);
+        let (listing, transcript) = {
+            let mut known = self.known.lock();
+            (known.listing.take(), known.transcript.take())
+        };
+        let count = listing.map_or(0, |kept| kept.listing.len())
+            + transcript.map_or(0, |transcript| transcript.len());
+        if count != 0 {
+            let _ = self.all.names.fetch_sub(count, Relaxed);
         }
     }
 

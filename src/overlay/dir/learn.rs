@@ -22,8 +22,14 @@ use kernel::{
 
 /// Bytes of a directory's size for each of its names, about, where that is a number of entries.
 const SIZE_OF_NAME: i64 = 20;
-/// The same where it is one of blocks, which are not full.
-const SIZE_OF_NAME_IN_BLOCKS: i64 = 64;
+/// The same where it is one of blocks, of which those behind the first are half full at least.
+const SIZE_OF_NAME_IN_BLOCKS: i64 = 32;
+/// The same in the first one, which may have few.
+const SIZE_OF_NAME_IN_FIRST_BLOCK: i64 = 64;
+/// The first one has these bytes, most often.
+const FIRST_BLOCK: i64 = 4096;
+/// What a short name takes in a block.
+const SIZE_OF_SHORT_NAME: i64 = 14;
 /// A size that is made of blocks is a multiple of this.
 const BLOCK: i64 = 1024;
 /// For how many lookups at most what is spared is entered in the books of the mount at once.
@@ -35,13 +41,47 @@ const LEARNT: u32 = 0;
 /// Most names that are learnt of a directory, 8 bytes each.
 const MAX_NAMES: usize = 1 << 20;
 
+/// How many names a layer's directory has, about, where its size tells.
+fn told_names(inode: &Inode) -> Option<i64> {
+    let size = inode.size();
+    (size % BLOCK != 0).then_some(size / SIZE_OF_NAME)
+}
+
+/// The same of any.
+fn names_in(inode: &Inode) -> i64 {
+    told_names(inode).unwrap_or_else(|| {
+        let (size, first) = (inode.size(), inode.size().min(FIRST_BLOCK));
+        first / SIZE_OF_NAME_IN_FIRST_BLOCK + (size - first) / SIZE_OF_NAME_IN_BLOCKS
+    })
+}
+
+/// How many names `inode`, a layer's directory, has, about.
+pub(super) fn count_of_names(inode: &Inode) -> usize {
+    to_count(core::iter::once(names_in(inode)))
+}
+
+/// How many it has if they are short and its blocks are full.
+pub(super) fn most_names(inode: &Inode) -> usize {
+    to_count(core::iter::once(inode.size() / SIZE_OF_SHORT_NAME))
+}
+
+fn to_count(names: impl Iterator<Item = i64>) -> usize {
+    usize::try_from(names.fold(0, i64::saturating_add)).unwrap_or(usize::MAX)
+}
+
 impl Dir<'_> {
     #[inline]
     fn cache(&self) -> Option<ArcBorrow<'_, DirCache>> {
         self.data().cache.get()
     }
 
-    fn make_cache(&self) -> Result<ArcBorrow<'_, DirCache>> {
+    /// Whether it remembers anything, or may.
+    #[inline]
+    pub(super) fn remembers(&self) -> bool {
+        self.cache().is_some()
+    }
+
+    pub(super) fn make_cache(&self) -> Result<ArcBorrow<'_, DirCache>> {
         if self.cache().is_none() {
             // Where another task is quicker its cache is used, and this one dropped.
             let first = books::patience(self.lowers().len() as u32);
@@ -172,7 +212,7 @@ impl Dir<'_> {
     fn consider(&self, cache: ArcBorrow<'_, DirCache>, asked: u32) -> Option<u32> {
         let (books, layers) = (&cache.all.books, self.lowers().len());
         books.asked(asked.saturating_sub(cache.booked.xchg(asked, Relaxed)));
-        let about = self.names_about().max(cache.seen.load(Relaxed));
+        let about = self.names_about().max(cache.seen.load(Relaxed) as usize);
         let least = books::price(layers, about);
         let enough = books::asks(least);
         let after = |more: u32| Some(asked.saturating_add(more.min(asked)).min(BUSY - 1));
@@ -200,7 +240,7 @@ impl Dir<'_> {
         self.data().patience.store(layers as i32, Relaxed);
         match learnt.and_then(|watch| cache.remember_names(watch, names)) {
             Ok(()) => {
-                cache.seen.store(count, Relaxed);
+                cache.seen.store(count as u32, Relaxed);
                 None
             }
             Err(e) => {
@@ -208,24 +248,28 @@ impl Dir<'_> {
                 cache.booked.store(asked, Relaxed);
                 if e == E2BIG {
                     let most = MAX_NAMES.max(count + 1);
-                    cache.seen.store((count * 2).min(most), Relaxed);
+                    cache.seen.store((count * 2).min(most) as u32, Relaxed);
                 }
                 after(asked)
             }
         }
     }
 
-    /// How many names the lower layers have, about, and rather too few.
+    /// How many names the lower layers have, about.
     fn names_about(&self) -> usize {
-        let inodes = self
-            .lowers()
-            .iter()
-            .filter_map(|lower| lower.dentry().inode());
-        let about = inodes.map(Inode::size).map(|size| match size % BLOCK {
-            0 => size / SIZE_OF_NAME_IN_BLOCKS,
-            _ => size / SIZE_OF_NAME,
-        });
-        usize::try_from(about.fold(0, i64::saturating_add)).unwrap_or(usize::MAX)
+        let inodes = self.lowers().iter();
+        let inodes = inodes.filter_map(|lower| lower.dentry().inode());
+        to_count(inodes.map(names_in))
+    }
+
+    /// How many names there are in those of its lower layers that tell.
+    pub(super) fn told_names(&self) -> usize {
+        let sizes = self.lowers().iter();
+        let sizes = sizes.filter_map(|lower| lower.dentry().inode().map(Inode::size));
+        let told = sizes.filter(|size| size % BLOCK != 0);
+        to_count(core::iter::once(
+            told.fold(0, i64::saturating_add) / SIZE_OF_NAME,
+        ))
     }
 
     /// Reads the names of all lower layers into `names`, `budget` at most; returns what watches them since before.

@@ -19,6 +19,12 @@ use kernel::{
 /// Inode number of an entry: not known yet.
 pub(super) const UNKNOWN_INO: u64 = 0;
 
+/// Slots of the smallest table.
+const LEAST_SLOTS: usize = 64;
+
+/// So many names at most are [expected](Listing::expect).
+const MOST_EXPECTED: usize = 1 << 14;
+
 /// One name of a listing.
 pub(super) struct Entry {
     /// Where the name is in the listing's bytes.
@@ -119,16 +125,26 @@ impl Listing {
         self.entries.get(self.slot(name, hash, folding)?.1?)
     }
 
+    /// Makes room for about `names` names at once.
+    pub(super) fn expect(&mut self, names: usize) -> Result {
+        // A layer may tell anything.
+        let slots = names.min(MOST_EXPECTED) * 2 + 2;
+        self.resize(slots.next_power_of_two().max(LEAST_SLOTS))
+    }
+
     /// Makes room for more names.
     #[cold]
     fn grow(&mut self) -> Result {
-        let size = (self.slots.len() * 4).max(64);
+        self.resize((self.slots.len() * 4).max(LEAST_SLOTS))
+    }
+
+    fn resize(&mut self, size: usize) -> Result {
         let mask = size - 1;
         if self.entries.is_empty() {
             self.entries.reserve(size / 2, GFP_KERNEL_ACCOUNT)?;
             self.names.reserve(size * 8, GFP_KERNEL_ACCOUNT)?;
         }
-        self.slots = KVVec::from_elem(0, size, GFP_KERNEL_ACCOUNT)?;
+        self.slots = KVVec::zeroed(size, GFP_KERNEL_ACCOUNT)?;
         for (index, entry) in (1u32..).zip(&self.entries) {
             let mut at = entry.hash as usize & mask;
             while self.slots.get(at).is_some_and(|slot| *slot != 0) {

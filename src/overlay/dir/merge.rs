@@ -23,6 +23,7 @@ use kernel::{
 pub(super) fn read_merged(dentry: &Dentry, dir: Dir<'_>, numbers: bool) -> Result<Listing> {
     let fs = dentry.fs();
     let mut listing = Listing::new(dir.version(), fs.dir_caches().salt.get());
+    listing.expect(dir.told_names())?;
     let numbers = numbers && fs.numbering.has_one_device();
     let marked = dentry.marks().test(NameMark::XWhiteouts);
     let view = |layer: &Layer, from| LayerView {

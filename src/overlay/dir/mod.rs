@@ -9,3 +9,4 @@ pub(super) mod listing;
 pub(super) mod merge;
 pub(super) mod names;
 pub(super) mod open;
+pub(super) mod transcript;

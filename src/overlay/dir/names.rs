@@ -55,7 +55,7 @@ impl Names {
         let rows = core::mem::replace(&mut self.rows, KVVec::new());
         let buckets = rows.len() / BUCKET + 1;
         // How many rows each bucket has, then where its next one goes, and so in the end where it ends.
-        let mut ends = KVVec::from_elem(0u32, buckets, GFP_KERNEL_ACCOUNT)?;
+        let mut ends = KVVec::<u32>::zeroed(buckets, GFP_KERNEL_ACCOUNT)?;
         for row in &rows {
             *ends.get_mut(bucket(*row, buckets)).ok_or(EIO)? += 1;
         }
@@ -63,7 +63,7 @@ impl Names {
         for end in &mut ends {
             sum += core::mem::replace(end, sum);
         }
-        let mut sorted = KVVec::from_elem(0u64, rows.len(), GFP_KERNEL_ACCOUNT)?;
+        let mut sorted = KVVec::<u64>::zeroed(rows.len(), GFP_KERNEL_ACCOUNT)?;
         for row in &rows {
             let end = ends.get_mut(bucket(*row, buckets)).ok_or(EIO)?;
             *sorted.get_mut(*end as usize).ok_or(EIO)? = *row;

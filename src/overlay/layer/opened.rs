@@ -94,17 +94,28 @@ impl Opened {
         upper: &vfs::Inode,
         open: impl FnOnce() -> Result<ARef<LayerFile>>,
     ) -> Result<&File> {
-        let late = self.late()?;
-        if late.upper.get().is_none() {
-            // Where another task was quicker its file is used, and this one closed.
-            drop(late.upper.set(open()?));
+        let file = opened(&self.late()?.upper, open)?;
+        match file::inode_of(file) == upper {
+            true => Ok(file),
+            false => Err(EIO),
         }
-        let file = late.upper.get().ok_or(EIO)?;
-        if file::inode_of(file) != upper {
-            return Err(EIO);
-        }
-        Ok(file)
     }
+}
+
+/// The file in `place`; opened by `open` unless it is there already.
+///
+/// # Errors
+///
+/// Those of `open`.
+pub(crate) fn opened(
+    place: &Once<ARef<LayerFile>>,
+    open: impl FnOnce() -> Result<ARef<LayerFile>>,
+) -> Result<&File> {
+    if place.get().is_none() {
+        // Where another task was quicker its file is used, and this one closed.
+        drop(place.set(open()?));
+    }
+    Ok(place.get().ok_or(EIO)?)
 }
 
 /// Opens `path` for `open` with `flags` by `open_backing`, checked with the mounter's credentials.

@@ -175,7 +175,7 @@ struct Backwards {
 impl Backwards {
     fn new(max: usize) -> Result<Self> {
         Ok(Self {
-            buf: KVec::from_elem(0, max, GFP_KERNEL)?,
+            buf: KVec::zeroed(max, GFP_KERNEL)?,
             start: max,
         })
     }

@@ -329,7 +329,7 @@ impl<'a> Dir<'a> {
     /// Notes a change of its entries in upper; `copied_up` where an entry with an origin is concerned. It is locked.
     pub(crate) fn entries_changed(self, copied_up: bool) {
         self.refresh();
-        if self.lists_merged() || copied_up {
+        if self.lists_merged() || copied_up || self.data.flags.test(DirFlag::Listed) {
             self.forget_listing();
         }
     }

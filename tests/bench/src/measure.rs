@@ -173,7 +173,7 @@ fn on<T>(op: &Op, world: &World, fs: Fs, work: impl FnOnce(&mut Site) -> Result<
     })
 }
 
-/// The cost of one operation in each batch. A batch before them warms up.
+/// The cost of one operation in each batch, after those that warm up.
 pub fn repeats(op: &Op, world: &World, fs: Fs) -> Result<Vec<f64>> {
     let batch = |repeat: usize| Batch {
         first: repeat * op.objects,
@@ -182,33 +182,34 @@ pub fn repeats(op: &Op, world: &World, fs: Fs) -> Result<Vec<f64>> {
     };
     let mut costs = Vec::new();
     if op.fresh && fs != Fs::Raw {
-        for repeat in 0..=op.repeats {
+        for repeat in 0..op.warmups + op.repeats {
             costs.push(on(op, world, fs, |site| {
                 batch(repeat).run(op, site, false)
             })?);
         }
     } else {
         on(op, world, fs, |site| {
-            for repeat in 0..=op.repeats {
+            for repeat in 0..op.warmups + op.repeats {
                 costs.push(batch(repeat).run(op, site, false)?);
             }
             Ok(())
         })?;
     }
-    costs.remove(0);
-    Ok(costs)
+    Ok(costs.split_off(op.warmups))
 }
 
 /// The cost of one of `count` operations, which are done between the marks.
 pub fn between_marks(op: &Op, world: &World, fs: Fs, count: usize) -> Result<f64> {
     ensure!(count > 0, "nothing to do");
     on(op, world, fs, |site| {
-        Batch {
-            first: 0,
-            objects: op.objects,
-            rounds: op.rounds,
+        for repeat in 0..op.warmups {
+            Batch {
+                first: repeat * op.objects,
+                objects: op.objects,
+                rounds: op.rounds,
+            }
+            .run(op, site, false)?;
         }
-        .run(op, site, false)?;
         let (mut cost, mut done) = (0.0, 0);
         while done < count {
             let batch = if op.rounds > 1 {
@@ -219,7 +220,7 @@ pub fn between_marks(op: &Op, world: &World, fs: Fs, count: usize) -> Result<f64
                 }
             } else {
                 Batch {
-                    first: op.objects + done,
+                    first: op.warmups * op.objects + done,
                     objects: op.objects.min(count - done),
                     rounds: 1,
                 }

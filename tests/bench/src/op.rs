@@ -139,6 +139,8 @@ pub struct Op {
     pub objects: usize,
     pub rounds: usize,
     pub repeats: usize,
+    /// So many batches before them warm up.
+    pub warmups: usize,
     /// Each batch is done on a mount of its own.
     pub fresh: bool,
     /// Not with more layers: it would take too long to set up.
@@ -174,6 +176,7 @@ impl Op {
             objects: 1,
             rounds: 1,
             repeats: 5,
+            warmups: 1,
             fresh: false,
             max_layers: usize::MAX,
             mounting: Mounting::default(),
@@ -246,6 +249,10 @@ impl Op {
 
     pub fn rounds(self, rounds: usize) -> Op {
         Op { rounds, ..self }
+    }
+
+    pub fn warmups(self, warmups: usize) -> Op {
+        Op { warmups, ..self }
     }
 
     pub fn repeats(self, repeats: usize) -> Op {

@@ -6,9 +6,9 @@
 use anyhow::Result;
 use rustix::fs::{chmod, open, stat, unlink, Mode};
 
-use super::{absent, CREATE, RW};
+use super::{absent, readdir::list, CREATE, RW};
 use crate::op::{Object, Op, Site};
-use crate::tree::Tree;
+use crate::tree::{copies, Tree};
 
 const GROUP: &str = "worst";
 
@@ -27,7 +27,8 @@ const MAX_LAYERS: usize = 30;
 /// or of many layers.
 const MANY: [(usize, usize, usize); 3] = [(640, 10, 28), (640, 10, 34), (80, 100, 150)];
 
-type Body = fn(&Site, &Object) -> Result<()>;
+/// How often a directory of one layer is listed.
+const LISTED: [usize; 8] = [1, 2, 3, 4, 8, 12, 16, 32];
 
 fn create(_: &Site, o: &Object) -> Result<()> {
     Ok(open(&o.path, CREATE, RW).map(drop)?)
@@ -42,7 +43,7 @@ fn over(
     name: String,
     names: usize,
     path: impl Fn(usize) -> String + 'static,
-    body: Body,
+    body: impl Fn(&Site, &Object) -> Result<()> + 'static,
 ) -> Op {
     Op::each(name, GROUP, names, path, body)
         .tree(tree)
@@ -56,7 +57,7 @@ fn pass(
     name: &str,
     (names, length): (usize, usize),
     path: impl Fn(usize) -> String + 'static,
-    body: Body,
+    body: impl Fn(&Site, &Object) -> Result<()> + 'static,
 ) -> Op {
     let name = format!("{name}-{length}-of-{names}");
     over(Tree::Each(names), name, length, path, body).fresh()
@@ -95,6 +96,25 @@ pub fn ops() -> Vec<Op> {
                     .changes(),
                 );
             }
+        }
+    }
+    for names in [10, 1000] {
+        let count = copies(names);
+        for times in LISTED {
+            let name = format!("pass-list-{times}-times-of-{names}");
+            let path = move |n| format!("l{}", n % count);
+            ops.push(
+                over(
+                    Tree::Plain(names),
+                    name,
+                    count * times,
+                    path,
+                    move |_, o| list(&o.path, names).map(drop),
+                )
+                .fresh()
+                .max_layers(3)
+                .per("listing"),
+            );
         }
     }
     for (count, names, length) in MANY {

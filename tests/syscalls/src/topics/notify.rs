@@ -263,9 +263,12 @@ fn listing_is_seen_in_the_layer(ctx: &Ctx) -> Res {
     sys::mkdir(&u.u("merged"))?;
     sys::write(&u.l("merged/low"), "x")?;
     u.mount()?;
-    // Read twice, a merged directory is watched.
-    for _ in 0..3 {
+    // Read twice, a merged directory is watched, and what another one lists is known.
+    for _ in 0..20 {
         same(sys::names(&u.m("merged"))?.len(), 1, "names")?;
+        for dir in ["d", "d/sub"] {
+            sys::names(&u.m(dir))?;
+        }
     }
     let reading = WatchFlags::OPEN | WatchFlags::ACCESS | WatchFlags::CLOSE_NOWRITE;
     for (watched, name) in [("d", ""), ("d", "sub")] {
@@ -298,9 +301,13 @@ fn listing_asks_listeners(ctx: &Ctx) -> Res {
     let u = Union::new(ctx)?;
     sys::mkdir(&u.l("d"))?;
     u.mount()?;
+    let dir = u.m("d");
+    // Often enough to be known without the layer.
+    for _ in 0..20 {
+        sys::names(&dir)?;
+    }
     let fd = fan(CLASS_CONTENT)?;
     mark_asking(&fd, MARK_ADD, ACCESS_PERM | ONDIR, &u.l("d"))?;
-    let dir = u.m("d");
     let listing = std::thread::spawn(move || sys::names(&dir).is_ok());
     same(fan_drain(&fd, Some(2))?.len(), 1, "questions")?;
     drop(fd);

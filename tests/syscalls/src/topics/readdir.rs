@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Entry {
     ino: u64,
     next: i64,
@@ -621,6 +621,203 @@ fn parent_of_a_bind_mount(ctx: &Ctx) -> Res {
     same(up.ino, sys::stx(&u.m("a"))?.stx_ino, "d_ino of ..")
 }
 
+/// Directories of one layer, below a merged one, each of `count` names: of a lower layer, of upper, and of upper with a copied-up entry.
+fn of_one_layer(ctx: &Ctx, count: usize) -> Res<(Union, [&'static str; 3])> {
+    let u = Union::layers(ctx, 2)?;
+    for i in 0..2 {
+        sys::mkdir(&u.ln(i, "d"))?;
+    }
+    sys::mkdir(&u.u("d"))?;
+    let dirs = ["d/low", "d/up", "d/impure"];
+    for dir in [u.ln(1, dirs[0]), u.u(dirs[1]), u.u(dirs[2])] {
+        sys::mkdir(&dir)?;
+        for n in 0..count {
+            sys::write(&dir.join(format!("a file called {n}")), "")?;
+        }
+    }
+    sys::write(&u.ln(1, "d/moved"), "")?;
+    u.mount()?;
+    std::fs::rename(u.m("d/moved"), u.m("d/impure/moved"))?;
+    for dir in dirs {
+        listed_often(&u.m(dir))?;
+    }
+    Ok((u, dirs))
+}
+
+/// Lists a directory so often that what its layer lists is noted down, and pays for others.
+fn listed_often(dir: &Path) -> Res {
+    for _ in 0..40 {
+        list(dir)?;
+    }
+    Ok(())
+}
+
+/// The same entries, positions and all; says which is the first that differs.
+fn same_entries(seen: &[Entry], want: &[Entry], what: &str) -> Res {
+    for (seen, want) in seen.iter().zip(want) {
+        same(seen, want, what)?;
+    }
+    same(seen.len(), want.len(), what)
+}
+
+/// A directory of one layer says the same each time, positions and all, wherever a reader begins and however much it takes.
+fn listed_again_and_again(ctx: &Ctx) -> Res {
+    let (u, dirs) = of_one_layer(ctx, 60)?;
+    for dir in dirs {
+        let path = u.m(dir);
+        let first = list(&path)?;
+        consistent(&path, &first)?;
+        let up = first.iter().find(|e| e.name == "..").map(|e| e.ino);
+        same(up, Some(sys::stx(&u.m("d"))?.stx_ino), "d_ino of ..")?;
+        for size in [32768, 32768, 320, 64, 32768] {
+            same_entries(&rest(&open_dir(&path)?, size)?, &first, dir)?;
+        }
+        let held = open_dir(&path)?;
+        for (at, entry) in first.iter().enumerate().step_by(11) {
+            let want = &first[at + 1..];
+            for fd in [&open_dir(&path)?, &held] {
+                rustix::fs::seek(fd, SeekFrom::Start(entry.next as u64))?;
+                same_entries(&rest(fd, 320)?, want, &format!("{dir} from {at}"))?;
+                rustix::fs::seek(fd, SeekFrom::Start(0))?;
+                let some = some(fd, 320)?;
+                let told = rustix::fs::seek(fd, SeekFrom::Current(0))?;
+                same(Some(told as i64), some.last().map(|e| e.next), "position")?;
+                same_entries(&rest(fd, 32768)?, &first[some.len()..], "the rest")?;
+                check(rest(fd, 320)?.is_empty(), "at the end")?;
+            }
+        }
+        consistent(&path, &list(&path)?)?;
+        // A position that nobody was told of is the filesystem's affair.
+        let fd = open_dir(&path)?;
+        rustix::fs::seek(&fd, SeekFrom::Start(1))?;
+        rest(&fd, 32768)?;
+    }
+    Ok(())
+}
+
+/// A reader that is half through a directory of one layer, which was listed before, ends well whatever becomes of it.
+fn changed_while_read_again(ctx: &Ctx) -> Res {
+    let (u, dirs) = of_one_layer(ctx, 60)?;
+    for dir in dirs {
+        let path = u.m(dir);
+        listed_often(&path)?;
+        let fd = open_dir(&path)?;
+        let mut seen = some(&fd, 1024)?;
+        // Copied up where it was not; it has names of its own then.
+        sys::write(&path.join("new"), "")?;
+        std::fs::remove_file(path.join("a file called 7"))?;
+        seen.extend(rest(&fd, 1024)?);
+        let mut names = plain_names(&seen);
+        names.dedup();
+        same(names.len(), plain_names(&seen).len(), "no name twice")?;
+        for n in (0..60).filter(|n| *n != 7) {
+            let name = format!("a file called {n}");
+            check(names.contains(&name), &format!("{dir}: {name}"))?;
+        }
+        rustix::fs::seek(&fd, SeekFrom::Start(0))?;
+        for v in [rest(&fd, 1024)?, list(&path)?] {
+            let names = plain_names(&v);
+            same(names.len(), if dir == "d/impure" { 61 } else { 60 }, dir)?;
+            check(names.contains(&"new".to_owned()), "the new name")?;
+            consistent(&path, &v)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is changed below a directory of one layer within a moment, looked at with `stat` in between, is seen in its listings.
+fn changed_in_the_layer_at_once(ctx: &Ctx) -> Res {
+    let (u, _) = of_one_layer(ctx, 3)?;
+    for (dir, below) in [("d/low", u.ln(1, "d/low")), ("d/up", u.u("d/up"))] {
+        let (path, new, other) = (u.m(dir), below.join("new"), below.join("other"));
+        let has = |name: &str| -> Res<bool> { Ok(sys::names(&path)?.iter().any(|n| n == name)) };
+        let shows = |name: &str, want: bool, what: &str| -> Res {
+            sys::stx(&below)?;
+            for _ in 0..2 {
+                same(has(name)?, want, &format!("{dir}: {what}"))?;
+            }
+            Ok(())
+        };
+        for _ in 0..40 {
+            sys::write(&new, "")?;
+            shows("new", true, "created")?;
+            std::fs::hard_link(&new, &other)?;
+            shows("other", true, "linked")?;
+            std::fs::remove_file(&new)?;
+            shows("new", false, "removed")?;
+            std::fs::rename(&other, &new)?;
+            shows("new", true, "renamed")?;
+            sys::write(&other, "")?;
+            shows("other", true, "created anew")?;
+            std::fs::rename(&new, &other)?;
+            shows("new", false, "renamed over another")?;
+            std::fs::remove_file(&other)?;
+            sys::mkdir(&new)?;
+            shows("new", true, "a directory")?;
+            std::fs::remove_dir(&new)?;
+            shows("new", false, "no directory")?;
+        }
+    }
+    Ok(())
+}
+
+/// Whoever opened a directory before it changed, or changes it while reading it, leaves others with what there is now.
+fn read_by_who_came_early(ctx: &Ctx) -> Res {
+    let (u, dirs) = of_one_layer(ctx, 40)?;
+    // Opened before anything was known of it.
+    let path = u.m("d/early");
+    sys::mkdir(&path)?;
+    for n in 0..40 {
+        sys::write(&path.join(format!("a file called {n}")), "")?;
+    }
+    let early = open_dir(&path)?;
+    sys::write(&path.join("new"), "")?;
+    list(&path)?;
+    rest(&early, 32768)?;
+    for _ in 0..3 {
+        let names = plain_names(&list(&path)?);
+        check(names.contains(&"new".to_owned()), "what came after it")?;
+    }
+    // A copied-up directory is a merged one, but upper's stay what they are.
+    for dir in &dirs[1..] {
+        let path = u.m(dir);
+        for round in 0..20 {
+            sys::write(&path.join("seen"), "")?;
+            let fd = open_dir(&path)?;
+            list(&path)?;
+            let mut seen = some(&fd, 512)?;
+            std::fs::remove_file(path.join("seen"))?;
+            seen.extend(rest(&fd, 512)?);
+            sys::stx(&path)?;
+            for _ in 0..3 {
+                let names = plain_names(&list(&path)?);
+                let there = names.contains(&"seen".to_owned());
+                check(!there, &format!("{dir}: removed in round {round}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The parent of a directory that was listed before becomes a merged one, and gets another number by that, or none.
+fn parent_copied_up_between(ctx: &Ctx) -> Res {
+    let u = Union::new(ctx)?;
+    std::fs::create_dir_all(u.l("d/plain"))?;
+    sys::write(&u.l("d/plain/f"), "")?;
+    u.mount()?;
+    let number = || -> Res<u64> {
+        let v = list(&u.m("d/plain"))?;
+        let up = v.iter().find(|e| e.name == "..").ok_or(Errno::NOENT)?;
+        Ok(up.ino)
+    };
+    listed_often(&u.m("d/plain"))?;
+    sys::write(&u.m("d/new"), "")?;
+    for _ in 0..4 {
+        same(number()?, sys::stx(&u.m("d"))?.stx_ino, "d_ino of ..")?;
+    }
+    Ok(())
+}
+
 fn listing_needs_permission(ctx: &Ctx) -> Res {
     let u = Union::new(ctx)?;
     sys::mkdir(&u.l("d"))?;
@@ -656,9 +853,12 @@ tests! {
         positions_outlive_changes, rewind_sees_changes,
         rewind_after_a_move, changes_while_reading, unlink_all_while_reading, many_entries,
         directory_copied_up_while_open, removed_while_open, parent_of_a_bind_mount,
-        listing_needs_permission, not_a_directory;
+        listed_again_and_again, changed_while_read_again, changed_in_the_layer_at_once, read_by_who_came_early,
+        parent_copied_up_between, listing_needs_permission, not_a_directory;
     Ext4: merged, parent_read_again, inodes_over_copy_up, moved_in_origin, seeking, seeking_anew, positions_outlive_changes,
-        unlink_all_while_reading;
-    Xfs: merged, inodes_over_copy_up, seeking;
-    Btrfs: merged, seeking;
+        listed_again_and_again, changed_while_read_again, changed_in_the_layer_at_once,
+        read_by_who_came_early, unlink_all_while_reading;
+    Xfs: merged, inodes_over_copy_up, seeking, listed_again_and_again, changed_while_read_again, changed_in_the_layer_at_once,
+        read_by_who_came_early;
+    Btrfs: merged, seeking, listed_again_and_again, changed_while_read_again, changed_in_the_layer_at_once, read_by_who_came_early;
 }
