@@ -87,25 +87,30 @@ tree() {
 	mnt
 }
 
+# What $how does to the listing of DIR, which KEEP remembers: $made.
+one_change() { # KEEP DIR
+	local n want
+	local -a all=()
+	$1 "$2"
+	for n in $NAMES; do case " $made " in *" -$n "*) ;; *) all+=("$n") ;; esac done
+	for n in $made; do [[ $n == -* ]] || all+=("${n#+}"); done
+	want=$(printf '%s\n' "${all[@]}" | sort | xargs)
+	eval "$how"
+	lists "$what" "$want" "$2"
+	$1 "$2"
+	is "$what: again" "$want" "$NAMES"
+	numbers "$what: inode numbers" "$2"
+	umnt
+}
+
 each_change() {
-	local change what how made n want
-	local -a all
+	local change what how made
 	ON=" [${UPPER:-no upper directory}]"
 	for change in "${CHANGES[@]}"; do
 		IFS='|' read -r what how made <<<"$change"
 		case $how in *upper/*) [ -n "$UPPER" ] || continue ;; esac
 		tree
-		kept mnt/d
-		all=()
-		for n in $NAMES; do case " $made " in *" -$n "*) ;; *) all+=("$n") ;; esac done
-		for n in $made; do [[ $n == -* ]] || all+=("${n#+}"); done
-		want=$(printf '%s\n' "${all[@]}" | sort | xargs)
-		eval "$how"
-		lists "$what" "$want" mnt/d
-		kept mnt/d
-		is "$what: again" "$want" "$NAMES"
-		numbers "$what: inode numbers" mnt/d
-		umnt
+		one_change kept mnt/d
 	done
 	ON=
 }
@@ -134,8 +139,7 @@ ONE_LAYER=(
 	'in the layer: at once, twice|put $layer/$d/new x; list mnt/$d; rm $layer/$d/new|'
 )
 each_change_of_one_layer() {
-	local change what how made n want d layer
-	local -a all
+	local change what how made d layer
 	for d in low up; do
 		case $d in low) layer=lower1 ;; up) layer=upper ;; esac
 		ON=" [$layer alone]"
@@ -147,17 +151,7 @@ each_change_of_one_layer() {
 			put "$layer/$d/a" a
 			put "$layer/$d/b" b
 			mnt
-			noted "mnt/$d"
-			all=()
-			for n in $NAMES; do case " $made " in *" -$n "*) ;; *) all+=("$n") ;; esac done
-			for n in $made; do [[ $n == -* ]] || all+=("${n#+}"); done
-			want=$(printf '%s\n' "${all[@]}" | sort | xargs)
-			eval "$how"
-			lists "$what" "$want" "mnt/$d"
-			noted "mnt/$d"
-			is "$what: again" "$want" "$NAMES"
-			numbers "$what: inode numbers" "mnt/$d"
-			umnt
+			one_change noted "mnt/$d"
 		done
 	done
 	ON=

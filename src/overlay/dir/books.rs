@@ -106,6 +106,13 @@ impl Books {
         self.0.add(i64::try_from(sum).unwrap_or(MOST), Relaxed);
     }
 
+    /// Adds what was spared, up to [`MOST`].
+    fn save(&self, sum: u64) {
+        if self.0.load(Relaxed) < MOST {
+            self.add(sum);
+        }
+    }
+
     /// Lookups in vain cost as much as asking `asks` layers.
     pub(super) fn asked(&self, asks: u32) {
         self.add(cost(asks) / u64::from(SHARE));
@@ -113,28 +120,18 @@ impl Books {
 
     /// `asks` layers were not asked, since they were known not to have the name.
     pub(super) fn spared(&self, asks: u32) {
-        if self.0.load(Relaxed) < MOST {
-            self.add(cost(asks));
-        }
+        self.save(cost(asks));
     }
 
     /// A layer's filesystem has listed a directory of about `names` names.
     pub(super) fn listed(&self, names: usize) {
-        if self.0.load(Relaxed) < MOST {
-            self.add(sum(1, LISTING, names, LISTED));
-        }
+        self.save(sum(1, LISTING, names, LISTED));
     }
 
     /// That was not needed `times` times, for `names` names.
     pub(super) fn replayed(&self, times: usize, names: usize) {
-        if self.0.load(Relaxed) < MOST {
-            self.add(sum(
-                times,
-                REPLAYED,
-                times.saturating_mul(names),
-                REPLAYED_NAME,
-            ));
-        }
+        let all = times.saturating_mul(names);
+        self.save(sum(times, REPLAYED, all, REPLAYED_NAME));
     }
 
     /// Of what was paid, `rest` was too much.

@@ -50,6 +50,12 @@ impl Known {
     pub(super) fn changed(&self) -> bool {
         self.lowers.as_ref().is_some_and(|watch| watch.changed())
     }
+
+    /// How many names its listings have.
+    fn listed(&self) -> usize {
+        let listing = self.listing.as_ref().map_or(0, |kept| kept.listing.len());
+        listing + self.transcript.as_ref().map_or(0, |all| all.len())
+    }
 }
 
 /// What one directory remembers.
@@ -154,11 +160,7 @@ impl DirCache {
     /// How many names all that is.
     fn count(&self, known: &Known) -> usize {
         let names = self.names.get().map_or(0, |names| names.rows.len());
-        let listing = known.listing.as_ref();
-        let transcript = known.transcript.as_ref();
-        names
-            + listing.map_or(0, |kept| kept.listing.len())
-            + transcript.map_or(0, |transcript| transcript.len())
+        names + known.listed()
     }
 
     /// Changes what is known and keeps the books; what `change` takes out is dropped without the lock.
@@ -196,12 +198,15 @@ impl DirCache {
 
     /// Forgets the listing alone, of all layers or of one.
     pub(crate) fn forget_listing(&self) {
-        let (listing, transcript) = {
+        let old = {
             let mut known = self.known.lock();
-            (known.listing.take(), known.transcript.take())
+            Known {
+                lowers: None,
+                listing: known.listing.take(),
+                transcript: known.transcript.take(),
+            }
         };
-        let count = listing.map_or(0, |kept| kept.listing.len())
-            + transcript.map_or(0, |transcript| transcript.len());
+        let count = old.listed();
         if count != 0 {
             let _ = self.all.names.fetch_sub(count, Relaxed);
         }

@@ -41,32 +41,32 @@ const LEARNT: u32 = 0;
 /// Most names that are learnt of a directory, 8 bytes each.
 const MAX_NAMES: usize = 1 << 20;
 
-/// How many names a layer's directory has, about, where its size tells.
-fn told_names(inode: &Inode) -> Option<i64> {
-    let size = inode.size();
-    (size % BLOCK != 0).then_some(size / SIZE_OF_NAME)
+/// Whether a directory of so many bytes tells how many names it has.
+fn tells(size: i64) -> bool {
+    size % BLOCK != 0
 }
 
-/// The same of any.
-fn names_in(inode: &Inode) -> i64 {
-    told_names(inode).unwrap_or_else(|| {
-        let (size, first) = (inode.size(), inode.size().min(FIRST_BLOCK));
-        first / SIZE_OF_NAME_IN_FIRST_BLOCK + (size - first) / SIZE_OF_NAME_IN_BLOCKS
-    })
+/// How many names a directory of `size` bytes has, about.
+fn names_in(size: i64) -> i64 {
+    if tells(size) {
+        return size / SIZE_OF_NAME;
+    }
+    let first = size.min(FIRST_BLOCK);
+    first / SIZE_OF_NAME_IN_FIRST_BLOCK + (size - first) / SIZE_OF_NAME_IN_BLOCKS
 }
 
 /// How many names `inode`, a layer's directory, has, about.
 pub(super) fn count_of_names(inode: &Inode) -> usize {
-    to_count(core::iter::once(names_in(inode)))
+    to_count(names_in(inode.size()))
 }
 
 /// How many it has if they are short and its blocks are full.
 pub(super) fn most_names(inode: &Inode) -> usize {
-    to_count(core::iter::once(inode.size() / SIZE_OF_SHORT_NAME))
+    to_count(inode.size() / SIZE_OF_SHORT_NAME)
 }
 
-fn to_count(names: impl Iterator<Item = i64>) -> usize {
-    usize::try_from(names.fold(0, i64::saturating_add)).unwrap_or(usize::MAX)
+fn to_count(names: i64) -> usize {
+    usize::try_from(names).unwrap_or(usize::MAX)
 }
 
 impl Dir<'_> {
@@ -255,21 +255,22 @@ impl Dir<'_> {
         }
     }
 
+    /// The sizes of its lower directories.
+    fn lower_sizes(&self) -> impl Iterator<Item = i64> + '_ {
+        let inodes = self.lowers().iter();
+        inodes.filter_map(|lower| lower.dentry().inode().map(Inode::size))
+    }
+
     /// How many names the lower layers have, about.
     fn names_about(&self) -> usize {
-        let inodes = self.lowers().iter();
-        let inodes = inodes.filter_map(|lower| lower.dentry().inode());
-        to_count(inodes.map(names_in))
+        let names = self.lower_sizes().map(names_in);
+        to_count(names.fold(0, i64::saturating_add))
     }
 
     /// How many names there are in those of its lower layers that tell.
     pub(super) fn told_names(&self) -> usize {
-        let sizes = self.lowers().iter();
-        let sizes = sizes.filter_map(|lower| lower.dentry().inode().map(Inode::size));
-        let told = sizes.filter(|size| size % BLOCK != 0);
-        to_count(core::iter::once(
-            told.fold(0, i64::saturating_add) / SIZE_OF_NAME,
-        ))
+        let sizes = self.lower_sizes().filter(|size| tells(*size));
+        to_count(sizes.fold(0, i64::saturating_add) / SIZE_OF_NAME)
     }
 
     /// Reads the names of all lower layers into `names`, `budget` at most; returns what watches them since before.

@@ -79,16 +79,11 @@ impl OpenDir {
             return Ok(None);
         };
         let upper = path.positive()?;
-        let is_upper = |file: &&File| file::inode_of(file) == upper;
-        if let Some(real) = self.real.get().map(|file| &**file).filter(is_upper) {
+        if let Some(real) = self.real.get().filter(|real| file::inode_of(real) == upper) {
             return Ok(Some(real));
         }
         let fs = open.inode().fs();
-        let file = opened::opened(&self.upper, || opened::for_reading(fs, path))?;
-        match is_upper(&file) {
-            true => Ok(Some(file)),
-            false => Err(EIO),
-        }
+        opened::opened_as(&self.upper, upper, || opened::for_reading(fs, path)).map(Some)
     }
 
     /// The open file of the layer that is passed through: of that which makes the directory up, or of which it has a transcript.
@@ -179,9 +174,7 @@ impl OpenDir {
         drop(old);
         Ok(listing)
     }
-}
 
-impl OpenDir {
     /// Has the layer's filesystem say where a position goes, in a directory of one layer, of which there may be a transcript.
     fn seek_real(
         &self,

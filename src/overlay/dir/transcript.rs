@@ -121,9 +121,7 @@ impl Transcript {
         ctx.set_pos(self.end);
         Ok(self.len())
     }
-}
 
-impl Transcript {
     /// Enters in the books of the mount what it spares, more and more seldom: they are all CPUs'.
     fn book(&self, fs: &Overlay) {
         let uses = self.uses.fetch_add(1u32, Relaxed).wrapping_add(1);

@@ -94,11 +94,7 @@ impl Opened {
         upper: &vfs::Inode,
         open: impl FnOnce() -> Result<ARef<LayerFile>>,
     ) -> Result<&File> {
-        let file = opened(&self.late()?.upper, open)?;
-        match file::inode_of(file) == upper {
-            true => Ok(file),
-            false => Err(EIO),
-        }
+        opened_as(&self.late()?.upper, upper, open)
     }
 }
 
@@ -116,6 +112,23 @@ pub(crate) fn opened(
         drop(place.set(open()?));
     }
     Ok(place.get().ok_or(EIO)?)
+}
+
+/// The same of `inode`.
+///
+/// # Errors
+///
+/// Those of `open`; `EIO` where it is the file of another.
+pub(crate) fn opened_as<'a>(
+    place: &'a Once<ARef<LayerFile>>,
+    inode: &vfs::Inode,
+    open: impl FnOnce() -> Result<ARef<LayerFile>>,
+) -> Result<&'a File> {
+    let file = opened(place, open)?;
+    match file::inode_of(file) == inode {
+        true => Ok(file),
+        false => Err(EIO),
+    }
 }
 
 /// Opens `path` for `open` with `flags` by `open_backing`, checked with the mounter's credentials.

@@ -111,6 +111,15 @@ struct Batch {
 }
 
 impl Batch {
+    /// The `repeat`th of an operation's.
+    fn of(op: &Op, repeat: usize) -> Self {
+        Batch {
+            first: repeat * op.objects,
+            objects: op.objects,
+            rounds: op.rounds,
+        }
+    }
+
     /// The cost of one operation.
     fn run(self, op: &Op, site: &mut Site, mark: bool) -> Result<f64> {
         let objects: Vec<Object> = (self.first..self.first + self.objects)
@@ -175,11 +184,7 @@ fn on<T>(op: &Op, world: &World, fs: Fs, work: impl FnOnce(&mut Site) -> Result<
 
 /// The cost of one operation in each batch, after those that warm up.
 pub fn repeats(op: &Op, world: &World, fs: Fs) -> Result<Vec<f64>> {
-    let batch = |repeat: usize| Batch {
-        first: repeat * op.objects,
-        objects: op.objects,
-        rounds: op.rounds,
-    };
+    let batch = |repeat| Batch::of(op, repeat);
     let mut costs = Vec::new();
     if op.fresh && fs != Fs::Raw {
         for repeat in 0..op.warmups + op.repeats {
@@ -203,12 +208,7 @@ pub fn between_marks(op: &Op, world: &World, fs: Fs, count: usize) -> Result<f64
     ensure!(count > 0, "nothing to do");
     on(op, world, fs, |site| {
         for repeat in 0..op.warmups {
-            Batch {
-                first: repeat * op.objects,
-                objects: op.objects,
-                rounds: op.rounds,
-            }
-            .run(op, site, false)?;
+            Batch::of(op, repeat).run(op, site, false)?;
         }
         let (mut cost, mut done) = (0.0, 0);
         while done < count {
